@@ -1,0 +1,61 @@
+"""The exception tree and its exit codes.
+
+    MbnError                    base of everything this package raises on purpose
+    ├── UsageError          2   wrong use: an option value, a combination of options
+    │   └── UnknownNameError     2   a name that is in no table; carries the near ones
+    ├── InputError          3   a file, image, model or folder that cannot be used
+    ├── MissingExtraError        4   an optional dependency is not installed; says the pip line
+    └── VerificationError   5   the accuracy guard or a golden vector said no
+
+Exit code 0 means done, 1 means a bug in this program, 130 that the user pressed Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MbnError(Exception):
+    """Base class: a problem that the user can do something about."""
+
+    exit_code = 1
+
+
+class UsageError(MbnError):
+    """Something was asked for that makes no sense: an option value or a combination."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is in no table. The message lists the near names, or all of them."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        names = list(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+        super().__init__(f"unknown {what} {name!r}; {hint}")
+        self.near = near
+
+
+class InputError(MbnError):
+    """An input (file, folder, image, model) that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class MissingExtraError(MbnError):
+    """An optional dependency is missing. The message carries the exact install line."""
+
+    exit_code = 4
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{package} is needed {purpose}; install it with: pip install 'mbn-deploy[{extra}]'")
+        self.package, self.extra = package, extra
+
+
+class VerificationError(MbnError):
+    """A model or a bundle did not pass: accuracy guard, golden vectors, checksum of an answer."""
+
+    exit_code = 5

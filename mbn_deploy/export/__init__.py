@@ -1,0 +1,1 @@
+"""Keras models become a float graph; graphs become TFLite and ONNX files; files are read back."""

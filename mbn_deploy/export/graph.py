@@ -1,0 +1,123 @@
+"""The float graph: what Keras models are turned into and every file format is written from.
+
+Layout is NHWC throughout, kernels are HWIO, all shapes are static and include the batch axis.
+A `Graph` is a value: steps (folding, conditioning) return a new one.
+
+A tensor carries the name of the last Keras layer merged into it, so its value is that layer's
+output; an op carries the name of the Keras layer that does the work. After folding, the op
+`Conv1` (convolution + BatchNorm + ReLU6) writes the tensor `Conv1_relu`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Shape = tuple[int, ...]
+OpKind = Literal[
+    "conv",  # kernel (kh, kw, cin, cout), bias (cout); stride, pads, dilation, activation
+    "depthwise",  # kernel (kh, kw, c, multiplier), bias (c * multiplier); as conv
+    "dense",  # kernel (cin, cout), bias (cout); activation
+    "add",  # two tensors of one shape; activation
+    "multiply",  # two tensors, one may be (N, 1, 1, C)
+    "relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "softmax",  # softmax: last axis
+    "global_average_pool", "global_max_pool",  # over H and W; `keepdims`
+    "average_pool", "max_pool",  # window, stride, pads (average does not count padding)
+    "reshape",  # to the shape of the output tensor, row-major in NHWC
+    "pad",  # zeros; pads
+    "affine",  # x * scale + offset per channel of the last axis: BatchNorm, Rescaling, Normalization
+]  # fmt: skip
+Activation = Literal["none", "relu", "relu6"]
+Pads = tuple[int, int, int, int]  # top, bottom, left, right
+
+WEIGHTED: frozenset[OpKind] = frozenset({"conv", "depthwise", "dense"})
+WINDOWED: frozenset[OpKind] = frozenset({"conv", "depthwise", "average_pool", "max_pool"})
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operation. Which fields mean something is said beside each kind of `OpKind`."""
+
+    kind: OpKind
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    kernel: Floats | None = None
+    bias: Floats | None = None
+    scale: Floats | None = None
+    offset: Floats | None = None
+    window: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pads: Pads = (0, 0, 0, 0)
+    activation: Activation = "none"
+    keepdims: bool = False
+
+    def weights(self) -> tuple[Floats, Floats]:
+        """(kernel, bias) of a weighted op; after folding both are there."""
+        if self.kernel is None or self.bias is None:
+            raise ValueError(f"op {self.name!r} ({self.kind}) has no kernel or no bias")
+        return self.kernel, self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Operations in topological order between one input and one output.
+
+    `shapes` has the static NHWC shape of every tensor, the input's included.
+    """
+
+    name: str
+    input: str
+    output: str
+    ops: tuple[Op, ...]
+    shapes: dict[str, Shape] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        known = {self.input}
+        for op in self.ops:
+            missing = [t for t in op.inputs if t not in known]
+            if missing or op.output in known or op.output not in self.shapes:
+                raise ValueError(f"graph {self.name!r} is not well-formed at op {op.name!r}: {missing or op.output}")
+            known.add(op.output)
+        if self.output not in known:
+            raise ValueError(f"graph {self.name!r} never computes its output {self.output!r}")
+
+    def with_ops(self, ops: Iterable[Op], **changes: str) -> Graph:
+        """This graph with other ops; shapes of tensors that are gone are dropped."""
+        kept = tuple(ops)
+        names = {changes.get("input", self.input), *(op.output for op in kept)}
+        shapes = {name: shape for name, shape in self.shapes.items() if name in names}
+        return replace(self, ops=kept, shapes=shapes, **changes)
+
+    def readers(self) -> dict[str, list[Op]]:
+        """The ops that read each tensor."""
+        found: dict[str, list[Op]] = {name: [] for name in self.shapes}
+        for op in self.ops:
+            for name in op.inputs:
+                found[name].append(op)
+        return found
+
+    def writers(self) -> dict[str, Op]:
+        """The op that writes each tensor (the input has none)."""
+        return {op.output: op for op in self.ops}
+
+    def weighted(self) -> Iterator[Op]:
+        """Convolutions and dense layers, in order."""
+        return (op for op in self.ops if op.kind in WEIGHTED)
+
+
+def output_length(size: int, window: int, stride: int, dilation: int, padding: int) -> int:
+    """Positions of a window along one axis; `padding` is the sum of both sides."""
+    return (size + padding - (window - 1) * dilation - 1) // stride + 1
+
+
+def same_pads(size: int, window: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """(before, after) of TensorFlow's 'SAME' padding along one axis."""
+    total = max((-(-size // stride) - 1) * stride + (window - 1) * dilation + 1 - size, 0)
+    return total // 2, total - total // 2

@@ -1,0 +1,221 @@
+"""What a bundle says about itself: frozen dataclasses with a JSON form and a schema version.
+
+The reader is strict about what it needs and tolerant of keys that it does not know, so that a
+newer minor writer does not lock out an older device.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Literal, get_args
+
+from mbn_deploy.errors import InputError, UnknownNameError, UsageError
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+Resize = Literal["squash", "crop", "letterbox"]
+Filter = Literal["bilinear", "bicubic", "nearest", "lanczos"]
+Channels = Literal["rgb", "bgr"]
+Scores = Literal["softmax", "sigmoid", "logits"]
+FileFormat = Literal["tflite", "onnx"]
+
+# Keras' mode names: (mean, std, channel order); x = (pixel - mean) / std with pixel in [0, 255].
+PREPROCESS_MODES: dict[str, tuple[tuple[float, ...], tuple[float, ...], Channels]] = {
+    "raw": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "rgb"),
+    "unit": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0), "rgb"),
+    "tf": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), "rgb"),
+    "torch": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "rgb"),
+    "caffe": ((103.939, 116.779, 123.68), (1.0, 1.0, 1.0), "bgr"),
+}
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a picture to the model's input.
+
+    The picture is resized to the input's height and width, then each channel becomes
+    `(pixel - mean) / std` with pixel in [0, 255]; `mean` and `std` follow `channels`.
+    """
+
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    channels: Channels = "rgb"
+    resize: Resize = "crop"
+    crop_fraction: float = 0.875
+    filter: Filter = "bilinear"
+
+    def __post_init__(self) -> None:
+        _one_of("resize", self.resize, get_args(Resize))
+        _one_of("filter", self.filter, get_args(Filter))
+        _one_of("channel order", self.channels, get_args(Channels))
+        if not 0 < self.crop_fraction <= 1:
+            raise UsageError(f"crop fraction must be in (0, 1], not {self.crop_fraction}")
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or not all(s > 0 for s in self.std):
+            raise UsageError(f"mean {self.mean} and std {self.std} must be 3 numbers each, std above 0")
+
+    @classmethod
+    def parse(cls, text: str, **geometry: Any) -> Preprocess:
+        """`raw`, `unit`, `tf`, `torch`, `caffe`, or `MEAN/STD` with one or three comma-separated numbers each."""
+        if text in PREPROCESS_MODES:
+            mean, std, channels = PREPROCESS_MODES[text]
+            return cls(mean=mean, std=std, channels=channels, **geometry)
+        if "/" not in text:
+            raise UnknownNameError("preprocessing", text, [*PREPROCESS_MODES, "MEAN/STD"])
+        means, _, stds = text.partition("/")
+        return cls(mean=_numbers(means, text), std=_numbers(stds, text), **geometry)
+
+
+def _numbers(text: str, whole: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{whole!r}: MEAN/STD needs numbers, as in 127.5/127.5 or 124,116,104/58,57,57") from None
+    if len(values) not in (1, 3):
+        raise UsageError(f"{whole!r}: one or three numbers on each side of the slash, not {len(values)}")
+    return values * 3 if len(values) == 1 else values
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A file's input or output: `shape` with batch axis; scale and zero point of quantized ones.
+
+    real = scale * (q - zero_point).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One model file of a bundle; `path` is relative to the manifest and has no folder part."""
+
+    path: str
+    format: FileFormat
+    precision: str
+    sha256: str
+    size: int
+    input: TensorInfo
+    output: TensorInfo
+    preprocess: Preprocess
+    layout: Literal["nhwc", "nchw"] = "nhwc"
+
+    def __post_init__(self) -> None:
+        plain_name("model file", self.path)
+        _one_of("file format", self.format, get_args(FileFormat))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole of `manifest.json`. `metrics` and `quantization` are plain JSON values."""
+
+    model: str
+    classes: int
+    scores: Scores
+    files: tuple[ModelFile, ...]
+    labels: str | None = None
+    labels_sha256: str | None = None
+    golden: str | None = None
+    golden_sha256: str | None = None
+    source: dict[str, Any] = field(default_factory=dict)
+    quantization: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        _one_of("scores", self.scores, get_args(Scores))
+        for what in (self.labels, self.golden):
+            if what is not None:
+                plain_name("bundle file", what)
+
+    def to_json(self) -> str:
+        """Deterministic JSON text: sorted keys, two spaces, a newline at the end."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = MANIFEST_NAME) -> Manifest:
+        """Parse; raises `InputError` that names `where` and the key that is wrong."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: not JSON: {error}") from None
+        if not isinstance(data, dict):
+            raise InputError(f"{where}: a JSON object is expected, not a {type(data).__name__}")
+        version = data.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{where}: schema version {version!r}; this program reads version {SCHEMA_VERSION}. "
+                "Export again, or use the mbn-deploy that wrote the bundle."
+            )
+        try:
+            return _manifest(data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{where}: missing or wrong value: {error}") from None
+        except UsageError as error:
+            raise InputError(f"{where}: {error}") from None
+
+
+def preprocess_from_dict(data: dict[str, Any]) -> Preprocess:
+    """The inverse of `dataclasses.asdict` on a `Preprocess`."""
+    known = {k: data[k] for k in Preprocess.__dataclass_fields__ if k in data}
+    for key in ("mean", "std"):
+        if key in known:
+            known[key] = tuple(float(v) for v in known[key])
+    return Preprocess(**known)
+
+
+def _tensor(data: dict[str, Any]) -> TensorInfo:
+    scale, zero = data.get("scale"), data.get("zero_point")
+    return TensorInfo(
+        name=str(data["name"]),
+        shape=tuple(int(n) for n in data["shape"]),
+        dtype=str(data["dtype"]),
+        scale=None if scale is None else float(scale),
+        zero_point=None if zero is None else int(zero),
+    )
+
+
+def _file(data: dict[str, Any]) -> ModelFile:
+    return ModelFile(
+        path=str(data["path"]),
+        format=data["format"],
+        precision=str(data["precision"]),
+        sha256=str(data["sha256"]),
+        size=int(data["size"]),
+        input=_tensor(data["input"]),
+        output=_tensor(data["output"]),
+        preprocess=preprocess_from_dict(data["preprocess"]),
+        layout=data.get("layout", "nhwc"),
+    )
+
+
+def _manifest(data: dict[str, Any]) -> Manifest:
+    optional = ("labels", "labels_sha256", "golden", "golden_sha256")
+    objects = ("source", "quantization", "metrics", "tools")
+    return Manifest(
+        model=str(data["model"]),
+        classes=int(data["classes"]),
+        scores=data["scores"],
+        files=tuple(_file(item) for item in data["files"]),
+        **{key: None if data.get(key) is None else str(data[key]) for key in optional},
+        **{key: dict(data.get(key) or {}) for key in objects},
+    )
+
+
+def plain_name(what: str, name: str) -> str:
+    """`name` if it is a bare file name; a manifest must not point outside its own folder."""
+    if not name or name in (".", "..") or PurePosixPath(name).name != name or set(name) & set("\\/:\0\n\r"):
+        raise InputError(f"{what} {name!r} is not a plain file name")
+    return name
+
+
+def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UnknownNameError(what, str(value), known)

@@ -1,0 +1,1 @@
+"""Network definitions as tables, one builder, weights, and analysis that needs no framework."""

@@ -1,0 +1,1 @@
+"""Calibration, quantization parameters and the int8 graph that every format is written from."""

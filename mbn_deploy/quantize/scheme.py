@@ -1,0 +1,56 @@
+"""Quantization parameters, and the quantized graph that int8 TFLite and int8 ONNX are both written from.
+
+real = scale * (q - zero_point), with q in int8 (arXiv 1712.05877, equation 1). Weights are symmetric
+(zero point 0, q in [-127, 127]); activations are asymmetric per tensor. ONNX files with uint8
+activations add 128 to q and zero point: the same real values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.export.graph import Floats, Graph
+
+INT8_MIN, INT8_MAX = -128, 127
+WEIGHT_MAX = 127  # -128 is not used: kernels that multiply two int8 in 16 bits would overflow
+
+
+@dataclass(frozen=True)
+class ActivationParams:
+    """Per-tensor parameters of an activation, in the int8 domain."""
+
+    scale: float
+    zero_point: int
+
+    def __post_init__(self) -> None:
+        if not (self.scale > 0 and np.isfinite(self.scale)) or not INT8_MIN <= self.zero_point <= INT8_MAX:
+            raise ValueError(f"impossible quantization: scale {self.scale}, zero point {self.zero_point}")
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest real value that the eight bits can hold."""
+        return self.scale * (INT8_MIN - self.zero_point), self.scale * (INT8_MAX - self.zero_point)
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedWeights:
+    """Integers of one op: kernel int8 (layout as the float one), bias int32, one scale an output channel.
+
+    The bias has scale `input scale * weight scale` and zero point 0.
+    """
+
+    kernel: npt.NDArray[np.int8]
+    scales: Floats
+    bias: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedGraph:
+    """A float graph with the parameters of every tensor and the integers of every weighted op."""
+
+    graph: Graph
+    activations: dict[str, ActivationParams]
+    weights: dict[str, QuantizedWeights]

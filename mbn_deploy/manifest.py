@@ -197,15 +197,18 @@ def _file(data: dict[str, Any]) -> ModelFile:
 
 
 def _manifest(data: dict[str, Any]) -> Manifest:
-    optional = ("labels", "labels_sha256", "golden", "golden_sha256")
-    objects = ("source", "quantization", "metrics", "tools")
+    text: dict[str, Any] = {
+        key: None if data.get(key) is None else str(data[key])
+        for key in ("labels", "labels_sha256", "golden", "golden_sha256")
+    }
+    objects: dict[str, Any] = {key: dict(data.get(key) or {}) for key in ("source", "quantization", "metrics", "tools")}
     return Manifest(
         model=str(data["model"]),
         classes=int(data["classes"]),
         scores=data["scores"],
         files=tuple(_file(item) for item in data["files"]),
-        **{key: None if data.get(key) is None else str(data[key]) for key in optional},
-        **{key: dict(data.get(key) or {}) for key in objects},
+        **text,
+        **objects,
     )
 
 

@@ -1,0 +1,326 @@
+"""Folded graphs become .tflite files: float32, float16, dynamic-range and full-integer int8.
+
+One walk over the ops serves every precision; a `Storage` says how activations and weights lie in
+the file. Tensors of rank 2 are kept as (N, 1, 1, C) until the last op, and a dense layer is a 1x1
+convolution: per-channel int8 weights of FULLY_CONNECTED are not understood by interpreters before
+2.15 (they would use one scale for all channels without a word), those of CONV_2D by all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from mbn_deploy.errors import InputError
+from mbn_deploy.export.graph import Graph, Op, Shape, same_pads
+from mbn_deploy.export.tflite_builder import ModelBuilder
+from mbn_deploy.export.tflite_storage import (
+    DynamicStorage,
+    Float16Storage,
+    Float32Storage,
+    Int8Storage,
+    Storage,
+    kernel_layout,
+)
+from mbn_deploy.quantize.scheme import QuantizedGraph
+
+FloatPrecision = Literal["float32", "float16", "dynamic"]
+InputType = Literal["uint8", "int8", "float32"]
+
+SIGNATURE_INPUT, SIGNATURE_OUTPUT = "image", "scores"
+_FUSED = {"none": 0, "relu": 1, "relu6": 3}  # ActivationFunctionType of the schema
+_SAME, _VALID = 0, 1
+
+# Operator versions (TensorFlow: tensorflow/lite/tools/versioning/op_version.cc), float and int8.
+_VERSIONS: dict[str, tuple[int, int]] = {
+    "CONV_2D": (1, 3),
+    "DEPTHWISE_CONV_2D": (1, 3),
+    "ADD": (1, 2),
+    "MUL": (1, 2),
+    "MEAN": (1, 2),
+    "REDUCE_MAX": (1, 2),
+    "RELU": (1, 2),
+    "RELU6": (1, 2),
+    "LOGISTIC": (1, 2),
+    "SOFTMAX": (1, 2),
+    "AVERAGE_POOL_2D": (1, 2),
+    "MAX_POOL_2D": (1, 2),
+    "PAD": (1, 2),
+}
+_HYBRID_VERSIONS = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6}
+
+
+def write_tflite(graph: Graph, precision: FloatPrecision, *, metadata: Mapping[str, bytes] | None = None) -> bytes:
+    """A .tflite file with float32 input and output, of the folded `graph` (NHWC, static batch).
+
+    `float16` stores weights in half precision and dequantizes them when the file is opened;
+    `dynamic` stores kernels of at least 1024 values as per-channel int8 (scale per output channel).
+    `metadata` goes into the file's metadata table. Raises `InputError` for ops that TFLite lacks.
+    """
+    storages: dict[FloatPrecision, Callable[[], Storage]] = {
+        "float32": Float32Storage,
+        "float16": Float16Storage,
+        "dynamic": DynamicStorage,
+    }
+    walk = _Walk(graph, storages[precision]())
+    walk.input(walk.storage.activation(walk.build, graph.input, graph.shapes[graph.input]))
+    walk.ops()
+    output = walk.logical(graph.output)
+    return walk.finish(walk.indices[graph.input], output, metadata)
+
+
+def write_tflite_int8(
+    quantized: QuantizedGraph, *, input_dtype: InputType = "uint8", metadata: Mapping[str, bytes] | None = None
+) -> bytes:
+    """A full-integer .tflite file: every op between input and output computes in integers.
+
+    `input_dtype` is the type of both ends. int8: nothing stands in front of the first
+    convolution. uint8 and float32: one QUANTIZE in front, one QUANTIZE or DEQUANTIZE at the end.
+    """
+    graph = quantized.graph
+    walk = _Walk(graph, Int8Storage(quantized))
+    inner = f"{graph.input}/int8" if input_dtype != "int8" else graph.input
+    shape = graph.shapes[graph.input]
+    params = quantized.activations[graph.input]
+    outer = walk.boundary(graph.input, shape, input_dtype, params.scale, params.zero_point)
+    index = outer
+    if input_dtype != "int8":
+        index = walk.build.tensor(inner, shape, "int8", scale=[params.scale], zero_point=params.zero_point)
+        walk.build.operator("QUANTIZE", [outer], [index], options_type="QuantizeOptions")
+    walk.input(index)
+    walk.ops()
+    result = walk.logical(graph.output)
+    if input_dtype != "int8":
+        result = _outer_output(walk, quantized, result, input_dtype)
+    return walk.finish(outer, result, metadata)
+
+
+def _outer_output(walk: _Walk, quantized: QuantizedGraph, inner: int, dtype: InputType) -> int:
+    name, params = quantized.graph.output, quantized.activations[quantized.graph.output]
+    shape = quantized.graph.shapes[name]
+    outer = walk.boundary(f"{name}/{dtype}", shape, dtype, params.scale, params.zero_point)
+    code, version = ("DEQUANTIZE", 2) if dtype == "float32" else ("QUANTIZE", 1)
+    kind = "DequantizeOptions" if dtype == "float32" else "QuantizeOptions"
+    walk.build.operator(code, [inner], [outer], version, options_type=kind)
+    return outer
+
+
+class _Walk:
+    """State of one file being written: which tensor of the graph has which index and shape in the file."""
+
+    def __init__(self, graph: Graph, storage: Storage) -> None:
+        self.graph, self.storage = graph, storage
+        self.build = ModelBuilder(graph.name)
+        self.indices: dict[str, int] = {}
+        self.shapes: dict[str, Shape] = {}
+
+    def input(self, index: int) -> None:
+        self.indices[self.graph.input] = index
+        self.shapes[self.graph.input] = self.graph.shapes[self.graph.input]
+
+    def boundary(self, name: str, shape: Shape, dtype: InputType, scale: float, zero_point: int) -> int:
+        """An input or output tensor of the file in the type that the caller wants to see."""
+        if dtype == "float32":
+            return self.build.tensor(name, shape, "float32")
+        shift = 128 if dtype == "uint8" else 0
+        return self.build.tensor(name, shape, dtype, scale=[scale], zero_point=zero_point + shift)
+
+    def finish(self, source: int, result: int, metadata: Mapping[str, bytes] | None) -> bytes:
+        from mbn_deploy import __version__
+
+        description = f"{self.graph.name}, written by mbn-deploy {__version__}"
+        return self.build.finish({SIGNATURE_INPUT: source}, {SIGNATURE_OUTPUT: result}, metadata or {}, description)
+
+    def ops(self) -> None:
+        for op in self.graph.ops:
+            lower = _LOWERINGS.get(op.kind)
+            if lower is None:
+                raise InputError(f"layer {op.name!r}: TFLite has no operation for {op.kind!r}")
+            lower(self, op)
+
+    def shape_in_file(self, name: str) -> Shape:
+        """(N, C) lies in the file as (N, 1, 1, C)."""
+        shape = self.graph.shapes[name]
+        return (shape[0], 1, 1, shape[1]) if len(shape) == 2 else shape
+
+    def result(self, op: Op, shape: Shape | None = None) -> int:
+        """The op's output tensor, made now."""
+        self.shapes[op.output] = shape or self.shape_in_file(op.output)
+        self.indices[op.output] = self.storage.activation(self.build, op.output, self.shapes[op.output])
+        return self.indices[op.output]
+
+    def alias(self, op: Op) -> None:
+        """The op changes nothing in the file: its output is its input."""
+        self.indices[op.output] = self.indices[op.inputs[0]]
+        self.shapes[op.output] = self.shapes[op.inputs[0]]
+
+    def logical(self, name: str) -> int:
+        """The tensor in the shape that the graph says, behind a RESHAPE where the file keeps another one."""
+        wanted = self.graph.shapes[name]
+        if self.shapes[name] == wanted:
+            return self.indices[name]
+        reshaped = self.storage.activation(self.build, name, wanted)
+        self.reshape(self.indices[name], reshaped, f"{name}/shape", wanted)
+        return reshaped
+
+    def reshape(self, source: int, result: int, name: str, shape: Shape) -> None:
+        data = np.array(shape, np.int32)
+        constant = self.build.tensor(name, data.shape, "int32", data=data)
+        self.emit("RESHAPE", [source, constant], result, options_type="ReshapeOptions", newShape=data)
+
+    def emit(self, code: str, inputs: list[int], output: int, *, hybrid: bool = False, **options: Any) -> None:
+        version = _HYBRID_VERSIONS[code] if hybrid else _VERSIONS.get(code, (1, 1))[self.storage.integer]
+        self.build.operator(code, inputs, [output], version, **options)
+
+
+def _padded_source(walk: _Walk, op: Op, window: tuple[int, int]) -> tuple[int, int]:
+    """(tensor, padding mode). What is neither SAME nor VALID gets a PAD, which XNNPACK takes into the convolution."""
+    source, shape = walk.indices[op.inputs[0]], walk.shapes[op.inputs[0]]
+    if not any(op.pads):
+        return source, _VALID
+    same = tuple(pad for i in (0, 1) for pad in same_pads(shape[1 + i], window[i], op.stride[i], op.dilation[i]))
+    if op.pads == same:
+        return source, _SAME
+    if op.kind in ("average_pool", "max_pool"):
+        raise InputError(f"layer {op.name!r}: TFLite pools with 'same' or 'valid' padding only, not {op.pads}")
+    return _pad(walk, source, shape, op, f"{op.output}/padded"), _VALID
+
+
+def _pad(walk: _Walk, source: int, shape: Shape, op: Op, name: str) -> int:
+    top, bottom, left, right = op.pads
+    padded = (shape[0], shape[1] + top + bottom, shape[2] + left + right, shape[3])
+    amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
+    constant = walk.build.tensor(f"{name}/pads", amounts.shape, "int32", data=amounts)
+    result = _like(walk, op.inputs[0], name, padded)
+    walk.emit("PAD", [source, constant], result, options_type="PadOptions")
+    return result
+
+
+def _like(walk: _Walk, tensor: str, name: str, shape: Shape) -> int:
+    """A tensor `name` with the type and quantization of the graph's `tensor`."""
+    if isinstance(walk.storage, Int8Storage):
+        params = walk.storage.quantized.activations[tensor]
+        return walk.build.tensor(name, shape, "int8", scale=[params.scale], zero_point=params.zero_point)
+    return walk.build.tensor(name, shape, "float32")
+
+
+def _strides(op: Op) -> dict[str, Any]:
+    return {"strideH": op.stride[0], "strideW": op.stride[1]}
+
+
+def _dilations(op: Op) -> dict[str, Any]:
+    return {"dilationHFactor": op.dilation[0], "dilationWFactor": op.dilation[1]}
+
+
+def _lower_conv(walk: _Walk, op: Op) -> None:
+    kernel = kernel_layout(op, op.weights()[0])
+    source, padding = _padded_source(walk, op, (kernel.shape[1], kernel.shape[2]))
+    weights, bias, hybrid = walk.storage.weights(walk.build, op, kernel, 0)
+    walk.emit(
+        "CONV_2D", [source, weights, bias], walk.result(op), hybrid=hybrid, options_type="Conv2DOptions",
+        padding=padding, fusedActivationFunction=_FUSED[op.activation], **_strides(op), **_dilations(op),
+    )  # fmt: skip
+
+
+def _lower_depthwise(walk: _Walk, op: Op) -> None:
+    kernel = kernel_layout(op, op.weights()[0])
+    source, padding = _padded_source(walk, op, (kernel.shape[1], kernel.shape[2]))
+    weights, bias, hybrid = walk.storage.weights(walk.build, op, kernel, 3)
+    multiplier = op.weights()[0].shape[3]
+    walk.emit(
+        "DEPTHWISE_CONV_2D", [source, weights, bias], walk.result(op), hybrid=hybrid,
+        options_type="DepthwiseConv2DOptions", padding=padding, depthMultiplier=multiplier,
+        fusedActivationFunction=_FUSED[op.activation], **_strides(op), **_dilations(op),
+    )  # fmt: skip
+
+
+def _lower_elementwise(walk: _Walk, op: Op) -> None:
+    code, kind = {"add": ("ADD", "AddOptions"), "multiply": ("MUL", "MulOptions")}[op.kind]
+    sources = [walk.indices[name] for name in op.inputs]
+    fused = _FUSED[op.activation]
+    walk.emit(code, sources, walk.result(op), options_type=kind, fusedActivationFunction=fused)
+
+
+def _lower_unary(walk: _Walk, op: Op) -> None:
+    code = {"relu": "RELU", "relu6": "RELU6", "sigmoid": "LOGISTIC", "hard_swish": "HARD_SWISH"}[op.kind]
+    kind = "HardSwishOptions" if op.kind == "hard_swish" else None
+    walk.emit(code, [walk.indices[op.inputs[0]]], walk.result(op), options_type=kind)
+
+
+def _lower_hard_sigmoid(walk: _Walk, op: Op) -> None:
+    """relu6(x + 3) / 6: TFLite has no op of its own for it."""
+    if walk.storage.integer:
+        raise InputError(f"layer {op.name!r}: a hard sigmoid must be lowered before int8 is written")
+    shape = walk.shapes[op.inputs[0]]
+    inner = walk.build.tensor(f"{op.output}/relu6", shape, "float32")
+    three = _scalar(walk, f"{op.output}/three", 3.0)
+    sixth = _scalar(walk, f"{op.output}/sixth", 1 / 6)
+    source = walk.indices[op.inputs[0]]
+    walk.emit("ADD", [source, three], inner, options_type="AddOptions", fusedActivationFunction=_FUSED["relu6"])
+    walk.emit("MUL", [inner, sixth], walk.result(op), options_type="MulOptions")
+
+
+def _scalar(walk: _Walk, name: str, value: float) -> int:
+    return walk.build.tensor(name, (), "float32", data=np.array(value, np.float32))
+
+
+def _lower_softmax(walk: _Walk, op: Op) -> None:
+    source = walk.logical(op.inputs[0])
+    walk.emit(
+        "SOFTMAX", [source], walk.result(op, walk.graph.shapes[op.output]), options_type="SoftmaxOptions", beta=1.0
+    )
+
+
+def _lower_global_pool(walk: _Walk, op: Op) -> None:
+    code = "MEAN" if op.kind == "global_average_pool" else "REDUCE_MAX"
+    axes = walk.build.tensor(f"{op.output}/axes", (2,), "int32", data=np.array([1, 2], np.int32))
+    sources = [walk.indices[op.inputs[0]], axes]
+    walk.emit(code, sources, walk.result(op), options_type="ReducerOptions", keepDims=True)
+
+
+def _lower_pool(walk: _Walk, op: Op) -> None:
+    code = "AVERAGE_POOL_2D" if op.kind == "average_pool" else "MAX_POOL_2D"
+    source, padding = _padded_source(walk, op, op.window)
+    height, width = op.window
+    walk.emit(
+        code, [source], walk.result(op), options_type="Pool2DOptions", padding=padding,
+        filterHeight=height, filterWidth=width, **_strides(op),
+    )  # fmt: skip
+
+
+def _lower_reshape(walk: _Walk, op: Op) -> None:
+    shape = walk.shape_in_file(op.output)
+    if walk.shapes[op.inputs[0]] == shape:
+        walk.alias(op)
+        return
+    source = walk.indices[op.inputs[0]]
+    walk.reshape(source, walk.result(op), f"{op.output}/shape", shape)
+
+
+def _lower_pad(walk: _Walk, op: Op) -> None:
+    walk.shapes[op.output] = walk.graph.shapes[op.output]
+    source, shape = walk.indices[op.inputs[0]], walk.shapes[op.inputs[0]]
+    walk.indices[op.output] = _pad(walk, source, shape, op, op.output)
+
+
+_LOWERINGS: dict[str, Callable[[_Walk, Op], None]] = {
+    "conv": _lower_conv,
+    "depthwise": _lower_depthwise,
+    "dense": _lower_conv,
+    "add": _lower_elementwise,
+    "multiply": _lower_elementwise,
+    "relu": _lower_unary,
+    "relu6": _lower_unary,
+    "sigmoid": _lower_unary,
+    "hard_swish": _lower_unary,
+    "hard_sigmoid": _lower_hard_sigmoid,
+    "softmax": _lower_softmax,
+    "global_average_pool": _lower_global_pool,
+    "global_max_pool": _lower_global_pool,
+    "average_pool": _lower_pool,
+    "max_pool": _lower_pool,
+    "reshape": _lower_reshape,
+    "pad": _lower_pad,
+}

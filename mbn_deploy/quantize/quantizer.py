@@ -1,0 +1,109 @@
+"""From ranges to integers: parameters of every activation, int8 kernels, int32 biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.export.graph import WEIGHTED, Floats, Graph, Op
+from mbn_deploy.quantize.lower import FixedRanges
+from mbn_deploy.quantize.ranges import Range
+from mbn_deploy.quantize.scheme import (
+    INT8_MAX,
+    INT8_MIN,
+    WEIGHT_MAX,
+    ActivationParams,
+    QuantizedGraph,
+    QuantizedWeights,
+)
+
+LEVELS = INT8_MAX - INT8_MIN
+# TFLite fixes the output of SOFTMAX and LOGISTIC: scale 1/256, zero point -128.
+PROBABILITY = ActivationParams(1 / 256, INT8_MIN)
+# Ops whose int8 kernels hand values through: output and input share scale and zero point.
+PASS_THROUGH = frozenset({"reshape", "pad", "max_pool", "average_pool", "global_max_pool"})
+# XNNPACK refuses a requantization multiplier (input scale * weight scale / output scale) of 256 or more.
+MAX_MULTIPLIER = 255.0
+# Room for the sum of products below the int32 limit of 2^31.
+MAX_BIAS = 2**30
+
+
+def quantize_graph(
+    graph: Graph, ranges: Mapping[str, Range], input_params: ActivationParams, fixed: FixedRanges
+) -> QuantizedGraph:
+    """Choose parameters from `ranges` (of every tensor) and round the weights to nearest.
+
+    Weights are symmetric per output channel, activations asymmetric per tensor (arXiv 1806.08342,
+    section 2). `fixed` overrides the observed range of a tensor.
+    """
+    activations = {graph.input: input_params}
+    weights: dict[str, QuantizedWeights] = {}
+    for op in graph.ops:
+        params = _params(op, ranges, activations, fixed)
+        if op.kind in WEIGHTED:
+            made = quantize_weights(op, activations[op.inputs[0]].scale)
+            params = _within_multiplier(params, activations[op.inputs[0]].scale, made.scales)
+            weights[op.name] = made
+        activations[op.output] = params
+    return QuantizedGraph(graph, activations, weights)
+
+
+def _params(
+    op: Op, ranges: Mapping[str, Range], activations: Mapping[str, ActivationParams], fixed: FixedRanges
+) -> ActivationParams:
+    if op.kind in PASS_THROUGH:
+        return activations[op.inputs[0]]
+    if op.kind in ("softmax", "sigmoid"):
+        return PROBABILITY
+    if op.output in fixed:
+        return params_for(*fixed[op.output])
+    seen = ranges[op.output]
+    return params_for(seen.low, seen.high)
+
+
+def params_for(low: float, high: float) -> ActivationParams:
+    """Parameters whose 256 levels cover [low, high] and hit zero exactly (arXiv 1712.05877, section 3.1).
+
+    ReLU6 that saturates on the calibration set has high = 6 and gets scale 6/255, zero point -128.
+    A tensor that is always zero gets the range [0, 1]: any range is right for it, and a tiny one
+    would break the requantization of what writes it.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    if high - low < np.finfo(np.float32).tiny * LEVELS:
+        low, high = 0.0, 1.0
+    scale = float(np.float32((high - low) / LEVELS))
+    zero_point = int(np.clip(np.rint(INT8_MIN - low / scale), INT8_MIN, INT8_MAX))
+    return ActivationParams(scale, zero_point)
+
+
+def _within_multiplier(params: ActivationParams, source: float, scales: Floats) -> ActivationParams:
+    least = float(source * scales.max()) / MAX_MULTIPLIER
+    if params.scale >= least:
+        return params
+    return ActivationParams(float(np.float32(least)), params.zero_point)
+
+
+def quantize_weights(op: Op, input_scale: float) -> QuantizedWeights:
+    """int8 kernel per output channel, int32 bias at scale `input_scale * weight scale`.
+
+    A channel whose weights are far smaller than its bias gets a scale that lets the bias fit into
+    int32; its weights then round to what they are worth beside the bias, often to zero.
+    """
+    kernel, bias = op.weights()
+    wide = kernel.astype(np.float64)
+    columns = wide.reshape(-1, bias.size) if op.kind != "depthwise" else wide.reshape(*wide.shape[:2], -1)
+    largest = np.abs(columns).max(axis=tuple(range(columns.ndim - 1)))
+    least = np.abs(bias.astype(np.float64)) / (MAX_BIAS * input_scale)
+    scales = np.maximum(largest / WEIGHT_MAX, least)
+    scales = np.where(scales > 0, scales, 1.0).astype(np.float32)
+    integers = np.clip(np.rint(columns / scales), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
+    return QuantizedWeights(integers.reshape(kernel.shape), scales, quantize_bias(bias, input_scale, scales))
+
+
+def quantize_bias(bias: Floats, input_scale: float, scales: Floats) -> npt.NDArray[np.int32]:
+    """Bias integers at scale `input_scale * scales`, in the float32 product that interpreters form."""
+    unit = (np.float32(input_scale) * scales).astype(np.float64)
+    integers: npt.NDArray[np.int32] = np.rint(bias.astype(np.float64) / unit).astype(np.int32)
+    return integers

@@ -15,11 +15,13 @@ from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+DESCRIPTION_KEY = "mbn_deploy"  # the metadata entry of a .tflite or .onnx file that holds its `Description`
 
 Resize = Literal["squash", "crop", "letterbox"]
 Filter = Literal["bilinear", "bicubic", "nearest", "lanczos"]
 Channels = Literal["rgb", "bgr"]
 Scores = Literal["softmax", "sigmoid", "logits"]
+Layout = Literal["nhwc", "nchw"]
 FileFormat = Literal["tflite", "onnx"]
 
 # Keras' mode names: (mean, std, channel order); x = (pixel - mean) / std with pixel in [0, 255].
@@ -104,11 +106,47 @@ class ModelFile:
     input: TensorInfo
     output: TensorInfo
     preprocess: Preprocess
-    layout: Literal["nhwc", "nchw"] = "nhwc"
+    layout: Layout = "nhwc"
 
     def __post_init__(self) -> None:
         plain_name("model file", self.path)
         _one_of("file format", self.format, get_args(FileFormat))
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a lone model file says about itself, as JSON inside the file under `DESCRIPTION_KEY`."""
+
+    model: str
+    precision: str
+    scores: Scores
+    preprocess: Preprocess
+    layout: Layout = "nhwc"
+    labels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("scores", self.scores, get_args(Scores))
+        _one_of("layout", self.layout, get_args(Layout))
+
+    def to_json(self) -> str:
+        """Deterministic JSON text on one line."""
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> Description:
+        """Parse; raises `InputError` that names `where`, the file that holds the text."""
+        try:
+            data = json.loads(text)
+            return cls(
+                model=str(data["model"]),
+                precision=str(data["precision"]),
+                scores=data["scores"],
+                preprocess=preprocess_from_dict(data["preprocess"]),
+                layout=data["layout"],
+                labels=None if data.get("labels") is None else tuple(str(label) for label in data["labels"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, UsageError) as error:
+            raise InputError(f"{where}: its {DESCRIPTION_KEY!r} metadata are damaged: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from mbn_deploy.export.tflite_builder import schema
 from mbn_deploy.export.tflite_writer import write_tflite, write_tflite_int8
 from mbn_deploy.quantize.lower import absorb_hard_sigmoids
 from mbn_deploy.quantize.quantizer import quantize_graph
-from mbn_deploy.quantize.ranges import Range
+from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
 from mbn_deploy.quantize.scheme import ActivationParams
 
 RNG = np.random.default_rng(0)
@@ -110,9 +110,14 @@ def test_smaller_precisions_are_near(name, precision):
 def quantized(graph, x):
     lowered, fixed = absorb_hard_sigmoids(graph)
     values = run_graph(lowered, x)
-    ranges = {o.output: Range(float(values[o.output].min()), float(values[o.output].max())) for o in lowered.ops}
+    ranges = {o.output: channel_range(values[o.output]) for o in lowered.ops}
     scale = float(np.float32(np.abs(x).max() / 127))
-    return quantize_graph(lowered, ranges, ActivationParams(scale, 0), fixed)
+    return quantize_graph(Calibrated(lowered, ranges, fixed, {}), ActivationParams(scale, 0))
+
+
+def channel_range(values):
+    flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    return ChannelRange(flat.min(0), flat.max(0), (flat**2).mean(0))
 
 
 @pytest.mark.parametrize("name", SINGLE)

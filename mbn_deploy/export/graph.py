@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
 OpKind = Literal[
     "conv",  # kernel (kh, kw, cin, cout), bias (cout); stride, pads, dilation, activation
@@ -30,7 +31,7 @@ OpKind = Literal[
     "average_pool", "max_pool",  # window, stride, pads (average does not count padding)
     "reshape",  # to the shape of the output tensor, row-major in NHWC
     "pad",  # zeros; pads
-    "affine",  # x * scale + offset per channel of the last axis: BatchNorm, Rescaling, Normalization
+    "affine",  # x * scale + offset per channel of the last axis, in float64: BatchNorm, Rescaling, Normalization
 ]  # fmt: skip
 Activation = Literal["none", "relu", "relu6"]
 Pads = tuple[int, int, int, int]  # top, bottom, left, right
@@ -49,8 +50,8 @@ class Op:
     output: str
     kernel: Floats | None = None
     bias: Floats | None = None
-    scale: Floats | None = None
-    offset: Floats | None = None
+    scale: Doubles | None = None
+    offset: Doubles | None = None
     window: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)

@@ -8,15 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from mbn_deploy.errors import InputError
-from mbn_deploy.export.graph import WEIGHTED, Graph, Op
+from mbn_deploy.export.graph import WEIGHTED, Doubles, Graph, Op
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.quantize.scheme import ActivationParams
 
 # A tensor whose op was lowered into the saturation of the integers: its range is not a choice.
-Doubles = npt.NDArray[np.float64]
 FixedRanges = dict[str, tuple[float, float]]
 
 

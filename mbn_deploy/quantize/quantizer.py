@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.export.graph import WEIGHTED, Floats, Graph, Op
-from mbn_deploy.quantize.lower import FixedRanges
-from mbn_deploy.quantize.ranges import Range
+from mbn_deploy.export.graph import WEIGHTED, Floats, Op
+from mbn_deploy.quantize.ranges import Calibrated
 from mbn_deploy.quantize.scheme import (
     INT8_MAX,
     INT8_MIN,
@@ -30,37 +29,33 @@ MAX_MULTIPLIER = 255.0
 MAX_BIAS = 2**30
 
 
-def quantize_graph(
-    graph: Graph, ranges: Mapping[str, Range], input_params: ActivationParams, fixed: FixedRanges
-) -> QuantizedGraph:
-    """Choose parameters from `ranges` (of every tensor) and round the weights to nearest.
+def quantize_graph(state: Calibrated, input_params: ActivationParams) -> QuantizedGraph:
+    """Choose parameters from what calibration saw and round the weights to nearest.
 
     Weights are symmetric per output channel, activations asymmetric per tensor (arXiv 1806.08342,
-    section 2). `fixed` overrides the observed range of a tensor.
+    section 2). A tensor's range is the hull of what its channels need.
     """
-    activations = {graph.input: input_params}
+    activations = {state.graph.input: input_params}
     weights: dict[str, QuantizedWeights] = {}
-    for op in graph.ops:
-        params = _params(op, ranges, activations, fixed)
+    for op in state.graph.ops:
+        params = _params(op, state, activations)
         if op.kind in WEIGHTED:
             made = quantize_weights(op, activations[op.inputs[0]].scale)
             params = _within_multiplier(params, activations[op.inputs[0]].scale, made.scales)
             weights[op.name] = made
         activations[op.output] = params
-    return QuantizedGraph(graph, activations, weights)
+    return QuantizedGraph(state.graph, activations, weights)
 
 
-def _params(
-    op: Op, ranges: Mapping[str, Range], activations: Mapping[str, ActivationParams], fixed: FixedRanges
-) -> ActivationParams:
+def _params(op: Op, state: Calibrated, activations: Mapping[str, ActivationParams]) -> ActivationParams:
     if op.kind in PASS_THROUGH:
         return activations[op.inputs[0]]
     if op.kind in ("softmax", "sigmoid"):
         return PROBABILITY
-    if op.output in fixed:
-        return params_for(*fixed[op.output])
-    seen = ranges[op.output]
-    return params_for(seen.low, seen.high)
+    if op.output in state.fixed:
+        return params_for(*state.fixed[op.output])
+    low, high = state.useful(op.output)
+    return params_for(float(low.min()), float(high.max()))
 
 
 def params_for(low: float, high: float) -> ActivationParams:

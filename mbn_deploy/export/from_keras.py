@@ -1,0 +1,212 @@
+"""From a Keras model to the float `Graph`: every operation is walked, nested models are flattened.
+
+The normalization directly behind the input is taken out of the graph, exactly, and becomes part of
+the file's `Preprocess`, so that the graph begins with what the first convolution sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.export.from_keras_builder import SUPPORTED, Builder, Call, Tensor
+from mbn_deploy.export.from_keras_layers import LAYERS
+from mbn_deploy.export.from_keras_ops import OPERATIONS
+from mbn_deploy.export.from_keras_patterns import recognise
+from mbn_deploy.export.graph import Doubles, Graph, Shape
+from mbn_deploy.manifest import PREPROCESS_MODES, Preprocess, Scores
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True, eq=False)
+class KerasGraph:
+    """A Keras model as a float graph (not folded yet: see `export.fold`).
+
+    `preprocess_affine` is the (scale, offset), one value a channel each, that the model applies to
+    its input before `graph` begins; `None` if the model has no such layer. `layer_names` are the
+    layers in the order in which they run, as the graph calls them.
+    """
+
+    graph: Graph
+    preprocess_affine: tuple[Doubles, Doubles] | None
+    scores: Scores
+    layer_names: tuple[str, ...]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; raises `InputError` if the output is not (N, classes)."""
+        shape = self.graph.shapes[self.graph.output]
+        if len(shape) != 2:
+            raise InputError(
+                f"model {self.graph.name!r} is no classifier: its output has shape {shape}, (N, classes) is expected"
+            )
+        return shape[1]
+
+
+def graph_from_keras(model: keras.Model, batch: int = 1, size: tuple[int, int] | None = None) -> KerasGraph:
+    """`model` as a float graph with the static batch size `batch`.
+
+    `size` (height, width) is needed where the model's own input leaves them open. Raises
+    `InputError` that names the layer, its class and its place for what cannot be exported.
+    """
+    function = _function(model, "the model")
+    b = Builder()
+    source = b.tensor(b.unique(_input_name(function)), _input_shape(function, model.name, batch, size))
+    names: list[str] = []
+    (result,) = _walk(b, model, (source,), "", names)
+    if result.name == source.name:
+        raise InputError(f"model {model.name!r} does nothing: its output is its input")
+    graph = recognise(Graph(model.name, source.name, result.name, tuple(b.ops), b.shapes))
+    graph, affine = _take_out_normalization(graph)
+    return KerasGraph(graph, affine, _scores(graph), tuple(names))
+
+
+def input_preprocess(keras_graph: KerasGraph, preprocess: Preprocess | None) -> Preprocess:
+    """The preprocessing of the exported file: `preprocess` and then what the model does to its input itself.
+
+    With `None`, a model that rescales inside takes pixels in [0, 255]; one that does not raises
+    `UsageError`, since nothing in the file says what it was trained on.
+    """
+    affine = keras_graph.preprocess_affine
+    if preprocess is None and affine is None:
+        raise UsageError(
+            f"model {keras_graph.graph.name!r} has no rescaling layer, so nothing says how its input was normalized "
+            f"in training; say it with --preprocess {'|'.join(PREPROCESS_MODES)}|MEAN/STD"
+        )
+    outer = _for_channels(preprocess or Preprocess(), keras_graph)
+    if affine is None:
+        return outer
+    # scale * (pixel - mean) / std + offset  =  (pixel - (mean - offset * std / scale)) / (std / scale)
+    std = np.asarray(outer.std) / affine[0]
+    mean = np.asarray(outer.mean) - affine[1] * std
+    return replace(outer, mean=_rounded(mean), std=_rounded(std))
+
+
+def _rounded(values: Doubles) -> tuple[float, ...]:
+    """Nine digits: more than float32 holds, and 127.5 does not become 127.49999999999999."""
+    return tuple(float(f"{v:.9g}") for v in values)
+
+
+def _for_channels(preprocess: Preprocess, keras_graph: KerasGraph) -> Preprocess:
+    """The preprocessing with as many means as the model has input channels."""
+    channels = keras_graph.graph.shapes[keras_graph.graph.input][-1]
+    if channels not in (1, 3):
+        raise InputError(f"the model's input has {channels} channels; pictures have 1 or 3")
+    mean, std = preprocess.mean, preprocess.std
+    if len(mean) == channels:
+        return preprocess
+    if len(set(mean)) > 1 or len(set(std)) > 1:
+        raise UsageError(f"mean {mean} and std {std} are for colour pictures, the model's input has one channel")
+    return replace(preprocess, mean=mean[:1] * channels, std=std[:1] * channels)
+
+
+def _input_name(function: Any) -> str:
+    return str(function.inputs[0].name)
+
+
+def _input_shape(function: Any, name: str, batch: int, size: tuple[int, int] | None) -> Shape:
+    shapes = [tuple(t.shape) for t in function.inputs]
+    if len(shapes) != 1 or len(function.outputs) != 1:
+        raise InputError(
+            f"model {name!r} has {len(shapes)} inputs and {len(function.outputs)} outputs; one of each is supported"
+        )
+    if len(shapes[0]) != 4:
+        raise InputError(f"model {name!r} takes {shapes[0]}; an image (N, H, W, C) is expected")
+    _, height, width, channels = shapes[0]
+    height, width = height or (size or (0, 0))[0], width or (size or (0, 0))[1]
+    if not (height and width and channels):
+        raise InputError(f"model {name!r} leaves its input size open ({shapes[0]}); give it with --size")
+    return (batch, int(height), int(width), int(channels))
+
+
+def _function(model: Any, where: str) -> Any:
+    """The graph of operations of a functional or sequential model."""
+    user = [c.__name__ for c in type(model).__mro__ if not _from_keras(c) and "call" in vars(c)]
+    function = getattr(model, "_functional", None) if type(model).__name__ == "Sequential" else model
+    if user or not hasattr(function, "_nodes_by_depth"):
+        raise InputError(
+            f"{where} ({type(model).__name__} {getattr(model, 'name', '?')!r}) is no functional or sequential Keras 3 "
+            "model with a known input, so its layers cannot be walked; build it from keras.Input, or call it once"
+        )
+    return function
+
+
+def _from_keras(cls: type) -> bool:
+    return cls is object or cls.__module__.split(".")[0] in ("keras", "builtins", "tensorflow")
+
+
+def _walk(b: Builder, model: Any, tensors: tuple[Tensor, ...], scope: str, names: list[str]) -> tuple[Tensor, ...]:
+    """Append everything that `model` does to `tensors`; the way of `keras.Function`, with our tensors."""
+    import keras
+
+    function = _function(model, f"the model inside {scope!r}" if scope else "the model")
+    values = {id(k): t for k, t in zip(function.inputs, tensors, strict=True)}
+    order = {id(op): i for i, op in enumerate(function.operations, 1)}
+    for depth in sorted(function._nodes_by_depth, reverse=True):  # noqa: SLF001 (Keras has no public way to its nodes)
+        for node in function._nodes_by_depth[depth]:  # noqa: SLF001
+            if node.is_input or any(id(t) not in values for t in node.input_tensors):
+                continue
+            place = f"operation {order[id(node.operation)]} of {len(order)} in model {model.name!r}"
+            args, kwargs = node.arguments.fill_in(values)
+            given = tuple(v for v in keras.tree.flatten((args, kwargs)) if isinstance(v, Tensor))
+            call = Call(node.operation, "", place + (f" inside {scope!r}" if scope else ""), args, kwargs, given)
+            results = _apply(b, call, f"{scope}/{model.name}" if scope else model.name, names)
+            values.update((id(k), t) for k, t in zip(node.outputs, results, strict=True))
+    return tuple(values[id(k)] for k in function.outputs)
+
+
+def _apply(b: Builder, call: Call, scope: str, names: list[str]) -> tuple[Tensor, ...]:
+    import keras
+
+    operation = call.operation
+    if call.kwargs.get("training") is True:
+        raise call.refuse("it is called with training=True, so it would act as in training")
+    if isinstance(operation, keras.Model):
+        return _walk(b, operation, call.tensors, scope, names)
+    handlers = LAYERS if isinstance(operation, keras.Layer) else OPERATIONS
+    handler = handlers.get(type(operation).__name__) if _from_keras(type(operation)) else None
+    if handler is None:
+        raise call.refuse(f"this class is not in the supported set; {SUPPORTED}")
+    if getattr(operation, "data_format", None) == "channels_first":
+        raise call.refuse("it works on channels first (NCHW); build the model with channels_last")
+    named = replace(call, name=b.unique(operation.name, scope))
+    names.append(named.name)
+    return (handler(b, named),)
+
+
+def _take_out_normalization(graph: Graph) -> tuple[Graph, tuple[Doubles, Doubles] | None]:
+    """Without the affine ops directly behind the input, and their product; one by one while nothing else reads it.
+
+    A scale that is not above zero has no standard deviation to stand for it: such an op stays.
+    """
+    found = None
+    while True:
+        readers = graph.readers()[graph.input]
+        op = readers[0]
+        if len(readers) != 1 or op.scale is None or op.offset is None or not (op.scale > 0).all():
+            return graph, found
+        if op.output == graph.output:
+            return graph, found
+        before = found or (np.ones_like(op.scale), np.zeros_like(op.scale))
+        found = (before[0] * op.scale, before[1] * op.scale + op.offset)
+        graph = graph.with_ops(graph.ops[1:] if graph.ops[0] is op else _without(graph, op), input=op.output)
+
+
+def _without(graph: Graph, gone: Any) -> tuple[Any, ...]:
+    return tuple(op for op in graph.ops if op is not gone)
+
+
+def _scores(graph: Graph) -> Scores:
+    """What the output means, by the op that computes it; reshapes behind it change nothing."""
+    writers = graph.writers()
+    op = writers[graph.output]
+    while op.kind == "reshape" and op.inputs[0] in writers:
+        op = writers[op.inputs[0]]
+    if op.kind == "softmax":
+        return "softmax"
+    return "sigmoid" if op.kind in ("sigmoid", "hard_sigmoid") else "logits"

@@ -1,0 +1,97 @@
+"""Cross-layer equalization: channels that share a tensor get to share a range.
+
+One scale serves all channels of an activation, so a channel whose values stay small keeps only few
+of the 256 levels. Scaling it up costs nothing where the weights behind it can be scaled down
+(`channels`); per-channel weights absorb it fully in a depthwise layer and partly in a pointwise
+one, whose weights share a scale over input channels. The factors are chosen by the noise that
+follows from them, not by a fixed rule (arXiv 1906.04721 equates weight ranges; here weights are
+per-channel, and activations matter).
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from mbn_deploy.export.graph import WEIGHTED, Doubles, Op
+from mbn_deploy.quantize.channels import ChannelGroup, channel_groups, rescale
+from mbn_deploy.quantize.ranges import Calibrated
+from mbn_deploy.quantize.scheme import WEIGHT_MAX
+
+LEVELS = 255
+MAX_FACTOR = 64.0  # between the median channel and any other
+FLOOR = 1e-3  # of the largest: what lies below is noise and gets no factor of its own
+_TO_ACTIVATIONS = np.linspace(0.0, 1.0, 11)
+_TO_WEIGHTS = np.linspace(0.0, 1.0, 5)
+
+
+def equalize(state: Calibrated) -> Calibrated:
+    """Choose factors for every group of `state`; the float function stays the same."""
+    for group in channel_groups(state.graph, state.fixed):
+        factors = _best_factors(state, group)
+        if factors is not None:
+            state = state.rescaled(rescale(state.graph, group, factors), group.tensors, factors)
+    return state
+
+
+def _best_factors(state: Calibrated, group: ChannelGroup) -> Doubles | None:
+    readers = [op for op in state.graph.ops if op.kind in WEIGHTED and op.inputs[0] in group.tensors]
+    spans = _activation_spans(state, group)
+    if not readers or spans is None:
+        return None
+    weights = _weight_spans(readers, group.channels)
+    tried = [_candidate(spans, weights, a, w) for a, w in product(_TO_ACTIVATIONS, _TO_WEIGHTS)]
+    noises = [sum(_relative_noise(state, op, factors) for op in readers) for factors in tried]
+    return tried[int(np.argmin(noises))]
+
+
+def _candidate(spans: Doubles, weights: Doubles, to_activations: float, to_weights: float) -> Doubles:
+    """Factors that even out activations (exponent 1), or shrink the columns of large weights, or between."""
+    factors = spans**-to_activations * weights ** (to_weights * (1 - to_activations))
+    return np.asarray(np.clip(factors / np.median(factors), 1 / MAX_FACTOR, MAX_FACTOR))
+
+
+def _activation_spans(state: Calibrated, group: ChannelGroup) -> Doubles | None:
+    """Each channel's range relative to its tensor's, the largest over the group's tensors."""
+    spans = np.zeros(group.channels)
+    for name in group.tensors:
+        low, high = state.useful(name)
+        span = high - low
+        if span.max() > 0:
+            spans = np.maximum(spans, span / span.max())
+    return np.maximum(spans, FLOOR) if spans.max() > 0 else None
+
+
+def _columns(op: Op, channels: int) -> Doubles:
+    """Kernel as (taps, input channels, outputs), float64."""
+    return op.weights()[0].astype(np.float64).reshape(-1, channels, op.weights()[0].shape[-1])
+
+
+def _weight_spans(readers: list[Op], channels: int) -> Doubles:
+    """Largest weight that reads each channel, relative; ones where only depthwise layers read."""
+    spans = np.zeros(channels)
+    for op in readers:
+        if op.kind != "depthwise":
+            largest = np.abs(_columns(op, channels)).max((0, 2))
+            spans = np.maximum(spans, largest / max(largest.max(), np.finfo(np.float64).tiny))
+    return np.maximum(spans, FLOOR) if spans.any() else np.ones(channels)
+
+
+def _relative_noise(state: Calibrated, op: Op, factors: Doubles) -> float:
+    """Noise power over signal power in the output of `op`, summed over outputs, for uniform rounding.
+
+    Rounding to a step s adds s^2/12 a value. The activation's step follows from the largest scaled
+    range; a pointwise layer's weight step of output o from its largest scaled weight.
+    """
+    source = op.inputs[0]
+    low, high = state.useful(source)
+    power = state.ranges[source].power
+    step = ((factors * high).max() - (factors * low).min()) / LEVELS
+    columns = _columns(op, len(factors))
+    squares = (columns**2).sum((0, 2))
+    noise = (squares / factors**2).sum() * step**2 / 12
+    if op.kind != "depthwise":
+        steps = np.abs(columns / factors[:, None]).max((0, 1)) / WEIGHT_MAX
+        noise += (steps**2).sum() / 12 * columns.shape[0] * (power * factors**2).sum()
+    return float(noise / max((squares * power).sum(), np.finfo(np.float64).tiny))

@@ -1,0 +1,241 @@
+"""The calibration set: which images the ranges of int8 are taken from, and what is wrong with them.
+
+A wrong calibration set gives a file that works and answers badly, so everything that can be told
+from the images is told here, before anything is converted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.images import LoadedImage, Pixels, find_images, load_image, read_bytes, sha256, some
+from mbn_deploy.manifest import Preprocess
+from mbn_deploy.progress import Progress, silent
+
+MIN_IMAGES = 8  # fewer say nothing about a range
+FEW_IMAGES = 100  # fewer work, but a range can be far off
+# Float data that span less than half of the pixel range are rather scaled in another way than flat.
+MIN_SPAN = 128.0
+TOLERANCE = 1.0  # of a pixel level: float data went through resampling and rounding
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationSet:
+    """Images as the model sees them before normalization.
+
+    `pixels` is uint8 (N, H, W, C) in the channel order of the preprocessing it was loaded with;
+    `sha256` is taken over the contents of the files (or arrays), in order; `warnings` say what is
+    suspicious about the images and not certainly wrong.
+    """
+
+    pixels: Pixels = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
+    sha256: str
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def load_calibration(
+    path: str | Path,
+    size: tuple[int, int],
+    preprocess: Preprocess,
+    *,
+    count: int = 200,
+    seed: int = 0,
+    exclude: frozenset[str] = frozenset(),
+    progress: Progress = silent,
+) -> CalibrationSet:
+    """`count` images of a folder (sub-folders too) or of an .npz, chosen by `seed`.
+
+    `size` is (height, width). An .npz holds one array (N, height, width, channels) as the model sees
+    it: uint8 pixels, or floats that are already normalized. `exclude` are content hashes (of files
+    or of decoded pixels) of images that must not be used: those of the evaluation set.
+
+    The choice orders the images by a hash of seed and name: it depends on no library's random
+    numbers, and a smaller `count` chooses a part of what a larger one does.
+
+    Raises `InputError` for what cannot be calibrated on: unreadable files, constant images, fewer
+    than 8, values that contradict the model's preprocessing, images of which most are evaluated on.
+    """
+    if count < MIN_IMAGES:
+        raise UsageError(f"calibration needs at least {MIN_IMAGES} images, not {count}; 100 to 500 are usual")
+    source = Path(path)
+    if source.suffix.lower() == ".npz":
+        candidates: _Candidates = _ArrayCandidates(source, size, preprocess)
+    else:
+        candidates = _FileCandidates(source, size, preprocess)
+    images, left_out = _choose(candidates, count, seed, exclude, progress)
+    return _checked(source, images, left_out, count)
+
+
+class _Candidates(Protocol):
+    """Images that can be chosen from, by name. An image is loaded when it is asked for."""
+
+    names: Sequence[str]
+
+    def load(self, index: int, exclude: frozenset[str]) -> LoadedImage | None:
+        """The image, or `None` if it is one of those to leave out; raises `InputError`."""
+
+
+class _FileCandidates:
+    def __init__(self, folder: Path, size: tuple[int, int], preprocess: Preprocess) -> None:
+        self._paths = find_images(folder)
+        self._size, self._preprocess = size, preprocess
+        self.names: Sequence[str] = [p.relative_to(folder).as_posix() for p in self._paths]
+
+    def load(self, index: int, exclude: frozenset[str]) -> LoadedImage | None:
+        data = read_bytes(self._paths[index])
+        if sha256(data) in exclude:
+            return None
+        image = load_image(self._paths[index], self._size, self._preprocess, data)
+        return None if image.decoded in exclude else image
+
+
+class _ArrayCandidates:
+    def __init__(self, path: Path, size: tuple[int, int], preprocess: Preprocess) -> None:
+        array = _read_npz(path)
+        wanted = (*size, len(preprocess.mean))
+        if array.ndim != 4 or array.shape[1:] != wanted:
+            raise InputError(
+                f"{path}: its array has shape {array.shape}; {('N', *wanted)} is expected: images as the model sees "
+                "them. Give a folder of image files to have them resized"
+            )
+        self._pixels = _pixels_from(path, array, preprocess)
+        self.names: Sequence[str] = [f"{path.name}[{i}]" for i in range(len(array))]
+
+    def load(self, index: int, exclude: frozenset[str]) -> LoadedImage | None:
+        pixels = self._pixels[index]
+        content = sha256(pixels.tobytes())
+        return None if content in exclude else LoadedImage(pixels, content, content)
+
+
+def _choose(
+    candidates: _Candidates, count: int, seed: int, exclude: frozenset[str], progress: Progress
+) -> tuple[dict[str, LoadedImage], list[str]]:
+    """(chosen images by name, names that `exclude` kept out). Every unreadable file is named, not the first only."""
+    images: dict[str, LoadedImage] = {}
+    left_out: list[str] = []
+    broken: list[str] = []
+    total = min(count, len(candidates.names))
+    for index in _order(candidates.names, seed):
+        if len(images) + len(broken) == total:
+            break
+        try:
+            image = candidates.load(index, exclude)
+        except InputError as error:
+            broken.append(str(error))
+            continue
+        if image is None:
+            left_out.append(candidates.names[index])
+        else:
+            images[candidates.names[index]] = image
+        progress("load calibration images", len(images), total)
+    if broken:
+        raise InputError(f"{len(broken)} of {total} calibration images cannot be used: {some(broken)}")
+    return images, left_out
+
+
+def _order(names: Sequence[str], seed: int) -> Iterator[int]:
+    return iter(sorted(range(len(names)), key=lambda i: sha256(f"{seed}/{names[i]}".encode())))
+
+
+def _checked(source: Path, images: dict[str, LoadedImage], left_out: list[str], count: int) -> CalibrationSet:
+    warnings = []
+    if left_out:
+        warnings.append(f"{len(left_out)} images are also in the evaluation set and were left out: {some(left_out)}")
+        if len(left_out) > len(images):
+            raise InputError(
+                f"{source}: most of these images are also in the evaluation set ({some(left_out)}); "
+                "calibrate on others, or the measured accuracy says nothing"
+            )
+    if len(images) < MIN_IMAGES:
+        raise InputError(f"{source}: {len(images)} images to calibrate on; at least {MIN_IMAGES} are needed")
+    if len(images) < min(FEW_IMAGES, count):
+        warnings.append(f"{len(images)} calibration images are few; {FEW_IMAGES} or more give steadier ranges")
+    pixels = np.stack([image.pixels for image in images.values()])
+    _refuse_constant(source, pixels, list(images))
+    _refuse_scaled(source, pixels)
+    warnings += _suspicions(pixels, images)
+    digest = hashlib.sha256("\n".join(image.content for image in images.values()).encode()).hexdigest()
+    return CalibrationSet(pixels, tuple(images), digest, tuple(warnings))
+
+
+def _refuse_constant(source: Path, pixels: Pixels, names: list[str]) -> None:
+    flat = pixels.reshape(len(pixels), -1, pixels.shape[-1])
+    constant = (flat.max(1) == flat.min(1)).all(1)
+    if constant.any():
+        which = some(name for name, bad in zip(names, constant, strict=True) if bad)
+        raise InputError(
+            f"{source}: {int(constant.sum())} of {len(names)} calibration images have one colour only ({which}); "
+            "take them out, they say nothing about the ranges of real ones"
+        )
+
+
+def _refuse_scaled(source: Path, pixels: Pixels) -> None:
+    if pixels.max() <= 1:
+        raise InputError(
+            f"{source}: no pixel is above 1: these values were scaled to [0, 1] and then cut off to integers; "
+            "store the pixels themselves, 0 to 255"
+        )
+
+
+def _suspicions(pixels: Pixels, images: dict[str, LoadedImage]) -> list[str]:
+    found = []
+    if pixels.shape[-1] == 3:
+        grey = (pixels == pixels[..., :1]).all((1, 2, 3))
+        if grey.any():
+            which = some(name for name, is_grey in zip(images, grey, strict=True) if is_grey)
+            found.append(f"{int(grey.sum())} of {len(images)} calibration images are greyscale: {which}")
+    repeated = len(images) - len({image.content for image in images.values()})
+    if repeated:
+        found.append(f"{repeated} of {len(images)} calibration images are copies of others")
+    return found
+
+
+def _read_npz(path: Path) -> npt.NDArray[np.generic]:
+    """The one array of the file. Pickled objects are refused: reading them runs what they say."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if len(archive.files) != 1:
+                raise InputError(f"{path}: {len(archive.files)} arrays in it ({some(archive.files)}); one is expected")
+            array: npt.NDArray[np.generic] = archive[archive.files[0]]
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read as an .npz of plain numbers: {error}") from error
+    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"{path}: its array is {array.dtype}; uint8 pixels or floats are expected")
+    return array
+
+
+def _pixels_from(path: Path, array: npt.NDArray[np.generic], preprocess: Preprocess) -> Pixels:
+    """uint8 as they are; normalized floats back to the pixels that they came from."""
+    if array.dtype == np.uint8:
+        return np.asarray(array, np.uint8)
+    values = np.asarray(array, np.float32)
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: its array has values that are not finite")
+    mean, std = np.asarray(preprocess.mean, np.float32), np.asarray(preprocess.std, np.float32)
+    pixels = values * std + mean
+    low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 255.0)
+    if low < -TOLERANCE or high > 255 + TOLERANCE or high - low < MIN_SPAN:
+        ends = np.array([-mean / std, (255 - mean) / std])
+        raise InputError(
+            f"{path}: its values lie in [{values.min():g}, {values.max():g}], while the model's preprocessing makes "
+            f"[{ends.min():.4g}, {ends.max():.4g}] of pixels: they were normalized in another way. "
+            "Store uint8 pixels, which leave no doubt"
+        )
+    rounded: Pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    return rounded

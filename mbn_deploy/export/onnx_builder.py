@@ -1,0 +1,97 @@
+"""The thin layer over the ONNX protobuf: nodes, constants, one input, some outputs.
+
+Knows the file format and nothing of networks. The same calls give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.errors import InputError, MissingExtraError
+
+# The oldest opset that has all that is written (HardSwish 14, per-channel DequantizeLinear 13, integer Clip 12)
+# and that ONNX Runtime (>= 1.12), OpenVINO and TensorRT read without conversion. Later ones add types, nothing else.
+OPSET = 17
+# The IR version that was new with opset 17. The onnx package writes its own newest one (13 for onnx 1.23) if not
+# told, and ONNX Runtime refuses files that are newer than itself (1.19 reads up to 10).
+IR_VERSION = 8
+PRODUCER = "mbn-deploy"
+
+Array = npt.NDArray[Any]
+
+
+def onnx_module() -> Any:
+    """The onnx package; `MissingExtraError` where the export extra is not installed."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("onnx", "export", "for .onnx files") from error
+    return onnx
+
+
+class OnnxBuilder:
+    """Collects one graph and packs it. Nodes and constants keep the order in which they came."""
+
+    def __init__(self, name: str) -> None:
+        self._onnx = onnx_module()
+        self._name = name
+        self._nodes: list[Any] = []
+        self._constants: dict[str, Any] = {}
+
+    def node(self, op_type: str, name: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Append a node; returns `output`."""
+        self._nodes.append(self._onnx.helper.make_node(op_type, list(inputs), [output], name=name, **attributes))
+        return output
+
+    def constant(self, name: str, value: Array) -> str:
+        """Add a constant, unless one of that name is there; returns `name`."""
+        if name not in self._constants:
+            contiguous = np.asarray(value, order="C")  # ascontiguousarray would turn a scalar into a vector
+            self._constants[name] = self._onnx.numpy_helper.from_array(contiguous, name)
+        return name
+
+    def finish(
+        self,
+        source: tuple[str, str, Sequence[int]],
+        results: Sequence[tuple[str, str, Sequence[int]]],
+        metadata: Mapping[str, str],
+    ) -> bytes:
+        """The file's bytes, checked by onnx with full shape inference.
+
+        `source` and `results` are (name, dtype, shape) of the input and the outputs.
+        """
+        from mbn_deploy import __version__
+
+        helper = self._onnx.helper
+        graph = helper.make_graph(
+            self._nodes,
+            self._name,
+            [self._value(*source)],
+            [self._value(*result) for result in results],
+            list(self._constants.values()),
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name=PRODUCER,
+            producer_version=__version__,
+        )
+        helper.set_model_props(model, dict(sorted(metadata.items())))
+        self._check(model)
+        return cast("bytes", model.SerializeToString(deterministic=True))
+
+    def _value(self, name: str, dtype: str, shape: Sequence[int]) -> Any:
+        kind = self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        return self._onnx.helper.make_tensor_value_info(name, kind, list(shape))
+
+    def _check(self, model: Any) -> None:
+        checker = self._onnx.checker
+        try:
+            checker.check_model(model, full_check=True)
+        except (checker.ValidationError, self._onnx.shape_inference.InferenceError) as error:
+            raise InputError(f"model {self._name!r} gives no valid ONNX file: {error}") from error

@@ -1,0 +1,260 @@
+"""Folded graphs become float32 .onnx files, emitted node by node.
+
+Inside everything is NCHW; the only Transpose of a normal file stands at an NHWC input. The values
+of the graph keep their names, so any of them can be asked for as an output; nodes carry the names
+of the Keras layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.errors import InputError
+from mbn_deploy.export.graph import Graph, Op, Shape
+from mbn_deploy.export.onnx_builder import OnnxBuilder
+from mbn_deploy.manifest import Layout
+
+_TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+RELU6_BOUND = 6.0
+
+
+def write_onnx(
+    graph: Graph,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    layout: Layout = "nchw",
+    extra_outputs: Sequence[str] = (),
+) -> bytes:
+    """An .onnx file with float32 input and output, of the folded `graph` (static batch).
+
+    The input carries the name `graph.input` and is (N, C, H, W), or (N, H, W, C) with
+    `layout="nhwc"` (one Transpose); the output is called `graph.output`. `extra_outputs` are further
+    tensors of the graph to be handed out, 4-D ones as (N, C, H, W). `metadata` becomes the file's
+    metadata_props. Raises `InputError` for ops that are not written, and where onnx finds fault.
+    """
+    outputs = (graph.output, *(name for name in extra_outputs if name != graph.output))
+    walk = Walk(graph, frozenset(outputs))
+    walk.values[graph.input] = walk.input_as_nchw(graph.input, layout)
+    walk.ops()
+    source = (graph.input, "float32", input_shape(graph, layout))
+    results = [(name, "float32", nchw(graph.shapes[name])) for name in outputs]
+    return walk.build.finish(source, results, metadata or {})
+
+
+def input_shape(graph: Graph, layout: Layout) -> Shape:
+    """The shape of the file's input."""
+    shape = graph.shapes[graph.input]
+    return shape if layout == "nhwc" else nchw(shape)
+
+
+def nchw(shape: Shape) -> Shape:
+    """(N, H, W, C) as (N, C, H, W); other ranks are the same in the file as in the graph."""
+    return tuple(shape[i] for i in _TO_NCHW) if len(shape) == 4 else shape
+
+
+class Walk:
+    """One file being written. The float form; `onnx_qdq` overrides how weights and results are stored.
+
+    `values` says under which name the nodes read a tensor of the graph.
+    """
+
+    def __init__(self, graph: Graph, wanted: Collection[str]) -> None:
+        self.graph = graph
+        self.build = OnnxBuilder(graph.name)
+        self.values: dict[str, str] = {}
+        self._readers = graph.readers()
+        self._wanted = wanted
+        self._nchw_rows: dict[str, Shape] = {}  # flattened without a Transpose: the shape before
+
+    def weights(self, op: Op, kernel: npt.NDArray[Any], axis: int) -> list[str]:
+        """Names of kernel and bias; `kernel` has its output channels at `axis`."""
+        _ = axis
+        bias = op.weights()[1]
+        return [self.build.constant(f"{op.name}/kernel", kernel), self.build.constant(f"{op.name}/bias", bias)]
+
+    def kernel(self, op: Op) -> npt.NDArray[Any]:
+        """The op's kernel as the graph has it."""
+        return op.weights()[0]
+
+    def emit(self, op_type: str, op: Op, inputs: Sequence[str], **attributes: Any) -> None:
+        """The node that computes `op`, and its activation."""
+        if op.activation == "none":
+            self.build.node(op_type, op.name, inputs, op.output, **attributes)
+        else:
+            inner = self.build.node(op_type, op.name, inputs, f"{op.output}/linear", **attributes)
+            self.activation(op.activation, inner, op)
+        self.values[op.output] = op.output
+
+    def activation(self, kind: str, source: str, op: Op) -> None:
+        """ReLU or ReLU6 from `source` to the op's output."""
+        inputs = [source, self.scalar(0.0), self.scalar(RELU6_BOUND)] if kind == "relu6" else [source]
+        name = op.name if op.activation == "none" else f"{op.name}/{op.activation}"
+        self.build.node("Clip" if kind == "relu6" else "Relu", name, inputs, op.output)
+
+    def scalar(self, value: float) -> str:
+        """A float32 constant that all nodes share."""
+        return self.build.constant(f"constant/{value:g}", np.array(value, np.float32))
+
+    def ops(self) -> None:
+        """Write every op of the graph."""
+        for op in self.graph.ops:
+            lower = self.lowerings().get(op.kind)
+            if lower is None:
+                raise InputError(f"layer {op.name!r}: {op.kind!r} is not written to ONNX; fold the graph first")
+            lower(self, op)
+
+    def lowerings(self) -> Mapping[str, Callable[[Any, Op], None]]:
+        """How each kind of op is written."""
+        return LOWERINGS
+
+    def sources(self, op: Op) -> list[str]:
+        """Names under which the op's inputs are read."""
+        return [self.values[name] for name in op.inputs]
+
+    def input_as_nchw(self, name: str, layout: Layout) -> str:
+        """The file's input `name` in NCHW."""
+        if layout == "nchw":
+            return name
+        return self.transpose(name, f"{name}/nchw", _TO_NCHW)
+
+    def transpose(self, source: str, output: str, order: Sequence[int]) -> str:
+        """A Transpose node; returns its output."""
+        return self.build.node("Transpose", f"{output}/transpose", [source], output, perm=list(order))
+
+    def reshape(self, source: str, output: str, name: str, shape: Shape) -> str:
+        """A Reshape node; returns its output."""
+        constant = self.build.constant(f"{output}/shape", np.array(shape, np.int64))
+        return self.build.node("Reshape", name, [source, constant], output)
+
+    def flattens_into_dense(self, op: Op) -> bool:
+        """Whether this reshape may flatten in NCHW order, because only dense layers read it: they reorder rows."""
+        readers = self._readers[op.output]
+        flattens = len(self.graph.shapes[op.inputs[0]]) == 4 and len(self.graph.shapes[op.output]) == 2
+        return flattens and op.output not in self._wanted and all(r.kind == "dense" for r in readers)
+
+    def mark_nchw_rows(self, op: Op) -> None:
+        """Remember that the output of this reshape is in NCHW order."""
+        self._nchw_rows[op.output] = self.graph.shapes[op.inputs[0]]
+
+    def dense_kernel(self, op: Op) -> npt.NDArray[Any]:
+        """(cin, cout), rows in the order in which the file flattens the input."""
+        kernel = self.kernel(op)
+        before = self._nchw_rows.get(op.inputs[0])
+        if before is None:
+            return kernel
+        moved: npt.NDArray[Any] = kernel.reshape(*before[1:], -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
+        return moved
+
+
+def _onnx_pads(op: Op) -> list[int]:
+    top, bottom, left, right = op.pads
+    return [top, left, bottom, right]
+
+
+def _window(op: Op, size: Sequence[int]) -> dict[str, Any]:
+    return {"kernel_shape": list(size), "strides": list(op.stride), "pads": _onnx_pads(op)}
+
+
+def _lower_conv(walk: Walk, op: Op) -> None:
+    kernel = walk.kernel(op)
+    made = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+    inputs = [*walk.sources(op), *walk.weights(op, made, 0)]
+    walk.emit("Conv", op, inputs, **_window(op, kernel.shape[:2]), dilations=list(op.dilation), group=1)
+
+
+def _lower_depthwise(walk: Walk, op: Op) -> None:
+    kernel = walk.kernel(op)
+    height, width, channels, multiplier = kernel.shape
+    made = kernel.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width)
+    inputs = [*walk.sources(op), *walk.weights(op, made, 0)]
+    walk.emit("Conv", op, inputs, **_window(op, (height, width)), dilations=list(op.dilation), group=channels)
+
+
+def _lower_dense(walk: Walk, op: Op) -> None:
+    made = np.ascontiguousarray(walk.dense_kernel(op).T)
+    walk.emit("Gemm", op, [*walk.sources(op), *walk.weights(op, made, 0)], transB=1)
+
+
+def _plain(op_type: str, **attributes: Any) -> Callable[[Walk, Op], None]:
+    def lower(walk: Walk, op: Op) -> None:
+        walk.emit(op_type, op, walk.sources(op), **attributes)
+
+    return lower
+
+
+def _lower_relu(walk: Walk, op: Op) -> None:
+    walk.activation(op.kind, walk.sources(op)[0], op)
+    walk.values[op.output] = op.output
+
+
+def _lower_softmax(walk: Walk, op: Op) -> None:
+    rank = len(walk.graph.shapes[op.output])  # over channels, which an NCHW tensor has at axis 1
+    walk.emit("Softmax", op, walk.sources(op), axis=1 if rank == 4 else -1)
+
+
+def _lower_global_pool(walk: Walk, op: Op) -> None:
+    op_type = "GlobalAveragePool" if op.kind == "global_average_pool" else "GlobalMaxPool"
+    if op.keepdims:
+        walk.emit(op_type, op, walk.sources(op))
+        return
+    pooled = walk.build.node(op_type, op.name, walk.sources(op), f"{op.output}/4d")
+    walk.values[op.output] = walk.build.node("Flatten", f"{op.name}/flatten", [pooled], op.output, axis=1)
+
+
+def _lower_pool(walk: Walk, op: Op) -> None:
+    if op.kind == "average_pool":
+        walk.emit("AveragePool", op, walk.sources(op), **_window(op, op.window), count_include_pad=0)
+    else:
+        walk.emit("MaxPool", op, walk.sources(op), **_window(op, op.window))
+
+
+def _lower_reshape(walk: Walk, op: Op) -> None:
+    """Row-major in NHWC. A Transpose stands only where elements really move and no dense layer takes it in."""
+    source, before, after = walk.sources(op)[0], walk.graph.shapes[op.inputs[0]], walk.graph.shapes[op.output]
+    if walk.flattens_into_dense(op):
+        walk.mark_nchw_rows(op)
+    elif _moves(before):
+        source = walk.transpose(source, f"{op.output}/source_nhwc", _TO_NHWC)
+    if _moves(after):
+        walk.reshape(source, f"{op.output}/nhwc", op.name, after)
+        walk.transpose(f"{op.output}/nhwc", op.output, _TO_NCHW)
+    else:
+        walk.reshape(source, op.output, op.name, nchw(after))
+    walk.values[op.output] = op.output
+
+
+def _moves(shape: Shape) -> bool:
+    """Whether NHWC and NCHW lie differently in memory."""
+    return len(shape) == 4 and shape[3] > 1 and math.prod(shape[1:3]) > 1
+
+
+def _lower_pad(walk: Walk, op: Op) -> None:
+    top, bottom, left, right = op.pads
+    amounts = walk.build.constant(f"{op.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+    walk.emit("Pad", op, [*walk.sources(op), amounts, walk.scalar(0.0)])
+
+
+LOWERINGS: Mapping[str, Callable[[Walk, Op], None]] = {
+    "conv": _lower_conv,
+    "depthwise": _lower_depthwise,
+    "dense": _lower_dense,
+    "add": _plain("Add"),
+    "multiply": _plain("Mul"),
+    "relu": _lower_relu,
+    "relu6": _lower_relu,
+    "hard_swish": _plain("HardSwish"),
+    "hard_sigmoid": _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "sigmoid": _plain("Sigmoid"),
+    "softmax": _lower_softmax,
+    "global_average_pool": _lower_global_pool,
+    "global_max_pool": _lower_global_pool,
+    "average_pool": _lower_pool,
+    "max_pool": _lower_pool,
+    "reshape": _lower_reshape,
+    "pad": _lower_pad,
+}

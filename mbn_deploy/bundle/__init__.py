@@ -1,0 +1,1 @@
+"""The output folder: written all or nothing, opened and checked."""

@@ -1,0 +1,188 @@
+"""Accuracy of files on labelled images, each with a confidence interval, and against a reference.
+
+All files see the same images, so the difference of two of them is known better than either: it is
+taken image by image. Images are decoded once and streamed through every file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.errors import InputError
+from mbn_deploy.images import Pixels
+from mbn_deploy.manifest import Preprocess, Scores
+from mbn_deploy.progress import Progress, silent
+from mbn_deploy.runtime.preprocess import normalize
+from mbn_deploy.verify.dataset import Classes, Dataset
+from mbn_deploy.verify.statistics import Estimate, paired_difference, proportion
+
+Floats = npt.NDArray[np.float32]
+Predictor = Callable[[Pixels], Floats]  # uint8 (N, H, W, C) -> scores (N, classes)
+
+BATCH = 32
+TOP = 5
+# Half a level of an 8-bit probability: two files cannot be told apart below it, and log 0 is avoided.
+LEAST_PROBABILITY = 1 / 512
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of images whose class is the first answer, and is among the first five."""
+
+    images: int
+    top1: Estimate
+    top5: Estimate
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A file against a reference on the same images.
+
+    `top1_difference` is file minus reference; `agreement` the share of images with the same first
+    answer, right or wrong; `kl` the mean Kullback-Leibler divergence of the file's probabilities from
+    the reference's, in nats; `confidence_drift` the mean change of the first answer's probability.
+    The last two are `None` for scores that are not one distribution (sigmoid).
+    """
+
+    reference: str
+    top1_difference: Estimate
+    agreement: Estimate
+    kl: float | None
+    confidence_drift: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one pass over a data set found: `accuracy` by file, `comparison` by file but the reference."""
+
+    dataset: str
+    images: int
+    accuracy: dict[str, Accuracy]
+    comparison: dict[str, Comparison]
+
+
+def evaluate(
+    predictors: Mapping[str, Predictor],
+    dataset: Dataset,
+    size: tuple[int, int],
+    preprocess: Preprocess,
+    *,
+    reference: str | None = None,
+    scores: Scores = "softmax",
+    progress: Progress = silent,
+) -> Evaluation:
+    """Run every predictor on every image; `reference` is the name of the one to compare the others with.
+
+    Predictors are given pixels at `size` (height, width), resized as `preprocess` says, and normalize
+    by themselves. `scores` says what they return. Raises `InputError` for an image that cannot be read.
+    """
+    tallies = {name: _Tally() for name in predictors}
+    done = 0
+    for pixels, classes in _batches(dataset, size, preprocess, progress):
+        answers = {name: predict(pixels) for name, predict in predictors.items()}
+        for name, answer in answers.items():
+            tallies[name].add(answer, classes, None if reference is None else answers[reference], scores)
+        done += len(pixels)
+        progress("evaluate", done, len(dataset))
+    return Evaluation(
+        dataset=dataset.name,
+        images=len(dataset),
+        accuracy={name: tally.accuracy() for name, tally in tallies.items()},
+        comparison={}
+        if reference is None
+        else {
+            name: tally.compare(reference, tallies[reference]) for name, tally in tallies.items() if name != reference
+        },
+    )
+
+
+def keras_predictor(model: Any, preprocess: Preprocess) -> Predictor:
+    """The float reference: `preprocess` normalizes as the Keras model's own input wants it.
+
+    For a model that rescales inside this is [0, 255], unlike the exported file's preprocessing.
+    """
+
+    def predict(pixels: Pixels) -> Floats:
+        answer = np.asarray(model.predict_on_batch(normalize(pixels, preprocess)), np.float32)
+        return answer.reshape(len(pixels), -1)
+
+    return predict
+
+
+def top_classes(scores: Floats, count: int) -> npt.NDArray[np.int64]:
+    """Classes by falling score, (N, count); of equal ones, which 8 bits often make, the lower class first."""
+    order: npt.NDArray[np.int64] = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    return order
+
+
+def probabilities(scores: Floats, kind: Scores) -> Floats | None:
+    """Rows that sum to one, none of them below `LEAST_PROBABILITY` before that; `None` for sigmoid scores."""
+    if kind == "sigmoid":
+        return None
+    values = scores.astype(np.float64)
+    if kind == "logits":
+        values = np.exp(values - values.max(1, keepdims=True))
+        values /= values.sum(1, keepdims=True)
+    values = np.maximum(values, LEAST_PROBABILITY)
+    normalized: Floats = (values / values.sum(1, keepdims=True)).astype(np.float32)
+    return normalized
+
+
+def _batches(
+    dataset: Dataset, size: tuple[int, int], preprocess: Preprocess, progress: Progress
+) -> Iterator[tuple[Pixels, Classes]]:
+    images: list[Pixels] = []
+    start = 0
+    for image in dataset.images(size, preprocess, progress):
+        images.append(image)
+        if len(images) == BATCH or start + len(images) == len(dataset):
+            yield np.stack(images), dataset.classes[start : start + len(images)]
+            start, images = start + len(images), []
+
+
+@dataclass(eq=False)
+class _Tally:
+    """What is kept of each image: not the scores, which are too many for a large data set."""
+
+    first: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    right: list[npt.NDArray[np.bool_]] = field(default_factory=list)
+    among: list[npt.NDArray[np.bool_]] = field(default_factory=list)
+    kl: list[Floats] = field(default_factory=list)
+    drift: list[Floats] = field(default_factory=list)
+
+    def add(self, scores: Floats, classes: Classes, reference: Floats | None, kind: Scores) -> None:
+        if not np.isfinite(scores).all():
+            raise InputError("a model answers with values that are not finite")
+        top = top_classes(scores, min(TOP, scores.shape[1]))
+        hits = top == classes[:, None]
+        self.first.append(top[:, 0])
+        self.right.append(hits[:, 0])
+        self.among.append(hits.any(1))
+        mine, theirs = probabilities(scores, kind), None if reference is None else probabilities(reference, kind)
+        if mine is not None and theirs is not None:
+            self.kl.append((theirs * np.log(theirs / mine)).sum(1))
+            self.drift.append(mine.max(1) - theirs.max(1))
+
+    def accuracy(self) -> Accuracy:
+        right, among = np.concatenate(self.right), np.concatenate(self.among)
+        n = len(right)
+        return Accuracy(n, proportion(int(right.sum()), n), proportion(int(among.sum()), n))
+
+    def compare(self, name: str, reference: _Tally) -> Comparison:
+        first, theirs = np.concatenate(self.first), np.concatenate(reference.first)
+        return Comparison(
+            reference=name,
+            top1_difference=paired_difference(np.concatenate(self.right), np.concatenate(reference.right)),
+            agreement=proportion(int((first == theirs).sum()), len(first)),
+            kl=_mean(self.kl),
+            confidence_drift=_mean(self.drift),
+        )
+
+
+def _mean(parts: list[Floats]) -> float | None:
+    return float(np.concatenate(parts).mean(dtype=np.float64)) if parts else None

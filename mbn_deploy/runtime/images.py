@@ -1,0 +1,234 @@
+"""From anything that holds a picture to an 8-bit PIL image, grey or RGB.
+
+What is decided here, because files leave it open:
+- transparency is laid on white, as paper and most viewers show it;
+- 16-bit values are divided by 257, so that 65535 becomes 255;
+- arrays are RGB (or grey, or with alpha last), never BGR;
+- an animation or a multi-page file means its first frame;
+- colour profiles are ignored, as the training pipelines of these models do.
+
+Only the formats of `FORMATS` are opened: Pillow knows others that start programs (EPS).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import IO, Any, Union
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mbn_deploy.errors import InputError, UsageError
+
+Pixels = npt.NDArray[np.uint8]
+Source = Union[str, "PathLike[str]", bytes, bytearray, memoryview, IO[bytes], Image.Image, npt.NDArray[Any]]
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+# As much as Pillow's own first limit: 256 MiB of RGB. Checked from the header, before anything is decoded.
+PIXEL_LIMIT = 2**28 // 3
+WHITE = (255, 255, 255, 255)
+
+_ORIENTATION_TAG = 0x0112
+# EXIF 2.3, table 4.6.4: what turns the stored picture upright.
+UPRIGHT: dict[int, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SWAPS_SIDES = frozenset({5, 6, 7, 8})
+_MODES = {1: "L", 3: "RGB"}
+# What Pillow's decoders raise for damaged files.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    struct.error,
+    zlib.error,
+)
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture as it is stored, not yet turned upright.
+
+    `image` has mode L or RGB and may be smaller than the file's picture by `reduction`; `size` is the
+    (width, height) that is stored in the file. The picture covers size / reduction of the image: the
+    decoder rounds up, so the last column and row can be part of a pixel.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    reduction: int = 1
+    orientation: int = 1
+
+
+# (stored width, stored height, orientation) -> how many times smaller a JPEG may be decoded: 1, 2, 4 or 8
+Reduction = Callable[[int, int, int], int]
+
+
+def read_picture(source: Source, channels: int, reduction: Reduction) -> Picture:
+    """Decode `source` to grey (`channels` 1) or RGB (3), JPEGs as much smaller as `reduction` allows.
+
+    Raises `InputError` that names the source: not there, not an image, damaged, truncated, too many
+    pixels, a pixel type without a defined range; `UsageError` for something that is no source at all.
+    """
+    if channels not in _MODES:
+        raise UsageError(f"pictures have 1 or 3 channels; a model that takes {channels} cannot be fed with them")
+    name = source_name(source)
+    if isinstance(source, Image.Image):
+        return _from_pillow(source, channels, name)
+    if isinstance(source, np.ndarray):
+        image = image_from_array(source)
+        return Picture(_flatten(image, channels, name), image.size)
+    with _opened(source, name) as image:
+        return _decode(image, channels, reduction, name)
+
+
+def source_name(source: Any) -> str:
+    """How error messages call a source."""
+    if isinstance(source, (str, PathLike)):
+        return fspath(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"image of {len(source)} bytes in memory"
+    if isinstance(source, np.ndarray):
+        return f"array of shape {source.shape}"
+    name = getattr(source, "filename", None) or getattr(source, "name", None)
+    return str(name) if name else f"{type(source).__name__} object"
+
+
+def image_from_array(array: npt.NDArray[Any]) -> Image.Image:
+    """uint8 or uint16 pixels of shape (H, W), (H, W, 1), (H, W, 2) grey and alpha, (H, W, 3), (H, W, 4) RGBA."""
+    if array.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"array of {array.dtype}: pixels must be uint8 (0..255) or uint16 (0..65535)")
+    flat = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if flat.ndim not in (2, 3) or not flat.size or (flat.ndim == 3 and flat.shape[2] not in (2, 3, 4)):
+        raise InputError(f"array of shape {array.shape}: one picture is (H, W) or (H, W, C) with C = 1, 2, 3 or 4")
+    return Image.fromarray(np.ascontiguousarray(to_8_bits(flat)))
+
+
+def to_8_bits(values: npt.NDArray[Any]) -> Pixels:
+    """uint16 scaled by 1 / 257 and rounded; uint8 as it is."""
+    if values.dtype == np.uint8:
+        return values
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+@contextmanager
+def _opened(source: Any, name: str) -> Iterator[Image.Image]:
+    """The header of an image file. Decoding errors inside the block become `InputError` too."""
+    try:
+        image = Image.open(_readable(source, name), formats=_known_formats())
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file") from None
+    except PermissionError:
+        raise InputError(f"{name}: no permission to read it") from None
+    except IsADirectoryError:
+        raise InputError(f"{name}: a folder, not an image") from None
+    except _BOMBS as error:
+        raise InputError(f"{name}: {error}") from None
+    except _DECODER_ERRORS as error:
+        raise InputError(f"{name}: not an image that can be read ({', '.join(FORMATS)}): {error}") from error
+    with image:
+        _check_pixels(image, name)
+        with _translated(name):
+            yield image
+
+
+def _known_formats() -> list[str]:
+    """`FORMATS` that this Pillow has; plugins beyond its first five are loaded by `Image.init`."""
+    if "TIFF" not in Image.OPEN:
+        Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _readable(source: Any, name: str) -> Any:
+    if isinstance(source, (str, PathLike)):
+        return source
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(source)
+    if not hasattr(source, "read"):
+        raise UsageError(f"{name}: a picture is a path, bytes, an open file, a PIL image or an array")
+    seekable = getattr(source, "seekable", None)
+    return source if seekable is not None and seekable() else io.BytesIO(source.read())
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except _BOMBS as error:
+        raise InputError(f"{name}: {error}") from None
+    except _DECODER_ERRORS as error:
+        raise InputError(f"{name}: the image is damaged or truncated: {error}") from error
+
+
+def _check_pixels(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > PIXEL_LIMIT:
+        raise InputError(
+            f"{name}: {width} × {height} pixels are more than the {PIXEL_LIMIT} that are decoded; make it smaller first"
+        )
+    if not width or not height:
+        raise InputError(f"{name}: {width} × {height} pixels")
+
+
+def _decode(image: Image.Image, channels: int, reduction: Reduction, name: str) -> Picture:
+    factor, size = 1, image.size
+    if image.format in ("JPEG", "MPO"):
+        orientation = _orientation(image)
+        factor = _draft(image, reduction(*size, orientation))
+        image.load()
+        return Picture(_flatten(image, channels, name), size, factor, orientation)
+    # PNG keeps EXIF behind the pixels and TIFF turns itself: what is left to do is known after loading.
+    image.load()
+    return Picture(_flatten(image, channels, name), image.size, 1, _orientation(image))
+
+
+def _draft(image: Image.Image, factor: int) -> int:
+    """Let the JPEG decoder make the picture smaller; returns the factor that it took."""
+    width, height = image.size
+    if factor > 1:
+        image.draft(None, (width // factor, height // factor))
+    return 1 if image.size == (width, height) else round(width / image.size[0])
+
+
+def _from_pillow(image: Image.Image, channels: int, name: str) -> Picture:
+    _check_pixels(image, name)
+    with _translated(name):
+        image.load()
+        return Picture(_flatten(image, channels, name), image.size, 1, _orientation(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except _DECODER_ERRORS:  # damaged EXIF around a sound picture: show it as it is stored
+        return 1
+    return value if value in UPRIGHT else 1
+
+
+def _flatten(image: Image.Image, channels: int, name: str) -> Image.Image:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # "I": Pillow before 11
+        image = Image.fromarray(to_8_bits(np.asarray(image).astype(np.uint16)))
+    if image.mode in ("I", "F"):
+        raise InputError(f"{name}: 32-bit pixels (mode {image.mode}) have no defined range; convert it to 8 or 16 bits")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image.convert("RGBA"))
+    mode = _MODES[channels]
+    return image if image.mode == mode else image.convert(mode)

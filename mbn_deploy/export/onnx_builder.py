@@ -67,12 +67,14 @@ class OnnxBuilder:
         from mbn_deploy import __version__
 
         helper = self._onnx.helper
+        nodes = _needed(self._nodes, {name for name, *_ in results})
+        read = {name for node in nodes for name in node.input}
         graph = helper.make_graph(
-            self._nodes,
+            nodes,
             self._name,
             [self._value(*source)],
             [self._value(*result) for result in results],
-            list(self._constants.values()),
+            [constant for name, constant in self._constants.items() if name in read],
         )
         model = helper.make_model(
             graph,
@@ -95,3 +97,13 @@ class OnnxBuilder:
             checker.check_model(model, full_check=True)
         except (checker.ValidationError, self._onnx.shape_inference.InferenceError) as error:
             raise InputError(f"model {self._name!r} gives no valid ONNX file: {error}") from error
+
+
+def _needed(nodes: Sequence[Any], wanted: set[str]) -> list[Any]:
+    """The nodes, in order, that the `wanted` values come from; runtimes would execute the others too."""
+    kept, known = [], set(wanted)
+    for node in reversed(nodes):
+        if known.intersection(node.output):
+            kept.append(node)
+            known.update(node.input)
+    return kept[::-1]

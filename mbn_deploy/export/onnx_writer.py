@@ -39,7 +39,8 @@ def write_onnx(
     """
     outputs = (graph.output, *(name for name in extra_outputs if name != graph.output))
     walk = Walk(graph, frozenset(outputs))
-    walk.values[graph.input] = walk.input_as_nchw(graph.input, layout)
+    nhwc = layout == "nhwc"
+    walk.values[graph.input] = walk.to_nchw(graph.input, f"{graph.input}/nchw") if nhwc else graph.input
     walk.ops()
     source = (graph.input, "float32", input_shape(graph, layout))
     results = [(name, "float32", nchw(graph.shapes[name])) for name in outputs]
@@ -63,6 +64,8 @@ class Walk:
     `values` says under which name the nodes read a tensor of the graph.
     """
 
+    remedy = "fold the graph first"
+
     def __init__(self, graph: Graph, wanted: Collection[str]) -> None:
         self.graph = graph
         self.build = OnnxBuilder(graph.name)
@@ -71,9 +74,8 @@ class Walk:
         self._wanted = wanted
         self._nchw_rows: dict[str, Shape] = {}  # flattened without a Transpose: the shape before
 
-    def weights(self, op: Op, kernel: npt.NDArray[Any], axis: int) -> list[str]:
-        """Names of kernel and bias; `kernel` has its output channels at `axis`."""
-        _ = axis
+    def weights(self, op: Op, kernel: npt.NDArray[Any]) -> list[str]:
+        """Names of kernel and bias; `kernel` is in the file's layout, output channels first."""
         bias = op.weights()[1]
         return [self.build.constant(f"{op.name}/kernel", kernel), self.build.constant(f"{op.name}/bias", bias)]
 
@@ -81,20 +83,23 @@ class Walk:
         """The op's kernel as the graph has it."""
         return op.weights()[0]
 
+    def node(self, op_type: str, op: Op, inputs: Sequence[str], output: str, name: str, **attributes: Any) -> str:
+        """One node of those that `op` consists of; returns the name under which its result is read."""
+        _ = op
+        return self.build.node(op_type, name, inputs, output, **attributes)
+
     def emit(self, op_type: str, op: Op, inputs: Sequence[str], **attributes: Any) -> None:
         """The node that computes `op`, and its activation."""
         if op.activation == "none":
-            self.build.node(op_type, op.name, inputs, op.output, **attributes)
+            self.values[op.output] = self.node(op_type, op, inputs, op.output, op.name, **attributes)
         else:
-            inner = self.build.node(op_type, op.name, inputs, f"{op.output}/linear", **attributes)
-            self.activation(op.activation, inner, op)
-        self.values[op.output] = op.output
+            inner = self.node(op_type, op, inputs, f"{op.output}/linear", op.name, **attributes)
+            self.activation(op.activation, inner, op, f"{op.name}/{op.activation}")
 
-    def activation(self, kind: str, source: str, op: Op) -> None:
+    def activation(self, kind: str, source: str, op: Op, name: str) -> None:
         """ReLU or ReLU6 from `source` to the op's output."""
         inputs = [source, self.scalar(0.0), self.scalar(RELU6_BOUND)] if kind == "relu6" else [source]
-        name = op.name if op.activation == "none" else f"{op.name}/{op.activation}"
-        self.build.node("Clip" if kind == "relu6" else "Relu", name, inputs, op.output)
+        self.values[op.output] = self.node("Clip" if kind == "relu6" else "Relu", op, inputs, op.output, name)
 
     def scalar(self, value: float) -> str:
         """A float32 constant that all nodes share."""
@@ -102,11 +107,11 @@ class Walk:
 
     def ops(self) -> None:
         """Write every op of the graph."""
+        lowerings = self.lowerings()
         for op in self.graph.ops:
-            lower = self.lowerings().get(op.kind)
-            if lower is None:
-                raise InputError(f"layer {op.name!r}: {op.kind!r} is not written to ONNX; fold the graph first")
-            lower(self, op)
+            if op.kind not in lowerings:
+                raise InputError(f"layer {op.name!r}: {op.kind!r} is not written to ONNX; {self.remedy}")
+            lowerings[op.kind](self, op)
 
     def lowerings(self) -> Mapping[str, Callable[[Any, Op], None]]:
         """How each kind of op is written."""
@@ -116,20 +121,18 @@ class Walk:
         """Names under which the op's inputs are read."""
         return [self.values[name] for name in op.inputs]
 
-    def input_as_nchw(self, name: str, layout: Layout) -> str:
-        """The file's input `name` in NCHW."""
-        if layout == "nchw":
-            return name
-        return self.transpose(name, f"{name}/nchw", _TO_NCHW)
+    def to_nchw(self, source: str, output: str) -> str:
+        """The file's NHWC input as NCHW: the only Transpose of a normal file."""
+        return self.build.node("Transpose", f"{output}/transpose", [source], output, perm=list(_TO_NCHW))
 
-    def transpose(self, source: str, output: str, order: Sequence[int]) -> str:
-        """A Transpose node; returns its output."""
-        return self.build.node("Transpose", f"{output}/transpose", [source], output, perm=list(order))
+    def transpose(self, op: Op, source: str, output: str, order: Sequence[int]) -> str:
+        """A Transpose that `op` needs; returns its result."""
+        return self.node("Transpose", op, [source], output, f"{output}/transpose", perm=list(order))
 
-    def reshape(self, source: str, output: str, name: str, shape: Shape) -> str:
-        """A Reshape node; returns its output."""
+    def reshape(self, op: Op, source: str, output: str, shape: Shape) -> str:
+        """The Reshape of `op`; returns its result."""
         constant = self.build.constant(f"{output}/shape", np.array(shape, np.int64))
-        return self.build.node("Reshape", name, [source, constant], output)
+        return self.node("Reshape", op, [source, constant], output, op.name)
 
     def flattens_into_dense(self, op: Op) -> bool:
         """Whether this reshape may flatten in NCHW order, because only dense layers read it: they reorder rows."""
@@ -156,28 +159,29 @@ def _onnx_pads(op: Op) -> list[int]:
     return [top, left, bottom, right]
 
 
-def _window(op: Op, size: Sequence[int]) -> dict[str, Any]:
+def window(op: Op, size: Sequence[int]) -> dict[str, Any]:
+    """Attributes of a node that slides a window."""
     return {"kernel_shape": list(size), "strides": list(op.stride), "pads": _onnx_pads(op)}
 
 
 def _lower_conv(walk: Walk, op: Op) -> None:
     kernel = walk.kernel(op)
     made = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-    inputs = [*walk.sources(op), *walk.weights(op, made, 0)]
-    walk.emit("Conv", op, inputs, **_window(op, kernel.shape[:2]), dilations=list(op.dilation), group=1)
+    inputs = [*walk.sources(op), *walk.weights(op, made)]
+    walk.emit("Conv", op, inputs, **window(op, kernel.shape[:2]), dilations=list(op.dilation), group=1)
 
 
 def _lower_depthwise(walk: Walk, op: Op) -> None:
     kernel = walk.kernel(op)
     height, width, channels, multiplier = kernel.shape
     made = kernel.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width)
-    inputs = [*walk.sources(op), *walk.weights(op, made, 0)]
-    walk.emit("Conv", op, inputs, **_window(op, (height, width)), dilations=list(op.dilation), group=channels)
+    inputs = [*walk.sources(op), *walk.weights(op, made)]
+    walk.emit("Conv", op, inputs, **window(op, (height, width)), dilations=list(op.dilation), group=channels)
 
 
 def _lower_dense(walk: Walk, op: Op) -> None:
     made = np.ascontiguousarray(walk.dense_kernel(op).T)
-    walk.emit("Gemm", op, [*walk.sources(op), *walk.weights(op, made, 0)], transB=1)
+    walk.emit("Gemm", op, [*walk.sources(op), *walk.weights(op, made)], transB=1)
 
 
 def _plain(op_type: str, **attributes: Any) -> Callable[[Walk, Op], None]:
@@ -188,8 +192,7 @@ def _plain(op_type: str, **attributes: Any) -> Callable[[Walk, Op], None]:
 
 
 def _lower_relu(walk: Walk, op: Op) -> None:
-    walk.activation(op.kind, walk.sources(op)[0], op)
-    walk.values[op.output] = op.output
+    walk.activation(op.kind, walk.sources(op)[0], op, op.name)
 
 
 def _lower_softmax(walk: Walk, op: Op) -> None:
@@ -202,15 +205,20 @@ def _lower_global_pool(walk: Walk, op: Op) -> None:
     if op.keepdims:
         walk.emit(op_type, op, walk.sources(op))
         return
-    pooled = walk.build.node(op_type, op.name, walk.sources(op), f"{op.output}/4d")
-    walk.values[op.output] = walk.build.node("Flatten", f"{op.name}/flatten", [pooled], op.output, axis=1)
+    pooled = walk.node(op_type, op, walk.sources(op), f"{op.output}/4d", op.name)
+    flatten(walk, op, pooled)
+
+
+def flatten(walk: Walk, op: Op, source: str) -> None:
+    """From (N, C, 1, 1) to the op's output (N, C)."""
+    walk.values[op.output] = walk.node("Flatten", op, [source], op.output, f"{op.name}/flatten", axis=1)
 
 
 def _lower_pool(walk: Walk, op: Op) -> None:
     if op.kind == "average_pool":
-        walk.emit("AveragePool", op, walk.sources(op), **_window(op, op.window), count_include_pad=0)
+        walk.emit("AveragePool", op, walk.sources(op), **window(op, op.window), count_include_pad=0)
     else:
-        walk.emit("MaxPool", op, walk.sources(op), **_window(op, op.window))
+        walk.emit("MaxPool", op, walk.sources(op), **window(op, op.window))
 
 
 def _lower_reshape(walk: Walk, op: Op) -> None:
@@ -219,13 +227,12 @@ def _lower_reshape(walk: Walk, op: Op) -> None:
     if walk.flattens_into_dense(op):
         walk.mark_nchw_rows(op)
     elif _moves(before):
-        source = walk.transpose(source, f"{op.output}/source_nhwc", _TO_NHWC)
+        source = walk.transpose(op, source, f"{op.output}/source_nhwc", _TO_NHWC)
     if _moves(after):
-        walk.reshape(source, f"{op.output}/nhwc", op.name, after)
-        walk.transpose(f"{op.output}/nhwc", op.output, _TO_NCHW)
+        reshaped = walk.reshape(op, source, f"{op.output}/nhwc", after)
+        walk.values[op.output] = walk.transpose(op, reshaped, op.output, _TO_NCHW)
     else:
-        walk.reshape(source, op.output, op.name, nchw(after))
-    walk.values[op.output] = op.output
+        walk.values[op.output] = walk.reshape(op, source, op.output, nchw(after))
 
 
 def _moves(shape: Shape) -> bool:
@@ -233,9 +240,14 @@ def _moves(shape: Shape) -> bool:
     return len(shape) == 4 and shape[3] > 1 and math.prod(shape[1:3]) > 1
 
 
-def _lower_pad(walk: Walk, op: Op) -> None:
+def pad_amounts(op: Op) -> npt.NDArray[np.int64]:
+    """The `pads` input of a Pad node: begins of N, C, H, W, then ends."""
     top, bottom, left, right = op.pads
-    amounts = walk.build.constant(f"{op.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+    return np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+
+
+def _lower_pad(walk: Walk, op: Op) -> None:
+    amounts = walk.build.constant(f"{op.name}/pads", pad_amounts(op))
     walk.emit("Pad", op, [*walk.sources(op), amounts, walk.scalar(0.0)])
 
 

@@ -1,0 +1,223 @@
+"""Quantized graphs become int8 .onnx files in QDQ form: a QuantizeLinear and a DequantizeLinear at every tensor.
+
+ONNX Runtime replaces DequantizeLinear, op, QuantizeLinear by one integer op when it opens the file,
+so every op here has such a triple of its own, and nothing stands between an op and its QuantizeLinear:
+ReLU and ReLU6 are the saturation of the integers, or a Clip of the integers behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.export.graph import Op
+from mbn_deploy.export.onnx_writer import LOWERINGS, RELU6_BOUND, Walk, flatten, input_shape, nchw, pad_amounts
+from mbn_deploy.manifest import Layout
+from mbn_deploy.quantize.scheme import INT8_MAX, INT8_MIN, ActivationParams, QuantizedGraph
+
+ActivationType = Literal["uint8", "int8"]
+InputType = Literal["uint8", "int8", "float32"]
+
+_UNSIGNED_SHIFT = 128  # from the int8 domain of `ActivationParams` to uint8
+_GATE = ActivationParams(1 / 255, INT8_MIN)  # 256 levels on [0, 1]
+
+
+def write_onnx_int8(
+    quantized: QuantizedGraph,
+    *,
+    activation_dtype: ActivationType = "uint8",
+    input_dtype: InputType = "uint8",
+    layout: Layout = "nchw",
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """An int8 .onnx file (QDQ) with per-channel int8 weights and int32 biases.
+
+    The input is `graph.input` in NCHW, or NHWC with one Transpose of the bytes. `uint8` are raw
+    pixels when the graph's input quantization is the preprocessing; they go straight into a
+    DequantizeLinear, as `int8` does, and `float32` through a QuantizeLinear. The output `graph.output`
+    is float32 for every input type, behind the last DequantizeLinear: real scores, the way users of
+    ONNX take them. Between those two borders everything computes in integers.
+
+    `activation_dtype`: uint8 runs everywhere. On x86-64 ONNX Runtime has integer kernels for uint8
+    activations with int8 weights only (int8 activations are converted when the file is opened; what
+    it cannot convert falls back to float), and on ARM64 both have kernels of their own. int8 is worth a
+    trial on ARM64, where MLAS has the symmetric GEMM of pointwise convolutions for signed activations
+    alone (platform.cpp: SymmQgemmDispatch). x86-64 without VNNI adds pairs of uint8 x int8 products in 16 bits,
+    which can saturate; there, the session option "session.x64quantprecision" = "1" is exact and slower.
+
+    Raises `InputError` for ops without an integer form, and where onnx finds fault.
+    """
+    graph = quantized.graph
+    walk = QdqWalk(quantized, activation_dtype)
+    walk.input(input_dtype, layout)
+    walk.ops()
+    source = (graph.input, input_dtype, input_shape(graph, layout))
+    return walk.build.finish(source, [(graph.output, "float32", nchw(graph.shapes[graph.output]))], metadata or {})
+
+
+class QdqWalk(Walk):
+    """Every result goes through integers; `values` are the outputs of DequantizeLinear nodes."""
+
+    remedy = "it must be lowered before int8 is written"
+
+    def __init__(self, quantized: QuantizedGraph, dtype: ActivationType) -> None:
+        super().__init__(quantized.graph, frozenset({quantized.graph.output}))
+        self.quantized, self.dtype = quantized, dtype
+        self._integers: dict[str, str] = {}  # by the name of their dequantized values
+
+    def input(self, dtype: InputType, layout: Layout) -> None:
+        """From the file's input to the first tensor."""
+        name = self.graph.input
+        params = self.quantized.activations[name]
+        integers = name
+        if dtype == "float32":
+            integers = self._quantize(name, f"{name}/quantized", params)
+        if layout == "nhwc":
+            integers = self.to_nchw(integers, f"{name}/nchw")
+        stored: ActivationType = self.dtype if dtype == "float32" else dtype
+        real = self._dequantize(integers, f"{name}/real", params, stored)
+        if stored != self.dtype:  # pixels of the other signedness: the integer ops want one type
+            real = self.store(real, f"{name}/{self.dtype}", params)
+        self.values[name] = real
+
+    def kernel(self, op: Op) -> npt.NDArray[Any]:
+        """The op's integers."""
+        return self.quantized.weights[op.name].kernel
+
+    def weights(self, op: Op, kernel: npt.NDArray[Any]) -> list[str]:
+        """int8 kernel and int32 bias, each behind a DequantizeLinear with a scale an output channel."""
+        stored = self.quantized.weights[op.name]
+        source = np.float32(self.quantized.activations[op.inputs[0]].scale)
+        return [
+            self._dequantized_constant(f"{op.name}/kernel", kernel, stored.scales),
+            self._dequantized_constant(f"{op.name}/bias", stored.bias, source * stored.scales),
+        ]
+
+    def node(self, op_type: str, op: Op, inputs: Sequence[str], output: str, name: str, **attributes: Any) -> str:
+        """One node and the integers of its result."""
+        inner = self.build.node(op_type, name, inputs, f"{output}/float", **attributes)
+        return self.store(inner, output, self.quantized.activations[op.output])
+
+    def emit(self, op_type: str, op: Op, inputs: Sequence[str], **attributes: Any) -> None:
+        """The node that computes `op`; saturation is its activation."""
+        inner = self.build.node(op_type, op.name, inputs, f"{op.output}/float", **attributes)
+        self.activation(op.activation, inner, op, op.name)
+
+    def activation(self, kind: str, source: str, op: Op, name: str) -> None:
+        """ReLU or ReLU6 while `source` is quantized to the op's output."""
+        _ = name
+        params = self.quantized.activations[op.output]
+        self.values[op.output] = self.store(source, op.output, params, _levels(kind, params))
+
+    def lowerings(self) -> Mapping[str, Callable[[Any, Op], None]]:
+        """Without the hard sigmoid, and with integer forms of what ONNX Runtime would compute in float."""
+        return _LOWERINGS
+
+    def store(
+        self, source: str, output: str, params: ActivationParams, levels: tuple[int, int] = (INT8_MIN, INT8_MAX)
+    ) -> str:
+        """QuantizeLinear and DequantizeLinear; between them a Clip to `levels`, where those are not all there are."""
+        integers = self._quantize(source, f"{output}/quantized", params)
+        if levels != (INT8_MIN, INT8_MAX):
+            bounds = [self._level(level) for level in levels]
+            integers = self.build.node("Clip", f"{output}/clip", [integers, *bounds], f"{output}/clipped")
+        return self._dequantize(integers, output, params, self.dtype)
+
+    def scaled(self, tensor: str, factor: float, output: str) -> str:
+        """A tensor of the graph times `factor`, by reading its integers with another scale."""
+        params = self.quantized.activations[tensor]
+        integers = self._integers[self.values[tensor]]
+        return self._dequantize(integers, output, replace(params, scale=params.scale * factor), self.dtype)
+
+    def pad(self, op: Op, amounts: npt.NDArray[np.int64]) -> None:
+        """A Pad of the integers."""
+        params = self.quantized.activations[op.output]
+        source = self._integers[self.values[op.inputs[0]]]
+        inputs = [source, self.build.constant(f"{op.name}/pads", amounts), self._level(params.zero_point)]
+        padded = self.build.node("Pad", op.name, inputs, f"{op.output}/quantized")
+        self.values[op.output] = self._dequantize(padded, op.output, params, self.dtype)
+
+    def half(self, op: Op) -> str:
+        """The constant 1/2, from integers, for one op."""
+        integers = self.build.constant("half/quantized", np.array(1, self.dtype))
+        scale = self.build.constant("half/scale", np.array(0.5, np.float32))
+        zero = self.build.constant("half/zero_point", np.array(0, self.dtype))
+        output = f"{op.output}/half"
+        return self.build.node("DequantizeLinear", f"{output}/dequantize", [integers, scale, zero], output)
+
+    def _quantize(self, source: str, output: str, params: ActivationParams) -> str:
+        inputs = [source, *self._params(output, params, self.dtype)]
+        return self.build.node("QuantizeLinear", output, inputs, output)
+
+    def _dequantize(self, source: str, output: str, params: ActivationParams, dtype: ActivationType) -> str:
+        self._integers[output] = source
+        inputs = [source, *self._params(output, params, dtype)]
+        return self.build.node("DequantizeLinear", f"{output}/dequantize", inputs, output)
+
+    def _params(self, owner: str, params: ActivationParams, dtype: ActivationType) -> list[str]:
+        """Names of scale and zero point of the integers `owner`."""
+        scale = self.build.constant(f"{owner}/scale", np.array(params.scale, np.float32))
+        return [scale, self._level(params.zero_point, dtype)]
+
+    def _level(self, level: int, dtype: ActivationType | None = None) -> str:
+        """A constant level, given in the int8 domain, shared by all that use it."""
+        kind = dtype or self.dtype
+        value = level + (_UNSIGNED_SHIFT if kind == "uint8" else 0)
+        return self.build.constant(f"level/{kind}/{value}", np.array(value, kind))
+
+    def _dequantized_constant(self, name: str, integers: npt.NDArray[Any], scales: npt.NDArray[np.float32]) -> str:
+        zeros = np.zeros(scales.size, integers.dtype)
+        inputs = [
+            self.build.constant(f"{name}/quantized", integers),
+            self.build.constant(f"{name}/scale", scales),
+            self.build.constant(f"zeros/{zeros.dtype}/{zeros.size}", zeros),
+        ]
+        return self.build.node("DequantizeLinear", f"{name}/dequantize", inputs, name, axis=0)
+
+
+def _levels(activation: str, params: ActivationParams) -> tuple[int, int]:
+    """First and last level, in the int8 domain, that the activation lets through."""
+    if activation == "none":
+        return INT8_MIN, INT8_MAX
+    high = INT8_MAX
+    if activation == "relu6":
+        high = min(INT8_MAX, params.zero_point + round(RELU6_BOUND / params.scale))
+    return params.zero_point, high
+
+
+def _lower_hard_swish(walk: QdqWalk, op: Op) -> None:
+    """As x * clip(x / 6 + 1/2, 0, 1): ONNX Runtime has no integer HardSwish, but integer Add and Mul.
+
+    x / 6 costs nothing: the integers of x are read with a sixth of their scale.
+    """
+    sixth = walk.scaled(op.inputs[0], 1 / RELU6_BOUND, f"{op.output}/sixth")
+    added = walk.build.node("Add", f"{op.name}/gate", [sixth, walk.half(op)], f"{op.output}/gate/float")
+    gate = walk.store(added, f"{op.output}/gate", _GATE)
+    walk.emit("Mul", op, [*walk.sources(op), gate])
+
+
+def _lower_pad(walk: QdqWalk, op: Op) -> None:
+    """Directly on the integers, with the level of zero: ONNX Runtime would not join the triple around a Pad."""
+    walk.pad(op, pad_amounts(op))
+
+
+def _lower_global_max_pool(walk: QdqWalk, op: Op) -> None:
+    """A MaxPool over everything: that one has integer kernels, GlobalMaxPool has none."""
+    size = list(walk.graph.shapes[op.inputs[0]][1:3])
+    if op.keepdims:
+        walk.emit("MaxPool", op, walk.sources(op), kernel_shape=size)
+        return
+    pooled = walk.node("MaxPool", op, walk.sources(op), f"{op.output}/4d", op.name, kernel_shape=size)
+    flatten(walk, op, pooled)
+
+
+_LOWERINGS: Mapping[str, Callable[[Any, Op], None]] = {
+    **{kind: lower for kind, lower in LOWERINGS.items() if kind != "hard_sigmoid"},
+    "hard_swish": _lower_hard_swish,
+    "pad": _lower_pad,
+    "global_max_pool": _lower_global_max_pool,
+}

@@ -21,6 +21,7 @@ from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.images import LoadedImage, Pixels, find_images, load_image, read_bytes, sha256, some
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
+from mbn_deploy.runtime.preprocess import ordered
 
 MIN_IMAGES = 8  # fewer say nothing about a range
 FEW_IMAGES = 100  # fewer work, but a range can be far off
@@ -59,9 +60,10 @@ def load_calibration(
 ) -> CalibrationSet:
     """`count` images of a folder (sub-folders too) or of an .npz, chosen by `seed`.
 
-    `size` is (height, width). An .npz holds one array (N, height, width, channels) as the model sees
-    it: uint8 pixels, or floats that are already normalized. `exclude` are content hashes (of files
-    or of decoded pixels) of images that must not be used: those of the evaluation set.
+    `size` is (height, width). An .npz holds one array (N, height, width, channels): uint8 RGB pixels
+    as `load_pixels` takes them, or floats that are normalized already, as the model takes them.
+    `exclude` are content hashes (of files or of decoded pixels) of images that must not be used:
+    those of the evaluation set.
 
     The choice orders the images by a hash of seed and name: it depends on no library's random
     numbers, and a smaller `count` chooses a part of what a larger one does.
@@ -209,28 +211,30 @@ def _read_npz(path: Path) -> npt.NDArray[np.generic]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if len(archive.files) != 1:
                 raise InputError(f"{path}: {len(archive.files)} arrays in it ({some(archive.files)}); one is expected")
             array: npt.NDArray[np.generic] = archive[archive.files[0]]
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: cannot be read as an .npz of plain numbers: {error}") from error
+    if not array.size:
+        raise InputError(f"{path}: its array is empty")
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"{path}: its array is {array.dtype}; uint8 pixels or floats are expected")
     return array
 
 
 def _pixels_from(path: Path, array: npt.NDArray[np.generic], preprocess: Preprocess) -> Pixels:
-    """uint8 as they are; normalized floats back to the pixels that they came from."""
+    """RGB pixels in the model's channel order; normalized floats back to the pixels that they came from."""
     if array.dtype == np.uint8:
-        return np.asarray(array, np.uint8)
+        return ordered(np.asarray(array, np.uint8), preprocess)
     values = np.asarray(array, np.float32)
     if not np.isfinite(values).all():
         raise InputError(f"{path}: its array has values that are not finite")
     mean, std = np.asarray(preprocess.mean, np.float32), np.asarray(preprocess.std, np.float32)
     pixels = values * std + mean
-    low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 255.0)
-    if low < -TOLERANCE or high > 255 + TOLERANCE or high - low < MIN_SPAN:
+    low, high = pixels.min((0, 1, 2)), pixels.max((0, 1, 2))
+    if low.min() < -TOLERANCE or high.max() > 255 + TOLERANCE or (high - low).max() < MIN_SPAN:
         ends = np.array([-mean / std, (255 - mean) / std])
         raise InputError(
             f"{path}: its values lie in [{values.min():g}, {values.max():g}], while the model's preprocessing makes "

@@ -1,0 +1,122 @@
+"""Interpreters behind one small protocol. None is imported before a file is opened with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from mbn_deploy.errors import MissingExtraError, UnknownNameError, UsageError
+from mbn_deploy.manifest import FileFormat, TensorInfo
+
+Array = npt.NDArray[Any]
+
+# Which interpreters run a format, best first, and the module by which they are found to be installed.
+BACKENDS: dict[FileFormat, tuple[str, ...]] = {"tflite": ("litert", "tflite"), "onnx": ("onnx",)}
+MODULES = {"litert": "ai_edge_litert", "tflite": "tflite_runtime", "onnx": "onnxruntime"}
+PACKAGES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime", "onnx": "onnxruntime"}
+
+# More threads than this gain nothing on one small image: its layers are too short to be shared.
+MAX_DEFAULT_THREADS = 4
+
+
+class Backend(Protocol):
+    """An opened model file with one input and one output.
+
+    Not thread-safe: one call at a time. `shape` of `input` and `output` is what `run` takes and gives;
+    a batch axis that the file leaves open is 1.
+    """
+
+    name: str
+    threads: int
+    input: TensorInfo
+    output: TensorInfo
+    metadata: Mapping[str, bytes]  # what the file holds beside the network, by name
+
+    def run(self, values: Array) -> Array:
+        """The output for `values` of exactly the input's shape and dtype: a copy, never the interpreter's memory."""
+
+    def close(self) -> None:
+        """Free the interpreter; `run` must not be called again."""
+
+
+def default_threads() -> int:
+    """Processors that this process may use, at most 4; interpreters themselves take one if nobody says."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MAX_DEFAULT_THREADS, usable)
+
+
+def installed(name: str) -> bool:
+    """Whether a backend's package can be found; it is not imported."""
+    return find_spec(MODULES[name]) is not None
+
+
+def choose_backend(file_format: FileFormat, name: str | None = None) -> str:
+    """The backend to open `file_format` with: the one asked for, else the first that is installed.
+
+    Raises `UnknownNameError` or `UsageError` for a name that makes no sense, `MissingExtraError`
+    where nothing is installed that could run the file.
+    """
+    if name is not None:
+        if name not in MODULES:
+            raise UnknownNameError("backend", name, MODULES)
+        if name not in BACKENDS[file_format]:
+            raise UsageError(f"backend {name!r} cannot run .{file_format}; {' or '.join(BACKENDS[file_format])} can")
+        return name
+    found = next((known for known in BACKENDS[file_format] if installed(known)), None)
+    if found is None:
+        first = BACKENDS[file_format][0]
+        raise MissingExtraError(PACKAGES[first], first, f"to run .{file_format} files")
+    return found
+
+
+def open_backend(
+    source: bytes | str | PathLike[str],
+    file_format: FileFormat,
+    *,
+    name: str | None = None,
+    threads: int | None = None,
+    where: str | None = None,
+) -> Backend:
+    """Open a model file, given as bytes or as a path.
+
+    Args:
+        source: the file's bytes or its path.
+        file_format: `tflite` or `onnx`.
+        name: `litert`, `tflite` or `onnx`; by default the first that is installed.
+        threads: for one inference; by default `default_threads()`.
+        where: how errors call the file, if bytes are given.
+
+    Raises:
+        InputError: the interpreter does not accept the file, or it is not one image to one row of scores.
+        UsageError, MissingExtraError: as `choose_backend`; a thread count below 1.
+    """
+    chosen = choose_backend(file_format, name)
+    count = default_threads() if threads is None else threads
+    if count < 1:
+        raise UsageError(f"threads must be at least 1, not {count}")
+    data, title = _contents(source, where or f"{file_format} model")
+    if chosen == "litert":
+        from mbn_deploy.runtime.backends.litert import open_litert
+
+        return open_litert(data, count, title)
+    if chosen == "tflite":
+        from mbn_deploy.runtime.backends.tflite import open_tflite
+
+        return open_tflite(data, count, title)
+    from mbn_deploy.runtime.backends.onnx import OnnxBackend
+
+    return OnnxBackend(data, count, title)
+
+
+def _contents(source: bytes | str | PathLike[str], where: str) -> tuple[bytes, str]:
+    if isinstance(source, bytes):
+        return source, where
+    from mbn_deploy.runtime.bundle import read_file
+
+    return read_file(Path(source)), str(source)

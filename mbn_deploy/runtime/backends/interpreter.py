@@ -1,0 +1,80 @@
+"""TensorFlow Lite's Python interface, which ai-edge-litert and tflite-runtime both have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.manifest import TensorInfo
+from mbn_deploy.runtime.tflite_metadata import read_metadata
+
+Array = npt.NDArray[Any]
+
+
+class InterpreterBackend:
+    """A .tflite file in an `Interpreter` (a class of either package). See `Backend`."""
+
+    def __init__(self, interpreter: Any, name: str, data: bytes, threads: int, where: str) -> None:
+        self.name, self.threads, self._where = name, threads, where
+        self.metadata: Mapping[str, bytes] = read_metadata(data, where)
+        self._interpreter = _allocated(interpreter, data, threads, where)
+        source = _only("input", self._interpreter.get_input_details(), where)
+        result = _only("output", self._interpreter.get_output_details(), where)
+        self.input, self.output = _info(source, where), _info(result, where)
+        self._input_index, self._output_index = int(source["index"]), int(result["index"])
+        self._dtype = np.dtype(self.input.dtype)
+
+    def run(self, values: Array) -> Array:
+        """Copies `values` once, into the interpreter's own buffer, and the result once, out of it."""
+        if values.shape != self.input.shape or values.dtype != self._dtype:
+            raise UsageError(_wanted(self.input, values, self._where))
+        try:
+            self._interpreter.set_tensor(self._input_index, values)
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"{self._where}: {self.name} failed on it: {error}") from error
+        result: Array = self._interpreter.get_tensor(self._output_index)
+        return result
+
+    def close(self) -> None:
+        """Free the interpreter and the model's bytes."""
+        self._interpreter = None
+
+
+def _wanted(info: TensorInfo, values: Array, where: str) -> str:
+    return f"{where} takes {info.dtype} of shape {info.shape}, not {values.dtype} of shape {values.shape}"
+
+
+def _allocated(interpreter: Any, data: bytes, threads: int, where: str) -> Any:
+    try:
+        made = interpreter(model_content=data, num_threads=threads)
+        made.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{where}: the interpreter does not accept it: {error}") from error
+    return made
+
+
+def _only(what: str, details: list[dict[str, Any]], where: str) -> dict[str, Any]:
+    if len(details) != 1:
+        names = ", ".join(str(entry["name"]) for entry in details)
+        raise InputError(f"{where}: {len(details)} {what}s ({names}); a classifier has one")
+    return details[0]
+
+
+def _info(details: dict[str, Any], where: str) -> TensorInfo:
+    scales = details["quantization_parameters"]["scales"]
+    if len(scales) > 1:
+        raise InputError(f"{where}: tensor {details['name']!r} has a scale for each channel, one is expected")
+    if any(int(n) < 0 for n in details.get("shape_signature", ())[1:]):
+        raise InputError(f"{where}: tensor {details['name']!r} has no fixed size; export it with one")
+    return TensorInfo(
+        name=str(details["name"]),
+        shape=tuple(int(n) for n in details["shape"]),
+        dtype=np.dtype(details["dtype"]).name,
+        scale=float(scales[0]) if len(scales) else None,
+        zero_point=int(details["quantization_parameters"]["zero_points"][0]) if len(scales) else None,
+    )

@@ -1,0 +1,85 @@
+"""onnxruntime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.errors import InputError, MissingExtraError, UsageError
+from mbn_deploy.manifest import TensorInfo
+
+Array = npt.NDArray[Any]
+
+_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+}
+_ERRORS_ONLY = 3  # log severity
+
+
+class OnnxBackend:
+    """An .onnx file in an inference session. See `Backend`.
+
+    onnxruntime does not tell the scale of a quantized input or output; a manifest does.
+    """
+
+    name = "onnx"
+
+    def __init__(self, data: bytes, threads: int, where: str) -> None:
+        self.threads, self._where = threads, where
+        self._session: Any = _session(data, threads, where)
+        self.input = _info("input", self._session.get_inputs(), where)
+        self.output = _info("output", self._session.get_outputs(), where)
+        properties = self._session.get_modelmeta().custom_metadata_map
+        self.metadata: Mapping[str, bytes] = {key: value.encode() for key, value in properties.items()}
+        self._dtype, self._outputs = np.dtype(self.input.dtype), [self.output.name]
+
+    def run(self, values: Array) -> Array:
+        """The session reads `values` where they lie; the result is its own array."""
+        if values.shape != self.input.shape or values.dtype != self._dtype:
+            wanted = f"{self.input.dtype} of shape {self.input.shape}"
+            raise UsageError(f"{self._where} takes {wanted}, not {values.dtype} of shape {values.shape}")
+        try:
+            result: Array = self._session.run(self._outputs, {self.input.name: values})[0]
+        except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise InputError(f"{self._where}: onnxruntime failed on it: {error}") from error
+        return result
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def _session(data: bytes, threads: int, where: str) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "onnx", "to run .onnx files") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = _ERRORS_ONLY
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base of their own
+        raise InputError(f"{where}: damaged, or no ONNX file that onnxruntime can run: {error}") from error
+
+
+def _info(what: str, values: list[Any], where: str) -> TensorInfo:
+    if len(values) != 1:
+        names = ", ".join(value.name for value in values)
+        raise InputError(f"{where}: {len(values)} {what}s ({names}); a classifier has one")
+    value = values[0]
+    if value.type not in _TYPES:
+        raise InputError(f"{where}: {what} {value.name!r} has type {value.type}, not one of {', '.join(_TYPES)}")
+    shape = list(value.shape)
+    if shape and not isinstance(shape[0], int):
+        shape[0] = 1  # an open batch axis
+    if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise InputError(f"{where}: {what} {value.name!r} has no fixed size ({value.shape}); export it with one")
+    return TensorInfo(value.name, tuple(shape), _TYPES[value.type])

@@ -1,0 +1,184 @@
+"""The Classifier: pictures in, labels with probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from os import PathLike
+from threading import Lock
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.manifest import Preprocess
+from mbn_deploy.runtime.backends import Array
+from mbn_deploy.runtime.images import Pixels, Source
+from mbn_deploy.runtime.opening import ModelInfo, OpenedModel, Options, open_model
+from mbn_deploy.runtime.preprocess import is_prepared, load_pixels, ordered
+from mbn_deploy.runtime.ranking import Prediction, label_of, softmax, top_indices
+from mbn_deploy.runtime.tensors import PixelEncoder, to_real
+
+Floats = npt.NDArray[np.float32]
+
+
+class Classifier:
+    """An opened model file with its preprocessing and labels; made by `Classifier.open`.
+
+    Can be used from several threads: inferences take turns, decoding and preprocessing do not.
+    Keep one open for many pictures; opening costs many inferences.
+    """
+
+    def __init__(self, opened: OpenedModel) -> None:
+        self._backend, self._info, self._labels = opened.backend, opened.info, opened.labels
+        info = opened.info
+        if len(info.output.shape) not in (2, 4) or np.prod(info.output.shape[1:]) != info.classes:
+            raise InputError(f"{info.path}: output of shape {info.output.shape}; a classifier's is (N, classes)")
+        self._encode = PixelEncoder(info.input, info.preprocess, info.layout)
+        self._batch = info.input.shape[0]
+        if info.output.shape[0] != self._batch:
+            raise InputError(f"{info.path}: {self._batch} pictures go in, {info.output.shape[0]} rows come out")
+        self._lock = Lock()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        precision: str | None = None,
+        backend: str | None = None,
+        threads: int | None = None,
+        labels: str | PathLike[str] | Sequence[str] | None = None,
+        resize: str | None = None,
+        preprocess: str | Preprocess | None = None,
+    ) -> Classifier:
+        """Open a bundle's folder or a lone .tflite or .onnx file. What is given wins over what the file says.
+
+        Args:
+            path: the folder or the file.
+            precision: which file of a bundle; by default the first that there is of int8, float16,
+                dynamic, float32, as .tflite if an interpreter for it is installed, else as .onnx.
+            backend: `litert`, `tflite` or `onnx`; by default the first installed that runs the file.
+            threads: for one inference; by default the usable processors, at most 4.
+            labels: a text file (line i is class i) or the labels; without any, labels are indices.
+            resize: `squash`, `crop` or `letterbox`.
+            preprocess: `raw`, `unit`, `tf`, `torch`, `caffe`, `MEAN/STD`, or a whole `Preprocess`.
+                A file with a uint8 input that says nothing takes pixels as they are.
+
+        Raises:
+            InputError: no such file, damaged, changed after the export, not a classifier of pictures,
+                or its own labels don't match its classes.
+            UsageError: an option that makes no sense here, labels that don't match, or something that
+                neither the file nor an option says; the message names it.
+            MissingExtraError: no interpreter for the file is installed; has the install line.
+        """
+        return cls(open_model(path, Options(precision, backend, threads, labels, resize, preprocess)))
+
+    @property
+    def info(self) -> ModelInfo:
+        """What runs, and how it is fed."""
+        return self._info
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Index = class; None if neither the file nor an option says."""
+        return self._labels
+
+    def classify(self, source: Source, top_k: int = 5) -> list[Prediction]:
+        """The `top_k` best classes of one picture, best first (of equal scores the lower index first).
+
+        `source` is what `load_pixels` takes. A uint8 array of the model's own (H, W, C), in RGB, is
+        taken as prepared and goes in without resizing. Raises `InputError` for a picture that cannot
+        be read, `UsageError` for `top_k` below 1.
+        """
+        _check_count(top_k)
+        pixels = self._pixels(source)
+        return self._ranked(next(self._rows(pixels[np.newaxis])), top_k)
+
+    def classify_batch(self, sources: Iterable[Source], top_k: int = 5) -> list[list[Prediction]]:
+        """`classify` for many pictures, in order; as many at a time as the model's batch takes."""
+        _check_count(top_k)
+        found: list[list[Prediction]] = []
+        pending = iter(sources)
+        while chunk := [self._pixels(source) for source in islice(pending, self._batch)]:
+            found += [self._ranked(row, top_k) for row in self._rows(np.stack(chunk))]
+        return found
+
+    def predict(self, pixels: Pixels) -> Floats:
+        """Scores of prepared pictures, dequantized, after softmax if the model gives logits.
+
+        Args:
+            pixels: uint8 (N, H, W, C) as `load_pixels` gives them: the model's size, channels in the
+                order of `info.preprocess.channels`. N need not be the model's batch.
+
+        Returns:
+            float32 (N, classes).
+        """
+        expected = (*self._info.size, self._info.channels)
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != expected:
+            raise UsageError(
+                f"pixels must be uint8 (N, {', '.join(map(str, expected))}), not {pixels.dtype} {pixels.shape}"
+            )
+        if not len(pixels):
+            return np.empty((0, self._info.classes), np.float32)
+        return self._scores(np.stack(list(self._rows(pixels))))
+
+    def run_raw(self, tensor: Array) -> Array:
+        """One inference in the model's own types: exactly `info.input`'s shape and dtype to `info.output`'s."""
+        return self._run(tensor)
+
+    def close(self) -> None:
+        """Free the interpreter. Using the classifier afterwards raises `UsageError`."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._backend.close()
+
+    def __enter__(self) -> Classifier:  # noqa: PYI034 - typing.Self came with Python 3.11
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _pixels(self, source: Any) -> Pixels:
+        info = self._info
+        if is_prepared(source, info.size, info.channels):
+            return ordered(source, info.preprocess)
+        return load_pixels(source, info.size, info.preprocess, info.channels)
+
+    def _run(self, tensor: Array) -> Array:
+        """One inference; the interpreter's buffers are shared, so one at a time."""
+        with self._lock:
+            if self._closed:
+                raise UsageError("the classifier is closed")
+            return self._backend.run(tensor)
+
+    def _rows(self, pixels: Pixels) -> Iterator[Array]:
+        """Raw scores (classes,) of each of (N, H, W, C), in the model's own batches, the last filled up with zeros."""
+        for start in range(0, len(pixels), self._batch):
+            chunk = pixels[start : start + self._batch]
+            count = len(chunk)
+            if count < self._batch:
+                chunk = np.concatenate([chunk, np.zeros((self._batch - count, *chunk.shape[1:]), np.uint8)])
+            yield from self._run(self._encode(chunk)).reshape(self._batch, -1)[:count]
+
+    def _scores(self, rows: Array) -> Floats:
+        real = to_real(rows, self._info.output)
+        return softmax(real) if self._info.scores == "logits" else real
+
+    def _ranked(self, row: Array, count: int) -> list[Prediction]:
+        """Ranks the integers themselves and dequantizes only the best; softmax needs all, but keeps the order."""
+        best = top_indices(row, count)
+        scores = self._scores(row)[best] if self._info.scores == "logits" else to_real(row[best], self._info.output)
+        pairs = zip(best.tolist(), scores.tolist(), strict=True)
+        return [Prediction(index, label_of(self._labels, index), score) for index, score in pairs]
+
+
+def _check_count(top_k: int) -> None:
+    if top_k < 1:
+        raise UsageError(f"top_k must be at least 1, not {top_k}")

@@ -25,7 +25,9 @@ def build_model(spec: Spec) -> keras.Model:
     for layer in layers[1:]:
         sources = [tensors[i] for i in layer.inputs]
         tensors.append(_apply(layer, sources, keras.layers))
-    return keras.Model(tensors[0], tensors[-1], name=spec.network.name)
+    model = keras.Model(tensors[0], tensors[-1], name=spec.network.name)
+    model.mbn_spec = spec  # so that the export knows what the input means and what to call the files
+    return model
 
 
 def _apply(layer: Layer, sources: list[Any], kl: Any) -> Any:

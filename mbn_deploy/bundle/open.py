@@ -1,0 +1,62 @@
+"""A bundle that stands on the disk, seen from the workstation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mbn_deploy.errors import UnknownNameError
+from mbn_deploy.manifest import Manifest, ModelFile
+from mbn_deploy.runtime.bundle import open_bundle
+
+if TYPE_CHECKING:
+    from mbn_deploy.runtime import Classifier
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle's folder and what its manifest says.
+
+    `timings` are the seconds that each step of the export took, only right after the export; they
+    are not in the manifest, which is the same for the same input.
+    """
+
+    folder: Path
+    manifest: Manifest = field(repr=False)
+    labels: tuple[str, ...] | None = field(default=None, repr=False)
+    timings: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
+    warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Bundle:
+        """Open and check a bundle (sha256 of every file); raises `InputError` for a damaged one."""
+        opened = open_bundle(Path(folder))
+        return cls(opened.folder, opened.manifest, opened.labels)
+
+    @property
+    def files(self) -> tuple[ModelFile, ...]:
+        """The model files, in the order in which they were made."""
+        return self.manifest.files
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Accuracy as measured at the export: JSON values, empty if nothing was evaluated."""
+        return self.manifest.metrics
+
+    def file(self, format: str, precision: str) -> ModelFile:  # noqa: A002 - the manifest's own word
+        """The file of this format and precision; raises `UnknownNameError` that lists what there is."""
+        for entry in self.files:
+            if (entry.format, entry.precision) == (format, precision):
+                return entry
+        raise UnknownNameError("file", f"{format}/{precision}", [f"{e.format}/{e.precision}" for e in self.files])
+
+    def path(self, entry: ModelFile) -> Path:
+        """Where a model file lies."""
+        return self.folder / entry.path
+
+    def open(self, **options: Any) -> Classifier:
+        """A `Classifier` on this bundle; options as of `Classifier.open`."""
+        from mbn_deploy.runtime import Classifier
+
+        return Classifier.open(self.folder, **options)

@@ -1,0 +1,109 @@
+"""From graphs to the files of a bundle: names, bytes, and what each file says about itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mbn_deploy.export.graph import Graph
+from mbn_deploy.export.onnx_qdq import write_onnx_int8
+from mbn_deploy.export.onnx_writer import write_onnx
+from mbn_deploy.export.tflite_writer import FloatPrecision, InputType, write_tflite, write_tflite_int8
+from mbn_deploy.manifest import DESCRIPTION_KEY, Description, FileFormat, Layout, Preprocess, Scores, TensorInfo
+from mbn_deploy.quantize.scheme import QuantizedGraph
+
+# ONNX float16 and dynamic files are not written: CPUs run neither faster than float32 or int8.
+PRECISIONS: dict[FileFormat, tuple[str, ...]] = {
+    "tflite": ("float32", "float16", "dynamic", "int8"),
+    "onnx": ("float32", "int8"),
+}
+UNSIGNED_SHIFT = 128  # from the int8 domain of the quantized graph to uint8
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What every file of an export says about itself; `preprocess` is that of the float files."""
+
+    model: str
+    scores: Scores
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None = None
+    layout: Layout = "nchw"  # of ONNX inputs; TFLite knows NHWC only
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A file's name and bytes. `quantized_input` is what ONNX Runtime does not tell of an integer input."""
+
+    name: str
+    data: bytes
+    format: FileFormat
+    precision: str
+    preprocess: Preprocess
+    layout: Layout
+    quantized_input: tuple[float, int] | None = None
+
+    def described(self, info: TensorInfo) -> TensorInfo:
+        """The input as the interpreter describes it, with scale and zero point where it leaves them out."""
+        if self.quantized_input is None or info.scale is not None:
+            return info
+        return replace(info, scale=self.quantized_input[0], zero_point=self.quantized_input[1])
+
+
+def file_stem(name: str, size: tuple[int, int]) -> str:
+    """`name` as a part of file names, with the input's (height, width) behind it if it does not end so."""
+    height, width = size
+    side = str(height) if height == width else f"{height}x{width}"
+    plain = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._") or "model"
+    return plain if plain.endswith(f"_{side}") else f"{plain}_{side}"
+
+
+def with_batch(graph: Graph, batch: int) -> Graph:
+    """The graph for `batch` images at once: the first axis of every shape."""
+    return replace(graph, shapes={name: (batch, *shape[1:]) for name, shape in graph.shapes.items()})
+
+
+def encode_float(graph: Graph, facts: Facts, file_format: FileFormat, precision: str) -> Encoded:
+    """A file with float32 input and output that takes normalized values."""
+    layout: Layout = facts.layout if file_format == "onnx" else "nhwc"
+    text = _description(facts, precision, facts.preprocess, layout)
+    if file_format == "onnx":
+        data = write_onnx(graph, metadata={DESCRIPTION_KEY: text}, layout=layout)
+    else:
+        kinds: dict[str, FloatPrecision] = {"float32": "float32", "float16": "float16", "dynamic": "dynamic"}
+        data = write_tflite(graph, kinds[precision], metadata={DESCRIPTION_KEY: text.encode()})
+    return Encoded(_file_name(facts, precision, file_format), data, file_format, precision, facts.preprocess, layout)
+
+
+def encode_int8(
+    quantized: QuantizedGraph,
+    preprocess: Preprocess,
+    facts: Facts,
+    file_format: FileFormat,
+    input_dtype: InputType = "uint8",
+) -> Encoded:
+    """A full-integer file. `preprocess` is that of the quantized graph, whose integers are pixels."""
+    layout: Layout = facts.layout if file_format == "onnx" else "nhwc"
+    text = _description(facts, "int8", preprocess, layout)
+    if file_format == "onnx":
+        data = write_onnx_int8(quantized, input_dtype=input_dtype, layout=layout, metadata={DESCRIPTION_KEY: text})
+    else:
+        data = write_tflite_int8(quantized, input_dtype=input_dtype, metadata={DESCRIPTION_KEY: text.encode()})
+    params = quantized.activations[quantized.graph.input]
+    shift = UNSIGNED_SHIFT if input_dtype == "uint8" else 0
+    known = None if input_dtype == "float32" else (params.scale, params.zero_point + shift)
+    return Encoded(_file_name(facts, "int8", file_format), data, file_format, "int8", preprocess, layout, known)
+
+
+def wanted_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[FileFormat, str]]:
+    """(format, precision) of every file that these formats and precisions give, in the order they are made."""
+    return [(f, p) for f, written in PRECISIONS.items() if f in formats for p in written if p in precisions]
+
+
+def _file_name(facts: Facts, precision: str, file_format: FileFormat) -> str:
+    return f"{facts.model}_{precision}.{file_format}"
+
+
+def _description(facts: Facts, precision: str, preprocess: Preprocess, layout: Layout) -> str:
+    return Description(facts.model, precision, facts.scores, preprocess, layout, facts.labels).to_json()

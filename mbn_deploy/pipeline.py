@@ -1,0 +1,320 @@
+"""The main job: a Keras model goes in, a verified bundle comes out.
+
+    model ──► float graph ──► files ──► each opened and run ──► evaluated ──► bundle
+
+Every step is a function that returns a value; nothing is written before all of them succeeded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from mbn_deploy.bundle.describe import evaluation_metrics, model_source, tool_versions
+from mbn_deploy.bundle.open import Bundle
+from mbn_deploy.bundle.write import check_target, write_bundle
+from mbn_deploy.errors import UnknownNameError, UsageError
+from mbn_deploy.export.files import PRECISIONS, Encoded, encode_float, encode_int8, wanted_files, with_batch
+from mbn_deploy.export.source import Names, Source, lines, open_source
+from mbn_deploy.export.tflite_writer import InputType
+from mbn_deploy.images import Pixels, sha256
+from mbn_deploy.manifest import MANIFEST_NAME, FileFormat, Layout, Manifest, ModelFile, Preprocess, Resize
+from mbn_deploy.progress import Progress, silent
+from mbn_deploy.quantize.api import Quantization, quantize
+from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
+from mbn_deploy.runtime.backends import open_backend
+from mbn_deploy.verify.dataset import Dataset, load_dataset
+from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor
+from mbn_deploy.verify.evaluate import evaluate as measure
+from mbn_deploy.verify.golden import GOLDEN_NAME, Golden, golden_bytes, golden_pixels, tolerance
+from mbn_deploy.verify.runner import FileRunner
+from mbn_deploy.verify.trial import Candidate, Trial, try_files
+
+if TYPE_CHECKING:
+    import keras
+
+LABELS_NAME = "labels.txt"
+REFERENCE = "keras"  # the float model's name while files are compared with it
+FORMATS: tuple[str, ...] = tuple(PRECISIONS)
+ALL_PRECISIONS = PRECISIONS["tflite"]
+
+
+def export(
+    model: keras.Model | str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    size: int | tuple[int, int] | None = None,
+    preprocess: Preprocess | None = None,
+    formats: Sequence[str] = FORMATS,
+    precisions: Sequence[str] = ALL_PRECISIONS,
+    calibration: str | Path | None = None,
+    calibration_count: int = 200,
+    seed: int = 0,
+    evaluate: str | Path | None = None,
+    evaluate_resize: Resize | None = None,
+    labels: Names | None = None,
+    synsets: Names | None = None,
+    input_dtype: str = "uint8",
+    layout: str = "nchw",
+    batch: int = 1,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Bundle:
+    """Export `model` to the bundle `out`, all or nothing.
+
+    Args:
+        model: a Keras model, or a user's .keras or .h5 file.
+        out: the folder that becomes the bundle.
+        name: how the files' names begin; by default the model's own name. The input size is put behind it.
+        size: input size (one number, or (height, width)) of a model that leaves it open.
+        preprocess: how pixels become the input of the Keras model. A model of `build` knows its own,
+            and one that rescales inside takes [0, 255] if nothing is said.
+        formats: out of `tflite`, `onnx`.
+        precisions: out of `float32`, `float16`, `dynamic`, `int8`; ONNX is written as float32 and int8.
+        calibration: a folder of images or an .npz; int8 needs it.
+        calibration_count: how many of them are used.
+        seed: which of them.
+        evaluate: a folder with one sub-folder a class: every file's accuracy goes into the manifest.
+        evaluate_resize: how those images are resized, where it differs from `preprocess.resize`.
+        labels: line i is the name of class i.
+        synsets: line i is the name that sub-folders of `evaluate` have for class i.
+        input_dtype: of int8 files, `uint8` (raw pixels), `int8` or `float32`.
+        layout: of the input of ONNX files, `nchw` or `nhwc`.
+        batch: images at once, fixed in the files.
+        overwrite: replace a bundle that stands at `out`.
+        progress: is told of every step.
+
+    Returns:
+        The bundle, with `timings` (seconds by step) and `warnings`.
+
+    Raises:
+        UsageError: an option that makes no sense, or something that must be said is not.
+        InputError: model, images or labels that cannot be used; a full disk or a missing permission.
+        VerificationError: a file was made that the default interpreter refuses.
+    """
+    request = Request(
+        tuple(formats), tuple(precisions), cast("InputType", input_dtype), cast("Layout", layout), batch,
+        None if calibration is None else Path(calibration), calibration_count, seed,
+        None if evaluate is None else Path(evaluate), evaluate_resize,
+    )  # fmt: skip
+    check_target(Path(out), overwrite=overwrite)
+    clock = _Clock(progress)
+    with clock.step("read the model"):
+        source = open_source(model, name=name, size=size, preprocess=preprocess, labels=labels, layout=request.layout)
+    with clock.step("load images"):
+        images = _images(request, source, synsets, progress)
+    quantization = _quantization(source, images, clock)
+    files = _files(request, source, quantization, clock)
+    with clock.step("try the files"):
+        pixels = golden_pixels(images.calibrating(), source.size, source.channels, seed)
+        trials = try_files({file.name: _candidate(file) for file in files}, pixels)
+    with clock.step("evaluate the files"):
+        evaluation = _evaluation(source, images, files, trials, progress)
+    with clock.step("write the bundle"):
+        contents, manifest = _contents(_Made(source, quantization, files, trials, pixels), evaluation, images.geometry)
+        write_bundle(Path(out), contents, overwrite=overwrite)
+    warnings = () if images.calibration is None else images.calibration.warnings
+    return Bundle(Path(out), manifest, source.facts.labels, clock.seconds, warnings)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an export is asked for, checked when it is made; raises `UsageError` for what makes no sense."""
+
+    formats: tuple[str, ...]
+    precisions: tuple[str, ...]
+    input_dtype: InputType
+    layout: Layout
+    batch: int
+    calibration: Path | None
+    calibration_count: int
+    seed: int
+    evaluate: Path | None
+    evaluate_resize: Resize | None
+
+    def __post_init__(self) -> None:
+        _known("format", self.formats, FORMATS)
+        _known("precision", self.precisions, ALL_PRECISIONS)
+        _known("input type", (self.input_dtype,), get_args(InputType))
+        _known("layout", (self.layout,), get_args(Layout))
+        if self.evaluate_resize is not None:
+            _known("resize", (self.evaluate_resize,), get_args(Resize))
+        if self.batch < 1:
+            raise UsageError(f"batch must be at least 1, not {self.batch}")
+        if not self.files():
+            written = "; ".join(f"{known} as {', '.join(those)}" for known, those in PRECISIONS.items())
+            raise UsageError(f"nothing to write: {written}")
+        if self.int8 and self.calibration is None:
+            others = ",".join(p for p in self.precisions if p != "int8") or "float32"
+            raise UsageError(
+                "int8 needs calibration images: give a folder of them (--calibrate), "
+                f"or leave int8 out (--precisions {others})"
+            )
+
+    @property
+    def int8(self) -> bool:
+        """Whether there is an int8 file to make."""
+        return "int8" in self.precisions
+
+    def files(self) -> list[tuple[FileFormat, str]]:
+        """(format, precision) of every file, in the order in which they are made."""
+        return wanted_files(self.formats, self.precisions)
+
+
+def _known(what: str, values: Sequence[str], known: Sequence[str]) -> None:
+    for value in values:
+        if value not in known:
+            raise UnknownNameError(what, value, known)
+
+
+class _Clock:
+    """Seconds by step, and the same steps for `progress`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self.progress = progress
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        self.progress(name, 0, 1)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+        self.progress(name, 1, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """What is calibrated on and what is measured on; `geometry` says how the latter are resized."""
+
+    calibration: CalibrationSet | None
+    dataset: Dataset | None
+    geometry: Preprocess
+
+    def calibrating(self) -> Pixels | None:
+        return None if self.calibration is None else self.calibration.pixels
+
+
+def _images(request: Request, source: Source, synsets: Names | None, progress: Progress) -> _Images:
+    own = source.facts.preprocess
+    geometry = replace(own, resize=request.evaluate_resize or own.resize)
+    dataset, exclude = None, frozenset[str]()
+    if request.evaluate is not None:
+        folders = None if synsets is None else [line.split()[0] for line in lines(synsets) if line.strip()]
+        dataset = load_dataset(request.evaluate, source.classes, labels=source.facts.labels, synsets=folders)
+        exclude = dataset.hashes(source.size, geometry, progress)
+    calibration = None
+    if request.int8 and request.calibration is not None:
+        calibration = load_calibration(
+            request.calibration, source.size, own,
+            count=request.calibration_count, seed=request.seed, exclude=exclude, progress=progress,
+        )  # fmt: skip
+    return _Images(calibration, dataset, geometry)
+
+
+def _quantization(source: Source, images: _Images, clock: _Clock) -> Quantization | None:
+    if images.calibration is None:
+        return None
+    with clock.step("quantize"):
+        return quantize(source.graph, source.facts.preprocess, images.calibration, progress=clock.progress)
+
+
+def _files(request: Request, source: Source, quantization: Quantization | None, clock: _Clock) -> list[Encoded]:
+    graph = with_batch(source.graph, request.batch)
+    files = []
+    for file_format, precision in request.files():
+        with clock.step(f"write {file_format} {precision}"):
+            if precision != "int8":
+                files.append(encode_float(graph, source.facts, file_format, precision))
+            elif quantization is not None:
+                integers = replace(quantization.graph, graph=with_batch(quantization.graph.graph, request.batch))
+                made = encode_int8(integers, quantization.preprocess, source.facts, file_format, request.input_dtype)
+                files.append(made)
+    return files
+
+
+def _candidate(file: Encoded) -> Candidate:
+    return Candidate(file.data, file.format, file.preprocess, file.layout, file.precision == "int8")
+
+
+def _evaluation(
+    source: Source, images: _Images, files: list[Encoded], trials: dict[str, Trial], progress: Progress
+) -> Evaluation | None:
+    """Every file beside the Keras model, image by image; `None` without images."""
+    if images.dataset is None:
+        return None
+    predictors: dict[str, Predictor] = {REFERENCE: keras_predictor(source.model, source.keras_preprocess)}
+    for file in files:
+        backend = open_backend(file.data, file.format, where=file.name)
+        described = file.described(trials[file.name].input)
+        predictors[file.name] = FileRunner(backend, file.preprocess, file.layout, described)
+    return measure(
+        predictors, images.dataset, source.size, images.geometry,
+        reference=REFERENCE, scores=source.facts.scores, progress=progress,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """All that goes into the bundle."""
+
+    source: Source
+    quantization: Quantization | None
+    files: list[Encoded]
+    trials: dict[str, Trial]
+    pixels: Pixels
+
+    def golden(self) -> Golden:
+        """The trial's outputs, with how far another machine's may be off."""
+        outputs = {name: trial.outputs for name, trial in self.trials.items()}
+        return Golden(self.pixels, outputs, {file.name: self._tolerance(file) for file in self.files})
+
+    def _tolerance(self, file: Encoded) -> float:
+        level = None
+        if file.precision == "int8" and self.quantization is not None:
+            graph = self.quantization.graph
+            level = graph.activations[graph.graph.output].scale
+        facts = self.source.facts
+        return tolerance(
+            self.trials[file.name].outputs, file.precision, level,
+            self.source.fan_ins(), probabilities=facts.scores != "logits",
+        )  # fmt: skip
+
+    def entry(self, file: Encoded) -> ModelFile:
+        """The manifest's line: tensors as the interpreter described them."""
+        trial = self.trials[file.name]
+        return ModelFile(
+            file.name, file.format, file.precision, sha256(file.data), len(file.data),
+            file.described(trial.input), trial.output, file.preprocess, file.layout,
+        )  # fmt: skip
+
+
+def _contents(made: _Made, evaluation: Evaluation | None, geometry: Preprocess) -> tuple[dict[str, bytes], Manifest]:
+    """Every file of the bundle by name, and its manifest."""
+    labels = made.source.facts.labels
+    contents = {file.name: file.data for file in made.files}
+    contents[GOLDEN_NAME] = golden_bytes(made.golden())
+    if labels is not None:
+        contents[LABELS_NAME] = ("\n".join(labels) + "\n").encode()
+    facts: dict[str, Any] = {} if made.quantization is None else dict(made.quantization.facts)
+    manifest = Manifest(
+        model=made.source.facts.model,
+        classes=made.source.classes,
+        scores=made.source.facts.scores,
+        files=tuple(made.entry(file) for file in made.files),
+        labels=None if labels is None else LABELS_NAME,
+        labels_sha256=None if labels is None else sha256(contents[LABELS_NAME]),
+        golden=GOLDEN_NAME,
+        golden_sha256=sha256(contents[GOLDEN_NAME]),
+        source=model_source(made.source),
+        quantization=facts,
+        metrics={} if evaluation is None else evaluation_metrics(evaluation, REFERENCE, geometry),
+        tools=tool_versions(),
+    )
+    contents[MANIFEST_NAME] = manifest.to_json().encode()
+    return contents, manifest

@@ -104,7 +104,9 @@ class QdqWalk(Walk):
 
     def emit(self, op_type: str, op: Op, inputs: Sequence[str], **attributes: Any) -> None:
         """The node that computes `op`; saturation is its activation."""
-        inner = self.build.node(op_type, op.name, inputs, f"{op.output}/float", **attributes)
+        # Saturation leaves no node that says what it stands for; `inspect` reads it here.
+        note = {} if op.activation == "none" else {"doc_string": op.activation}
+        inner = self.build.node(op_type, op.name, inputs, f"{op.output}/float", **note, **attributes)
         self.activation(op.activation, inner, op, op.name)
 
     def activation(self, kind: str, source: str, op: Op, name: str) -> None:

@@ -1,0 +1,74 @@
+"""How XNNPACK, the default delegate of TFLite interpreters on CPUs, divides a file.
+
+The interpreter runs in a process of its own: some files that converters write make it abort.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from mbn_deploy.errors import MissingExtraError
+from mbn_deploy.export.report import DelegateReport
+
+_DELEGATE = "DELEGATE"
+_TIMEOUT = 120  # seconds; opening a MobileNet takes half of one
+
+
+def probe_delegate(path: Path) -> DelegateReport:
+    """Open the file with the default delegate. A refusal or a crash becomes `DelegateReport.error`."""
+    command = [sys.executable, "-m", __name__, str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603 (own program)
+    except subprocess.TimeoutExpired:
+        return DelegateReport(error=f"the interpreter did not open it within {_TIMEOUT} seconds")
+    if done.returncode < 0:
+        return DelegateReport(error=f"the interpreter crashed (signal {-done.returncode})")
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        return DelegateReport(error=f"the interpreter ended without an answer: {done.stderr.strip()[-500:]}")
+    if answer.get("missing"):
+        raise MissingExtraError("ai-edge-litert", "export", "to see how a delegate divides a .tflite file")
+    return DelegateReport(answer["partitions"], tuple(answer["outside"]), answer["error"])
+
+
+def _probe(path: str) -> dict[str, Any]:
+    """What the child process answers."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        return {"missing": True}
+    try:
+        interpreter = Interpreter(model_path=path)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        return {"partitions": 0, "outside": [], "error": str(error)}
+    # No public function tells what a delegate took; the interpreter's own printing of ops uses this one.
+    ops = interpreter._get_ops_details()  # noqa: SLF001
+    delegates = [op for op in ops if op["op_name"] == _DELEGATE]
+    own = [op for op in ops if op["op_name"] != _DELEGATE]
+    taken = {index for delegate in delegates for index in _inside(delegate, own)}
+    outside = [op["op_name"] for op in own if op["index"] not in taken]
+    return {"partitions": len(delegates), "outside": outside, "error": None}
+
+
+def _inside(delegate: dict[str, Any], ops: list[dict[str, Any]]) -> set[int]:
+    """Ops between a partition's outputs and its inputs: the interpreter lists replaced ops beside their delegate."""
+    writers = {int(tensor): op for op in ops for tensor in op["outputs"]}
+    border = {int(tensor) for tensor in delegate["inputs"]}
+    found: set[int] = set()
+    waiting = [int(tensor) for tensor in delegate["outputs"]]
+    while waiting:
+        op = writers.get(waiting.pop())
+        if op is not None and op["index"] not in found:
+            found.add(op["index"])
+            waiting += [int(tensor) for tensor in op["inputs"] if int(tensor) not in border]
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(_probe(sys.argv[1])))  # noqa: T201 (the answer to the parent process)

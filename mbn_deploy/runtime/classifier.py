@@ -17,9 +17,9 @@ from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.backends import Array
 from mbn_deploy.runtime.images import Pixels, Source
 from mbn_deploy.runtime.opening import ModelInfo, OpenedModel, Options, open_model
-from mbn_deploy.runtime.preprocess import is_prepared, load_pixels, ordered
-from mbn_deploy.runtime.ranking import Prediction, label_of, softmax, top_indices
-from mbn_deploy.runtime.tensors import PixelEncoder, to_real
+from mbn_deploy.runtime.preprocess import load_pixels, ordered
+from mbn_deploy.runtime.ranking import Prediction, Ranker
+from mbn_deploy.runtime.tensors import PixelEncoder
 
 Floats = npt.NDArray[np.float32]
 
@@ -34,9 +34,11 @@ class Classifier:
     def __init__(self, opened: OpenedModel) -> None:
         self._backend, self._info, self._labels = opened.backend, opened.info, opened.labels
         info = opened.info
-        if len(info.output.shape) not in (2, 4) or np.prod(info.output.shape[1:]) != info.classes:
+        if np.prod(info.output.shape[1:]) != info.classes:
             raise InputError(f"{info.path}: output of shape {info.output.shape}; a classifier's is (N, classes)")
         self._encode = PixelEncoder(info.input, info.preprocess, info.layout)
+        self._rank = Ranker.of(info.output, info.scores, opened.labels)
+        self._shape = (*info.size, info.channels)
         self._batch = info.input.shape[0]
         if info.output.shape[0] != self._batch:
             raise InputError(f"{info.path}: {self._batch} pictures go in, {info.output.shape[0]} rows come out")
@@ -96,7 +98,9 @@ class Classifier:
         """
         _check_count(top_k)
         pixels = self._pixels(source)
-        return self._ranked(next(self._rows(pixels[np.newaxis])), top_k)
+        if self._batch == 1:
+            return self._rank(self._run(self._encode(pixels[np.newaxis])).reshape(-1), top_k)
+        return self._rank(next(self._rows(pixels[np.newaxis])), top_k)
 
     def classify_batch(self, sources: Iterable[Source], top_k: int = 5) -> list[list[Prediction]]:
         """`classify` for many pictures, in order; as many at a time as the model's batch takes."""
@@ -104,7 +108,7 @@ class Classifier:
         found: list[list[Prediction]] = []
         pending = iter(sources)
         while chunk := [self._pixels(source) for source in islice(pending, self._batch)]:
-            found += [self._ranked(row, top_k) for row in self._rows(np.stack(chunk))]
+            found += [self._rank(row, top_k) for row in self._rows(np.stack(chunk))]
         return found
 
     def predict(self, pixels: Pixels) -> Floats:
@@ -117,14 +121,13 @@ class Classifier:
         Returns:
             float32 (N, classes).
         """
-        expected = (*self._info.size, self._info.channels)
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != expected:
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != self._shape:
             raise UsageError(
-                f"pixels must be uint8 (N, {', '.join(map(str, expected))}), not {pixels.dtype} {pixels.shape}"
+                f"pixels must be uint8 (N, {', '.join(map(str, self._shape))}), not {pixels.dtype} {pixels.shape}"
             )
         if not len(pixels):
             return np.empty((0, self._info.classes), np.float32)
-        return self._scores(np.stack(list(self._rows(pixels))))
+        return self._rank.real(np.stack(list(self._rows(pixels))))
 
     def run_raw(self, tensor: Array) -> Array:
         """One inference in the model's own types: exactly `info.input`'s shape and dtype to `info.output`'s."""
@@ -147,8 +150,8 @@ class Classifier:
 
     def _pixels(self, source: Any) -> Pixels:
         info = self._info
-        if is_prepared(source, info.size, info.channels):
-            return ordered(source, info.preprocess)
+        if isinstance(source, np.ndarray) and source.shape == self._shape and source.dtype == np.uint8:
+            return ordered(source, info.preprocess)  # as load_pixels does it, with fewer questions asked
         return load_pixels(source, info.size, info.preprocess, info.channels)
 
     def _run(self, tensor: Array) -> Array:
@@ -166,17 +169,6 @@ class Classifier:
             if count < self._batch:
                 chunk = np.concatenate([chunk, np.zeros((self._batch - count, *chunk.shape[1:]), np.uint8)])
             yield from self._run(self._encode(chunk)).reshape(self._batch, -1)[:count]
-
-    def _scores(self, rows: Array) -> Floats:
-        real = to_real(rows, self._info.output)
-        return softmax(real) if self._info.scores == "logits" else real
-
-    def _ranked(self, row: Array, count: int) -> list[Prediction]:
-        """Ranks the integers themselves and dequantizes only the best; softmax needs all, but keeps the order."""
-        best = top_indices(row, count)
-        scores = self._scores(row)[best] if self._info.scores == "logits" else to_real(row[best], self._info.output)
-        pairs = zip(best.tolist(), scores.tolist(), strict=True)
-        return [Prediction(index, label_of(self._labels, index), score) for index, score in pairs]
 
 
 def _check_count(top_k: int) -> None:

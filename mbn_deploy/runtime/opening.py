@@ -76,8 +76,8 @@ class ModelInfo:
 
     @property
     def classes(self) -> int:
-        """How many scores there are for one picture."""
-        return self.output.shape[-1]
+        """How many scores there are for one picture: axes of length 1 beside them don't count."""
+        return max(self.output.shape[1:], default=0)
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,23 @@ class KerasGraph:
 
     `preprocess_affine` is the (scale, offset), one value a channel each, that the model applies to
     its input before `graph` begins; `None` if the model has no such layer. `layer_names` are the
-    layers in the order in which they run, as the graph calls them.
+    layers in the order in which they run, as the graph calls them. `takes_pixels`: the model itself
+    says that its input is pixels in [0, 255], by a rescaling or an integer input (a BatchNorm does not).
+
+    `scores` says what the output holds: probabilities of classes that exclude each other ("softmax"),
+    one independent probability a class ("sigmoid"), or neither ("logits"). A single sigmoid output is
+    `classes` 1: the probability of the positive class, and the one label is that class' name; there is
+    no label for "not it". A single output without activation is its logit, likewise one class.
+
+    Layers of half precision (`mixed_float16`, `mixed_bfloat16`) are exported with their float32 weights
+    and computed in float32: the same function with less rounding than Keras does.
     """
 
     graph: Graph
     preprocess_affine: tuple[Doubles, Doubles] | None
     scores: Scores
     layer_names: tuple[str, ...]
+    takes_pixels: bool = False
 
     @property
     def classes(self) -> int:
@@ -51,8 +61,9 @@ class KerasGraph:
 def graph_from_keras(model: keras.Model, batch: int = 1, size: tuple[int, int] | None = None) -> KerasGraph:
     """`model` as a float graph with the static batch size `batch`.
 
-    `size` (height, width) is needed where the model's own input leaves them open. Raises
-    `InputError` that names the layer, its class and its place for what cannot be exported.
+    `size` (height, width) is needed where the model's own input leaves them open; raises `UsageError` if it
+    contradicts the model. Raises `InputError` that names the layer, its class and its place for what
+    cannot be exported.
     """
     function = _function(model, "the model")
     b = Builder()
@@ -62,22 +73,23 @@ def graph_from_keras(model: keras.Model, batch: int = 1, size: tuple[int, int] |
     if result.name == source.name:
         raise InputError(f"model {model.name!r} does nothing: its output is its input")
     graph = recognise(Graph(model.name, source.name, result.name, tuple(b.ops), b.shapes))
-    graph, affine = _take_out_normalization(graph)
-    return KerasGraph(graph, affine, _scores(graph), tuple(names))
+    graph, affine, takes_pixels = _take_out_normalization(graph, b.learned)
+    if "int" in str(function.inputs[0].dtype):
+        channels = source.shape[-1]
+        affine, takes_pixels = affine or (np.ones(channels), np.zeros(channels)), True
+    return KerasGraph(graph, affine, _scores(graph), tuple(names), takes_pixels)
 
 
 def input_preprocess(keras_graph: KerasGraph, preprocess: Preprocess | None) -> Preprocess:
     """The preprocessing of the exported file: `preprocess` and then what the model does to its input itself.
 
     With `None`, a model that rescales inside takes pixels in [0, 255]; one that does not raises
-    `UsageError`, since nothing in the file says what it was trained on.
+    `UsageError`, since nothing in the file says what it was trained on. So does one whose rescaling makes
+    its input larger, as `2 x - 1` does: that is no rescaling of pixels, but of values in [0, 1].
     """
     affine = keras_graph.preprocess_affine
-    if preprocess is None and affine is None:
-        raise UsageError(
-            f"model {keras_graph.graph.name!r} has no rescaling layer, so nothing says how its input was normalized "
-            f"in training; say it with --preprocess {'|'.join(PREPROCESS_MODES)}|MEAN/STD"
-        )
+    if preprocess is None:
+        _check_takes_pixels(keras_graph)
     outer = _for_channels(preprocess or Preprocess(), keras_graph)
     if affine is None:
         return outer
@@ -85,6 +97,20 @@ def input_preprocess(keras_graph: KerasGraph, preprocess: Preprocess | None) -> 
     std = np.asarray(outer.std) / affine[0]
     mean = np.asarray(outer.mean) - affine[1] * std
     return replace(outer, mean=_rounded(mean), std=_rounded(std))
+
+
+def _check_takes_pixels(keras_graph: KerasGraph) -> None:
+    affine, name = keras_graph.preprocess_affine, keras_graph.graph.name
+    ask = f"say how its input is normalized with --preprocess {'|'.join(PREPROCESS_MODES)}|MEAN/STD"
+    if affine is None or not keras_graph.takes_pixels:
+        raise UsageError(
+            f"model {name!r} has no rescaling layer, so nothing says what its input was in training; {ask}"
+        )
+    if affine[0].max() > 1:
+        raise UsageError(
+            f"model {name!r} multiplies its input by {affine[0].max():g}, so it does not take pixels in [0, 255] "
+            f"but something normalized before; {ask}"
+        )
 
 
 def _rounded(values: Doubles) -> tuple[float, ...]:
@@ -118,6 +144,8 @@ def _input_shape(function: Any, name: str, batch: int, size: tuple[int, int] | N
     if len(shapes[0]) != 4:
         raise InputError(f"model {name!r} takes {shapes[0]}; an image (N, H, W, C) is expected")
     _, height, width, channels = shapes[0]
+    if size is not None and (height or size[0], width or size[1]) != tuple(size):
+        raise UsageError(f"model {name!r} takes {height}x{width} pictures, not {size[0]}x{size[1]}")
     height, width = height or (size or (0, 0))[0], width or (size or (0, 0))[1]
     if not (height and width and channels):
         raise InputError(f"model {name!r} leaves its input size open ({shapes[0]}); give it with --size")
@@ -156,19 +184,30 @@ def _walk(b: Builder, model: Any, tensors: tuple[Tensor, ...], scope: str, names
             given = tuple(v for v in keras.tree.flatten((args, kwargs)) if isinstance(v, Tensor))
             call = Call(node.operation, "", place + (f" inside {scope!r}" if scope else ""), args, kwargs, given)
             results = _apply(b, call, f"{scope}/{model.name}" if scope else model.name, names)
+            _check_shapes(call, node.outputs, results)
             values.update((id(k), t) for k, t in zip(node.outputs, results, strict=True))
     return tuple(values[id(k)] for k in function.outputs)
+
+
+def _check_shapes(call: Call, expected: Any, results: tuple[Tensor, ...]) -> None:
+    """What the graph computes has the shape that Keras says: a second opinion on every option of every layer."""
+    for k, t in zip(expected, results, strict=True):
+        shape = tuple(k.shape)
+        if len(shape) != len(t.shape) or any(n not in (None, m) for n, m in zip(shape[1:], t.shape[1:], strict=True)):
+            raise call.refuse(f"its output would have the shape {t.shape}, but Keras says {shape}")
 
 
 def _apply(b: Builder, call: Call, scope: str, names: list[str]) -> tuple[Tensor, ...]:
     import keras
 
     operation = call.operation
-    if call.kwargs.get("training") is True:
+    is_layer = isinstance(operation, keras.Layer)
+    if call.kwargs.get("training") or (is_layer and any(arg is True for arg in call.args)):
         raise call.refuse("it is called with training=True, so it would act as in training")
     if isinstance(operation, keras.Model):
+        _check_nested(call)
         return _walk(b, operation, call.tensors, scope, names)
-    handlers = LAYERS if isinstance(operation, keras.Layer) else OPERATIONS
+    handlers = LAYERS if is_layer else OPERATIONS
     handler = handlers.get(type(operation).__name__) if _from_keras(type(operation)) else None
     if handler is None:
         raise call.refuse(f"this class is not in the supported set; {SUPPORTED}")
@@ -179,26 +218,38 @@ def _apply(b: Builder, call: Call, scope: str, names: list[str]) -> tuple[Tensor
     return (handler(b, named),)
 
 
-def _take_out_normalization(graph: Graph) -> tuple[Graph, tuple[Doubles, Doubles] | None]:
-    """Without the affine ops directly behind the input, and their product; one by one while nothing else reads it.
+def _check_nested(call: Call) -> None:
+    """Refuse calls in which Keras would cast, reshape or reorder the inputs of a nested model."""
+    function = _function(call.operation, f"the model ({call.place})")
+    if len(function.inputs) != 1 or len(call.tensors) != 1:
+        raise call.refuse(
+            f"it has {len(function.inputs)} inputs and is called with {len(call.tensors)}; one is expected"
+        )
+    shape = tuple(function.inputs[0].shape)
+    if len(shape) != len(call.tensors[0].shape):
+        raise call.refuse(f"it takes {shape} and is called with {call.tensors[0].shape}")
+    if "int" in str(function.inputs[0].dtype):
+        raise call.refuse("its input is cast to integers inside the model")
 
-    A scale that is not above zero has no standard deviation to stand for it: such an op stays.
+
+def _take_out_normalization(graph: Graph, learned: set[str]) -> tuple[Graph, tuple[Doubles, Doubles] | None, bool]:
+    """Without the affine ops directly behind the input; their product; whether one of them is not a BatchNorm.
+
+    One by one while nothing else reads it. A scale that is not above zero has no standard deviation to stand for
+    it: such an op stays.
     """
-    found = None
+    found, rescales = None, False
     while True:
         readers = graph.readers()[graph.input]
         op = readers[0]
         if len(readers) != 1 or op.scale is None or op.offset is None or not (op.scale > 0).all():
-            return graph, found
+            return graph, found, rescales
         if op.output == graph.output:
-            return graph, found
+            return graph, found, rescales
         before = found or (np.ones_like(op.scale), np.zeros_like(op.scale))
         found = (before[0] * op.scale, before[1] * op.scale + op.offset)
-        graph = graph.with_ops(graph.ops[1:] if graph.ops[0] is op else _without(graph, op), input=op.output)
-
-
-def _without(graph: Graph, gone: Any) -> tuple[Any, ...]:
-    return tuple(op for op in graph.ops if op is not gone)
+        rescales = rescales or op.name not in learned
+        graph = graph.with_ops((one for one in graph.ops if one is not op), input=op.output)
 
 
 def _scores(graph: Graph) -> Scores:
@@ -208,5 +259,6 @@ def _scores(graph: Graph) -> Scores:
     while op.kind == "reshape" and op.inputs[0] in writers:
         op = writers[op.inputs[0]]
     if op.kind == "softmax":
-        return "softmax"
+        # Softmax on every pixel and then flattened does not sum up to 1.
+        return "softmax" if graph.shapes[op.output][-1] == graph.shapes[graph.output][-1] else "logits"
     return "sigmoid" if op.kind in ("sigmoid", "hard_sigmoid") else "logits"

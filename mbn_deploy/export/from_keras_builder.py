@@ -34,6 +34,7 @@ class Builder:
     ops: list[Op] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    learned: set[str] = field(default_factory=set)  # BatchNorm: an affine op that says nothing about pixels
 
     def unique(self, name: str, scope: str = "") -> str:
         """`name` if it is free, else with its model's name in front, else with a number behind."""
@@ -54,10 +55,17 @@ class Builder:
     def emit(
         self, kind: OpKind, name: str, inputs: tuple[Tensor, ...], shape: Shape, output: str | None = None, **attrs: Any
     ) -> Tensor:
-        """Append one op; its output is called `output`, or like the op."""
-        result = self.tensor(output or name, shape)
+        """Append one op; its output is called `output`, or like the op, with a number behind where that is taken."""
+        name = self.unique(name) if self.has_op(name) else name
+        output = output or name
+        result = self.tensor(self.unique(output) if output in self.shapes else output, shape)
+        self.names.update((name, result.name))
         self.ops.append(Op(kind, name, tuple(t.name for t in inputs), result.name, **attrs))
         return result
+
+    def has_op(self, name: str) -> bool:
+        """Whether an op of that name was appended."""
+        return any(op.name == name for op in self.ops)
 
     def elementwise(self, kind: OpKind, name: str, x: Tensor, output: str | None = None) -> Tensor:
         """Append a function of one tensor."""
@@ -67,9 +75,8 @@ class Builder:
         """Append `x * scale + offset`, both of them numbers or one value a channel."""
         if len(x.shape) not in (2, 4):
             raise call.refuse(f"it works on a tensor of shape {x.shape}, not on images or feature vectors")
-        channels = x.shape[-1]
-        values = {"scale": _per_channel(call, scale, channels), "offset": _per_channel(call, offset, channels)}
-        return self.emit("affine", call.name, (x,), x.shape, **values)
+        factor, shift = (_per_channel(call, value, x.shape) for value in (scale, offset))
+        return self.emit("affine", call.name, (x,), x.shape, scale=factor, offset=shift)
 
 
 @dataclass(frozen=True)
@@ -114,15 +121,18 @@ def array(value: Any) -> npt.NDArray[Any]:
 
 def constant(value: Any) -> Doubles:
     """As `array`, in float64."""
-    return array(value).astype(np.float64)
+    values: Doubles = array(value).astype(np.float64)
+    return values
 
 
-def _per_channel(call: Call, value: npt.ArrayLike, channels: int) -> Doubles:
-    values = np.asarray(value, np.float64)
+def _per_channel(call: Call, value: npt.ArrayLike, shape: Shape) -> Doubles:
+    """A constant as one value a channel; its own axes must not add to those of the tensor or vary along others."""
+    values, channels = np.asarray(value, np.float64), shape[-1]
     fits = values.size == 1 or (values.shape[-1] == channels and values.size == channels)
-    if not fits or not np.isfinite(values).all():
+    if not fits or values.ndim > len(shape) or not np.isfinite(values).all():
         raise call.refuse(f"a constant of shape {values.shape} is not one finite number a channel ({channels})")
-    return np.broadcast_to(values.reshape(-1), (channels,)).copy()
+    spread: Doubles = np.broadcast_to(values.reshape(-1), (channels,)).copy()
+    return spread
 
 
 def windowed(
@@ -130,16 +140,16 @@ def windowed(
     call: Call,
     kind: OpKind,
     x: Tensor,
-    window: tuple[int, int],
-    channels: int,
+    size: tuple[int, int],
     *,
+    channels: int,
     name: str,
     output: str,
     **attrs: Any,
 ) -> Tensor:
     """Append a convolution or pooling with the layer's strides, padding and dilation.
 
-    `window` is (height, width), `channels` those of the output; `attrs` go to the `Op`.
+    `size` is the window's (height, width), `channels` those of the output; `attrs` go to the `Op`.
     """
     layer = call.operation
     stride = pair(layer.strides)
@@ -148,10 +158,10 @@ def windowed(
         raise call.refuse(f"padding {layer.padding!r}")
     sides = [(0, 0), (0, 0)]
     if layer.padding == "same":
-        sides = [same_pads(x.shape[i + 1], window[i], stride[i], dilation[i]) for i in (0, 1)]
-    area = [output_length(x.shape[i + 1], window[i], stride[i], dilation[i], sum(sides[i])) for i in (0, 1)]
+        sides = [same_pads(x.shape[i + 1], size[i], stride[i], dilation[i]) for i in (0, 1)]
+    area = [output_length(x.shape[i + 1], size[i], stride[i], dilation[i], sum(sides[i])) for i in (0, 1)]
     if min(area) < 1:
-        raise call.refuse(f"a window of {window} does not fit into its input of shape {x.shape}")
+        raise call.refuse(f"a window of {size} does not fit into its input of shape {x.shape}")
     shape = (x.shape[0], *area, channels)
     return b.emit(
         kind, name, (x,), shape, output, stride=stride, dilation=dilation, pads=(*sides[0], *sides[1]), **attrs

@@ -32,12 +32,14 @@ def _weighted_window(
     """A convolution without its activation; `part` is set when the layer has more behind it."""
     channels = kernel.shape[3] if kind == "conv" else kernel.shape[2] * kernel.shape[3]
     name = call.name
-    return windowed(b, call, kind, x, kernel.shape[:2], channels, name=name, output=name + part, kernel=kernel, **attrs)
+    size = kernel.shape[:2]
+    return windowed(b, call, kind, x, size, channels=channels, name=name, output=name + part, kernel=kernel, **attrs)
 
 
 def _conv(b: Builder, call: Call) -> Tensor:
     layer, x = call.operation, call.image()
-    kernel, kind = _weights(call, "kernel"), "conv"
+    kernel = _weights(call, "kernel")
+    kind: OpKind = "conv"
     cin = x.shape[3]
     if layer.groups == cin and cin > 1:
         # Output channel o reads input channel o // (cout / cin): a depthwise kernel in its own order.
@@ -62,7 +64,8 @@ def _separable(b: Builder, call: Call) -> Tensor:
     activation = activation_name(call, call.operation.activation)
     kernel = _weights(call, "depthwise_kernel")
     name, channels = f"{call.name}/depthwise", kernel.shape[2] * kernel.shape[3]
-    x = windowed(b, call, "depthwise", call.image(), kernel.shape[:2], channels, name=name, output=name, kernel=kernel)
+    size = kernel.shape[:2]
+    x = windowed(b, call, "depthwise", call.image(), size, channels=channels, name=name, output=name, kernel=kernel)
     kernel = _weights(call, "pointwise_kernel")
     output = call.name if activation == "linear" else f"{call.name}/linear"
     shape = (*x.shape[:3], kernel.shape[3])
@@ -86,13 +89,19 @@ def _dense(b: Builder, call: Call) -> Tensor:
 
 def _batch_norm(b: Builder, call: Call) -> Tensor:
     layer, x = call.operation, call.one()
-    if layer.axis not in (-1, len(x.shape) - 1):
+    if _axis(layer.axis) not in (-1, len(x.shape) - 1):
         raise call.refuse(f"it normalizes axis {layer.axis}; only the last one (channels) is supported")
     scale = 1.0 / np.sqrt(constant(layer.moving_variance) + layer.epsilon)
     if layer.scale:
         scale = scale * constant(layer.gamma)
     beta = constant(layer.beta) if layer.center else 0.0
+    b.learned.add(call.name)
     return b.affine(call, x, scale, beta - constant(layer.moving_mean) * scale)
+
+
+def _axis(axis: Any) -> Any:
+    """Keras 2 wrote the one axis of a BatchNormalization as a list."""
+    return axis[0] if isinstance(axis, (list, tuple)) and len(axis) == 1 else axis
 
 
 def _rescaling(b: Builder, call: Call) -> Tensor:
@@ -157,7 +166,8 @@ def _global_pool(kind: OpKind) -> Handler:
 def _pool(kind: OpKind) -> Handler:
     def handler(b: Builder, call: Call) -> Tensor:
         x, window = call.image(), pair(call.operation.pool_size)
-        return windowed(b, call, kind, x, window, x.shape[3], name=call.name, output=call.name, window=window)
+        name = call.name
+        return windowed(b, call, kind, x, window, channels=x.shape[3], name=name, output=name, window=window)
 
     return handler
 

@@ -41,10 +41,9 @@ def activate(b: Builder, call: Call, x: Tensor, name: str, output: str) -> Tenso
     if name == "softmax" and len(x.shape) not in (2, 4):
         raise call.refuse(f"softmax over a tensor of shape {x.shape}")
     if len(kinds) == 1:
-        op_name = output if x.name != f"{output}/linear" else f"{output}/{kinds[0]}"
-        return b.elementwise(kinds[0], op_name, x, output)
+        return b.elementwise(kinds[0], f"{output}/{kinds[0]}" if b.has_op(output) else output, x, output)
     gate = b.elementwise(kinds[0], f"{output}/sigmoid", x)
-    return b.emit("multiply", output if x.name != f"{output}/linear" else f"{output}/swish", (x, gate), x.shape, output)
+    return b.emit("multiply", f"{output}/swish" if b.has_op(output) else output, (x, gate), x.shape, output)
 
 
 def relu(b: Builder, call: Call, max_value: Any, slope: Any, threshold: Any) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,14 @@ def open_source(
     name: str | None = None,
     size: int | tuple[int, int] | None = None,
     preprocess: Preprocess | None = None,
+    geometry: Mapping[str, Any] | None = None,
     labels: Names | None = None,
     layout: Layout = "nchw",
 ) -> Source:
     """`model` (a Keras model, or the path of a .keras or .h5 file) as a folded graph.
+
+    `geometry` are fields of `Preprocess` (resize, crop_fraction, filter) that win over what
+    `preprocess`, or the model itself, says.
 
     Raises `InputError` for what cannot be exported and for labels that are not one a class,
     `UsageError` where nothing says how the input was normalized.
@@ -68,12 +72,14 @@ def open_source(
     opened = _load(file) if file is not None else model
     found = graph_from_keras(opened, batch=1, size=(size, size) if isinstance(size, int) else size)
     given = _known_preprocess(opened) if preprocess is None else preprocess
-    inner = input_preprocess(found, given)
+    resizing = geometry or {}
+    inner = replace(input_preprocess(found, given), **resizing)
     graph = fold(found.graph)
     _, height, width, _ = graph.shapes[graph.input]
     stem = file_stem(name or _own_name(opened, file), (height, width))
     facts = Facts(stem, found.scores, inner, _labels(labels, found.classes), layout)
-    return Source(opened, graph, facts, _outer(found, inner, given), found.classes, file)
+    outer = replace(_outer(found, inner, given), **resizing)
+    return Source(opened, graph, facts, outer, found.classes, file)
 
 
 def lines(names: Names) -> tuple[str, ...]:
@@ -94,9 +100,9 @@ def _labels(labels: Names | None, classes: int) -> tuple[str, ...] | None:
 
 
 def _load(file: Path) -> Any:
-    from mbn_deploy.models.user import load_model
+    from mbn_deploy.export.load_keras import load_keras
 
-    return load_model(file)
+    return load_keras(file)
 
 
 def _known_preprocess(model: Any) -> Preprocess | None:

@@ -5,6 +5,7 @@ No framework is needed here. Shapes are (height, width, channels) without the ba
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,14 +60,20 @@ class Spec:
     classifier_activation: Literal["softmax", "sigmoid"] | None = "softmax"
 
     def __post_init__(self) -> None:
-        if not self.alpha > 0:
-            raise UsageError(f"alpha must be greater than 0, not {self.alpha}")
+        if not 0 < self.alpha < math.inf:
+            raise UsageError(f"alpha must be a number greater than 0, not {self.alpha}")
         if self.size < MIN_SIZE:
             raise UsageError(f"size must be at least {MIN_SIZE}, not {self.size}")
         if self.classes < 1:
             raise UsageError(f"classes must be at least 1, not {self.classes}")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise UsageError(f"dropout must be in [0, 1), not {self.dropout}")
+        if self.pooling not in (None, "avg", "max"):
+            raise UsageError(f"pooling must be avg, max or None, not {self.pooling!r}")
+        if self.classifier_activation not in (None, "softmax", "sigmoid"):
+            raise UsageError(
+                f"classifier activation must be softmax, sigmoid or None, not {self.classifier_activation!r}"
+            )
         if self.network.rounding == "truncate" and int(8 * self.alpha) < 1:
             raise UsageError(f"alpha {self.alpha} leaves a layer of {self.network.name} without channels")
 

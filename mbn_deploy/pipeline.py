@@ -12,17 +12,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 from mbn_deploy.bundle.describe import evaluation_metrics, model_source, tool_versions
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.bundle.write import check_target, write_bundle
-from mbn_deploy.errors import UnknownNameError, UsageError
-from mbn_deploy.export.files import PRECISIONS, Encoded, encode_float, encode_int8, wanted_files, with_batch
-from mbn_deploy.export.source import Names, Source, lines, open_source
-from mbn_deploy.export.tflite_writer import InputType
+from mbn_deploy.export.files import Encoded, encode_float, encode_int8, with_batch
+from mbn_deploy.export.request import ALL_PRECISIONS, FORMATS, Names, Request
+from mbn_deploy.export.source import Source, lines, open_source
 from mbn_deploy.images import Pixels, sha256
-from mbn_deploy.manifest import MANIFEST_NAME, FileFormat, Layout, Manifest, ModelFile, Preprocess, Resize
+from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile, Preprocess, Resize
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.api import Quantization, quantize
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
@@ -37,10 +36,10 @@ from mbn_deploy.verify.trial import Candidate, Trial, try_files
 if TYPE_CHECKING:
     import keras
 
+__all__ = ["ALL_PRECISIONS", "FORMATS", "Request", "export"]
+
 LABELS_NAME = "labels.txt"
 REFERENCE = "keras"  # the float model's name while files are compared with it
-FORMATS: tuple[str, ...] = tuple(PRECISIONS)
-ALL_PRECISIONS = PRECISIONS["tflite"]
 
 
 def export(
@@ -50,13 +49,16 @@ def export(
     name: str | None = None,
     size: int | tuple[int, int] | None = None,
     preprocess: Preprocess | None = None,
+    resize: str | None = None,
+    crop_fraction: float | None = None,
+    filter: str | None = None,  # noqa: A002 - the manifest's own word
     formats: Sequence[str] = FORMATS,
     precisions: Sequence[str] = ALL_PRECISIONS,
     calibration: str | Path | None = None,
     calibration_count: int = 200,
     seed: int = 0,
     evaluate: str | Path | None = None,
-    evaluate_resize: Resize | None = None,
+    evaluate_resize: str | None = None,
     labels: Names | None = None,
     synsets: Names | None = None,
     input_dtype: str = "uint8",
@@ -98,16 +100,17 @@ def export(
         VerificationError: a file was made that the default interpreter refuses.
     """
     request = Request(
-        tuple(formats), tuple(precisions), cast("InputType", input_dtype), cast("Layout", layout), batch,
-        None if calibration is None else Path(calibration), calibration_count, seed,
-        None if evaluate is None else Path(evaluate), evaluate_resize,
+        name=name, size=size, preprocess=preprocess, resize=resize, crop_fraction=crop_fraction, filter=filter,
+        formats=tuple(formats), precisions=tuple(precisions), calibration=calibration,
+        calibration_count=calibration_count, seed=seed, evaluate=evaluate, evaluate_resize=evaluate_resize,
+        labels=labels, synsets=synsets, input_dtype=input_dtype, layout=layout, batch=batch, overwrite=overwrite,
     )  # fmt: skip
     check_target(Path(out), overwrite=overwrite)
     clock = _Clock(progress)
     with clock.step("read the model"):
-        source = open_source(model, name=name, size=size, preprocess=preprocess, labels=labels, layout=request.layout)
+        source = open_source(model, request)
     with clock.step("load images"):
-        images = _images(request, source, synsets, progress)
+        images = _images(request, source, progress)
     quantization = _quantization(source, images, clock)
     files = _files(request, source, quantization, clock)
     with clock.step("try the files"):
@@ -120,56 +123,6 @@ def export(
         write_bundle(Path(out), contents, overwrite=overwrite)
     warnings = () if images.calibration is None else images.calibration.warnings
     return Bundle(Path(out), manifest, source.facts.labels, clock.seconds, warnings)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What an export is asked for, checked when it is made; raises `UsageError` for what makes no sense."""
-
-    formats: tuple[str, ...]
-    precisions: tuple[str, ...]
-    input_dtype: InputType
-    layout: Layout
-    batch: int
-    calibration: Path | None
-    calibration_count: int
-    seed: int
-    evaluate: Path | None
-    evaluate_resize: Resize | None
-
-    def __post_init__(self) -> None:
-        _known("format", self.formats, FORMATS)
-        _known("precision", self.precisions, ALL_PRECISIONS)
-        _known("input type", (self.input_dtype,), get_args(InputType))
-        _known("layout", (self.layout,), get_args(Layout))
-        if self.evaluate_resize is not None:
-            _known("resize", (self.evaluate_resize,), get_args(Resize))
-        if self.batch < 1:
-            raise UsageError(f"batch must be at least 1, not {self.batch}")
-        if not self.files():
-            written = "; ".join(f"{known} as {', '.join(those)}" for known, those in PRECISIONS.items())
-            raise UsageError(f"nothing to write: {written}")
-        if self.int8 and self.calibration is None:
-            others = ",".join(p for p in self.precisions if p != "int8") or "float32"
-            raise UsageError(
-                "int8 needs calibration images: give a folder of them (--calibrate), "
-                f"or leave int8 out (--precisions {others})"
-            )
-
-    @property
-    def int8(self) -> bool:
-        """Whether there is an int8 file to make."""
-        return "int8" in self.precisions
-
-    def files(self) -> list[tuple[FileFormat, str]]:
-        """(format, precision) of every file, in the order in which they are made."""
-        return wanted_files(self.formats, self.precisions)
-
-
-def _known(what: str, values: Sequence[str], known: Sequence[str]) -> None:
-    for value in values:
-        if value not in known:
-            raise UnknownNameError(what, value, known)
 
 
 class _Clock:
@@ -200,12 +153,12 @@ class _Images:
         return None if self.calibration is None else self.calibration.pixels
 
 
-def _images(request: Request, source: Source, synsets: Names | None, progress: Progress) -> _Images:
+def _images(request: Request, source: Source, progress: Progress) -> _Images:
     own = source.facts.preprocess
-    geometry = replace(own, resize=request.evaluate_resize or own.resize)
+    geometry = replace(own, resize=cast("Resize", request.evaluate_resize or own.resize))
     dataset, exclude = None, frozenset[str]()
     if request.evaluate is not None:
-        folders = None if synsets is None else [line.split()[0] for line in lines(synsets) if line.strip()]
+        folders = _synsets(request.synsets)
         dataset = load_dataset(request.evaluate, source.classes, labels=source.facts.labels, synsets=folders)
         exclude = dataset.hashes(source.size, geometry, progress)
     calibration = None
@@ -215,6 +168,11 @@ def _images(request: Request, source: Source, synsets: Names | None, progress: P
             count=request.calibration_count, seed=request.seed, exclude=exclude, progress=progress,
         )  # fmt: skip
     return _Images(calibration, dataset, geometry)
+
+
+def _synsets(names: Names | None) -> list[str] | None:
+    """The first word of each line: files that list synsets often have their meaning behind it."""
+    return None if names is None else [line.split()[0] for line in lines(names) if line.strip()]
 
 
 def _quantization(source: Source, images: _Images, clock: _Clock) -> Quantization | None:
@@ -233,7 +191,7 @@ def _files(request: Request, source: Source, quantization: Quantization | None, 
                 files.append(encode_float(graph, source.facts, file_format, precision))
             elif quantization is not None:
                 integers = replace(quantization.graph, graph=with_batch(quantization.graph.graph, request.batch))
-                made = encode_int8(integers, quantization.preprocess, source.facts, file_format, request.input_dtype)
+                made = encode_int8(integers, quantization.preprocess, source.facts, file_format, request.input_type)
                 files.append(made)
     return files
 

@@ -213,7 +213,7 @@ def _apply(b: Builder, call: Call, scope: str, names: list[str]) -> tuple[Tensor
         raise call.refuse(f"this class is not in the supported set; {SUPPORTED}")
     if getattr(operation, "data_format", None) == "channels_first":
         raise call.refuse("it works on channels first (NCHW); build the model with channels_last")
-    named = replace(call, name=b.unique(operation.name, scope))
+    named = replace(call, name=b.unique(_name_of(operation), scope))
     names.append(named.name)
     return (handler(b, named),)
 
@@ -230,6 +230,14 @@ def _check_nested(call: Call) -> None:
         raise call.refuse(f"it takes {shape} and is called with {call.tensors[0].shape}")
     if "int" in str(function.inputs[0].dtype):
         raise call.refuse("its input is cast to integers inside the model")
+
+
+def _name_of(operation: Any) -> str:
+    """A layer's own name. Bare operations are numbered by Keras over all models of a process: here they are not."""
+    import keras
+
+    name = str(operation.name)
+    return name if isinstance(operation, keras.Layer) else name.rstrip("0123456789").rstrip("_") or name
 
 
 def _take_out_normalization(graph: Graph, learned: set[str]) -> tuple[Graph, tuple[Doubles, Doubles] | None, bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ from mbn_deploy.export.files import Facts, file_stem
 from mbn_deploy.export.fold import fold
 from mbn_deploy.export.from_keras import KerasGraph, graph_from_keras, input_preprocess
 from mbn_deploy.export.graph import Graph
+from mbn_deploy.export.request import Names, Request
 from mbn_deploy.images import read_bytes
-from mbn_deploy.manifest import Layout, Preprocess
+from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.labels import mismatch, parse_labels
 
-Names = str | Path | Sequence[str]  # a text file, or the lines themselves
+# Keras numbers the inputs of all models of a process: its name says nothing, and differs from run to run.
+INPUT_NAME = "image"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,36 +51,32 @@ class Source:
         return [op.weights()[0].size // op.weights()[1].size for op in self.graph.weighted()]
 
 
-def open_source(
-    model: Any,
-    *,
-    name: str | None = None,
-    size: int | tuple[int, int] | None = None,
-    preprocess: Preprocess | None = None,
-    geometry: Mapping[str, Any] | None = None,
-    labels: Names | None = None,
-    layout: Layout = "nchw",
-) -> Source:
+def open_source(model: Any, request: Request) -> Source:
     """`model` (a Keras model, or the path of a .keras or .h5 file) as a folded graph.
-
-    `geometry` are fields of `Preprocess` (resize, crop_fraction, filter) that win over what
-    `preprocess`, or the model itself, says.
 
     Raises `InputError` for what cannot be exported and for labels that are not one a class,
     `UsageError` where nothing says how the input was normalized.
     """
     file = Path(model) if isinstance(model, (str, Path)) else None
     opened = _load(file) if file is not None else model
-    found = graph_from_keras(opened, batch=1, size=(size, size) if isinstance(size, int) else size)
-    given = _known_preprocess(opened) if preprocess is None else preprocess
-    resizing = geometry or {}
-    inner = replace(input_preprocess(found, given), **resizing)
-    graph = fold(found.graph)
+    size = (request.size, request.size) if isinstance(request.size, int) else request.size
+    found = graph_from_keras(opened, batch=1, size=size)
+    given = _known_preprocess(opened) if request.preprocess is None else request.preprocess
+    inner = replace(input_preprocess(found, given), **request.geometry)
+    graph = _with_input_name(fold(found.graph), INPUT_NAME)
     _, height, width, _ = graph.shapes[graph.input]
-    stem = file_stem(name or _own_name(opened, file), (height, width))
-    facts = Facts(stem, found.scores, inner, _labels(labels, found.classes), layout)
-    outer = replace(_outer(found, inner, given), **resizing)
-    return Source(opened, graph, facts, outer, found.classes, file)
+    stem = file_stem(request.name or _own_name(opened, file), (height, width))
+    facts = Facts(stem, found.scores, inner, _labels(request.labels, found.classes), request.onnx_layout)
+    return Source(opened, graph, facts, _outer(found, inner, given), found.classes, file)
+
+
+def _with_input_name(graph: Graph, name: str) -> Graph:
+    if name in graph.shapes:
+        return graph
+    renamed = {graph.input: name}
+    ops = (replace(op, inputs=tuple(renamed.get(t, t) for t in op.inputs)) for op in graph.ops)
+    shapes = {renamed.get(t, t): shape for t, shape in graph.shapes.items()}
+    return replace(graph, input=name, ops=tuple(ops), shapes=shapes)
 
 
 def lines(names: Names) -> tuple[str, ...]:
@@ -123,4 +120,6 @@ def _outer(found: KerasGraph, inner: Preprocess, given: Preprocess | None) -> Pr
     if found.preprocess_affine is None:
         return inner
     outer, channels = given or Preprocess(), len(inner.mean)
-    return outer if len(outer.mean) == channels else replace(outer, mean=outer.mean[:1], std=outer.std[:1])
+    if len(outer.mean) != channels:
+        outer = replace(outer, mean=outer.mean[:1] * channels, std=outer.std[:1] * channels)
+    return replace(inner, mean=outer.mean, std=outer.std)

@@ -119,7 +119,7 @@ def float_tolerance(outputs: Array, fan_ins: list[int], *, probabilities: bool) 
 def golden_bytes(golden: Golden) -> bytes:
     """The .npz file: plain arrays, stored, with fixed times: the same vectors give the same bytes."""
     arrays: dict[str, Array] = {_PIXELS: golden.pixels, **golden.outputs}
-    arrays |= {_TOLERANCE + name: np.float64(value).reshape(()) for name, value in golden.tolerances.items()}
+    arrays |= {_TOLERANCE + name: np.array([value], np.float64) for name, value in golden.tolerances.items()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in sorted(arrays.items()):
@@ -135,8 +135,8 @@ def read_golden(data: bytes, where: str) -> Golden:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         pixels = arrays.pop(_PIXELS)
-        tolerances = {n.removeprefix(_TOLERANCE): float(a) for n, a in arrays.items() if n.startswith(_TOLERANCE)}
-        outputs = {n: a for n, a in arrays.items() if not n.startswith(_TOLERANCE)}
+        outputs = {name: array for name, array in arrays.items() if not name.startswith(_TOLERANCE)}
+        tolerances = {name: float(arrays[_TOLERANCE + name].item()) for name in outputs}
     except (
         OSError,
         ValueError,
@@ -148,8 +148,8 @@ def read_golden(data: bytes, where: str) -> Golden:
         zlib.error,
     ) as error:
         raise InputError(f"{where}: not a file of golden vectors: {error}") from error
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or set(outputs) != set(tolerances):
-        raise InputError(f"{where}: not a file of golden vectors: its arrays do not belong together")
+    if pixels.dtype != np.uint8 or pixels.ndim != 4:
+        raise InputError(f"{where}: not a file of golden vectors: its pixels are {pixels.dtype} {pixels.shape}")
     return Golden(pixels, outputs, tolerances)
 
 

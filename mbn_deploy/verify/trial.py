@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.errors import InputError, MbnError, VerificationError
-from mbn_deploy.images import Pixels
+from mbn_deploy.export.inspect import inspect_file
+from mbn_deploy.images import Pixels, some
 from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo, preprocess_from_dict
 from mbn_deploy.runtime.backends import choose_backend, open_backend
 from mbn_deploy.verify.runner import FileRunner
@@ -132,7 +133,13 @@ def _tried(folder: Path, entry: dict[str, Any], pixels: Pixels) -> dict[str, Any
         outputs = FileRunner(backend, preprocess_from_dict(entry["preprocess"]), entry["layout"]).raw(pixels)
     except MbnError as error:
         return {"name": name, "error": f"it cannot be run: {error}"}
+    if entry["integer"] and not inspect_file(path).all_integer:
+        return {"name": name, "error": f"it computes in floats: {some(_float_ops(path))}"}
     if not np.isfinite(outputs).all():
         return {"name": name, "error": "it answers with values that are not finite"}
     np.save(folder / f"{name}.npy", outputs)
     return {"name": name, "backend": backend.name, "input": asdict(backend.input), "output": asdict(backend.output)}
+
+
+def _float_ops(path: Path) -> list[str]:
+    return [f"{op.kind} {op.name!r}" for op in inspect_file(path).ops if not op.integer]

@@ -1,0 +1,92 @@
+"""What an export is asked for: checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from mbn_deploy.errors import UnknownNameError, UsageError
+from mbn_deploy.export.files import PRECISIONS, wanted_files
+from mbn_deploy.export.tflite_writer import InputType
+from mbn_deploy.manifest import FileFormat, Filter, Layout, Preprocess, Resize
+
+Names = str | Path | Sequence[str]  # a text file, or the lines themselves
+FORMATS: tuple[str, ...] = tuple(PRECISIONS)
+ALL_PRECISIONS = PRECISIONS["tflite"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `pipeline.export`, which describes them. Raises `UsageError` for what makes no sense."""
+
+    name: str | None = None
+    size: int | tuple[int, int] | None = None
+    preprocess: Preprocess | None = None
+    resize: str | None = None
+    crop_fraction: float | None = None
+    filter: str | None = None
+    formats: Sequence[str] = FORMATS
+    precisions: Sequence[str] = ALL_PRECISIONS
+    calibration: str | Path | None = None
+    calibration_count: int = 200
+    seed: int = 0
+    evaluate: str | Path | None = None
+    evaluate_resize: str | None = None
+    labels: Names | None = None
+    synsets: Names | None = None
+    input_dtype: str = "uint8"
+    layout: str = "nchw"
+    batch: int = 1
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        _known("format", self.formats, FORMATS)
+        _known("precision", self.precisions, ALL_PRECISIONS)
+        _known("input type", [self.input_dtype], get_args(InputType))
+        _known("layout", [self.layout], get_args(Layout))
+        _known("resize", [v for v in (self.resize, self.evaluate_resize) if v is not None], get_args(Resize))
+        _known("filter", [] if self.filter is None else [self.filter], get_args(Filter))
+        if self.batch < 1:
+            raise UsageError(f"batch must be at least 1, not {self.batch}")
+        if not self.files():
+            written = "; ".join(f"{known} as {', '.join(those)}" for known, those in PRECISIONS.items())
+            raise UsageError(f"these formats and precisions give no file; there are {written}")
+        if self.int8 and self.calibration is None:
+            others = ",".join(p for p in self.precisions if p != "int8") or "float32"
+            raise UsageError(
+                "int8 needs calibration images: give a folder of them (--calibrate), "
+                f"or leave int8 out (--precisions {others})"
+            )
+
+    @property
+    def int8(self) -> bool:
+        """Whether there is an int8 file to make."""
+        return "int8" in self.precisions
+
+    @property
+    def input_type(self) -> InputType:
+        """`input_dtype`, which was checked."""
+        return cast("InputType", self.input_dtype)
+
+    @property
+    def onnx_layout(self) -> Layout:
+        """`layout`, which was checked."""
+        return cast("Layout", self.layout)
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """The fields of `Preprocess` that were given one by one; they win over `preprocess`."""
+        given = {"resize": self.resize, "crop_fraction": self.crop_fraction, "filter": self.filter}
+        return {key: value for key, value in given.items() if value is not None}
+
+    def files(self) -> list[tuple[FileFormat, str]]:
+        """(format, precision) of every file, in the order in which they are made."""
+        return wanted_files(self.formats, self.precisions)
+
+
+def _known(what: str, values: Sequence[str], known: Sequence[str]) -> None:
+    for value in values:
+        if value not in known:
+            raise UnknownNameError(what, value, known)

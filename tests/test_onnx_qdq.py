@@ -26,7 +26,7 @@ from mbn_deploy.quantize.scheme import ActivationParams, QuantizedGraph
 # What ONNX Runtime may run: integer kernels, moves of bytes, and the border to float scores.
 INTEGER = {
     "QLinearConv", "QLinearAdd", "QLinearMul", "QGemm", "QLinearGlobalAveragePool", "QLinearAveragePool",
-    "QLinearSoftmax", "QLinearSigmoid", "MaxPool", "Reshape", "Flatten", "Transpose", "Pad", "Clip",
+    "QLinearSoftmax", "QLinearSigmoid", "MaxPool", "Reshape", "Transpose", "Pad", "Clip",
 }  # fmt: skip
 
 

@@ -210,8 +210,12 @@ def _lower_global_pool(walk: Walk, op: Op) -> None:
 
 
 def flatten(walk: Walk, op: Op, source: str) -> None:
-    """From (N, C, 1, 1) to the op's output (N, C)."""
-    walk.values[op.output] = walk.node("Flatten", op, [source], op.output, f"{op.name}/flatten", axis=1)
+    """From (N, C, 1, 1) to the op's output (N, C).
+
+    A Reshape, since ONNX Runtime 1.19 leaves a Flatten between its QuantizeLinear nodes.
+    """
+    shape = walk.build.constant(f"{op.output}/shape", np.array(walk.graph.shapes[op.output], np.int64))
+    walk.values[op.output] = walk.node("Reshape", op, [source, shape], op.output, f"{op.name}/flatten")
 
 
 def _lower_pool(walk: Walk, op: Op) -> None:

@@ -1,3 +1,42 @@
-"""mbn-deploy: Keras MobileNets on phones and ARM boards."""
+"""mbn-deploy: Keras MobileNets on phones and ARM boards.
+
+    from mbn_deploy import build, export, Classifier
+
+    model = build("mobilenet_v2", weights="imagenet")  # a keras.Model
+    bundle = export(model, "dist", calibration="photos/")  # a Bundle
+    result = Classifier.open("dist").classify("cat.jpg", top_k=5)  # on any device
+
+Names are imported when they are first used: a device that only classifies never loads more than that.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mbn_deploy.bundle.open import Bundle
+    from mbn_deploy.models.api import build
+    from mbn_deploy.pipeline import export
+    from mbn_deploy.runtime import Classifier
 
 __version__ = "0.1.0"
+__all__ = ["Bundle", "Classifier", "__version__", "build", "export"]
+
+_HOMES = {
+    "Bundle": "mbn_deploy.bundle.open",
+    "Classifier": "mbn_deploy.runtime",
+    "build": "mbn_deploy.models.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "export":  # the function and the package of this name are one object: see there
+        return importlib.import_module("mbn_deploy.export")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,9 +7,12 @@ Parameters count everything that a weights file holds, BatchNorm's four vectors 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from mbn_deploy.models.layers import Layer, Shape, Spec, expand
+
+REFERENCE_SIZE = 224  # where rho is 1
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,22 @@ class LayerCost:
 class SeparableCost:
     """A depthwise + pointwise pair against the standard convolution that it replaces.
 
-    `measured` is the ratio of counted multiply-adds, `formula` is 1/N + 1/D_K^2 (arXiv 1704.04861,
-    section 3.1) with N output channels and a D_K x D_K kernel. They are equal where the depthwise
-    layer does not change the resolution's count, which is so for every pair here.
+    The standard convolution has the same D_K x D_K kernel and stride, reads what the depthwise layer
+    reads and writes what the pointwise layer writes, N channels. `measured` is the ratio of counted
+    multiply-adds, `formula` is 1/N + 1/D_K^2 (arXiv 1704.04861, section 3.1).
     """
 
     depthwise: str
     pointwise: str
+    kernel: int
+    filters: int
     separable_macs: int
     standard_macs: int
-    formula: float
+
+    @property
+    def formula(self) -> float:
+        """1/N + 1/D_K^2."""
+        return 1 / self.filters + 1 / self.kernel**2
 
     @property
     def measured(self) -> float:
@@ -63,21 +72,60 @@ def separable_costs(spec: Spec) -> list[SeparableCost]:
     for at, layer in enumerate(layers):
         if layer.kind == "depthwise":
             pointwise = next(p for p in layers[at + 1 :] if p.kind == "conv" and "squeeze" not in p.name)
-            pairs.append(_pair(layer, pointwise))
+            pairs.append(_pair(layer, pointwise, layers))
     return pairs
 
 
-def _pair(depthwise: Layer, pointwise: Layer) -> SeparableCost:
-    height, width, channels = depthwise.shape
-    filters, taps = pointwise.shape[-1], depthwise.kernel**2
-    area = height * width
+def _pair(depthwise: Layer, pointwise: Layer, layers: tuple[Layer, ...]) -> SeparableCost:
+    channels_in = layers[depthwise.inputs[0]].shape[-1]
+    height, width, filters = pointwise.shape
     return SeparableCost(
         depthwise.name,
         pointwise.name,
-        separable_macs=area * channels * (taps + filters),
-        standard_macs=area * channels * taps * filters,
-        formula=1 / filters + 1 / taps,
+        depthwise.kernel,
+        filters,
+        separable_macs=_cost(depthwise, layers).macs + _cost(pointwise, layers).macs,
+        standard_macs=height * width * channels_in * depthwise.kernel**2 * filters,
     )
+
+
+@dataclass(frozen=True)
+class ScalingCost:
+    """A network at width multiplier `alpha` and resolution `size` against itself at alpha 1 and 224.
+
+    `measured` is the ratio of counted multiply-adds; `squares` is alpha^2 * rho^2 with rho = size / 224
+    (arXiv 1704.04861, sections 3.3 and 3.4). They differ where alpha does not reach (the first depthwise
+    layers cost alpha, not alpha^2; layers that keep their width; channels rounded to 8) and where rho does
+    not (the classifier; odd sizes rounded up).
+    """
+
+    alpha: float
+    size: int
+    parameters: int
+    macs: int
+    measured: float
+
+    @property
+    def rho(self) -> float:
+        """The resolution multiplier."""
+        return self.size / REFERENCE_SIZE
+
+    @property
+    def squares(self) -> float:
+        """alpha^2 * rho^2."""
+        return self.alpha**2 * self.rho**2
+
+
+def scaling_costs(spec: Spec, alphas: Iterable[float], sizes: Iterable[int]) -> list[ScalingCost]:
+    """Every alpha at every size, alphas outermost, all else as in `spec`."""
+    full = totals(replace(spec, alpha=1.0, size=REFERENCE_SIZE))[1]
+    columns = list(sizes)
+    found = []
+    for alpha in alphas:
+        for size in columns:
+            parameters, macs = totals(replace(spec, alpha=alpha, size=size))
+            found.append(ScalingCost(alpha, size, parameters, macs, macs / full))
+    return found
 
 
 def _cost(layer: Layer, layers: tuple[Layer, ...]) -> LayerCost:

@@ -1,0 +1,192 @@
+"""What every command shares: exit codes, printing that cannot be hijacked, progress on stderr."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import tempfile
+import traceback
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, ParamSpec
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mbn_deploy.errors import MbnError, UsageError
+from mbn_deploy.progress import Progress, silent
+
+P = ParamSpec("P")
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+BROKEN_PIPE = 141  # 128 + SIGPIPE: what `head` does to a program that writes on
+BUG = 1
+INPUT = 3
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout; words and progress go to stderr.")]
+
+
+class _Console(Console):
+    """Rich's console ends the program by itself on a closed pipe; here the guard decides."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def stdout() -> Console:
+    """For results. Neither markup nor emoji codes are read out of labels and file names."""
+    return _Console(markup=False, emoji=False, highlight=False)
+
+
+def stderr() -> Console:
+    """For words and progress."""
+    return _Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+def table(*columns: str, title: str | None = None, left: int = 1) -> Table:
+    """A table that fits 80 columns: rules only around the head; `left` columns of names, then figures.
+
+    Names are folded, never cut: they are there to be copied.
+    """
+    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    made.show_edge, made.padding = False, (0, 1, 0, 0)
+    for at, heading in enumerate(columns):
+        made.add_column(heading, justify="left" if at < left else "right", overflow="fold", no_wrap=at >= left)
+    return made
+
+
+def say(text: str) -> None:
+    """A line for a person, to stderr, not wrapped: paths and commands stay whole."""
+    stderr().print(plain(text), soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """`text` with control characters (terminal escapes in a file's name, a label) made visible; newlines stay."""
+    shown = "".join(c if c == "\n" or unicodedata.category(c) not in _UNSEEN else _escaped(c) for c in text)
+    return shown.encode("utf-8", "backslashreplace").decode()
+
+
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})  # controls, text direction marks, line and paragraph separators
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def print_json(value: object) -> None:
+    """`value` to stdout, ASCII only, so that any terminal and any pipe takes it."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """`command` whose exceptions become a line on stderr and an exit code (see `mbn_deploy.errors`)."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()  # a closed pipe must show here, not when the interpreter ends
+        except (typer.Exit, typer.Abort):
+            raise
+        except KeyboardInterrupt:
+            complain("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
+            raise typer.Exit(BROKEN_PIPE) from None
+        except MbnError as error:
+            complain(f"error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            _system_error(error)
+        except Exception:  # noqa: BLE001 (the last border: everything else is a mistake of this program)
+            _bug()
+
+    return run
+
+
+def _system_error(error: OSError) -> None:
+    """The disk, a folder's permissions, a device: nothing this program did wrong."""
+    if error.errno is None:
+        _bug()
+    where = f"{error.filename}: " if error.filename is not None else ""
+    complain(f"error: {where}{error.strerror}")
+    raise typer.Exit(INPUT) from None
+
+
+def _bug() -> None:
+    sys.stderr.write(traceback.format_exc())
+    complain("error: this is a bug in mbn-deploy, please report it with the lines above")
+    raise typer.Exit(BUG) from None
+
+
+def complain(text: str) -> None:
+    """A line to stderr, whatever is in it."""
+    sys.stderr.write(plain(text) + "\n")
+
+
+@contextmanager
+def progress_bar(prefix: str = "") -> Iterator[Progress]:
+    """A bar a step on stderr while the work goes on, `prefix` before its name; silent where stderr is no terminal."""
+    console = stderr()
+    if not console.is_terminal:
+        yield silent
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, object] = {}
+
+        def update(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(plain(prefix + step), total=total)
+            bars.update(tasks[step], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield update
+
+
+def load_frameworks() -> None:
+    """Import Keras and what is under it, without TensorFlow's greetings.
+
+    They are written by its C++ parts before any setting is read (tensorflow#100442), so nothing but
+    the process's own stderr can hold them back. If the import fails they are shown, and whoever
+    needs Keras says what to install.
+    """
+    kept = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as held:
+            os.dup2(held.fileno(), 2)
+            try:
+                import keras  # noqa: F401 (so that later imports are quiet)
+            except ImportError:
+                held.seek(0)
+                os.write(kept, held.read())
+            finally:
+                os.dup2(kept, 2)
+    finally:
+        os.close(kept)
+
+
+def comma_list(text: str, option: str) -> tuple[str, ...]:
+    """`a,b` as ("a", "b"), without repetitions; raises `UsageError` that names `option` for an empty part."""
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise UsageError(f"{option} {text!r}: names separated by commas are expected")
+    return tuple(dict.fromkeys(parts))
+
+
+def human_bytes(size: int) -> str:
+    """`3.4 MB` (1 MB = 1e6 bytes), `812 kB`."""
+    return f"{size / 1e6:.1f} MB" if size >= 1_000_000 else f"{size / 1e3:.0f} kB"
+
+
+def millions(count: int) -> str:
+    """Parameters or multiply-adds in millions, three digits."""
+    return f"{count / 1e6:.2f} M" if count < 100_000_000 else f"{count / 1e6:.1f} M"

@@ -1,0 +1,75 @@
+"""`mbn-deploy demo`: all of it, offline, on data shipped with the package."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mbn_deploy.cli.bundle_table import bundle_json, print_bundle
+from mbn_deploy.cli.common import Json, guarded, load_frameworks, plain, print_json, progress_bar, say, stdout
+
+if TYPE_CHECKING:
+    from mbn_deploy.bundle.open import Bundle
+    from mbn_deploy.demo.run import Answer, Pictures
+
+
+@guarded
+def demo(
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and bundles.")] = Path(
+        "demo-output"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Handwritten digits, a trained MobileNet V1, V2 and V3: export, int8, accuracy of both, predictions. Offline."""
+    from mbn_deploy.demo.networks import DEMO_SPECS
+    from mbn_deploy.demo.run import classify_some, export_demo, write_pictures
+
+    start = time.perf_counter()
+    pictures = write_pictures(output)
+    say(f"Handwritten digits: to calibrate on in {pictures.calibration}, held back in {pictures.held_back}")
+    load_frameworks()
+    found = []
+    for name in DEMO_SPECS:
+        with progress_bar(f"{name}: ") as progress:
+            bundle = export_demo(name, output, pictures, progress)
+        answers = classify_some(bundle, pictures)
+        found.append(bundle_json(bundle) | {"answers": [_answer(answer) for answer in answers]})
+        if not as_json:
+            _print(name, bundle, answers)
+    if as_json:
+        print_json(found)
+    say(f"Took {time.perf_counter() - start:.0f} s. Everything is in {output}; what a person would type:")
+    for line in _commands(bundle.folder, answers[0].picture, pictures):
+        say(f"  mbn-deploy {line}")
+
+
+def _print(name: str, bundle: Bundle, answers: list[Answer]) -> None:
+    console = stdout()
+    console.print(name)
+    print_bundle(bundle)
+    console.print("Pictures through the runtime, int8:")
+    for answer in answers:
+        found = answer.prediction
+        verdict = "right" if found.label == answer.digit else "wrong"
+        line = f"  {answer.picture}: {found.label} ({found.score:.1%}), written was {answer.digit}: {verdict}"
+        console.print(plain(line), soft_wrap=True)
+    console.print()
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {"picture": str(answer.picture), "digit": answer.digit} | asdict(answer.prediction)
+
+
+def _commands(bundle: Path, picture: Path, pictures: Pictures) -> list[str]:
+    folder = shlex.quote(str(bundle))
+    return [
+        f"run {folder} {shlex.quote(str(picture))}",
+        f"evaluate {folder} --data {shlex.quote(str(pictures.held_back))}",
+        f"inspect {folder}/*_int8.tflite",
+    ]

@@ -1,0 +1,87 @@
+"""`mbn-deploy evaluate BUNDLE|FILE --data DIR`: accuracy with confidence intervals."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mbn_deploy.cli.common import Json, guarded, plain, print_json, progress_bar, stdout, table
+from mbn_deploy.cli.options import Backend, FileLabels, PreprocessText, Resize, Synsets, Target, Threads, lines_of
+from mbn_deploy.verify.evaluate import Evaluation
+from mbn_deploy.verify.statistics import Estimate
+
+
+@guarded
+def evaluate(
+    path: Target,
+    *,
+    data: Annotated[
+        Path, typer.Option(help="Folder with one sub-folder a class, named by label, synset or index (from 0).")
+    ],
+    labels: FileLabels = None,
+    synsets: Synsets = None,
+    precision: Annotated[str | None, typer.Option(help="Only this precision of a bundle.")] = None,
+    backend: Backend = None,
+    threads: Threads = None,
+    resize: Resize = None,
+    preprocess: PreprocessText = None,
+    limit: Annotated[int | None, typer.Option(help="Only this many images, chosen by --seed.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the choice of --limit.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Top-1 and top-5 of every file, and how far it agrees with the float32 one, on the same images."""
+    from mbn_deploy.verify.files import evaluate_files
+
+    names = None if synsets is None else lines_of(synsets)
+    with progress_bar() as progress:
+        found = evaluate_files(
+            path,
+            data,
+            precision=precision,
+            backend=backend,
+            threads=threads,
+            labels=labels,
+            synsets=names,
+            resize=resize,
+            preprocess=preprocess,
+            limit=limit,
+            seed=seed,
+            progress=progress,
+        )
+    if as_json:
+        print_json(asdict(found))
+    else:
+        print_evaluation(found)
+
+
+def print_evaluation(found: Evaluation) -> None:
+    """A row a file: shares in percent, with 95 % intervals."""
+    console = stdout()
+    shown = table("file", "top-1 %", "top-5 %", "agrees %", "top-1 change")
+    for name, accuracy in found.accuracy.items():
+        compared = found.comparison.get(name)
+        row = [with_interval(accuracy.top1), f"{accuracy.top5.value:.1%}".rstrip("%")]
+        row += (
+            ["", ""]
+            if compared is None
+            else [
+                f"{100 * compared.agreement.value:.1f}",
+                with_interval(compared.top1_difference, sign="+"),
+            ]
+        )
+        shown.add_row(plain(name), *row)
+    console.print(shown)
+    console.print()
+    console.print(f"{found.images} images of {plain(found.dataset)!r}; in brackets 95 % confidence intervals.")
+    if found.comparison:
+        reference = next(iter(found.comparison.values())).reference
+        console.print(f"Agreement and change are against {plain(reference)}, image by image.")
+
+
+def with_interval(estimate: Estimate, sign: str = "") -> str:
+    """`71.2 [69.0, 73.3]`, in percent."""
+    value, low, high = (100 * part for part in (estimate.value, estimate.low, estimate.high))
+    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"

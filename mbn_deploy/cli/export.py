@@ -1,0 +1,145 @@
+"""`mbn-deploy export MODEL|FILE -o DIR`: the main job."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mbn_deploy.cli.bundle_table import bundle_json, print_bundle
+from mbn_deploy.cli.common import Json, comma_list, guarded, load_frameworks, print_json, progress_bar, say
+from mbn_deploy.cli.options import CropFraction, Filter, Labels, PreprocessText, Resize, Synsets
+from mbn_deploy.errors import UsageError
+from mbn_deploy.manifest import Preprocess
+from mbn_deploy.models import tables
+from mbn_deploy.models.layers import Spec
+
+if TYPE_CHECKING:
+    from mbn_deploy.bundle.open import Bundle
+
+FILE_SUFFIXES = (".keras", ".h5", ".hdf5")
+IMAGENET = "imagenet"
+
+
+@guarded
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL|FILE", help="A name out of `mbn-deploy list`, or your .keras or .h5 file."),
+    ],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder that becomes the bundle.")],
+    alpha: Annotated[float | None, typer.Option(help="Of a MODEL: width multiplier α; 1.0 if not said.")] = None,
+    size: Annotated[int | None, typer.Option(help="Input height and width; 224, or a FILE's own, if not said.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Of a MODEL: number of classes; 1000 if not said.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="imagenet|none|FILE", help="Of a MODEL; none is random. imagenet if not said."),
+    ] = None,
+    formats: Annotated[str, typer.Option(help="tflite, onnx, separated by commas.")] = "tflite,onnx",
+    precisions: Annotated[
+        str, typer.Option(help="float32, float16, dynamic, int8, separated by commas.")
+    ] = "float32,float16,dynamic,int8",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Folder of images, or .npz of pixels: int8's ranges come from them.")
+    ] = None,
+    calibration_count: Annotated[int, typer.Option(help="How many of them are used.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the choice of calibration images.")] = 0,
+    evaluate: Annotated[
+        Path | None, typer.Option(help="Folder with a sub-folder a class: each file's accuracy, beside Keras' own.")
+    ] = None,
+    evaluate_resize: Annotated[
+        str | None,
+        typer.Option(metavar="squash|crop|letterbox", help="Of these images, where it differs from --resize."),
+    ] = None,
+    labels: Labels = None,
+    synsets: Synsets = None,
+    resize: Resize = None,
+    crop_fraction: CropFraction = None,
+    filter: Filter = None,  # noqa: A002 (typer takes the option's name from it)
+    preprocess: PreprocessText = None,
+    input_type: Annotated[
+        str, typer.Option("--input", metavar="uint8|int8|float32", help="Input of int8 files; uint8 is raw pixels.")
+    ] = "uint8",
+    layout: Annotated[str, typer.Option(metavar="nchw|nhwc", help="Input of ONNX files.")] = "nchw",
+    batch: Annotated[int, typer.Option(help="Images at once, fixed in the files.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle at --output.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Float and int8 files in both formats, each opened and run, in one folder with labels and a manifest."""
+    options = {
+        "size": size,
+        "preprocess": None if preprocess is None else Preprocess.parse(preprocess),
+        "resize": resize,
+        "crop_fraction": crop_fraction,
+        "filter": filter,
+        "formats": comma_list(formats, "--formats"),
+        "precisions": comma_list(precisions, "--precisions"),
+        "calibration": calibrate,
+        "calibration_count": calibration_count,
+        "seed": seed,
+        "evaluate": evaluate,
+        "evaluate_resize": evaluate_resize,
+        "labels": labels,
+        "synsets": synsets,
+        "input_dtype": input_type,
+        "layout": layout,
+        "batch": batch,
+        "overwrite": overwrite,
+    }
+    network = {"alpha": alpha, "classes": classes, "weights": weights}
+    bundle = _exported(model, output, {key: value for key, value in network.items() if value is not None}, options)
+    for warning in bundle.warnings:
+        say(f"warning: {warning}")
+    if as_json:
+        print_json(bundle_json(bundle))
+        return
+    print_bundle(bundle)
+    say(f"Took {sum(bundle.timings.values()):.1f} s. Next: mbn-deploy run {shlex.quote(str(output))} IMAGE")
+
+
+def is_file(model: str) -> bool:
+    """Whether `model` is a path and not a name."""
+    return model not in tables.NETWORKS and (
+        Path(model).suffix in FILE_SUFFIXES or os.sep in model or Path(model).exists()
+    )
+
+
+def _exported(model: str, output: Path, network: dict[str, Any], options: dict[str, Any]) -> Bundle:
+    """What makes no sense is said before the frameworks are loaded, which takes seconds."""
+    from mbn_deploy.bundle.write import check_target
+    from mbn_deploy.export.request import Request
+
+    Request(**options)
+    check_target(output, overwrite=options["overwrite"])
+    by_name = not is_file(model)
+    if by_name:
+        _check_network(model, network, options["size"])
+    elif network:
+        said = ", ".join(f"--{option}" for option in network)
+        raise UsageError(f"{said} is for a MODEL by name; {model} is a FILE, which says it itself")
+    load_frameworks()
+    from mbn_deploy import pipeline
+
+    with progress_bar() as progress:
+        source = _built(model, network, options["size"]) if by_name else Path(model)
+        return pipeline.export(source, output, **options, progress=progress)
+
+
+def _check_network(name: str, network: dict[str, Any], size: int | None) -> None:
+    Spec(tables.network(name), **_numbers(network, size))
+
+
+def _built(name: str, network: dict[str, Any], size: int | None) -> Any:
+    from mbn_deploy.models.api import build
+
+    weights = network.get("weights", IMAGENET)
+    return build(name, **_numbers(network, size), weights=None if weights == "none" else weights)
+
+
+def _numbers(network: dict[str, Any], size: int | None) -> dict[str, Any]:
+    numbers = {key: value for key, value in network.items() if key != "weights"}
+    return numbers if size is None else numbers | {"size": size}

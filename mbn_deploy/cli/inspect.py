@@ -1,0 +1,127 @@
+"""`mbn-deploy inspect FILE`: what is in a model file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from mbn_deploy.cli.common import Json, guarded, human_bytes, millions, plain, print_json, stdout, table
+
+if TYPE_CHECKING:
+    from mbn_deploy.export.report import FileReport, OpReport, TensorReport
+
+
+@guarded
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite or .onnx file, of any maker.")],
+    *,
+    ops: Annotated[bool, typer.Option("--ops", help="Every operation with the type and range of its output.")] = False,
+    delegate: Annotated[
+        bool, typer.Option("--delegate", help="Open a .tflite file and see which operations XNNPACK leaves out.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Operations, types, scales: what the file may be called, and whether its ranges are clean."""
+    from mbn_deploy.export.inspect import inspect_file
+
+    report = inspect_file(file, delegate=delegate)
+    if as_json:
+        print_json(report.to_dict())
+        return
+    console = stdout()
+    _summary(console, report)
+    _tensors(console, report)
+    _counts(console, report)
+    _notes(console, report)
+    if ops:
+        _operations(console, report.ops)
+
+
+def _summary(console: Console, report: FileReport) -> None:
+    integer = "every operation is integer" if report.all_integer else "not every operation is integer"
+    console.print(
+        f"{plain(report.path)}: {report.format} {report.precision}, {human_bytes(report.size)}, "
+        f"{millions(report.parameters)} parameters, {integer}",
+        soft_wrap=True,
+    )
+    if report.producer:
+        console.print(f"producer: {plain(report.producer)}", soft_wrap=True)
+    console.print()
+
+
+def _tensors(console: Console, report: FileReport) -> None:
+    shown = table("", "tensor", "shape", "type", "scale", "zero point", left=2)
+    rows = [("input", t) for t in report.inputs] + [("output", t) for t in report.outputs]
+    for end, tensor in rows:
+        scale = "" if tensor.scale is None else f"{tensor.scale:.6g}"
+        zero = "" if tensor.zero_point is None else str(tensor.zero_point)
+        shown.add_row(end, plain(tensor.name), _shape(tensor), tensor.dtype, scale, zero)
+    console.print(shown)
+    console.print()
+
+
+def _counts(console: Console, report: FileReport) -> None:
+    console.print(f"{sum(report.counts.values())} operations: {_counted(report.counts)}")
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """The most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {plain(kind)}" for kind, count in ordered) or "none"
+
+
+def _notes(console: Console, report: FileReport) -> None:
+    """What a device may stumble over, and what the file says about itself."""
+    notes = {
+        "needs TensorFlow's own kernels": report.select_tf_ops,
+        "custom operations": report.custom_ops,
+        "left over from a dynamic batch": report.dynamic_leftovers,
+        "signatures": report.signatures,
+        "metadata": report.metadata,
+    }
+    for what, names in notes.items():
+        if names:
+            console.print(f"{what}: {plain(', '.join(names))}")
+    if report.relu6:
+        clean = sum(r.clean for r in report.relu6)
+        console.print(f"ReLU6 outputs: {clean} of {len(report.relu6)} have the clean range [0, 6] (scale 6/255)")
+    if report.description is not None:
+        p = report.description.preprocess
+        console.print(
+            f"says of itself: {plain(report.description.model)} {plain(report.description.precision)}, "
+            f"{report.description.scores}, (pixel - {_vector(p.mean)}) / {_vector(p.std)}, {p.channels}, {p.resize}, "
+            f"{0 if report.description.labels is None else len(report.description.labels)} labels"
+        )
+    if report.delegate is not None:
+        made = report.delegate
+        outside = _counted(Counter(made.outside))
+        console.print(
+            f"XNNPACK refuses it: {plain(made.error)}"
+            if made.error is not None
+            else f"XNNPACK takes it in {made.partitions} partition(s); operations outside: {outside}"
+        )
+
+
+def _operations(console: Console, ops: tuple[OpReport, ...]) -> None:
+    shown = table("operation", "kind", "output", "type", "range", left=2)
+    for op in ops:
+        for tensor in op.outputs:
+            found = tensor.range
+            limits = "" if found is None else f"{found[0]:.4g} … {found[1]:.4g}"
+            fused = "" if op.activation == "none" else f"+{op.activation}"
+            shown.add_row(plain(op.name or tensor.name), plain(op.kind + fused), _shape(tensor), tensor.dtype, limits)
+    console.print()
+    console.print(shown)
+
+
+def _shape(tensor: TensorReport) -> str:
+    return "×".join("?" if n < 0 else str(n) for n in tensor.shape)
+
+
+def _vector(values: tuple[float, ...]) -> str:
+    return f"{values[0]:g}" if len(set(values)) == 1 else "[" + ", ".join(f"{v:g}" for v in values) + "]"

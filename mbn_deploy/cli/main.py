@@ -1,0 +1,63 @@
+"""The entry point `mbn-deploy`."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import mbn_deploy
+from mbn_deploy.cli.demo import demo
+from mbn_deploy.cli.describe import describe
+from mbn_deploy.cli.evaluate import evaluate
+from mbn_deploy.cli.export import export
+from mbn_deploy.cli.inspect import inspect
+from mbn_deploy.cli.list import list_models
+from mbn_deploy.cli.run import run
+
+app = typer.Typer(
+    name="mbn-deploy",
+    help="Keras MobileNets (V1, V2, V3) on phones and ARM boards: TFLite and ONNX, float and int8, verified.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 1 a bug; 2 wrong use; 3 an input that cannot be used; 4 a missing extra; "
+    "5 a verification said no; 130 interrupted.",
+)
+app.command("list")(list_models)
+app.command("describe")(describe)
+app.command("export")(export)
+app.command("evaluate")(evaluate)
+app.command("run")(run)
+app.command("inspect")(inspect)
+app.command("demo")(demo)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 (typer calls it with the flag's value)
+    if wanted:
+        sys.stdout.write(f"mbn-deploy {mbn_deploy.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter gets its code instead
+            stream.reconfigure(errors="backslashreplace")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings are no news to a user
+    app()

@@ -1,0 +1,97 @@
+"""All of it on data that ships with the package: build, export, quantize, measure, run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from mbn_deploy.bundle.open import Bundle
+from mbn_deploy.demo.digits import CLASSES, shipped
+from mbn_deploy.demo.networks import DEMO_SPECS, weights_name
+from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.progress import Progress, silent
+from mbn_deploy.runtime import Prediction
+
+DIGITS_FOLDER = "digits"
+LABELS_FILE = "labels.txt"
+SHOWN = 5  # held-back pictures, of different digits, that go through the runtime
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One held-back picture, the digit on it, and what the int8 file says."""
+
+    picture: Path
+    digit: str
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Where the pictures lie: calibration images, held-back images (a folder a digit), and a few of these."""
+
+    calibration: Path
+    held_back: Path
+    labels: Path
+    some: tuple[tuple[Path, str], ...]
+
+
+def write_pictures(out: Path) -> Pictures:
+    """The shipped digits as PNG files below `out`, as a user's own data would lie there.
+
+    Raises `UsageError` if `out` holds anything that is no earlier demo's, `InputError` if it cannot be written.
+    """
+    _check_folder(out)
+    calibration, held_back = shipped()
+    root = out / DIGITS_FOLDER
+    try:
+        calibration.write(root / "calibration", by_class=False)
+        paths = held_back.write(root / "held-back", by_class=True)
+        labels = root / LABELS_FILE
+        labels.write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{error.filename or out}: cannot be written: {error.strerror}") from error
+    first: dict[str, Path] = {}
+    for path, digit in zip(paths, held_back.digits, strict=True):
+        first.setdefault(str(digit), path)
+    some = tuple((path, digit) for digit, path in list(first.items())[:SHOWN])
+    return Pictures(root / "calibration", root / "held-back", labels, some)
+
+
+def export_demo(name: str, out: Path, pictures: Pictures, progress: Progress = silent) -> Bundle:
+    """Export the trained network `name` to a bundle below `out` and measure every file on the held-back digits."""
+    from mbn_deploy.models.api import build
+    from mbn_deploy.pipeline import export
+
+    spec = DEMO_SPECS[name]
+    with resources.as_file(resources.files(__package__) / weights_name(name)) as weights:
+        model = build(name, alpha=spec.alpha, size=spec.size, classes=spec.classes, weights=weights)
+    return export(
+        model,
+        out / name,
+        resize="squash",  # the pictures are square and of the input's size
+        calibration=pictures.calibration,
+        evaluate=pictures.held_back,
+        labels=pictures.labels,
+        overwrite=True,
+        progress=progress,
+    )
+
+
+def classify_some(bundle: Bundle, pictures: Pictures) -> list[Answer]:
+    """A few held-back pictures through the runtime, with the file that it chooses by itself: int8."""
+    with bundle.open() as classifier:
+        return [Answer(path, digit, classifier.classify(path, top_k=1)[0]) for path, digit in pictures.some]
+
+
+def _check_folder(out: Path) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UsageError(f"{out} is a file; the demo needs a folder")
+    foreign = sorted({path.name for path in out.iterdir()} - {DIGITS_FOLDER, *DEMO_SPECS})
+    if foreign:
+        raise UsageError(
+            f"{out} holds something that no demo wrote ({foreign[0]}); choose another folder: --output DIR"
+        )

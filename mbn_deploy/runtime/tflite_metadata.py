@@ -27,6 +27,8 @@ GOOGLE_IDENTIFIER = b"M001"
 SCHEMA_VERSION = 3
 LABELS_LIMIT = 4 * 2**20  # bytes of an unpacked labels file: a zip archive can claim to hold anything
 
+# What zipfile raises for damaged archives: it seeks and unpacks without checking first.
+_ZIP_ERRORS = (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, RuntimeError, struct.error, zlib.error)
 _NORMALIZATION = 1  # ProcessUnitOptions
 _AXIS_LABELS = 2  # AssociatedFileType
 
@@ -197,7 +199,7 @@ def _packed_file(data: bytes, name: str, where: str) -> bytes:
             if archive.getinfo(name).file_size > LABELS_LIMIT:
                 raise InputError(f"{where}: the labels file {name!r} inside is larger than {LABELS_LIMIT} bytes")
             return archive.read(name)
-    except (zipfile.BadZipFile, KeyError, EOFError, OSError, NotImplementedError, RuntimeError, zlib.error) as error:
+    except _ZIP_ERRORS as error:
         raise InputError(
             f"{where}: its metadata name the labels file {name!r}, which cannot be read: {error}"
         ) from None

@@ -7,9 +7,12 @@ Calibration and evaluation both read images here, and both decode them with the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +24,11 @@ from mbn_deploy.runtime.preprocess import load_pixels
 Pixels = npt.NDArray[np.uint8]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+CHUNK = 32  # images that are decoded at once: enough for a few threads, few enough for progress and Ctrl-C
 SHOWN = 3  # names that a message lists before it says how many more there are
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +79,13 @@ def load_image(path: Path, size: tuple[int, int], preprocess: Preprocess, data: 
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return LoadedImage(pixels, sha256(data), sha256(pixels.tobytes()))
+
+
+def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """The function's results in the order of `items`, `CHUNK` at a time in threads (decoders release the GIL)."""
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(items), CHUNK):
+            yield from pool.map(function, items[start : start + CHUNK])
 
 
 def sha256(data: bytes) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.images import LoadedImage, Pixels, find_images, load_image, read_bytes, sha256, some
+from mbn_deploy.images import LoadedImage, Pixels, find_images, in_parallel, load_image, read_bytes, sha256, some
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.preprocess import ordered
@@ -131,26 +131,33 @@ def _choose(
     left_out: list[str] = []
     broken: list[str] = []
     total = min(count, len(candidates.names))
-    for index in _order(candidates.names, seed):
-        if len(images) + len(broken) == total:
-            break
-        try:
-            image = candidates.load(index, exclude)
-        except InputError as error:
-            broken.append(str(error))
-            continue
-        if image is None:
-            left_out.append(candidates.names[index])
-        else:
-            images[candidates.names[index]] = image
-        progress("load calibration images", len(images), total)
+    order = _order(candidates.names, seed)
+    while order and len(images) + len(broken) < total:
+        wanted = total - len(images) - len(broken)
+        batch, order = order[:wanted], order[wanted:]
+        found = in_parallel(lambda index: _attempt(candidates, index, exclude), batch)
+        for index, image in zip(batch, found, strict=True):
+            if isinstance(image, InputError):
+                broken.append(str(image))
+            elif image is None:
+                left_out.append(candidates.names[index])
+            else:
+                images[candidates.names[index]] = image
+            progress("load calibration images", len(images), total)
     if broken:
         raise InputError(f"{len(broken)} of {total} calibration images cannot be used: {some(broken)}")
     return images, left_out
 
 
-def _order(names: Sequence[str], seed: int) -> Iterator[int]:
-    return iter(sorted(range(len(names)), key=lambda i: sha256(f"{seed}/{names[i]}".encode())))
+def _attempt(candidates: _Candidates, index: int, exclude: frozenset[str]) -> LoadedImage | InputError | None:
+    try:
+        return candidates.load(index, exclude)
+    except InputError as error:
+        return error
+
+
+def _order(names: Sequence[str], seed: int) -> list[int]:
+    return sorted(range(len(names)), key=lambda i: sha256(f"{seed}/{names[i]}".encode()))
 
 
 def _checked(source: Path, images: dict[str, LoadedImage], left_out: list[str], count: int) -> CalibrationSet:

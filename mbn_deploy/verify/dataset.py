@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.errors import InputError
-from mbn_deploy.images import LoadedImage, Pixels, find_images, load_image, some
+from mbn_deploy.images import LoadedImage, Pixels, find_images, in_parallel, load_image, some
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 
@@ -51,8 +51,7 @@ class Dataset:
             return
         kept: list[LoadedImage] = []
         keep = len(self) * size[0] * size[1] * len(p.mean) <= CACHE_BYTES
-        for done, path in enumerate(self.paths, 1):
-            image = load_image(path, size, preprocess)
+        for done, image in enumerate(in_parallel(lambda p: load_image(p, size, preprocess), self.paths), 1):
             progress(LOAD, done, len(self))
             if keep:
                 kept.append(image)

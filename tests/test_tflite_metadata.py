@@ -12,7 +12,8 @@ import runtime_models as models
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.tflite_writer import write_tflite
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description
-from mbn_deploy.runtime.tflite_metadata import GOOGLE_KEY, google_metadata, read_metadata
+from mbn_deploy.runtime.tflite_file import read_metadata
+from mbn_deploy.runtime.tflite_metadata import GOOGLE_KEY, google_metadata
 
 
 class Writer:

@@ -14,7 +14,7 @@ from mbn_deploy.errors import InputError
 from mbn_deploy.export.report import FileReport, OpReport, TensorReport, precision_of
 from mbn_deploy.export.tflite_builder import PLACEHOLDER_BUILTIN, schema
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description
-from mbn_deploy.runtime.tflite_metadata import read_metadata
+from mbn_deploy.runtime.tflite_file import read_metadata
 
 _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
 _BORDER = frozenset({"QUANTIZE", "DEQUANTIZE"})

@@ -24,7 +24,8 @@ from mbn_deploy.manifest import (
 from mbn_deploy.runtime.backends import BACKENDS, Backend, choose_backend, installed, open_backend
 from mbn_deploy.runtime.bundle import check_file, open_bundle, read_file
 from mbn_deploy.runtime.labels import mismatch, parse_labels
-from mbn_deploy.runtime.tflite_metadata import GOOGLE_KEY, IDENTIFIER, GoogleMetadata, google_metadata
+from mbn_deploy.runtime.tflite_file import IDENTIFIER
+from mbn_deploy.runtime.tflite_metadata import GOOGLE_KEY, GoogleMetadata, google_metadata
 
 # Which file of a bundle runs if nobody says: the fastest and smallest first. That int8 answers well
 # enough is the export's accuracy guard's business. Precisions not listed come last.

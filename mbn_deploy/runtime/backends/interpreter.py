@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import TensorInfo
-from mbn_deploy.runtime.tflite_metadata import read_metadata
+from mbn_deploy.runtime.tflite_file import read_metadata
 
 Array = npt.NDArray[Any]
+Details = list[dict[str, Any]]
 
 
 class InterpreterBackend:
@@ -21,9 +22,8 @@ class InterpreterBackend:
     def __init__(self, interpreter: Any, name: str, data: bytes, threads: int, where: str) -> None:
         self.name, self.threads, self._where = name, threads, where
         self.metadata: Mapping[str, bytes] = read_metadata(data, where)
-        self._interpreter = _allocated(interpreter, data, threads, where)
-        source = _only("input", self._interpreter.get_input_details(), where)
-        result = _only("output", self._interpreter.get_output_details(), where)
+        self._interpreter, sources, results = _allocated(interpreter, data, threads, where)
+        source, result = _only("input", sources, where), _only("output", results, where)
         self.input, self.output = _info(source, where), _info(result, where)
         self._input_index, self._output_index = int(source["index"]), int(result["index"])
         self._dtype = np.dtype(self.input.dtype)
@@ -35,9 +35,9 @@ class InterpreterBackend:
         try:
             self._interpreter.set_tensor(self._input_index, values)
             self._interpreter.invoke()
+            result: Array = self._interpreter.get_tensor(self._output_index)
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{self._where}: {self.name} failed on it: {error}") from error
-        result: Array = self._interpreter.get_tensor(self._output_index)
         return result
 
     def close(self) -> None:
@@ -49,16 +49,17 @@ def _wanted(info: TensorInfo, values: Array, where: str) -> str:
     return f"{where} takes {info.dtype} of shape {info.shape}, not {values.dtype} of shape {values.shape}"
 
 
-def _allocated(interpreter: Any, data: bytes, threads: int, where: str) -> Any:
+def _allocated(interpreter: Any, data: bytes, threads: int, where: str) -> tuple[Any, Details, Details]:
+    """The interpreter, ready to run, and what it says of its inputs and outputs."""
     try:
         made = interpreter(model_content=data, num_threads=threads)
         made.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
+        return made, made.get_input_details(), made.get_output_details()
+    except (ValueError, RuntimeError, TypeError) as error:  # TypeError: a tensor type without a numpy one
         raise InputError(f"{where}: the interpreter does not accept it: {error}") from error
-    return made
 
 
-def _only(what: str, details: list[dict[str, Any]], where: str) -> dict[str, Any]:
+def _only(what: str, details: Details, where: str) -> dict[str, Any]:
     if len(details) != 1:
         names = ", ".join(str(entry["name"]) for entry in details)
         raise InputError(f"{where}: {len(details)} {what}s ({names}); a classifier has one")

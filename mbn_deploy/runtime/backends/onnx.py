@@ -34,9 +34,12 @@ class OnnxBackend:
     def __init__(self, data: bytes, threads: int, where: str) -> None:
         self.threads, self._where = threads, where
         self._session: Any = _session(data, threads, where)
-        self.input = _info("input", self._session.get_inputs(), where)
-        self.output = _info("output", self._session.get_outputs(), where)
-        properties = self._session.get_modelmeta().custom_metadata_map
+        try:
+            sources, results = self._session.get_inputs(), self._session.get_outputs()
+            properties = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise InputError(f"{where}: damaged: a name or an entry of its metadata is no text: {error}") from error
+        self.input, self.output = _info("input", sources, where), _info("output", results, where)
         self.metadata: Mapping[str, bytes] = {key: value.encode() for key, value in properties.items()}
         self._dtype, self._outputs = np.dtype(self.input.dtype), [self.output.name]
 

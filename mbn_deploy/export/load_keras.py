@@ -1,23 +1,24 @@
 """A user's `.keras` or `.h5` file as a Keras model, without running anything that is in it.
 
-The configuration is read, checked and repaired as data (`keras_config`); Keras then loads a temporary copy of the
-file that holds exactly what was checked.
+The configuration is read, checked and repaired as data (`keras_config`). Of an `.h5` the model is then made from it
+and the weights are set by name; of a `.keras`, Keras loads a temporary copy that holds exactly what was checked.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mbn_deploy.errors import InputError, MissingExtraError
 from mbn_deploy.export.keras_config import layer_order, prepared
-from mbn_deploy.models.hdf5 import SIGNATURE, content, names, opened, text
+from mbn_deploy.export.keras_named_weights import load_named
+from mbn_deploy.models.hdf5 import SIGNATURE, content, opened, text
 from mbn_deploy.models.keras_zip import (
     CONFIG_LIMIT,
     CONFIG_MEMBER,
@@ -62,10 +63,15 @@ def load_keras(path: str | Path) -> keras.Model:
             "Keras 2 with TensorFlow and Keras 3 are read. Save the model again with one of them"
         )
     config = prepared(source.config, keras2=source.keras2, where=where)
+    if source.kind == "h5":
+        model = _made(lambda keras: keras.saving.deserialize_keras_object(config, safe_mode=True), where)
+        with opened(source.path, where) as file:
+            load_named(model, file["model_weights"], where)
+        return model
     with tempfile.TemporaryDirectory(prefix="mbn-deploy-") as folder:
-        copy = Path(folder) / f"model.{source.kind}"
-        (_copy_archive if source.kind == "keras" else _copy_hdf5)(source.path, copy, config)
-        model = _loaded(copy, where)
+        copy = Path(folder) / "model.keras"
+        _copy_archive(source.path, copy, config)
+        model = _made(lambda keras: keras.models.load_model(copy, compile=False, safe_mode=True), where)
     _check_order(model, config, where)
     return model
 
@@ -146,25 +152,8 @@ def _copy_archive(path: Path, copy: Path, config: dict[str, Any]) -> None:
         archive.write(copy.parent / WEIGHTS_MEMBER, WEIGHTS_MEMBER)
 
 
-def _copy_hdf5(path: Path, copy: Path, config: dict[str, Any]) -> None:
-    import h5py
-
-    shutil.copyfile(path, copy)
-    copy.chmod(0o600)
-    with h5py.File(copy, "r+") as file:
-        _check_names(file["model_weights"], config, str(path))
-        file.attrs["model_config"] = json.dumps(config)
-
-
-def _check_names(group: Any, config: dict[str, Any], where: str) -> None:
-    """The weights' layers stand in the configuration's order: Keras sets them by their place."""
-    stored = [name.replace("/", "_") for name in names(group, "layer_names") if names(group[name], "weight_names")]
-    layers = [one if isinstance(one, str) else one[0] for one in layer_order(config)]
-    if stored != [name for name in layers if name in stored]:
-        raise InputError(f"{where}: its weights are of other layers than its configuration, or in another order")
-
-
-def _loaded(copy: Path, where: str) -> keras.Model:
+def _made(make: Callable[[Any], Any], where: str) -> Any:
+    """What `make` gets out of Keras; whatever Keras raises about a file is an `InputError`."""
     try:
         import keras
     except ImportError as error:
@@ -172,8 +161,8 @@ def _loaded(copy: Path, where: str) -> keras.Model:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about training, which is not done here
-            return keras.models.load_model(copy, compile=False, safe_mode=True)
-    except Exception as error:  # whatever Keras raises about a file: it has no error class for that
+            return make(keras)
+    except Exception as error:  # Keras has no error class of its own
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{where}: Keras cannot make the model: {lines[0]}") from error
 

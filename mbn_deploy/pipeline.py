@@ -76,6 +76,9 @@ def export(
         size: input size (one number, or (height, width)) of a model that leaves it open.
         preprocess: how pixels become the input of the Keras model. A model of `build` knows its own,
             and one that rescales inside takes [0, 255] if nothing is said.
+        resize: `squash`, `crop` or `letterbox`; wins over `preprocess`, as the next two do.
+        crop_fraction: the share of the picture that a centre crop keeps.
+        filter: how pictures are resampled.
         formats: out of `tflite`, `onnx`.
         precisions: out of `float32`, `float16`, `dynamic`, `int8`; ONNX is written as float32 and int8.
         calibration: a folder of images or an .npz; int8 needs it.
@@ -275,4 +278,4 @@ def _contents(made: _Made, evaluation: Evaluation | None, geometry: Preprocess) 
         tools=tool_versions(),
     )
     contents[MANIFEST_NAME] = manifest.to_json().encode()
-    return contents, manifest
+    return contents, Manifest.from_json(contents[MANIFEST_NAME])  # as anybody will read it

@@ -196,7 +196,7 @@ class Manifest:
             return _manifest(data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{where}: missing or wrong value: {error}") from None
-        except UsageError as error:
+        except (UsageError, InputError) as error:
             raise InputError(f"{where}: {error}") from None
 
 

@@ -8,10 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from mbn_deploy.cli.bundle_table import bundle_json, print_bundle
 from mbn_deploy.cli.common import Json, guarded, load_frameworks, plain, print_json, progress_bar, say, stdout
+from mbn_deploy.cli.options import path_option
 
 if TYPE_CHECKING:
     from mbn_deploy.bundle.open import Bundle
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 @guarded
 def demo(
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and bundles.")] = Path(
+    output: Annotated[Path, path_option("--output", "-o", help="Folder for pictures and bundles.")] = Path(
         "demo-output"
     ),
     as_json: Json = False,

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from mbn_deploy.cli.common import Json, guarded, plain, print_json, progress_bar, stdout, table
-from mbn_deploy.cli.options import Backend, FileLabels, PreprocessText, Resize, Synsets, Target, Threads, lines_of
+from mbn_deploy.cli.options import (
+    Backend,
+    FileLabels,
+    PreprocessText,
+    Resize,
+    Synsets,
+    Target,
+    Threads,
+    path_option,
+    synsets_of,
+)
 from mbn_deploy.verify.evaluate import Evaluation
 from mbn_deploy.verify.statistics import Estimate
 
@@ -19,7 +29,8 @@ def evaluate(
     path: Target,
     *,
     data: Annotated[
-        Path, typer.Option(help="Folder with one sub-folder a class, named by label, synset or index (from 0).")
+        Path,
+        path_option(help="Folder with one sub-folder a class, named by label, synset or index (from 0)."),
     ],
     labels: FileLabels = None,
     synsets: Synsets = None,
@@ -35,7 +46,6 @@ def evaluate(
     """Top-1 and top-5 of every file, and how far it agrees with the float32 one, on the same images."""
     from mbn_deploy.verify.files import evaluate_files
 
-    names = None if synsets is None else lines_of(synsets)
     with progress_bar() as progress:
         found = evaluate_files(
             path,
@@ -44,7 +54,7 @@ def evaluate(
             backend=backend,
             threads=threads,
             labels=labels,
-            synsets=names,
+            synsets=synsets_of(synsets),
             resize=resize,
             preprocess=preprocess,
             limit=limit,
@@ -60,18 +70,14 @@ def evaluate(
 def print_evaluation(found: Evaluation) -> None:
     """A row a file: shares in percent, with 95 % intervals."""
     console = stdout()
-    shown = table("file", "top-1 %", "top-5 %", "agrees %", "top-1 change")
+    more = ["agrees %", "top-1 change"] if found.comparison else []
+    shown = table("file", "top-1 %", "top-5 %", *more)
     for name, accuracy in found.accuracy.items():
+        row = [with_interval(accuracy.top1), f"{100 * accuracy.top5.value:.1f}"]
         compared = found.comparison.get(name)
-        row = [with_interval(accuracy.top1), f"{accuracy.top5.value:.1%}".rstrip("%")]
-        row += (
-            ["", ""]
-            if compared is None
-            else [
-                f"{100 * compared.agreement.value:.1f}",
-                with_interval(compared.top1_difference, sign="+"),
-            ]
-        )
+        if compared is not None:
+            change = with_interval(compared.top1_difference, sign="+")
+            row += [f"{100 * compared.agreement.value:.1f}", change]
         shown.add_row(plain(name), *row)
     console.print(shown)
     console.print()

@@ -11,7 +11,7 @@ import typer
 
 from mbn_deploy.cli.bundle_table import bundle_json, print_bundle
 from mbn_deploy.cli.common import Json, comma_list, guarded, load_frameworks, print_json, progress_bar, say
-from mbn_deploy.cli.options import CropFraction, Filter, Labels, PreprocessText, Resize, Synsets
+from mbn_deploy.cli.options import CropFraction, Filter, Labels, PreprocessText, Resize, Synsets, path_option
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.models import tables
@@ -31,7 +31,7 @@ def export(
         typer.Argument(metavar="MODEL|FILE", help="A name out of `mbn-deploy list`, or your .keras or .h5 file."),
     ],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder that becomes the bundle.")],
+    output: Annotated[Path, path_option("--output", "-o", help="The folder that becomes the bundle.")],
     alpha: Annotated[float | None, typer.Option(help="Of a MODEL: width multiplier α; 1.0 if not said.")] = None,
     size: Annotated[int | None, typer.Option(help="Input height and width; 224, or a FILE's own, if not said.")] = None,
     classes: Annotated[int | None, typer.Option(help="Of a MODEL: number of classes; 1000 if not said.")] = None,
@@ -44,12 +44,14 @@ def export(
         str, typer.Option(help="float32, float16, dynamic, int8, separated by commas.")
     ] = "float32,float16,dynamic,int8",
     calibrate: Annotated[
-        Path | None, typer.Option(help="Folder of images, or .npz of pixels: int8's ranges come from them.")
+        Path | None,
+        path_option(help="Folder of images, or .npz of pixels: int8's ranges come from them."),
     ] = None,
     calibration_count: Annotated[int, typer.Option(help="How many of them are used.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the choice of calibration images.")] = 0,
     evaluate: Annotated[
-        Path | None, typer.Option(help="Folder with a sub-folder a class: each file's accuracy, beside Keras' own.")
+        Path | None,
+        path_option(help="Folder with a sub-folder a class: each file's accuracy, beside Keras' own."),
     ] = None,
     evaluate_resize: Annotated[
         str | None,
@@ -113,24 +115,20 @@ def _exported(model: str, output: Path, network: dict[str, Any], options: dict[s
     from mbn_deploy.bundle.write import check_target
     from mbn_deploy.export.request import Request
 
-    Request(**options)
-    check_target(output, overwrite=options["overwrite"])
     by_name = not is_file(model)
     if by_name:
-        _check_network(model, network, options["size"])
+        Spec(tables.network(model), **_numbers(network, options["size"]))
     elif network:
         said = ", ".join(f"--{option}" for option in network)
         raise UsageError(f"{said} is for a MODEL by name; {model} is a FILE, which says it itself")
+    Request(**options)
+    check_target(output, overwrite=options["overwrite"])
     load_frameworks()
     from mbn_deploy import pipeline
 
     with progress_bar() as progress:
         source = _built(model, network, options["size"]) if by_name else Path(model)
         return pipeline.export(source, output, **options, progress=progress)
-
-
-def _check_network(name: str, network: dict[str, Any], size: int | None) -> None:
-    Spec(tables.network(name), **_numbers(network, size))
 
 
 def _built(name: str, network: dict[str, Any], size: int | None) -> Any:

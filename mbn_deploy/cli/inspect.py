@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from mbn_deploy.cli.common import Json, guarded, human_bytes, millions, plain, print_json, stdout, table
+from mbn_deploy.cli.options import path_argument
 
 if TYPE_CHECKING:
     from mbn_deploy.export.report import FileReport, OpReport, TensorReport
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @guarded
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite or .onnx file, of any maker.")],
+    file: Annotated[Path, path_argument("FILE", "A .tflite or .onnx file, of any maker.")],
     *,
     ops: Annotated[bool, typer.Option("--ops", help="Every operation with the type and range of its output.")] = False,
     delegate: Annotated[

@@ -10,19 +10,33 @@ import typer
 from mbn_deploy.runtime.bundle import read_file
 from mbn_deploy.runtime.labels import parse_labels
 
+
+def path_option(*names: str, help: str) -> Any:  # noqa: A002 (typer's word)
+    """An option that is a path. Typer must not check it: an unreadable file is no wrong use (2) but an input (3)."""
+    return typer.Option(*names, help=help, readable=False)
+
+
+def path_argument(metavar: str, help: str) -> Any:  # noqa: A002 (typer's word)
+    """An argument that is a path; see `path_option`."""
+    return typer.Argument(metavar=metavar, help=help, readable=False)
+
+
 Target = Annotated[
-    Path, typer.Argument(metavar="BUNDLE|FILE", help="A folder that `export` made, or a .tflite or .onnx file.")
+    Path,
+    path_argument(metavar="BUNDLE|FILE", help="A folder that `export` made, or a .tflite or .onnx file."),
 ]
 Backend = Annotated[
     str | None, typer.Option(metavar="litert|tflite|onnx", help="Interpreter; by default the first that is installed.")
 ]
 Threads = Annotated[int | None, typer.Option(help="Of one inference; by default the processors, at most 4.")]
 FileLabels = Annotated[
-    Path | None, typer.Option(help="Text file: line i (from 0) names class i; by default what the file says.")
+    Path | None,
+    path_option(help="Text file: line i (from 0) names class i; by default what the file says."),
 ]
-Labels = Annotated[Path | None, typer.Option(help="Text file: line i (from 0) names class i.")]
+Labels = Annotated[Path | None, path_option(help="Text file: line i (from 0) names class i.")]
 Synsets = Annotated[
-    Path | None, typer.Option(help="Text file: line i names class i's sub-folder in the data, if that is no label.")
+    Path | None,
+    path_option(help="Text file: line i names class i's sub-folder in the data, if that is no label."),
 ]
 Resize = Annotated[str | None, typer.Option(metavar="squash|crop|letterbox", help="How images become square.")]
 CropFraction = Annotated[float | None, typer.Option(help="Share of the image that a centre crop keeps.")]
@@ -39,12 +53,8 @@ PreprocessText = Annotated[
 ]
 
 
-def lines_of(path: Path) -> tuple[str, ...]:
-    """The lines of a labels or synsets file; raises `InputError`."""
-    return parse_labels(read_file(path), str(path))
-
-
-def geometry(resize: str | None, crop_fraction: float | None, filter: str | None) -> dict[str, Any]:  # noqa: A002
-    """The keywords of `Preprocess` that were said; the rest keeps its defaults."""
-    said = {"resize": resize, "crop_fraction": crop_fraction, "filter": filter}
-    return {key: value for key, value in said.items() if value is not None}
+def synsets_of(path: Path | None) -> tuple[str, ...] | None:
+    """The first word of each line, as `export` reads the file too; raises `InputError`."""
+    if path is None:
+        return None
+    return tuple(line.split()[0] for line in parse_labels(read_file(path), str(path)) if line.strip())

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mbn_deploy.cli.common import INPUT, Json, complain, guarded, plain, print_json, stdout
-from mbn_deploy.cli.options import Backend, FileLabels, PreprocessText, Resize, Target, Threads
+from mbn_deploy.cli.options import Backend, FileLabels, PreprocessText, Resize, Target, Threads, path_argument
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime import Classifier, Prediction
 
@@ -17,7 +17,7 @@ from mbn_deploy.runtime import Classifier, Prediction
 @guarded
 def run(
     path: Target,
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    images: Annotated[list[Path], path_argument("IMAGE", "Image files.")],
     *,
     top_k: Annotated[int, typer.Option(help="How many classes are shown for each image.")] = 5,
     precision: Annotated[

@@ -8,6 +8,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+import mbn_deploy
 from mbn_deploy.cli import common
 from mbn_deploy.cli.main import app
 from mbn_deploy.errors import MissingExtraError, VerificationError
@@ -63,6 +64,10 @@ def test_describe_all_layers_shows_more():
     few, all_of_them = run("describe", "mobilenet_v2"), run("describe", "mobilenet_v2", "--all-layers")
     assert "block_1_expand_BN" not in few.stdout
     assert "block_1_expand_BN" in all_of_them.stdout
+
+
+def test_version():
+    assert run("--version").stdout == f"mbn-deploy {mbn_deploy.__version__}\n"
 
 
 @pytest.mark.parametrize(

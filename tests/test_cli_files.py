@@ -165,6 +165,25 @@ def test_inspect_json(exported):
     assert said["inputs"][0]["dtype"] == "uint8"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals")
+def test_progress_goes_to_the_terminal_and_data_to_stdout(exported, data):
+    import pty
+
+    screen, end = pty.openpty()
+    code = "from mbn_deploy.cli.main import main; main()"
+    args = ["evaluate", str(exported[0]), "--data", str(data / "held-back"), "--json"]
+    child = subprocess.run([sys.executable, "-c", code, *args], stdout=subprocess.PIPE, stderr=end, check=False)
+    os.close(end)
+    shown = os.read(screen, 1_000_000).decode()
+    os.close(screen)
+    assert child.returncode == 0
+    assert json.loads(child.stdout)["images"] == 500
+    assert "load evaluation images" in shown
+    assert "500/500" in shown
+    # What the interpreter says comes after the last bar, not through it.
+    assert "XNNPACK" not in shown[: shown.rindex("500/500")]
+
+
 class TestWrongUse:
     """Exit code 2, before anything is loaded or written."""
 

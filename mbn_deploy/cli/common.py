@@ -6,12 +6,12 @@ import functools
 import json
 import os
 import sys
-import tempfile
 import traceback
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Annotated, ParamSpec
+from contextlib import contextmanager, suppress
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TextIO
 
 import typer
 from rich import box
@@ -20,6 +20,9 @@ from rich.table import Table
 
 from mbn_deploy.errors import MbnError, UsageError
 from mbn_deploy.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 P = ParamSpec("P")
 
@@ -133,21 +136,21 @@ def complain(text: str) -> None:
 @contextmanager
 def progress_bar(prefix: str = "") -> Iterator[Progress]:
     """A bar a step on stderr while the work goes on, `prefix` before its name; silent where stderr is no terminal."""
-    console = stderr()
-    if not console.is_terminal:
+    if not stderr().is_terminal:
         yield silent
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=console, transient=True) as bars:
-        tasks: dict[str, object] = {}
+    # What interpreters say in between would tear the bars; it is shown when they are gone.
+    with _held_back() as screen, Bars(*columns, console=_Console(file=screen), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
 
         def update(step: str, done: int, total: int) -> None:
             if step not in tasks:
                 tasks[step] = bars.add_task(plain(prefix + step), total=total)
-            bars.update(tasks[step], completed=done, total=total)  # type: ignore[arg-type]
+            bars.update(tasks[step], completed=done, total=total)
 
         yield update
 
@@ -156,22 +159,33 @@ def load_frameworks() -> None:
     """Import Keras and what is under it, without TensorFlow's greetings.
 
     They are written by its C++ parts before any setting is read (tensorflow#100442), so nothing but
-    the process's own stderr can hold them back. If the import fails they are shown, and whoever
-    needs Keras says what to install.
+    the process's own stderr can hold them back. Whoever needs Keras says what to install.
     """
-    kept = os.dup(2)
-    try:
-        with tempfile.TemporaryFile() as held:
-            os.dup2(held.fileno(), 2)
-            try:
-                import keras  # noqa: F401 (so that later imports are quiet)
-            except ImportError:
-                held.seek(0)
-                os.write(kept, held.read())
-            finally:
-                os.dup2(kept, 2)
-    finally:
-        os.close(kept)
+    with suppress(ImportError), _held_back(drop=True):
+        import keras  # noqa: F401 (so that later imports are quiet)
+
+
+@contextmanager
+def _held_back(*, drop: bool = False) -> Iterator[TextIO]:
+    """The real stderr, while everything else that is written to it is kept until the end.
+
+    With `drop` it is shown only if the block fails.
+    """
+    sys.stderr.flush()
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as real, TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield real
+        except BaseException:
+            drop = False
+            raise
+        finally:
+            sys.stderr.flush()
+            real.flush()
+            os.dup2(real.fileno(), 2)
+            held.seek(0)
+            if not drop:
+                os.write(2, held.read())
 
 
 def comma_list(text: str, option: str) -> tuple[str, ...]:

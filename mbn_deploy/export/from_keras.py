@@ -13,7 +13,7 @@ import numpy as np
 
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.from_keras_builder import SUPPORTED, Builder, Call, Tensor
-from mbn_deploy.export.from_keras_layers import LAYERS
+from mbn_deploy.export.from_keras_layers import LAYERS, TRAINS_BY_DEFAULT
 from mbn_deploy.export.from_keras_ops import OPERATIONS
 from mbn_deploy.export.from_keras_patterns import recognise
 from mbn_deploy.export.graph import Doubles, Graph, Shape
@@ -202,7 +202,8 @@ def _apply(b: Builder, call: Call, scope: str, names: list[str]) -> tuple[Tensor
 
     operation = call.operation
     is_layer = isinstance(operation, keras.Layer)
-    if call.kwargs.get("training") or (is_layer and any(arg is True for arg in call.args)):
+    in_training = call.kwargs.get("training") or (is_layer and any(arg is True for arg in call.args))
+    if in_training and type(operation).__name__ not in TRAINS_BY_DEFAULT:
         raise call.refuse("it is called with training=True, so it would act as in training")
     if isinstance(operation, keras.Model):
         _check_nested(call)

@@ -203,13 +203,19 @@ def _inactive(_: Builder, call: Call) -> Tensor:
 
 
 # Layers that act in training only. A test calls each of them to see that it returns what it was given.
-INACTIVE = (
+REGULARIZATION = (
     *("Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise", "ActivityRegularization"),
-    *("Identity", "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast"),
+    "Identity",
+)
+# These say `training=True` in the files of Keras 3 unless told otherwise; `predict` says False, and that wins.
+AUGMENTATION = (
+    *("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast"),
     *("RandomBrightness", "RandomHue", "RandomSaturation", "RandomSharpness", "RandomShear", "RandomGrayscale"),
     *("RandomColorJitter", "RandomColorDegeneration", "RandomPosterization", "RandomPerspective", "RandomInvert"),
     *("RandomErasing", "RandomGaussianBlur", "RandomElasticTransform", "MixUp", "CutMix", "RandAugment", "AugMix"),
 )
+INACTIVE = (*REGULARIZATION, *AUGMENTATION)
+TRAINS_BY_DEFAULT = (*AUGMENTATION, "RandomCrop")
 
 LAYERS: dict[str, Handler] = {
     "Conv2D": _conv,

@@ -13,8 +13,8 @@ from typing import Any
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras_builder import SUPPORTED
-from mbn_deploy.export.from_keras_layers import INACTIVE, LAYERS
-from mbn_deploy.export.keras_config_nodes import Nodes, is_training
+from mbn_deploy.export.from_keras_layers import INACTIVE, LAYERS, TRAINS_BY_DEFAULT
+from mbn_deploy.export.keras_config_nodes import Nodes, is_training, without_training
 from mbn_deploy.export.keras_config_ops import OPERATION_MODULES, operation_of
 
 Entry = dict[str, Any]
@@ -99,7 +99,8 @@ def _functional(result: Entry, config: Mapping[str, Any], inner: _Model) -> None
     result["layers"] = []
     for at, layer in enumerate(layers, 1):
         place = f"layer {at} of {len(layers)} in {inner.place}"
-        if any(is_training(node) for node in layer["inbound_nodes"]):
+        trains = any(is_training(node) for node in layer["inbound_nodes"])
+        if trains and layer["class_name"] not in TRAINS_BY_DEFAULT:
             raise _refusal(layer, place, "it is called with training=True, so it would act as in training")
         repaired = _layer(layer, place, inner)
         repaired["name"] = inner.names[_name(layer)]
@@ -107,6 +108,8 @@ def _functional(result: Entry, config: Mapping[str, Any], inner: _Model) -> None
             repaired.update(operation_of(layer, nodes, partial(_refusal, layer, place)))
         else:
             repaired["inbound_nodes"] = [nodes.node(node, place) for node in layer["inbound_nodes"]]
+            if repaired["class_name"] == "Identity":
+                repaired["inbound_nodes"] = [without_training(node) for node in repaired["inbound_nodes"]]
         result["layers"].append(repaired)
     for key in ("input_layers", "output_layers"):
         result[key] = nodes.ends(config[key])
@@ -195,7 +198,8 @@ def _without_keras2_keys(entry: Entry, place: str, config: Entry) -> Entry:
 
 def _policy(entry: Entry, place: str, policy: Mapping[str, Any]) -> str:
     """A dtype policy by its name; the layers' own and quantized policies are objects of other classes."""
-    name = policy.get("config", {}).get("name")
+    settings = policy.get("config")
+    name = settings.get("name") if isinstance(settings, dict) else None
     if policy.get("class_name") not in ("DTypePolicy", "Policy", "FloatDTypePolicy") or not isinstance(name, str):
         raise _refusal(
             entry, place, f"its dtype policy is a {policy.get('class_name')}; only float models are exported"
@@ -207,11 +211,11 @@ def _plain(entry: Entry, place: str, value: Any, key: str = "") -> None:
     """Refuse settings that are objects or functions: making them could run code."""
     if isinstance(value, dict):
         if "class_name" in value:
-            what = value.get("registered_name") or value.get("config") if value["class_name"] == "function" else None
+            what = value.get("config") if value["class_name"] == "function" else value["class_name"]
             raise _refusal(
                 entry,
                 place,
-                f"its setting {key!r} is an object ({what or value['class_name']}), not a plain value; "
+                f"its setting {key!r} is an object ({what}), not a plain value; "
                 "custom functions and objects are never made from a file",
             )
         for inner, item in value.items():

@@ -90,6 +90,11 @@ def is_training(node: Any) -> bool:
     return any(len(call) > 3 and bool(call[3].get("training")) for call in calls)
 
 
+def without_training(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A call of a layer that takes nothing but its input."""
+    return {"args": node["args"][:1], "kwargs": {k: v for k, v in node["kwargs"].items() if k != "training"}}
+
+
 def _first_calls(layers: Sequence[Mapping[str, Any]], nested: Sequence[str]) -> dict[str, int]:
     """Number of the first call of each nested model: Keras 2 counted from 1 where it had a call of its own before."""
     highest: dict[str, int] = {}

@@ -51,9 +51,12 @@ def load_keras(path: str | Path) -> keras.Model:
     """The model in the `.keras` or `.h5` file at `path`, written by Keras 3 or Keras 2; not compiled.
 
     Augmentation and dropout layers come back as `Identity`: the model classifies as the stored one does,
-    but is not meant for more training. Raises `InputError` that says what is wrong with the file, or which
-    layer is refused and why: code (Lambda layers, custom objects, pickles) is never run, and layers that
-    cannot be exported are refused here already.
+    but is not meant for more training. An `.h5` does not say whose class a layer is: one of yours that is
+    named like one of Keras' is taken for that, as Keras does.
+
+    Raises `InputError` that says what is wrong with the file, or which layer is refused and why: code
+    (Lambda layers, custom objects, pickles) is never run, and layers that cannot be exported are refused
+    here already.
     """
     source = _read(Path(path))
     where = str(source.path)

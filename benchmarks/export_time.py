@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,8 @@ def main() -> int:
             for name, route in routes.items():
                 folder = Path(scratch) / name
                 folder.mkdir(exist_ok=True)
-                found[name].append(route(model, arguments.data, folder))
+                with redirect_stdout(sys.stderr):  # the converters print
+                    found[name].append(route(model, arguments.data, folder))
     middle = {name: medians(rounds) for name, rounds in found.items()}
     for name, steps in middle.items():
         print(f"\n{name}, median of {arguments.rounds} (seconds)")

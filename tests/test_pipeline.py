@@ -1,6 +1,7 @@
 """The main job on small models: what comes out, that it comes out the same every time, and what stops it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,22 @@ def test_the_manifest_says_where_it_comes_from(bundle, model):
     assert "seconds" not in manifest.to_json()
     assert set(bundle.timings) >= {"read the model", "quantize", "try the files", "write the bundle"}
     assert bundle.warnings == ("12 calibration images are few; 100 or more give steadier ranges",)
+
+
+def test_a_bundle_edited_by_hand_is_refused(bundle, tmp_path):
+    shutil.copytree(bundle.folder, tmp_path / "dist")
+    for name, before, after in (
+        ("labels.txt", b"ant", b"ape"),
+        (FILES[3], b"TFL3", b"TFL4"),
+        ("manifest.json", b"[", b"("),
+    ):
+        path = tmp_path / "dist" / name
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(before, after, 1))
+        with pytest.raises(InputError, match=name):
+            Bundle.read(tmp_path / "dist")
+        path.write_bytes(whole)
+    assert Bundle.read(tmp_path / "dist").manifest == bundle.manifest
 
 
 def test_the_golden_vectors_hold(bundle):

@@ -68,7 +68,7 @@ def try_files(files: Mapping[str, Candidate], pixels: Pixels) -> dict[str, Trial
         except OSError as error:
             raise InputError(f"{folder}: files cannot be written for a trial run: {error.strerror}") from error
         command = [sys.executable, "-c", _CHILD, str(folder), *sys.path]
-        child = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 (no shell, our own command)
+        child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603 (no shell, our own command)
         return _results(folder, list(files), child)
 
 

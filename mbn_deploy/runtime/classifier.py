@@ -17,10 +17,12 @@ from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.backends import Array
 from mbn_deploy.runtime.images import Pixels, Source
 from mbn_deploy.runtime.opening import ModelInfo, OpenedModel, Options, open_model
-from mbn_deploy.runtime.preprocess import load_pixels, ordered
+from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.ranking import Prediction, Ranker
 from mbn_deploy.runtime.tensors import PixelEncoder
 
+_TOP_K = "top_k must be at least 1"
+_UINT8 = np.dtype(np.uint8)
 Floats = npt.NDArray[np.float32]
 
 
@@ -40,6 +42,8 @@ class Classifier:
         self._rank = Ranker.of(info.output, info.scores, opened.labels)
         self._shape = (*info.size, info.channels)
         self._batch = info.input.shape[0]
+        # A prepared array can be the input tensor itself: the fastest models take a third of a millisecond.
+        self._direct = self._encode.identity and self._batch == 1 and info.preprocess.channels == "rgb"
         if info.output.shape[0] != self._batch:
             raise InputError(f"{info.path}: {self._batch} pictures go in, {info.output.shape[0]} rows come out")
         self._lock = Lock()
@@ -96,7 +100,10 @@ class Classifier:
         taken as prepared and goes in without resizing. Raises `InputError` for a picture that cannot
         be read, `UsageError` for `top_k` below 1.
         """
-        _check_count(top_k)
+        if top_k < 1:
+            raise UsageError(_TOP_K)
+        if self._direct and isinstance(source, np.ndarray) and source.shape == self._shape and source.dtype == _UINT8:
+            return self._rank(self._run(source[np.newaxis]).reshape(-1), top_k)
         pixels = self._pixels(source)
         if self._batch == 1:
             return self._rank(self._run(self._encode(pixels[np.newaxis])).reshape(-1), top_k)
@@ -104,7 +111,8 @@ class Classifier:
 
     def classify_batch(self, sources: Iterable[Source], top_k: int = 5) -> list[list[Prediction]]:
         """`classify` for many pictures, in order; as many at a time as the model's batch takes."""
-        _check_count(top_k)
+        if top_k < 1:
+            raise UsageError(_TOP_K)
         found: list[list[Prediction]] = []
         pending = iter(sources)
         while chunk := [self._pixels(source) for source in islice(pending, self._batch)]:
@@ -150,8 +158,6 @@ class Classifier:
 
     def _pixels(self, source: Any) -> Pixels:
         info = self._info
-        if isinstance(source, np.ndarray) and source.shape == self._shape and source.dtype == np.uint8:
-            return ordered(source, info.preprocess)  # as load_pixels does it, with fewer questions asked
         return load_pixels(source, info.size, info.preprocess, info.channels)
 
     def _run(self, tensor: Array) -> Array:
@@ -169,8 +175,3 @@ class Classifier:
             if count < self._batch:
                 chunk = np.concatenate([chunk, np.zeros((self._batch - count, *chunk.shape[1:]), np.uint8)])
             yield from self._run(self._encode(chunk)).reshape(self._batch, -1)[:count]
-
-
-def _check_count(top_k: int) -> None:
-    if top_k < 1:
-        raise UsageError(f"top_k must be at least 1, not {top_k}")

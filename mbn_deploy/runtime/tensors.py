@@ -59,11 +59,13 @@ class PixelEncoder:
         if info.dtype in INTEGERS:
             self._tables = _tables(info, preprocess, channels)
         levels = np.arange(256)
-        self.identity = self._tables is not None and bool((self._tables == levels).all()) and info.dtype == "uint8"
+        same = self._tables is not None and info.dtype == "uint8" and bool((self._tables == levels).all())
+        self._same = same
+        self.identity = same and not self._nchw  # pixels are the tensor
 
     def __call__(self, pixels: Pixels) -> Array:
         """uint8 (N, H, W, C), channels in the preprocessing's order, to the file's type and layout."""
-        values = pixels if self.identity else self._values(pixels)
+        values = pixels if self._same else self._values(pixels)
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if self._nchw else values
 
     def _values(self, pixels: Pixels) -> Array:

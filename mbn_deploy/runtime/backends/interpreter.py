@@ -26,11 +26,11 @@ class InterpreterBackend:
         source, result = _only("input", sources, where), _only("output", results, where)
         self.input, self.output = _info(source, where), _info(result, where)
         self._input_index, self._output_index = int(source["index"]), int(result["index"])
-        self._dtype = np.dtype(self.input.dtype)
+        self._shape, self._dtype = self.input.shape, np.dtype(self.input.dtype)
 
     def run(self, values: Array) -> Array:
         """Copies `values` once, into the interpreter's own buffer, and the result once, out of it."""
-        if values.shape != self.input.shape or values.dtype != self._dtype:
+        if values.shape != self._shape or values.dtype != self._dtype:
             raise UsageError(_wanted(self.input, values, self._where))
         try:
             self._interpreter.set_tensor(self._input_index, values)

@@ -201,14 +201,12 @@ def _apply(b: Builder, call: Call, scope: str, names: list[str]) -> tuple[Tensor
     import keras
 
     operation = call.operation
-    is_layer = isinstance(operation, keras.Layer)
-    in_training = call.kwargs.get("training") or (is_layer and any(arg is True for arg in call.args))
-    if in_training and type(operation).__name__ not in TRAINS_BY_DEFAULT:
+    if call.kwargs.get("training") and type(operation).__name__ not in TRAINS_BY_DEFAULT:
         raise call.refuse("it is called with training=True, so it would act as in training")
     if isinstance(operation, keras.Model):
         _check_nested(call)
         return _walk(b, operation, call.tensors, scope, names)
-    handlers = LAYERS if is_layer else OPERATIONS
+    handlers = LAYERS if isinstance(operation, keras.Layer) else OPERATIONS
     handler = handlers.get(type(operation).__name__) if _from_keras(type(operation)) else None
     if handler is None:
         raise call.refuse(f"this class is not in the supported set; {SUPPORTED}")
@@ -257,7 +255,8 @@ def _take_out_normalization(graph: Graph, learned: set[str]) -> tuple[Graph, tup
             return graph, found, rescales
         before = found or (np.ones_like(op.scale), np.zeros_like(op.scale))
         found = (before[0] * op.scale, before[1] * op.scale + op.offset)
-        rescales = rescales or op.name not in learned
+        identity = (op.scale == 1).all() and not op.offset.any()  # a Normalization that was never adapted
+        rescales = rescales or not (op.name in learned or identity)
         graph = graph.with_ops((one for one in graph.ops if one is not op), input=op.output)
 
 

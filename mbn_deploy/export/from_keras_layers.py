@@ -110,8 +110,6 @@ def _rescaling(b: Builder, call: Call) -> Tensor:
 
 def _normalization(b: Builder, call: Call) -> Tensor:
     layer = call.operation
-    if layer.mean is None:
-        raise call.refuse("it has no mean and variance yet; adapt() it or give them, then save the model again")
     import keras
 
     mean = constant(layer.mean)
@@ -207,7 +205,6 @@ REGULARIZATION = (
     *("Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise", "ActivityRegularization"),
     "Identity",
 )
-# These say `training=True` in the files of Keras 3 unless told otherwise; `predict` says False, and that wins.
 AUGMENTATION = (
     *("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast"),
     *("RandomBrightness", "RandomHue", "RandomSaturation", "RandomSharpness", "RandomShear", "RandomGrayscale"),
@@ -215,7 +212,8 @@ AUGMENTATION = (
     *("RandomErasing", "RandomGaussianBlur", "RandomElasticTransform", "MixUp", "CutMix", "RandAugment", "AugMix"),
 )
 INACTIVE = (*REGULARIZATION, *AUGMENTATION)
-TRAINS_BY_DEFAULT = (*AUGMENTATION, "RandomCrop")
+# Keras 3 notes training=True in the calls of these unless told otherwise; `predict` says False, and that wins.
+TRAINS_BY_DEFAULT = (*AUGMENTATION, "RandomCrop", "CenterCrop", "Resizing")
 
 LAYERS: dict[str, Handler] = {
     "Conv2D": _conv,

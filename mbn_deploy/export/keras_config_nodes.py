@@ -83,9 +83,9 @@ def constant(value: Any) -> Any:
 
 
 def is_training(node: Any) -> bool:
-    """Whether a call says `training=True`, by keyword or by position."""
+    """Whether a call says `training=True`."""
     if isinstance(node, dict):
-        return bool(node["kwargs"].get("training")) or any(arg is True for arg in node["args"])
+        return bool(node["kwargs"].get("training"))
     calls = [node] if isinstance(node[0], str) else node
     return any(len(call) > 3 and bool(call[3].get("training")) for call in calls)
 

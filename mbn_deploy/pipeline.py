@@ -31,7 +31,7 @@ from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor
 from mbn_deploy.verify.evaluate import evaluate as measure
 from mbn_deploy.verify.golden import GOLDEN_NAME, Golden, golden_bytes, golden_pixels, tolerance
 from mbn_deploy.verify.runner import FileRunner
-from mbn_deploy.verify.trial import Candidate, Trial, try_files
+from mbn_deploy.verify.trial import Candidate, Tester, Trial
 
 if TYPE_CHECKING:
     import keras
@@ -110,15 +110,16 @@ def export(
     )  # fmt: skip
     check_target(Path(out), overwrite=overwrite)
     clock = _Clock(progress)
-    with clock.step("read the model"):
-        source = open_source(model, request)
-    with clock.step("load images"):
-        images = _images(request, source, progress)
-    quantization = _quantization(source, images, clock)
-    files = _files(request, source, quantization, clock)
-    with clock.step("try the files"):
-        pixels = golden_pixels(images.calibrating(), source.size, source.channels, seed)
-        trials = try_files({file.name: _candidate(file) for file in files}, pixels)
+    with Tester() as tester:
+        with clock.step("read the model"):
+            source = open_source(model, request)
+        with clock.step("load images"):
+            images = _images(request, source, progress)
+        quantization = _quantization(source, images, clock)
+        files = _files(request, source, quantization, clock)
+        with clock.step("try the files"):
+            pixels = golden_pixels(images.calibrating(), source.size, source.channels, seed)
+            trials = tester.try_files({file.name: _candidate(file) for file in files}, pixels)
     with clock.step("evaluate the files"):
         evaluation = _evaluation(source, images, files, trials, progress)
     with clock.step("write the bundle"):

@@ -352,9 +352,9 @@ def test_a_file_with_float_ops_is_not_called_int8(bundle):
 def test_a_crash_of_the_interpreter_is_an_error_and_not_a_crash(bundle, monkeypatch):
     """The child dies in the second file, as it does where XNNPACK frees memory twice."""
     dying = trial._CHILD.replace(
-        "main(sys.argv[1])",
+        "main()",
         "import os; from mbn_deploy.verify import trial; run = trial._tried; "
-        "trial._tried = lambda f, e, p: os.abort() if e['name'] == 'b.tflite' else run(f, e, p); main(sys.argv[1])",
+        "trial._tried = lambda f, e, p: os.abort() if e['name'] == 'b.tflite' else run(f, e, p); main()",
     )
     monkeypatch.setattr(trial, "_CHILD", dying)
     files = {name: candidate(bundle, "int8", integer=True) for name in ("a.tflite", "b.tflite", "c.tflite")}

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,9 @@ from mbn_deploy.verify.runner import FileRunner
 
 _PLAN, _PIXELS, _REPORT = "plan.json", "pixels.npy", "report.jsonl"
 # `-c` and not `-m`: the folder that the user stands in must not become a place that modules come from.
-_CHILD = "import sys; sys.path[:] = sys.argv[2:]; from mbn_deploy.verify.trial import main; main(sys.argv[1])"
+_CHILD = "import sys; sys.path[:] = sys.argv[1:]; from mbn_deploy.verify.trial import main; main()"
+# What the child will need. To load it takes longer than to try the files.
+_MODULES = ("ai_edge_litert.interpreter", "onnxruntime", "onnx")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,23 +57,44 @@ class Trial:
     outputs: npt.NDArray[Any]
 
 
-def try_files(files: Mapping[str, Candidate], pixels: Pixels) -> dict[str, Trial]:
-    """Open every file by name and run it on `pixels`, uint8 (N, H, W, C).
+class Tester:
+    """The child process, as a context. Made early, it loads the interpreters while the files are still being made."""
 
-    Raises `VerificationError` that names the file which is refused, crashes the interpreter, answers
-    with values that are not finite, or calls itself int8 and is not; `InputError` for a full disk.
-    """
-    for candidate in files.values():
-        choose_backend(candidate.format)  # a missing package is not the file's fault
-    with tempfile.TemporaryDirectory(prefix="mbn-deploy-") as name:
-        folder = Path(name)
-        try:
-            _hand_over(folder, files, pixels)
-        except OSError as error:
-            raise InputError(f"{folder}: files cannot be written for a trial run: {error.strerror}") from error
-        command = [sys.executable, "-c", _CHILD, str(folder), *sys.path]
-        child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603 (no shell, our own command)
-        return _results(folder, list(files), child)
+    def __enter__(self) -> Tester:  # noqa: PYI034 - typing.Self came with Python 3.11
+        command = [sys.executable, "-c", _CHILD, *sys.path]
+        self._child = subprocess.Popen(  # noqa: S603 (no shell, our own command)
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child.poll() is None:
+            self._child.kill()
+        with self._child:  # closes the pipes and waits
+            pass
+
+    def try_files(self, files: Mapping[str, Candidate], pixels: Pixels) -> dict[str, Trial]:
+        """Open every file by name and run it on `pixels`, uint8 (N, H, W, C); once only.
+
+        Raises `VerificationError` that names the file which is refused, crashes the interpreter, answers
+        with values that are not finite, or calls itself int8 and is not; `InputError` for a full disk.
+        """
+        for candidate in files.values():
+            choose_backend(candidate.format)  # a missing package is not the file's fault
+        with tempfile.TemporaryDirectory(prefix="mbn-deploy-") as name:
+            folder = Path(name)
+            try:
+                _hand_over(folder, files, pixels)
+            except OSError as error:
+                raise InputError(f"{folder}: files cannot be written for a trial run: {error.strerror}") from error
+            _, said = self._child.communicate(f"{folder}\n".encode())
+            return _results(folder, list(files), self._child.returncode, said)
+
+
+def try_files(files: Mapping[str, Candidate], pixels: Pixels) -> dict[str, Trial]:
+    """`Tester.try_files` with a child of its own."""
+    with Tester() as tester:
+        return tester.try_files(files, pixels)
 
 
 def _hand_over(folder: Path, files: Mapping[str, Candidate], pixels: Pixels) -> None:
@@ -89,7 +114,7 @@ def _hand_over(folder: Path, files: Mapping[str, Candidate], pixels: Pixels) -> 
     (folder / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
 
 
-def _results(folder: Path, names: list[str], child: subprocess.CompletedProcess[bytes]) -> dict[str, Trial]:
+def _results(folder: Path, names: list[str], code: int, said: bytes) -> dict[str, Trial]:
     report = folder / _REPORT
     entries = [json.loads(line) for line in report.read_text("utf-8").splitlines()] if report.exists() else []
     found = {entry["name"]: entry for entry in entries}
@@ -97,7 +122,7 @@ def _results(folder: Path, names: list[str], child: subprocess.CompletedProcess[
         if "error" in found.get(name, {}):
             raise VerificationError(f"{name} was made, but {found[name]['error']}")
         if name not in found:
-            raise VerificationError(f"{name} was made, but {_crash(child)}")
+            raise VerificationError(f"{name} was made, but {_crash(code, said)}")
     return {
         name: Trial(
             entry["backend"],
@@ -109,14 +134,20 @@ def _results(folder: Path, names: list[str], child: subprocess.CompletedProcess[
     }
 
 
-def _crash(child: subprocess.CompletedProcess[bytes]) -> str:
-    said = child.stderr.decode("utf-8", "replace").strip().splitlines()
-    how = f"signal {signal.Signals(-child.returncode).name}" if child.returncode < 0 else f"exit {child.returncode}"
-    return f"the interpreter crashed on it ({how}){': ' + said[-1] if said else ''}"
+def _crash(code: int, said: bytes) -> str:
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+    return f"the interpreter crashed on it ({how}){': ' + lines[-1] if lines else ''}"
 
 
-def main(path: str) -> None:
-    """The child: one line of the report a file, written when the file is done."""
+def main() -> None:
+    """The child: a folder's name comes from the parent, one line of the report a file goes there when it is done."""
+    for module in _MODULES:
+        with suppress(ImportError):
+            import_module(module)
+    path = sys.stdin.readline().rstrip("\n")
+    if not path:
+        return  # the parent gave up
     folder = Path(path)
     pixels = np.load(folder / _PIXELS, allow_pickle=False)
     with (folder / _REPORT).open("w", encoding="utf-8") as report:

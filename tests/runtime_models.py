@@ -47,7 +47,7 @@ def quantized(head="softmax"):
     ranges = {"c": (0, 6), "g": (0, 6), "d": (-12, 12), "s": (0, 1)}
     spans = {op.output: [np.full(made.shapes[op.output][-1], v, float) for v in ranges[op.output]] for op in made.ops}
     found = {name: ChannelRange(low, high, (high - low) ** 2) for name, (low, high) in spans.items()}
-    return quantize_graph(Calibrated(made, found, {}, {}), _PARAMS)
+    return quantize_graph(Calibrated(made, found, {}), _PARAMS)
 
 
 def description(precision, preprocess, scores="softmax", layout="nhwc", labels=LABELS):

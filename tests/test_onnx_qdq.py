@@ -17,7 +17,7 @@ from mbn_deploy.export.tflite_writer import write_tflite_int8
 from mbn_deploy.models.build import build_model
 from mbn_deploy.models.layers import Spec
 from mbn_deploy.models.tables import network
-from mbn_deploy.quantize.hard_swish import twin_hard_swishes
+from mbn_deploy.quantize.hard_swish import lower_hard_swishes
 from mbn_deploy.quantize.lower import absorb_hard_sigmoids
 from mbn_deploy.quantize.quantizer import quantize_graph
 from mbn_deploy.quantize.ranges import Calibrated, observe
@@ -180,14 +180,14 @@ def network_graph(name, size=48):
 
 
 def quantized_network(float_graph, twin):
-    lowered, fixed = absorb_hard_sigmoids(float_graph)
+    lowered = absorb_hard_sigmoids(float_graph)
     floors = {}
     if twin:
-        twinned = twin_hard_swishes(lowered)
-        lowered, floors = twinned.graph, twinned.floors
+        made = lower_hard_swishes(lowered)
+        lowered, floors = made.graph, made.floors
     rng = np.random.default_rng(1)
     images = [rng.uniform(-1, 1, lowered.shapes[lowered.input]).astype(np.float32) for _ in range(3)]
-    state = Calibrated(lowered, observe(lowered, images, len(images)), fixed, floors)
+    state = Calibrated(lowered, observe(lowered, images, len(images)), floors)
     return quantize_graph(state, ActivationParams(float(np.float32(1 / 127.5)), 0)), images[0]
 
 

@@ -108,11 +108,11 @@ def test_smaller_precisions_are_near(name, precision):
 
 
 def quantized(graph, x):
-    lowered, fixed = absorb_hard_sigmoids(graph)
+    lowered = absorb_hard_sigmoids(graph)
     values = run_graph(lowered, x)
     ranges = {o.output: channel_range(values[o.output]) for o in lowered.ops}
     scale = float(np.float32(np.abs(x).max() / 127))
-    return quantize_graph(Calibrated(lowered, ranges, fixed, {}), ActivationParams(scale, 0))
+    return quantize_graph(Calibrated(lowered, ranges, {}), ActivationParams(scale, 0))
 
 
 def channel_range(values):

@@ -25,6 +25,7 @@ OpKind = Literal[
     "depthwise",  # kernel (kh, kw, c, multiplier), bias (c * multiplier); as conv
     "dense",  # kernel (cin, cout), bias (cout); activation
     "add",  # two tensors of one shape; activation
+    "add_constant",  # offset, one number for all; activation
     "multiply",  # two tensors, one may be (N, 1, 1, C)
     "relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "softmax",  # softmax: last axis
     "global_average_pool", "global_max_pool",  # over H and W; `keepdims`
@@ -33,7 +34,7 @@ OpKind = Literal[
     "pad",  # zeros; pads
     "affine",  # x * scale + offset per channel of the last axis, in float64: BatchNorm, Rescaling, Normalization
 ]  # fmt: skip
-Activation = Literal["none", "relu", "relu6"]
+Activation = Literal["none", "relu", "relu6", "unit"]  # unit: clipped to [0, 1]
 Pads = tuple[int, int, int, int]  # top, bottom, left, right
 
 WEIGHTED: frozenset[OpKind] = frozenset({"conv", "depthwise", "dense"})
@@ -64,6 +65,12 @@ class Op:
         if self.kernel is None or self.bias is None:
             raise ValueError(f"op {self.name!r} ({self.kind}) has no kernel or no bias")
         return self.kernel, self.bias
+
+    def number(self) -> float:
+        """What an `add_constant` adds."""
+        if self.offset is None or self.offset.size != 1:
+            raise ValueError(f"op {self.name!r} ({self.kind}) has not one number to add")
+        return float(self.offset.flat[0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mbn_deploy.export.graph import Op
 from mbn_deploy.export.onnx_writer import LOWERINGS, RELU6_BOUND, Walk, flatten, input_shape, nchw, pad_amounts
 from mbn_deploy.manifest import Layout
-from mbn_deploy.quantize.scheme import INT8_MAX, INT8_MIN, ActivationParams, QuantizedGraph
+from mbn_deploy.quantize.scheme import INT8_MAX, INT8_MIN, ActivationParams, QuantizedGraph, constant_params
 
 ActivationType = Literal["uint8", "int8"]
 InputType = Literal["uint8", "int8", "float32"]
@@ -143,13 +143,10 @@ class QdqWalk(Walk):
         padded = self.build.node("Pad", op.name, inputs, f"{op.output}/quantized")
         self.values[op.output] = self._dequantize(padded, op.output, params, self.dtype)
 
-    def half(self, op: Op) -> str:
-        """The constant 1/2, from integers, for one op."""
-        integers = self.build.constant("half/quantized", np.array(1, self.dtype))
-        scale = self.build.constant("half/scale", np.array(0.5, np.float32))
-        zero = self.build.constant("half/zero_point", np.array(0, self.dtype))
-        output = f"{op.output}/half"
-        return self.build.node("DequantizeLinear", f"{output}/dequantize", [integers, scale, zero], output)
+    def constant(self, op: Op, value: float) -> str:
+        """A number that `op` works with, from an integer of its own."""
+        level, params = constant_params(value)
+        return self._dequantize(self._level(level), f"{op.output}/constant", params, self.dtype)
 
     def _quantize(self, source: str, output: str, params: ActivationParams) -> str:
         inputs = [source, *self._params(output, params, self.dtype)]
@@ -183,7 +180,7 @@ class QdqWalk(Walk):
 
 def _levels(activation: str, params: ActivationParams) -> tuple[int, int]:
     """First and last level, in the int8 domain, that the activation lets through."""
-    if activation == "none":
+    if activation in ("none", "unit"):  # the integers of `unit` cover [0, 1] and nothing else
         return INT8_MIN, INT8_MAX
     high = INT8_MAX
     if activation == "relu6":
@@ -197,7 +194,7 @@ def _lower_hard_swish(walk: QdqWalk, op: Op) -> None:
     x / 6 costs nothing: the integers of x are read with a sixth of their scale.
     """
     sixth = walk.scaled(op.inputs[0], 1 / RELU6_BOUND, f"{op.output}/sixth")
-    added = walk.build.node("Add", f"{op.name}/gate", [sixth, walk.half(op)], f"{op.output}/gate/float")
+    added = walk.build.node("Add", f"{op.name}/gate", [sixth, walk.constant(op, 0.5)], f"{op.output}/gate/float")
     gate = walk.store(added, f"{op.output}/gate", _GATE)
     walk.emit("Mul", op, [*walk.sources(op), gate])
 

@@ -21,6 +21,7 @@ from mbn_deploy.manifest import Layout
 
 _TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 RELU6_BOUND = 6.0
+_BOUNDS = {"relu6": RELU6_BOUND, "unit": 1.0}
 
 
 def write_onnx(
@@ -97,9 +98,15 @@ class Walk:
             self.activation(op.activation, inner, op, f"{op.name}/{op.activation}")
 
     def activation(self, kind: str, source: str, op: Op, name: str) -> None:
-        """ReLU or ReLU6 from `source` to the op's output."""
-        inputs = [source, self.scalar(0.0), self.scalar(RELU6_BOUND)] if kind == "relu6" else [source]
-        self.values[op.output] = self.node("Clip" if kind == "relu6" else "Relu", op, inputs, op.output, name)
+        """ReLU, ReLU6 or the clip to [0, 1], from `source` to the op's output."""
+        bound = _BOUNDS.get(kind)
+        inputs = [source] if bound is None else [source, self.scalar(0.0), self.scalar(bound)]
+        self.values[op.output] = self.node("Relu" if bound is None else "Clip", op, inputs, op.output, name)
+
+    def constant(self, op: Op, value: float) -> str:
+        """A number that `op` works with."""
+        _ = op
+        return self.scalar(value)
 
     def scalar(self, value: float) -> str:
         """A float32 constant that all nodes share."""
@@ -191,6 +198,10 @@ def _plain(op_type: str, **attributes: Any) -> Callable[[Walk, Op], None]:
     return lower
 
 
+def _lower_add_constant(walk: Walk, op: Op) -> None:
+    walk.emit("Add", op, [*walk.sources(op), walk.constant(op, op.number())])
+
+
 def _lower_relu(walk: Walk, op: Op) -> None:
     walk.activation(op.kind, walk.sources(op)[0], op, op.name)
 
@@ -260,6 +271,7 @@ LOWERINGS: Mapping[str, Callable[[Walk, Op], None]] = {
     "depthwise": _lower_depthwise,
     "dense": _lower_dense,
     "add": _plain("Add"),
+    "add_constant": _lower_add_constant,
     "multiply": _plain("Mul"),
     "relu": _lower_relu,
     "relu6": _lower_relu,

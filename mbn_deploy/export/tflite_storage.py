@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.graph import Floats, Op, Shape
 from mbn_deploy.export.tflite_builder import ModelBuilder
-from mbn_deploy.quantize.scheme import WEIGHT_MAX, QuantizedGraph
+from mbn_deploy.quantize.scheme import WEIGHT_MAX, QuantizedGraph, constant_params
 
 DYNAMIC_MIN_SIZE = 1024  # smaller kernels stay float, as in TFLite's own dynamic-range quantization
 FLOAT16_MAX = 65504.0
@@ -27,6 +27,9 @@ class Storage(Protocol):
 
     def weights(self, build: ModelBuilder, op: Op, kernel: Floats, axis: int) -> tuple[int, int, bool]:
         """Indices of kernel and bias, and whether the op is hybrid (float activations, int8 kernel)."""
+
+    def constant(self, build: ModelBuilder, name: str, value: float) -> int:
+        """Index of a tensor that is one number."""
 
 
 class Float32Storage:
@@ -47,6 +50,10 @@ class Float32Storage:
             build.tensor(f"{op.name}/bias", bias.shape, "float32", data=bias),
             False,
         )
+
+    def constant(self, build: ModelBuilder, name: str, value: float) -> int:
+        """See `Storage`."""
+        return build.tensor(name, (), "float32", data=np.array(value, np.float32))
 
 
 class Float16Storage(Float32Storage):
@@ -112,6 +119,11 @@ class Int8Storage:
             build.tensor(f"{op.name}/bias", stored.bias.shape, "int32", data=stored.bias, scale=bias_scale),
             False,
         )
+
+    def constant(self, build: ModelBuilder, name: str, value: float) -> int:
+        """See `Storage`."""
+        level, params = constant_params(value)
+        return build.tensor(name, (), "int8", data=np.array(level, np.int8), scale=[params.scale])
 
 
 def kernel_layout(op: Op, kernel: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -30,7 +30,8 @@ FloatPrecision = Literal["float32", "float16", "dynamic"]
 InputType = Literal["uint8", "int8", "float32"]
 
 SIGNATURE_INPUT, SIGNATURE_OUTPUT = "image", "scores"
-_FUSED = {"none": 0, "relu": 1, "relu6": 3}  # ActivationFunctionType of the schema
+# ActivationFunctionType of the schema; the clip to [0, 1] is the saturation of the integers.
+_FUSED = {"none": 0, "relu": 1, "relu6": 3, "unit": 0}
 _SAME, _VALID = 0, 1
 
 # Operator versions (TensorFlow: tensorflow/lite/tools/versioning/op_version.cc), float and int8.
@@ -136,8 +137,8 @@ class _Walk:
     def ops(self) -> None:
         for op in self.graph.ops:
             lower = _LOWERINGS.get(op.kind)
-            if lower is None:
-                raise InputError(f"layer {op.name!r}: TFLite has no operation for {op.kind!r}")
+            if lower is None or (op.activation == "unit" and not self.storage.integer):
+                raise InputError(f"layer {op.name!r}: TFLite has no operation for {op.kind!r} ({op.activation})")
             lower(self, op)
 
     def shape_in_file(self, name: str) -> Shape:
@@ -243,6 +244,12 @@ def _lower_elementwise(walk: _Walk, op: Op) -> None:
     walk.emit(code, sources, walk.result(op), options_type=kind, fusedActivationFunction=fused)
 
 
+def _lower_add_constant(walk: _Walk, op: Op) -> None:
+    constant = walk.storage.constant(walk.build, f"{op.output}/constant", op.number())
+    sources = [walk.indices[op.inputs[0]], constant]
+    walk.emit("ADD", sources, walk.result(op), options_type="AddOptions", fusedActivationFunction=_FUSED[op.activation])
+
+
 def _lower_unary(walk: _Walk, op: Op) -> None:
     code = {"relu": "RELU", "relu6": "RELU6", "sigmoid": "LOGISTIC", "hard_swish": "HARD_SWISH"}[op.kind]
     kind = "HardSwishOptions" if op.kind == "hard_swish" else None
@@ -255,15 +262,11 @@ def _lower_hard_sigmoid(walk: _Walk, op: Op) -> None:
         raise InputError(f"layer {op.name!r}: a hard sigmoid must be lowered before int8 is written")
     shape = walk.shapes[op.inputs[0]]
     inner = walk.build.tensor(f"{op.output}/relu6", shape, "float32")
-    three = _scalar(walk, f"{op.output}/three", 3.0)
-    sixth = _scalar(walk, f"{op.output}/sixth", 1 / 6)
+    three = walk.storage.constant(walk.build, f"{op.output}/three", 3.0)
+    sixth = walk.storage.constant(walk.build, f"{op.output}/sixth", 1 / 6)
     source = walk.indices[op.inputs[0]]
     walk.emit("ADD", [source, three], inner, options_type="AddOptions", fusedActivationFunction=_FUSED["relu6"])
     walk.emit("MUL", [inner, sixth], walk.result(op), options_type="MulOptions")
-
-
-def _scalar(walk: _Walk, name: str, value: float) -> int:
-    return walk.build.tensor(name, (), "float32", data=np.array(value, np.float32))
 
 
 def _lower_softmax(walk: _Walk, op: Op) -> None:
@@ -310,6 +313,7 @@ _LOWERINGS: dict[str, Callable[[_Walk, Op], None]] = {
     "depthwise": _lower_depthwise,
     "dense": _lower_conv,
     "add": _lower_elementwise,
+    "add_constant": _lower_add_constant,
     "multiply": _lower_elementwise,
     "relu": _lower_unary,
     "relu6": _lower_unary,

@@ -32,10 +32,10 @@ def quantize(
 ) -> Quantization:
     """Full-integer int8 of the folded `graph`, calibrated on `calibration` (batch 1 graphs only)."""
     pixels = pixel_input(graph, preprocess)
-    lowered, fixed = absorb_hard_sigmoids(pixels.graph)
+    lowered = absorb_hard_sigmoids(pixels.graph)
     batches = _batches(calibration, preprocess, pixels.preprocess)
     ranges = observe(lowered, batches, len(calibration), progress)
-    quantized = quantize_graph(Calibrated(lowered, ranges, fixed, {}), pixels.params)
+    quantized = quantize_graph(Calibrated(lowered, ranges, {}), pixels.params)
     facts: dict[str, object] = {
         "method": "min-max",
         "granularity": "per-channel",

@@ -9,7 +9,6 @@ bounded by weighted ops on both sides (arXiv 1906.04721, section 4.1, extended t
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +18,7 @@ from mbn_deploy.export.graph import WEIGHTED, Doubles, Graph, Op
 _HANDS_ON = frozenset(
     {"relu", "global_average_pool", "global_max_pool", "average_pool", "max_pool", "pad", "add", "multiply", "reshape"}
 )
+_BOUNDED = frozenset({"relu6", "unit"})
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,10 @@ class ChannelGroup:
     channels: int
 
 
-def channel_groups(graph: Graph, frozen: Collection[str] = ()) -> list[ChannelGroup]:
-    """Every group whose factors may be chosen freely, in the order of the graph.
-
-    `frozen` tensors must keep their scale, for instance because their saturation is a function.
-    """
+def channel_groups(graph: Graph) -> list[ChannelGroup]:
+    """Every group whose factors may be chosen freely, in the order of the graph."""
     parents = {name: name for name in graph.shapes}
-    fixed = {graph.input, graph.output, *frozen}
+    fixed = {graph.input, graph.output}
     for op in graph.ops:
         if op.kind in WEIGHTED:
             fixed |= _fixed_by_weighted(op)
@@ -44,7 +41,7 @@ def channel_groups(graph: Graph, frozen: Collection[str] = ()) -> list[ChannelGr
             carried = op.inputs if op.kind == "add" else op.inputs[:1]
             for name in carried:
                 parents[_root(parents, name)] = _root(parents, op.output)
-            fixed |= {op.output} if op.activation == "relu6" else set()
+            fixed |= {op.output} if op.activation in _BOUNDED else set()
             fixed |= set(op.inputs[1:]) if op.kind == "multiply" else set()
         else:
             fixed |= {*op.inputs, op.output}
@@ -52,7 +49,7 @@ def channel_groups(graph: Graph, frozen: Collection[str] = ()) -> list[ChannelGr
 
 
 def _fixed_by_weighted(op: Op) -> set[str]:
-    fixed = {op.output} if op.activation == "relu6" else set()
+    fixed = {op.output} if op.activation in _BOUNDED else set()
     if op.kind == "depthwise" and op.weights()[0].shape[3] != 1:
         fixed |= {op.inputs[0], op.output}  # channels and multiples are interleaved: not worth a case
     return fixed

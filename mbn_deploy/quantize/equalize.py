@@ -17,9 +17,8 @@ import numpy as np
 from mbn_deploy.export.graph import WEIGHTED, Doubles, Op
 from mbn_deploy.quantize.channels import ChannelGroup, channel_groups, rescale
 from mbn_deploy.quantize.ranges import Calibrated
-from mbn_deploy.quantize.scheme import WEIGHT_MAX
+from mbn_deploy.quantize.scheme import LEVELS, WEIGHT_MAX
 
-LEVELS = 255
 MAX_FACTOR = 64.0  # between the median channel and any other
 FLOOR = 1e-3  # of the largest: what lies below is noise and gets no factor of its own
 _TO_ACTIVATIONS = np.linspace(0.0, 1.0, 11)
@@ -28,7 +27,7 @@ _TO_WEIGHTS = np.linspace(0.0, 1.0, 5)
 
 def equalize(state: Calibrated) -> Calibrated:
     """Choose factors for every group of `state`; the float function stays the same."""
-    for group in channel_groups(state.graph, state.fixed):
+    for group in channel_groups(state.graph):
         factors = _best_factors(state, group)
         if factors is not None:
             state = state.rescaled(rescale(state.graph, group, factors), group.tensors, factors)
@@ -37,12 +36,12 @@ def equalize(state: Calibrated) -> Calibrated:
 
 def _best_factors(state: Calibrated, group: ChannelGroup) -> Doubles | None:
     readers = [op for op in state.graph.ops if op.kind in WEIGHTED and op.inputs[0] in group.tensors]
-    spans = _activation_spans(state, group)
-    if not readers or spans is None:
+    span_choices = _span_choices(state, group, {op.inputs[0] for op in readers})
+    if not readers or not span_choices:
         return None
     weights = _weight_spans(readers, group.channels)
-    tried = [_candidate(spans, weights, a, w) for a, w in product(_TO_ACTIVATIONS, _TO_WEIGHTS)]
-    noises = [sum(_relative_noise(state, op, factors) for op in readers) for factors in tried]
+    tried = [_candidate(spans, weights, a, w) for spans, a, w in product(span_choices, _TO_ACTIVATIONS, _TO_WEIGHTS)]
+    noises = [sum(_relative_noise(state, group, op, factors) for op in readers) for factors in tried]
     return tried[int(np.argmin(noises))]
 
 
@@ -52,15 +51,22 @@ def _candidate(spans: Doubles, weights: Doubles, to_activations: float, to_weigh
     return np.asarray(np.clip(factors / np.median(factors), 1 / MAX_FACTOR, MAX_FACTOR))
 
 
-def _activation_spans(state: Calibrated, group: ChannelGroup) -> Doubles | None:
-    """Each channel's range relative to its tensor's, the largest over the group's tensors."""
-    spans = np.zeros(group.channels)
-    for name in group.tensors:
-        low, high = state.useful(name)
-        span = high - low
-        if span.max() > 0:
-            spans = np.maximum(spans, span / span.max())
-    return np.maximum(spans, FLOOR) if spans.max() > 0 else None
+def _span_choices(state: Calibrated, group: ChannelGroup, read: set[str]) -> list[Doubles]:
+    """Each channel's range relative to its tensor's: the largest over the group, and over the tensors that are read.
+
+    They differ where pooling stands between: averages span less than what they are taken of.
+    """
+    choices = []
+    for names in (group.tensors, [name for name in group.tensors if name in read]):
+        spans = np.zeros(group.channels)
+        for name in names:
+            low, high = state.useful(name)
+            span = high - low
+            if span.max() > 0:
+                spans = np.maximum(spans, span / span.max())
+        if spans.max() > 0:
+            choices.append(np.maximum(spans, FLOOR))
+    return choices
 
 
 def _columns(op: Op, channels: int) -> Doubles:
@@ -78,20 +84,38 @@ def _weight_spans(readers: list[Op], channels: int) -> Doubles:
     return np.maximum(spans, FLOOR) if spans.any() else np.ones(channels)
 
 
-def _relative_noise(state: Calibrated, op: Op, factors: Doubles) -> float:
+def _relative_noise(state: Calibrated, group: ChannelGroup, op: Op, factors: Doubles) -> float:
     """Noise power over signal power in the output of `op`, summed over outputs, for uniform rounding.
 
     Rounding to a step s adds s^2/12 a value. The activation's step follows from the largest scaled
     range; a pointwise layer's weight step of output o from its largest scaled weight.
     """
-    source = op.inputs[0]
-    low, high = state.useful(source)
-    power = state.ranges[source].power
-    step = ((factors * high).max() - (factors * low).min()) / LEVELS
+    power = state.ranges[op.inputs[0]].power
     columns = _columns(op, len(factors))
     squares = (columns**2).sum((0, 2))
-    noise = (squares / factors**2).sum() * step**2 / 12
+    noise = (squares / factors**2 * _rounding_noise(state, group, op.inputs[0], factors)).sum()
     if op.kind != "depthwise":
         steps = np.abs(columns / factors[:, None]).max((0, 1)) / WEIGHT_MAX
         noise += (steps**2).sum() / 12 * columns.shape[0] * (power * factors**2).sum()
     return float(noise / max((squares * power).sum(), np.finfo(np.float64).tiny))
+
+
+def _rounding_noise(state: Calibrated, group: ChannelGroup, name: str, factors: Doubles) -> Doubles:
+    """Power of the rounding error in each channel: the tensor's own, and what the group's tensors before it hand on."""
+    low, high = state.useful(name)
+    step = ((factors * high).max() - (factors * low).min()) / LEVELS
+    noise = np.full(group.channels, step**2 / 12)
+    writer = state.writers.get(name)
+    if writer is None or writer.kind in WEIGHTED:
+        return noise
+    for at, source in enumerate(writer.inputs):
+        if source not in group.tensors:
+            continue
+        before = _rounding_noise(state, group, source, factors)
+        if writer.kind == "global_average_pool":  # errors of many places cancel
+            _, height, width, _ = state.graph.shapes[source]
+            before = before / (height * width)
+        elif writer.kind == "multiply":
+            before = before * state.ranges[writer.inputs[1 - at]].power
+        noise = noise + before
+    return noise

@@ -8,8 +8,8 @@ multiplication joins them. The gate then has the clean range [0, 6] with a step 
 whatever the range of x is; and since it does not depend on how x is scaled, the channels of x may
 be equalized, which no other form allows. It costs the convolution once more.
 
-*shared*: relu6(x + 3) is computed from the quantized x by an addition. Cheap; but the gate has only
-as many steps as x has between -3 and 3.
+*shared*: relu6(x + 3) is computed from the quantized x by an addition, and what reads the product
+is divided by 6. Cheap; but the gate has only as many steps as x has between -3 and 3.
 
 In both, what x is below -3 makes no difference: the gate is 0 there. Integers that saturate at -3
 spend no level on it.
@@ -17,55 +17,135 @@ spend no level on it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mbn_deploy.export.graph import WEIGHTED, Doubles, Graph, Op
+from mbn_deploy.export.graph import WEIGHTED, Doubles, Graph, Op, Shape
 
 GATE_SHIFT = 3.0
 GATE_BOUND = 6.0
+_KEEPS_FACTOR = frozenset({"global_average_pool", "global_max_pool", "average_pool", "max_pool", "pad", "reshape"})
 
 
 @dataclass(frozen=True, eq=False)
-class Twinned:
+class Lowered:
     """The rewritten graph, and the floors of the tensors whose lower values make no difference."""
 
     graph: Graph
     floors: dict[str, Doubles]
 
 
-def twin_hard_swishes(graph: Graph, only: Collection[str] | None = None) -> Twinned:
-    """Rewrite the h-swishes whose output is in `only` (all, if `None`) into the twin form.
+def pays_twice(graph: Graph, op: Op) -> bool:
+    """Whether the twin form of the h-swish `op` is worth its convolution.
 
-    Left alone: an h-swish behind anything but a convolution that nothing else reads.
+    It is where only depthwise convolutions read the result: their weights have a scale a channel and
+    absorb any equalization without loss. And where it is cheap: behind a pointwise or first
+    convolution, not behind a depthwise one, which int8 kernels run no faster than float ones.
     """
-    chosen = {op.output: op for op in graph.ops if op.kind == "hard_swish" and (only is None or op.output in only)}
-    producers = {op.inputs[0]: op.output for op in chosen.values()}
-    readers = graph.readers()
-    shapes, floors = dict(graph.shapes), {}
-    ops: list[Op] = []
-    joined: set[str] = set()
+    source = graph.writers().get(op.inputs[0])
+    readers = graph.readers()[op.output]
+    return (
+        source is not None
+        and source.kind == "conv"
+        and _twin_possible(graph, op)
+        and bool(readers)
+        and all(reader.kind == "depthwise" for reader in readers)
+    )
+
+
+def lower_hard_swishes(graph: Graph, twin: Callable[[Graph, Op], bool] = pays_twice) -> Lowered:
+    """Every h-swish in integer form: twin where `twin` says so and it is possible, shared elsewhere."""
+    swishes = [op for op in graph.ops if op.kind == "hard_swish"]
+    twins = {op.output for op in swishes if _twin_possible(graph, op) and (twin(graph, op) or not _shares(graph, op))}
+    rewriting = _Rewriting(graph, twins)
     for op in graph.ops:
-        result = producers.get(op.output)
-        if result is not None and op.kind in WEIGHTED and op.activation == "none" and len(readers[op.output]) == 1:
-            value, gate = _twins(op, result)
-            ops += [value, gate]
-            shapes[value.output] = shapes[gate.output] = shapes[result]
-            floors[value.output] = np.full(shapes[result][-1], -GATE_SHIFT / GATE_BOUND)
-            joined.add(result)
-        elif op.output in joined:
-            ops.append(Op("multiply", op.name, (f"{op.output}/sixth", f"{op.output}/gate"), op.output))
+        rewriting.take(op)
+    return rewriting.result()
+
+
+def _twin_possible(graph: Graph, op: Op) -> bool:
+    """Whether a linear convolution that nothing else reads makes the h-swish's input."""
+    source = graph.writers().get(op.inputs[0])
+    if source is None or source.kind not in WEIGHTED or source.activation != "none":
+        return False
+    return len(graph.readers()[op.inputs[0]]) == 1
+
+
+def _shares(graph: Graph, op: Op) -> bool:
+    """Whether a factor of 6 on the result reaches convolutions only, where it can be taken back."""
+    readers = graph.readers()
+    waiting = [op.output]
+    while waiting:
+        name = waiting.pop()
+        if name == graph.output:
+            return False
+        for reader in readers[name]:
+            if reader.kind in _KEEPS_FACTOR or (reader.kind == "multiply" and reader.inputs.count(name) == 1):
+                waiting.append(reader.output)
+            elif reader.kind not in WEIGHTED:
+                return False
+    return True
+
+
+@dataclass(eq=False)
+class _Rewriting:
+    """One pass over the ops of `graph`."""
+
+    graph: Graph
+    twins: set[str]
+    ops: list[Op] = field(default_factory=list)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    floors: dict[str, Doubles] = field(default_factory=dict)
+    sixfold: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.shapes.update(self.graph.shapes)
+        self._results = {op.inputs[0]: op.output for op in self.graph.ops if op.output in self.twins}
+
+    def take(self, op: Op) -> None:
+        op = self._without_factor(op)
+        if op.output in self._results:
+            self._twin(op, self._results[op.output])
+        elif op.output in self.twins:
+            self.ops.append(Op("multiply", op.name, (f"{op.output}/sixth", f"{op.output}/gate"), op.output))
+        elif op.kind == "hard_swish":
+            self._share(op)
         else:
-            ops.append(op)
-    return Twinned(replace(graph, shapes=shapes).with_ops(ops), floors)
+            self.ops.append(op)
 
+    def result(self) -> Lowered:
+        return Lowered(replace(self.graph, shapes=self.shapes).with_ops(self.ops), self.floors)
 
-def _twins(conv: Op, result: str) -> tuple[Op, Op]:
-    kernel, bias = conv.weights()
-    sixth = np.float32(1 / GATE_BOUND)
-    value = replace(conv, kernel=kernel * sixth, bias=bias * sixth, output=f"{result}/sixth")
-    shifted = bias + np.float32(GATE_SHIFT)
-    gate = replace(conv, name=f"{conv.name}/gate", bias=shifted, activation="relu6", output=f"{result}/gate")
-    return value, gate
+    def _without_factor(self, op: Op) -> Op:
+        """The op divided by 6 where it reads something six-fold; what hands values on becomes six-fold itself."""
+        if not self.sixfold & set(op.inputs):
+            return op
+        if op.kind in WEIGHTED:
+            return replace(op, kernel=op.weights()[0] * np.float32(1 / GATE_BOUND))
+        self.sixfold.add(op.output)
+        return op
+
+    def _twin(self, conv: Op, result: str) -> None:
+        kernel, bias = conv.weights()
+        sixth = np.float32(1 / GATE_BOUND)
+        value = replace(conv, kernel=kernel * sixth, bias=bias * sixth, output=f"{result}/sixth")
+        shifted = bias + np.float32(GATE_SHIFT)
+        gate = replace(conv, name=f"{conv.name}/gate", bias=shifted, activation="relu6", output=f"{result}/gate")
+        self.ops += [value, gate]
+        self.shapes[value.output] = self.shapes[gate.output] = self.graph.shapes[result]
+        self._floor(value.output, -GATE_SHIFT / GATE_BOUND)
+
+    def _share(self, op: Op) -> None:
+        source, gate = op.inputs[0], f"{op.output}/gate"
+        self.shapes[gate] = self.graph.shapes[op.output]
+        shift = np.array([GATE_SHIFT])
+        self.ops.append(Op("add_constant", f"{op.name}/gate", (source,), gate, offset=shift, activation="relu6"))
+        self.ops.append(Op("multiply", op.name, (source, gate), op.output))
+        self.sixfold.add(op.output)
+        if len(self.graph.readers()[source]) == 1:
+            self._floor(source, -GATE_SHIFT)
+
+    def _floor(self, tensor: str, value: float) -> None:
+        self.floors[tensor] = np.full(self.shapes[tensor][-1], value)

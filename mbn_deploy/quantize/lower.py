@@ -14,35 +14,31 @@ from mbn_deploy.export.graph import WEIGHTED, Doubles, Graph, Op
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.quantize.scheme import ActivationParams
 
-# A tensor whose op was lowered into the saturation of the integers: its range is not a choice.
-FixedRanges = dict[str, tuple[float, float]]
 
-
-def absorb_hard_sigmoids(graph: Graph) -> tuple[Graph, FixedRanges]:
+def absorb_hard_sigmoids(graph: Graph) -> Graph:
     """hard_sigmoid(conv(x)) = clip(conv(x) / 6 + 1/2, 0, 1): the convolution does all of it.
 
-    Kernel and bias are divided by 6, 1/2 is added to the bias, and the output's integers cover [0, 1]
-    exactly, so that their saturation is the clipping. No op is left. The ops' float outputs are then
-    unclipped, which is why the returned ranges must be used for them.
+    Kernel and bias are divided by 6, 1/2 is added to the bias. The clip to [0, 1] is the activation
+    `unit`, which costs nothing in integers: 256 levels that cover [0, 1] saturate there.
     """
     readers, writers = graph.readers(), graph.writers()
-    fixed: FixedRanges = {}
     absorbed: dict[str, Op] = {}  # by the name of the convolution
+    gone: set[str] = set()
     for op in graph.ops:
         source = writers.get(op.inputs[0])
         if op.kind != "hard_sigmoid" or source is None or not _is_plain(source) or len(readers[source.output]) != 1:
             continue
         kernel, bias = source.weights()
         sixth = np.float32(1 / 6)
-        absorbed[source.name] = replace(
-            source, kernel=kernel * sixth, bias=bias * sixth + np.float32(0.5), output=op.output
+        absorbed[source.output] = replace(
+            source, kernel=kernel * sixth, bias=bias * sixth + np.float32(0.5), output=op.output, activation="unit"
         )
-        fixed[op.output] = (0.0, 1.0)
-    ops = [absorbed.get(op.name, op) for op in graph.ops if op.output not in fixed]
+        gone.add(op.output)
+    ops = [absorbed.get(op.output, op) for op in graph.ops if op.output not in gone]
     left = [op.name for op in ops if op.kind == "hard_sigmoid"]
     if left:
         raise InputError(f"layer {left[0]!r}: a hard sigmoid that does not follow a convolution has no int8 form")
-    return graph.with_ops(ops), fixed
+    return graph.with_ops(ops)
 
 
 def _is_plain(op: Op) -> bool:

@@ -12,15 +12,17 @@ from mbn_deploy.quantize.ranges import Calibrated
 from mbn_deploy.quantize.scheme import (
     INT8_MAX,
     INT8_MIN,
+    LEVELS,
     WEIGHT_MAX,
     ActivationParams,
     QuantizedGraph,
     QuantizedWeights,
 )
 
-LEVELS = INT8_MAX - INT8_MIN
 # TFLite fixes the output of SOFTMAX and LOGISTIC: scale 1/256, zero point -128.
 PROBABILITY = ActivationParams(1 / 256, INT8_MIN)
+# [0, 1] exactly: saturation is the clip of the activation `unit`.
+UNIT = ActivationParams(1 / LEVELS, INT8_MIN)
 # Ops whose int8 kernels hand values through: output and input share scale and zero point.
 PASS_THROUGH = frozenset({"reshape", "pad", "max_pool", "average_pool", "global_max_pool"})
 # XNNPACK refuses a requantization multiplier (input scale * weight scale / output scale) of 256 or more.
@@ -52,8 +54,8 @@ def _params(op: Op, state: Calibrated, activations: Mapping[str, ActivationParam
         return activations[op.inputs[0]]
     if op.kind in ("softmax", "sigmoid"):
         return PROBABILITY
-    if op.output in state.fixed:
-        return params_for(*state.fixed[op.output])
+    if op.activation == "unit":
+        return UNIT
     low, high = state.useful(op.output)
     return params_for(float(low.min()), float(high.max()))
 

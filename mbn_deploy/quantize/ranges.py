@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from mbn_deploy.errors import MissingExtraError
-from mbn_deploy.export.graph import Doubles, Floats, Graph
+from mbn_deploy.export.graph import Doubles, Floats, Graph, Op
 from mbn_deploy.progress import Progress, silent
 
 
@@ -30,14 +31,17 @@ class ChannelRange:
 class Calibrated:
     """A float graph with what is known of its tensors; what conditioning steps hand to each other.
 
-    `fixed`: tensors whose integers must cover exactly this range, because their saturation computes
-    something. `floors`: per channel, a bound below which the value makes no difference to the network.
+    `floors`: per channel, a bound below which a tensor's value makes no difference to the network.
     """
 
     graph: Graph
     ranges: dict[str, ChannelRange]
-    fixed: dict[str, tuple[float, float]]
     floors: dict[str, Doubles]
+
+    @cached_property
+    def writers(self) -> dict[str, Op]:
+        """The op that writes each tensor."""
+        return self.graph.writers()
 
     def useful(self, name: str) -> tuple[Doubles, Doubles]:
         """Per channel, the (low, high) that integers must cover; zero is always inside."""
@@ -101,5 +105,7 @@ def _session(graph: Graph, outputs: list[str]) -> Any:
         raise MissingExtraError("onnxruntime", "export", "to calibrate") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Threads that spin between the short ops cost several times the work itself where other programs run too.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     model = write_onnx(graph, metadata={}, extra_outputs=outputs)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

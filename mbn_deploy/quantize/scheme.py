@@ -15,6 +15,7 @@ import numpy.typing as npt
 from mbn_deploy.export.graph import Floats, Graph
 
 INT8_MIN, INT8_MAX = -128, 127
+LEVELS = INT8_MAX - INT8_MIN  # steps between the first and the last level
 WEIGHT_MAX = 127  # -128 is not used: kernels that multiply two int8 in 16 bits would overflow
 
 
@@ -33,6 +34,11 @@ class ActivationParams:
     def range(self) -> tuple[float, float]:
         """Smallest and largest real value that the eight bits can hold."""
         return self.scale * (INT8_MIN - self.zero_point), self.scale * (INT8_MAX - self.zero_point)
+
+
+def constant_params(value: float) -> tuple[int, ActivationParams]:
+    """The level that stands for the number `value` exactly, and the parameters that make it so."""
+    return (INT8_MAX if value > 0 else -INT8_MAX), ActivationParams(abs(value) / INT8_MAX, 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,7 @@ def quantized(head="softmax"):
     made = graph(head)
     ranges = {"c": (0, 6), "g": (0, 6), "d": (-12, 12), "s": (0, 1)}
     spans = {op.output: [np.full(made.shapes[op.output][-1], v, float) for v in ranges[op.output]] for op in made.ops}
-    found = {name: ChannelRange(low, high, (high - low) ** 2) for name, (low, high) in spans.items()}
+    found = {name: ChannelRange(low, high, (low + high) / 2, (high - low) ** 2) for name, (low, high) in spans.items()}
     return quantize_graph(Calibrated(made, found, {}), _PARAMS)
 
 

@@ -117,7 +117,7 @@ def quantized(graph, x):
 
 def channel_range(values):
     flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
-    return ChannelRange(flat.min(0), flat.max(0), (flat**2).mean(0))
+    return ChannelRange(flat.min(0), flat.max(0), flat.mean(0), (flat**2).mean(0))
 
 
 @pytest.mark.parametrize("name", SINGLE)

@@ -90,14 +90,15 @@ def _relative_noise(state: Calibrated, group: ChannelGroup, op: Op, factors: Dou
     Rounding to a step s adds s^2/12 a value. The activation's step follows from the largest scaled
     range; a pointwise layer's weight step of output o from its largest scaled weight.
     """
-    power = state.ranges[op.inputs[0]].power
+    seen = state.ranges[op.inputs[0]]
     columns = _columns(op, len(factors))
     squares = (columns**2).sum((0, 2))
     noise = (squares / factors**2 * _rounding_noise(state, group, op.inputs[0], factors)).sum()
     if op.kind != "depthwise":
         steps = np.abs(columns / factors[:, None]).max((0, 1)) / WEIGHT_MAX
-        noise += (steps**2).sum() / 12 * columns.shape[0] * (power * factors**2).sum()
-    return float(noise / max((squares * power).sum(), np.finfo(np.float64).tiny))
+        # Of a weight's error times its input, bias correction takes back the mean.
+        noise += (steps**2).sum() / 12 * columns.shape[0] * (seen.variance * factors**2).sum()
+    return float(noise / max((squares * seen.power).sum(), np.finfo(np.float64).tiny))
 
 
 def _rounding_noise(state: Calibrated, group: ChannelGroup, name: str, factors: Doubles) -> Doubles:

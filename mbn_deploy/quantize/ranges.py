@@ -12,19 +12,30 @@ import numpy as np
 from mbn_deploy.errors import MissingExtraError
 from mbn_deploy.export.graph import Doubles, Floats, Graph, Op
 from mbn_deploy.progress import Progress, silent
+from mbn_deploy.quantize.channels import channel_groups
+from mbn_deploy.quantize.scheme import LEVELS
+
+MARGINS = np.linspace(1.0, 2.0, 21)
+MIN_FOLD = 4  # images in a half
 
 
 @dataclass(frozen=True, eq=False)
 class ChannelRange:
-    """Per channel: smallest and largest value seen, and the mean square (the power of the signal)."""
+    """Per channel: smallest and largest value seen, mean, and mean square (the power of the signal)."""
 
     low: Doubles
     high: Doubles
+    mean: Doubles
     power: Doubles
+
+    @property
+    def variance(self) -> Doubles:
+        """Mean square of what is left without the mean."""
+        return np.maximum(self.power - self.mean**2, 0.0)
 
     def scaled(self, factors: Doubles) -> ChannelRange:
         """The range after multiplying each channel by its factor (above 0)."""
-        return ChannelRange(self.low * factors, self.high * factors, self.power * factors**2)
+        return ChannelRange(self.low * factors, self.high * factors, self.mean * factors, self.power * factors**2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +80,9 @@ def observe(
     """
     names = [op.output for op in graph.ops]
     session = _session(graph, names)
-    sums = {name: _Sum(graph.shapes[name][-1]) for name in names}
+    # Where channels cannot be equalized the widest one decides, and the others have room enough.
+    single = {name for group in channel_groups(graph) for name in group.tensors}
+    sums = {name: _Sum(graph.shapes[name][-1], keep_vectors=name in single) for name in names}
     for done, batch in enumerate(batches, 1):
         source = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
         for name, value in zip(names, session.run(names, {graph.input: source}), strict=True):
@@ -79,21 +92,57 @@ def observe(
 
 
 class _Sum:
-    """Running minimum, maximum and sum of squares a channel."""
+    """Running minimum, maximum, sum and sum of squares a channel; of vectors all values, for their margin."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, keep_vectors: bool) -> None:
+        self.keep_vectors = keep_vectors
+        self.vectors: list[Floats] = []
         self.low, self.high = np.full(channels, np.inf), np.full(channels, -np.inf)
-        self.squares, self.count = np.zeros(channels), 0
+        self.sum, self.squares, self.count = np.zeros(channels), np.zeros(channels), 0
 
     def add(self, values: Floats) -> None:
         """`values` is (N, C, positions)."""
+        if self.keep_vectors and values.shape[2] == 1:
+            self.vectors.append(values[:, :, 0].copy())
         np.minimum(self.low, values.min((0, 2)), out=self.low)
         np.maximum(self.high, values.max((0, 2)), out=self.high)
+        self.sum += values.sum((0, 2), dtype=np.float64)
         self.squares += np.einsum("ncp,ncp->c", values, values)
         self.count += values.shape[0] * values.shape[2]
 
     def range(self) -> ChannelRange:
-        return ChannelRange(self.low, self.high, self.squares / max(self.count, 1))
+        count = max(self.count, 1)
+        mean = self.sum / count
+        margin = vector_margin(np.concatenate(self.vectors).astype(np.float64)) if self.vectors else 1.0
+        low, high = mean + margin * (self.low - mean), mean + margin * (self.high - mean)
+        # Zero is a bound that an activation set, not a chance of these images.
+        low, high = np.where(self.low >= 0, self.low, low), np.where(self.high <= 0, self.high, high)
+        return ChannelRange(low, high, mean, self.squares / count)
+
+
+def vector_margin(values: Doubles) -> float:
+    """How much further than seen a vector's channels should reach, for `values` of shape (images, channels).
+
+    A channel that has one value an image is known by few: each new image passes the largest of n with
+    a chance of 1/(n + 1), in some of hundreds of channels always. Wider ranges clip less and round more;
+    the margin is the one for which half of the images predict the other half with the least error,
+    both relative to a channel's span, rounding as the square of the step over 12.
+    """
+    halves = (values[::2], values[1::2])
+    if min(len(half) for half in halves) < MIN_FOLD:
+        return 1.0
+    errors = [sum(_held_out_error(*order, margin) for order in (halves, halves[::-1])) for margin in MARGINS]
+    return float(MARGINS[int(np.argmin(errors))])
+
+
+def _held_out_error(seen: Doubles, unseen: Doubles, margin: float) -> float:
+    mean, low, high = seen.mean(0), seen.min(0), seen.max(0)
+    span = high - low
+    live = span > 0
+    above = unseen - (mean + margin * (high - mean))
+    below = (mean + margin * (low - mean)) - unseen
+    clipped = np.maximum(np.maximum(above, below), 0.0)[:, live] / span[live]
+    return float((clipped**2).mean() + (margin / LEVELS) ** 2 / 12) if live.any() else 0.0
 
 
 def _session(graph: Graph, outputs: list[str]) -> Any:

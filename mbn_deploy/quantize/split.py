@@ -73,5 +73,5 @@ def _split(state: Calibrated, op: Op, readers: list[Op], width: float) -> Calibr
     graph = state.graph.with_ops(changed.get(o.output, o) for o in state.graph.ops)
     shapes = {**graph.shapes, op.output: (*graph.shapes[op.output][:-1], channel.size)}
     reached: Doubles = np.clip(high[channel] / width - part, 0.0, 1.0)
-    seen = ChannelRange(np.zeros(channel.size), reached, reached**2 / 3)
+    seen = ChannelRange(np.zeros(channel.size), reached, reached / 2, reached**2 / 3)
     return replace(state, graph=replace(graph, shapes=shapes), ranges={**state.ranges, op.output: seen})

@@ -213,11 +213,11 @@ def test_folders_that_are_no_bundle(tmp_path):
 
 def test_a_float_file_that_says_nothing_asks(tmp_path):
     path = lone(tmp_path, write_tflite(models.graph(), "float32"))
-    with pytest.raises(UsageError, match=r"preprocess=.*and resize="):
+    with pytest.raises(UsageError, match=r"give preprocess \(--preprocess .*and resize \(--resize squash"):
         Classifier.open(path)
-    with pytest.raises(UsageError, match="give resize="):
+    with pytest.raises(UsageError, match="give resize "):
         Classifier.open(path, preprocess="tf")
-    with pytest.raises(UsageError, match="give preprocess="):
+    with pytest.raises(UsageError, match="give preprocess "):
         Classifier.open(path, resize="crop")
     classifier = Classifier.open(path, preprocess="tf", resize="squash")
     np.testing.assert_allclose(classifier.predict(PIXELS), reference(), atol=1e-5)
@@ -229,7 +229,7 @@ def test_a_float_file_that_says_nothing_asks(tmp_path):
 
 def test_a_uint8_file_that_says_nothing_takes_pixels(tmp_path):
     path = lone(tmp_path, models.int8_tflite(described=False))
-    with pytest.raises(UsageError, match="give resize="):
+    with pytest.raises(UsageError, match="give resize "):
         Classifier.open(path)
     np.testing.assert_allclose(Classifier.open(path, resize="squash").predict(PIXELS), reference(), atol=INT8)
     told = Classifier.open(path, resize="squash", preprocess="tf")  # quantized from real numbers: nearly the same
@@ -238,7 +238,7 @@ def test_a_uint8_file_that_says_nothing_takes_pixels(tmp_path):
 
 def test_an_int8_file_that_says_nothing_asks(tmp_path):
     path = lone(tmp_path, models.int8_tflite("int8", described=False))
-    with pytest.raises(UsageError, match="give preprocess="):
+    with pytest.raises(UsageError, match="give preprocess "):
         Classifier.open(path, resize="squash")
     told = Classifier.open(path, resize="squash", preprocess="128/128")
     np.testing.assert_allclose(told.predict(PIXELS), reference(), atol=INT8)
@@ -263,11 +263,11 @@ def test_labels_given_by_file_or_sequence(tmp_path):
     text.write_bytes("eins\r\nzwei\r\ndrei\r\nvier\r\nfünf\r\n\r\n".encode())
     assert Classifier.open(path, labels=text).labels == ("eins", "zwei", "drei", "vier", "fünf")
     assert Classifier.open(path, labels=list("abcde")).labels == tuple("abcde")
-    with pytest.raises(UsageError, match=r"4 labels for a model with 5 classes.*'background'"):
+    with pytest.raises(InputError, match=r"4 labels for a model with 5 classes.*'background'"):
         Classifier.open(path, labels=list("abcd"))
-    with pytest.raises(UsageError, match=r"6 labels.*'background'"):
+    with pytest.raises(InputError, match=r"6 labels.*'background'"):
         Classifier.open(path, labels=list("abcdef"))
-    with pytest.raises(UsageError, match=r"2 labels for a model with 5 classes$"):
+    with pytest.raises(InputError, match=r"2 labels for a model with 5 classes$"):
         Classifier.open(path, labels=list("ab"))
     with pytest.raises(InputError, match="no such file"):
         Classifier.open(path, labels=tmp_path / "missing.txt")

@@ -137,7 +137,8 @@ def complain(text: str) -> None:
 def progress_bar(prefix: str = "") -> Iterator[Progress]:
     """A bar a step on stderr while the work goes on, `prefix` before its name; silent where stderr is no terminal."""
     if not stderr().is_terminal:
-        yield silent
+        with without_greetings():
+            yield silent
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
@@ -166,8 +167,19 @@ def load_frameworks() -> None:
 
 
 @contextmanager
+def without_greetings() -> Iterator[None]:
+    """Keep what interpreters print to stderr until the block ends, and then leave out their greetings."""
+    with _held_back():
+        yield
+
+
+# LiteRT says this once a process, from C++, whatever one asks of it. All else that is printed is shown.
+_GREETINGS = frozenset({b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"})
+
+
+@contextmanager
 def _held_back(*, drop: bool = False) -> Iterator[TextIO]:
-    """The real stderr, while everything else that is written to it is kept until the end.
+    """The real stderr, while everything else that is written to it is kept until the end, without greetings.
 
     With `drop` it is shown only if the block fails.
     """
@@ -185,7 +197,7 @@ def _held_back(*, drop: bool = False) -> Iterator[TextIO]:
             os.dup2(real.fileno(), 2)
             held.seek(0)
             if not drop:
-                os.write(2, held.read())
+                os.write(2, b"".join(line for line in held if line not in _GREETINGS))
 
 
 def comma_list(text: str, option: str) -> tuple[str, ...]:

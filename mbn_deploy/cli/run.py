@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mbn_deploy.cli.common import INPUT, Json, complain, guarded, plain, print_json, stdout
+from mbn_deploy.cli.common import INPUT, Json, complain, guarded, plain, print_json, stdout, without_greetings
 from mbn_deploy.cli.options import Backend, FileLabels, PreprocessText, Resize, Target, Threads, path_argument
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime import Classifier, Prediction
@@ -33,15 +33,17 @@ def run(
     """The most likely classes of each image. An unreadable image is named, the others still run (exit 3)."""
     failed = False
     found: list[dict[str, Any]] = []
-    with Classifier.open(
-        path,
-        precision=precision,
-        backend=backend,
-        threads=threads,
-        labels=labels,
-        resize=resize,
-        preprocess=preprocess,
-    ) as classifier:
+    with without_greetings():
+        opened = Classifier.open(
+            path,
+            precision=precision,
+            backend=backend,
+            threads=threads,
+            labels=labels,
+            resize=resize,
+            preprocess=preprocess,
+        )
+    with opened as classifier:
         for image in images:
             try:
                 predictions = classifier.classify(image, top_k)

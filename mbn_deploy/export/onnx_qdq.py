@@ -68,6 +68,7 @@ class QdqWalk(Walk):
         super().__init__(quantized.graph, frozenset({quantized.graph.output}))
         self.quantized, self.dtype = quantized, dtype
         self._integers: dict[str, str] = {}  # by the name of their dequantized values
+        self._from_float: dict[str, str] = {}  # what float ops wrote, once it went through integers
 
     def input(self, dtype: InputType, layout: Layout) -> None:
         """From the file's input to the first tensor."""
@@ -85,25 +86,33 @@ class QdqWalk(Walk):
         self.values[name] = real
 
     def kernel(self, op: Op) -> npt.NDArray[Any]:
-        """The op's integers."""
-        return self.quantized.weights[op.name].kernel
+        """The op's integers, or its own kernel where it computes in float."""
+        return super().kernel(op) if self.quantized.is_float(op) else self.quantized.weights[op.name].kernel
 
     def weights(self, op: Op, kernel: npt.NDArray[Any]) -> list[str]:
         """int8 kernel and int32 bias, each behind a DequantizeLinear with a scale an output channel."""
+        if self.quantized.is_float(op):
+            return super().weights(op, kernel)
         stored = self.quantized.weights[op.name]
         source = np.float32(self.quantized.activations[op.inputs[0]].scale)
+        scales = stored.scales[:1] if stored.per_tensor else stored.scales
         return [
-            self._dequantized_constant(f"{op.name}/kernel", kernel, stored.scales),
-            self._dequantized_constant(f"{op.name}/bias", stored.bias, source * stored.scales),
+            self._dequantized_constant(f"{op.name}/kernel", kernel, scales),
+            self._dequantized_constant(f"{op.name}/bias", stored.bias, source * scales),
         ]
 
     def node(self, op_type: str, op: Op, inputs: Sequence[str], output: str, name: str, **attributes: Any) -> str:
         """One node and the integers of its result."""
+        if self.quantized.is_float(op):
+            return super().node(op_type, op, inputs, output, name, **attributes)
         inner = self.build.node(op_type, name, inputs, f"{output}/float", **attributes)
         return self.store(inner, output, self.quantized.activations[op.output])
 
     def emit(self, op_type: str, op: Op, inputs: Sequence[str], **attributes: Any) -> None:
         """The node that computes `op`; saturation is its activation."""
+        if self.quantized.is_float(op):
+            super().emit(op_type, op, inputs, **attributes)
+            return
         # Saturation leaves no node that says what it stands for; `inspect` reads it here.
         note = {} if op.activation == "none" else {"doc_string": op.activation}
         inner = self.build.node(op_type, op.name, inputs, f"{op.output}/float", **note, **attributes)
@@ -111,13 +120,30 @@ class QdqWalk(Walk):
 
     def activation(self, kind: str, source: str, op: Op, name: str) -> None:
         """ReLU or ReLU6 while `source` is quantized to the op's output."""
-        _ = name
+        if self.quantized.is_float(op):
+            super().activation(kind, source, op, name)
+            return
         params = self.quantized.activations[op.output]
         self.values[op.output] = self.store(source, op.output, params, _levels(kind, params))
 
-    def lowerings(self) -> Mapping[str, Callable[[Any, Op], None]]:
+    def lower(self, op: Op) -> Callable[[Any, Op], None] | None:
         """Without the hard sigmoid, and with integer forms of what ONNX Runtime would compute in float."""
-        return _LOWERINGS
+        return super().lower(op) if self.quantized.is_float(op) else _LOWERINGS.get(op.kind)
+
+    def sources(self, op: Op) -> list[str]:
+        """Names under which the op's inputs are read; an integer op reads what float ones wrote through integers."""
+        if self.quantized.is_float(op):
+            return super().sources(op)
+        return [self._stored(name) for name in op.inputs]
+
+    def _stored(self, name: str) -> str:
+        """The tensor `name` behind integers."""
+        if name not in self.quantized.float_outputs:
+            return self.values[name]
+        if name not in self._from_float:
+            params = self.quantized.activations[name]
+            self._from_float[name] = self.store(self.values[name], f"{name}/stored", params)
+        return self._from_float[name]
 
     def store(
         self, source: str, output: str, params: ActivationParams, levels: tuple[int, int] = (INT8_MIN, INT8_MAX)
@@ -132,19 +158,21 @@ class QdqWalk(Walk):
     def scaled(self, tensor: str, factor: float, output: str) -> str:
         """A tensor of the graph times `factor`, by reading its integers with another scale."""
         params = self.quantized.activations[tensor]
-        integers = self._integers[self.values[tensor]]
+        integers = self._integers[self._stored(tensor)]
         return self._dequantize(integers, output, replace(params, scale=params.scale * factor), self.dtype)
 
     def pad(self, op: Op, amounts: npt.NDArray[np.int64]) -> None:
         """A Pad of the integers."""
         params = self.quantized.activations[op.output]
-        source = self._integers[self.values[op.inputs[0]]]
+        source = self._integers[self._stored(op.inputs[0])]
         inputs = [source, self.build.constant(f"{op.name}/pads", amounts), self._level(params.zero_point)]
         padded = self.build.node("Pad", op.name, inputs, f"{op.output}/quantized")
         self.values[op.output] = self._dequantize(padded, op.output, params, self.dtype)
 
     def constant(self, op: Op, value: float) -> str:
         """A number that `op` works with, from an integer of its own."""
+        if self.quantized.is_float(op):
+            return super().constant(op, value)
         level, params = constant_params(value)
         return self._dequantize(self._level(level), f"{op.output}/constant", params, self.dtype)
 
@@ -169,13 +197,16 @@ class QdqWalk(Walk):
         return self.build.constant(f"level/{kind}/{value}", np.array(value, kind))
 
     def _dequantized_constant(self, name: str, integers: npt.NDArray[Any], scales: npt.NDArray[np.float32]) -> str:
-        zeros = np.zeros(scales.size, integers.dtype)
+        per_channel = scales.size > 1
+        scale = scales if per_channel else scales[0]
+        zeros = np.zeros(scales.size if per_channel else (), integers.dtype)
         inputs = [
             self.build.constant(f"{name}/quantized", integers),
-            self.build.constant(f"{name}/scale", scales),
-            self.build.constant(f"zeros/{zeros.dtype}/{zeros.size}", zeros),
+            self.build.constant(f"{name}/scale", np.asarray(scale)),
+            self.build.constant(f"zeros/{zeros.dtype}/{zeros.shape}", zeros),
         ]
-        return self.build.node("DequantizeLinear", f"{name}/dequantize", inputs, name, axis=0)
+        axis = {"axis": 0} if per_channel else {}
+        return self.build.node("DequantizeLinear", f"{name}/dequantize", inputs, name, **axis)
 
 
 def _levels(activation: str, params: ActivationParams) -> tuple[int, int]:

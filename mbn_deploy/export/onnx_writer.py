@@ -114,15 +114,15 @@ class Walk:
 
     def ops(self) -> None:
         """Write every op of the graph."""
-        lowerings = self.lowerings()
         for op in self.graph.ops:
-            if op.kind not in lowerings:
+            lower = self.lower(op)
+            if lower is None:
                 raise InputError(f"layer {op.name!r}: {op.kind!r} is not written to ONNX; {self.remedy}")
-            lowerings[op.kind](self, op)
+            lower(self, op)
 
-    def lowerings(self) -> Mapping[str, Callable[[Any, Op], None]]:
-        """How each kind of op is written."""
-        return LOWERINGS
+    def lower(self, op: Op) -> Callable[[Any, Op], None] | None:
+        """How the op is written; `None` if it is not."""
+        return LOWERINGS.get(op.kind)
 
     def sources(self, op: Op) -> list[str]:
         """Names under which the op's inputs are read."""

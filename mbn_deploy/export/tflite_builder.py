@@ -68,6 +68,10 @@ class ModelBuilder:
         self._tensors.append(made)
         return len(self._tensors) - 1
 
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """The shape of a tensor made before."""
+        return tuple(self._tensors[tensor].shape)
+
     def _quantization(self, scale: Any, zero_point: int, axis: int) -> Any:
         made = self._schema.QuantizationParametersT()
         made.scale = np.asarray(scale, np.float32).reshape(-1)

@@ -20,26 +20,31 @@ FLOAT16_MAX = 65504.0
 class Storage(Protocol):
     """How a precision keeps activations and weights."""
 
-    integer: bool
+    def computes_integers(self, op: Op) -> bool:
+        """Whether `op` computes in int8, or in float."""
 
-    def activation(self, build: ModelBuilder, name: str, shape: Shape) -> int:
-        """Index of a new activation tensor."""
+    def quantized_tensor(self, build: ModelBuilder, name: str, params_of: str, shape: Shape) -> int:
+        """Index of a new int8 tensor `name` with the parameters of the graph's tensor `params_of`."""
 
     def weights(self, build: ModelBuilder, op: Op, kernel: Floats, axis: int) -> tuple[int, int, bool]:
         """Indices of kernel and bias, and whether the op is hybrid (float activations, int8 kernel)."""
 
-    def constant(self, build: ModelBuilder, name: str, value: float) -> int:
-        """Index of a tensor that is one number."""
+    def constant(self, build: ModelBuilder, op: Op, name: str, value: float) -> int:
+        """Index of a tensor that is one number `op` works with."""
 
 
 class Float32Storage:
     """Everything as it is."""
 
-    integer = False
-
-    def activation(self, build: ModelBuilder, name: str, shape: Shape) -> int:
+    def computes_integers(self, op: Op) -> bool:
         """See `Storage`."""
-        return build.tensor(name, shape, "float32")
+        _ = op
+        return False
+
+    def quantized_tensor(self, build: ModelBuilder, name: str, params_of: str, shape: Shape) -> int:
+        """See `Storage`."""
+        _ = build, params_of, shape
+        raise ValueError(f"{name}: a float file has no int8 activations")
 
     def weights(self, build: ModelBuilder, op: Op, kernel: Floats, axis: int) -> tuple[int, int, bool]:
         """See `Storage`."""
@@ -51,8 +56,9 @@ class Float32Storage:
             False,
         )
 
-    def constant(self, build: ModelBuilder, name: str, value: float) -> int:
+    def constant(self, build: ModelBuilder, op: Op, name: str, value: float) -> int:
         """See `Storage`."""
+        _ = op
         return build.tensor(name, (), "float32", data=np.array(value, np.float32))
 
 
@@ -96,32 +102,40 @@ class DynamicStorage(Float32Storage):
 
 
 @dataclass(frozen=True, eq=False)
-class Int8Storage:
-    """The integers and parameters of a quantized graph."""
+class Int8Storage(Float32Storage):
+    """The integers and parameters of a quantized graph; its float ops as in a float32 file."""
 
     quantized: QuantizedGraph
-    integer = True
 
-    def activation(self, build: ModelBuilder, name: str, shape: Shape) -> int:
+    def computes_integers(self, op: Op) -> bool:
         """See `Storage`."""
-        params = self.quantized.activations[name]
+        return not self.quantized.is_float(op)
+
+    def quantized_tensor(self, build: ModelBuilder, name: str, params_of: str, shape: Shape) -> int:
+        """See `Storage`."""
+        params = self.quantized.activations[params_of]
         return build.tensor(name, shape, "int8", scale=[params.scale], zero_point=params.zero_point)
 
     def weights(self, build: ModelBuilder, op: Op, kernel: Floats, axis: int) -> tuple[int, int, bool]:
         """See `Storage`."""
+        if self.quantized.is_float(op):
+            return super().weights(build, op, kernel, axis)
         stored = self.quantized.weights[op.name]
         integers = kernel_layout(op, stored.kernel).reshape(kernel.shape)
         source = self.quantized.activations[op.inputs[0]].scale
         name = f"{op.name}/kernel"
-        bias_scale = np.float32(source) * stored.scales
+        scales = stored.scales[:1] if stored.per_tensor else stored.scales
+        bias_scale = np.float32(source) * scales
         return (
-            build.tensor(name, integers.shape, "int8", data=integers, scale=stored.scales, axis=axis),
+            build.tensor(name, integers.shape, "int8", data=integers, scale=scales, axis=axis),
             build.tensor(f"{op.name}/bias", stored.bias.shape, "int32", data=stored.bias, scale=bias_scale),
             False,
         )
 
-    def constant(self, build: ModelBuilder, name: str, value: float) -> int:
+    def constant(self, build: ModelBuilder, op: Op, name: str, value: float) -> int:
         """See `Storage`."""
+        if self.quantized.is_float(op):
+            return super().constant(build, op, name, value)
         level, params = constant_params(value)
         return build.tensor(name, (), "int8", data=np.array(level, np.int8), scale=[params.scale])
 

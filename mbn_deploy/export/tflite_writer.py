@@ -29,6 +29,8 @@ from mbn_deploy.quantize.scheme import QuantizedGraph
 FloatPrecision = Literal["float32", "float16", "dynamic"]
 InputType = Literal["uint8", "int8", "float32"]
 
+_Form = Literal["float", "int8", "uint8"]  # how a tensor lies in the file
+
 SIGNATURE_INPUT, SIGNATURE_OUTPUT = "image", "scores"
 # ActivationFunctionType of the schema; the clip to [0, 1] is the saturation of the integers.
 _FUSED = {"none": 0, "relu": 1, "relu6": 3, "unit": 0}
@@ -66,7 +68,7 @@ def write_tflite(graph: Graph, precision: FloatPrecision, *, metadata: Mapping[s
         "dynamic": DynamicStorage,
     }
     walk = _Walk(graph, storages[precision]())
-    walk.input(walk.storage.activation(walk.build, graph.input, graph.shapes[graph.input]))
+    walk.input(walk.build.tensor(graph.input, graph.shapes[graph.input], "float32"), "float")
     walk.ops()
     output = walk.logical(graph.output)
     return walk.finish(walk.indices[graph.input], output, metadata)
@@ -82,26 +84,21 @@ def write_tflite_int8(
     """
     graph = quantized.graph
     walk = _Walk(graph, Int8Storage(quantized))
-    inner = f"{graph.input}/int8" if input_dtype != "int8" else graph.input
-    shape = graph.shapes[graph.input]
     params = quantized.activations[graph.input]
-    outer = walk.boundary(graph.input, shape, input_dtype, params.scale, params.zero_point)
-    index = outer
-    if input_dtype != "int8":
-        index = walk.build.tensor(inner, shape, "int8", scale=[params.scale], zero_point=params.zero_point)
-        walk.build.operator("QUANTIZE", [outer], [index], options_type="QuantizeOptions")
-    walk.input(index)
+    source = walk.boundary(graph.input, graph.shapes[graph.input], input_dtype, params.scale, params.zero_point)
+    walk.input(source, "float" if input_dtype == "float32" else input_dtype)
     walk.ops()
-    result = walk.logical(graph.output)
-    if input_dtype != "int8":
-        result = _outer_output(walk, quantized, result, input_dtype)
-    return walk.finish(outer, result, metadata)
+    return walk.finish(source, _outer_output(walk, quantized, input_dtype), metadata)
 
 
-def _outer_output(walk: _Walk, quantized: QuantizedGraph, inner: int, dtype: InputType) -> int:
-    name, params = quantized.graph.output, quantized.activations[quantized.graph.output]
-    shape = quantized.graph.shapes[name]
-    outer = walk.boundary(f"{name}/{dtype}", shape, dtype, params.scale, params.zero_point)
+def _outer_output(walk: _Walk, quantized: QuantizedGraph, dtype: InputType) -> int:
+    """The file's output in the type `dtype`, behind one conversion where the last op gives another."""
+    name = quantized.graph.output
+    inner, form = walk.logical(name), walk.forms[name]
+    if form == ("float" if dtype == "float32" else dtype):
+        return inner
+    params = quantized.activations[name]
+    outer = walk.boundary(f"{name}/{dtype}", quantized.graph.shapes[name], dtype, params.scale, params.zero_point)
     code, version = ("DEQUANTIZE", 2) if dtype == "float32" else ("QUANTIZE", 1)
     kind = "DequantizeOptions" if dtype == "float32" else "QuantizeOptions"
     walk.build.operator(code, [inner], [outer], version, options_type=kind)
@@ -114,12 +111,40 @@ class _Walk:
     def __init__(self, graph: Graph, storage: Storage) -> None:
         self.graph, self.storage = graph, storage
         self.build = ModelBuilder(graph.name)
+        self.writers = graph.writers()
         self.indices: dict[str, int] = {}
+        self.forms: dict[str, _Form] = {}
         self.shapes: dict[str, Shape] = {}
+        self._converted: dict[tuple[str, _Form], int] = {}
 
-    def input(self, index: int) -> None:
+    def input(self, index: int, form: _Form) -> None:
         self.indices[self.graph.input] = index
+        self.forms[self.graph.input] = form
         self.shapes[self.graph.input] = self.graph.shapes[self.graph.input]
+
+    def form(self, op: Op) -> _Form:
+        """In what `op` computes."""
+        return "int8" if self.storage.computes_integers(op) else "float"
+
+    def source(self, op: Op, at: int = 0) -> int:
+        """The op's input number `at` in the form that it computes in, converted once where it lies in another."""
+        name, form = op.inputs[at], self.form(op)
+        if self.forms[name] == form:
+            return self.indices[name]
+        if (name, form) not in self._converted:
+            self._converted[name, form] = self._convert(name, form)
+        return self._converted[name, form]
+
+    def _convert(self, name: str, form: _Form) -> int:
+        shape = self.shapes[name]
+        if form == "float":
+            result = self.build.tensor(f"{name}/float", shape, "float32")
+            version = 2 if self.forms[name] == "int8" else 1
+            self.build.operator("DEQUANTIZE", [self.indices[name]], [result], version, options_type="DequantizeOptions")
+            return result
+        result = self.storage.quantized_tensor(self.build, f"{name}/int8", name, shape)
+        self.build.operator("QUANTIZE", [self.indices[name]], [result], options_type="QuantizeOptions")
+        return result
 
     def boundary(self, name: str, shape: Shape, dtype: InputType, scale: float, zero_point: int) -> int:
         """An input or output tensor of the file in the type that the caller wants to see."""
@@ -137,7 +162,7 @@ class _Walk:
     def ops(self) -> None:
         for op in self.graph.ops:
             lower = _LOWERINGS.get(op.kind)
-            if lower is None or (op.activation == "unit" and not self.storage.integer):
+            if lower is None or (op.activation == "unit" and self.form(op) == "float"):
                 raise InputError(f"layer {op.name!r}: TFLite has no operation for {op.kind!r} ({op.activation})")
             lower(self, op)
 
@@ -149,12 +174,20 @@ class _Walk:
     def result(self, op: Op, shape: Shape | None = None) -> int:
         """The op's output tensor, made now."""
         self.shapes[op.output] = shape or self.shape_in_file(op.output)
-        self.indices[op.output] = self.storage.activation(self.build, op.output, self.shapes[op.output])
+        self.forms[op.output] = self.form(op)
+        self.indices[op.output] = self.tensor(op, op.output, self.shapes[op.output])
         return self.indices[op.output]
+
+    def tensor(self, op: Op, name: str, shape: Shape, params_of: str = "") -> int:
+        """A new tensor in the form that `op` computes in, with parameters like its output's if nothing else is said."""
+        if self.form(op) == "float":
+            return self.build.tensor(name, shape, "float32")
+        return self.storage.quantized_tensor(self.build, name, params_of or op.output, shape)
 
     def alias(self, op: Op) -> None:
         """The op changes nothing in the file: its output is its input."""
-        self.indices[op.output] = self.indices[op.inputs[0]]
+        self.indices[op.output] = self.source(op)
+        self.forms[op.output] = self.form(op)
         self.shapes[op.output] = self.shapes[op.inputs[0]]
 
     def logical(self, name: str) -> int:
@@ -162,23 +195,26 @@ class _Walk:
         wanted = self.graph.shapes[name]
         if self.shapes[name] == wanted:
             return self.indices[name]
-        reshaped = self.storage.activation(self.build, name, wanted)
-        self.reshape(self.indices[name], reshaped, f"{name}/shape", wanted)
+        op = self.writers[name]
+        reshaped = self.tensor(op, name, wanted)
+        self.reshape(op, self.indices[name], reshaped, f"{name}/shape")
         return reshaped
 
-    def reshape(self, source: int, result: int, name: str, shape: Shape) -> None:
-        data = np.array(shape, np.int32)
+    def reshape(self, op: Op, source: int, result: int, name: str) -> None:
+        """A RESHAPE to the shape of `result`."""
+        data = np.array(self.build.shape(result), np.int32)
         constant = self.build.tensor(name, data.shape, "int32", data=data)
-        self.emit("RESHAPE", [source, constant], result, options_type="ReshapeOptions", newShape=data)
+        self.emit(op, "RESHAPE", [source, constant], result, options_type="ReshapeOptions", newShape=data)
 
-    def emit(self, code: str, inputs: list[int], output: int, *, hybrid: bool = False, **options: Any) -> None:
-        version = _HYBRID_VERSIONS[code] if hybrid else _VERSIONS.get(code, (1, 1))[self.storage.integer]
+    def emit(self, op: Op, code: str, inputs: list[int], output: int, *, hybrid: bool = False, **options: Any) -> None:
+        """Append an operator that is a part of `op`."""
+        version = _HYBRID_VERSIONS[code] if hybrid else _VERSIONS.get(code, (1, 1))[self.form(op) == "int8"]
         self.build.operator(code, inputs, [output], version, **options)
 
 
 def _padded_source(walk: _Walk, op: Op, window: tuple[int, int]) -> tuple[int, int]:
     """(tensor, padding mode). What is neither SAME nor VALID gets a PAD, which XNNPACK takes into the convolution."""
-    source, shape = walk.indices[op.inputs[0]], walk.shapes[op.inputs[0]]
+    source, shape = walk.source(op), walk.shapes[op.inputs[0]]
     if not any(op.pads):
         return source, _VALID
     same = tuple(pad for i in (0, 1) for pad in same_pads(shape[1 + i], window[i], op.stride[i], op.dilation[i]))
@@ -194,17 +230,9 @@ def _pad(walk: _Walk, source: int, shape: Shape, op: Op, name: str) -> int:
     padded = (shape[0], shape[1] + top + bottom, shape[2] + left + right, shape[3])
     amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
     constant = walk.build.tensor(f"{name}/pads", amounts.shape, "int32", data=amounts)
-    result = _like(walk, op.inputs[0], name, padded)
-    walk.emit("PAD", [source, constant], result, options_type="PadOptions")
+    result = walk.tensor(op, name, padded, op.inputs[0])
+    walk.emit(op, "PAD", [source, constant], result, options_type="PadOptions")
     return result
-
-
-def _like(walk: _Walk, tensor: str, name: str, shape: Shape) -> int:
-    """A tensor `name` with the type and quantization of the graph's `tensor`."""
-    if isinstance(walk.storage, Int8Storage):
-        params = walk.storage.quantized.activations[tensor]
-        return walk.build.tensor(name, shape, "int8", scale=[params.scale], zero_point=params.zero_point)
-    return walk.build.tensor(name, shape, "float32")
 
 
 def _strides(op: Op) -> dict[str, Any]:
@@ -220,7 +248,7 @@ def _lower_conv(walk: _Walk, op: Op) -> None:
     source, padding = _padded_source(walk, op, (kernel.shape[1], kernel.shape[2]))
     weights, bias, hybrid = walk.storage.weights(walk.build, op, kernel, 0)
     walk.emit(
-        "CONV_2D", [source, weights, bias], walk.result(op), hybrid=hybrid, options_type="Conv2DOptions",
+        op, "CONV_2D", [source, weights, bias], walk.result(op), hybrid=hybrid, options_type="Conv2DOptions",
         padding=padding, fusedActivationFunction=_FUSED[op.activation], **_strides(op), **_dilations(op),
     )  # fmt: skip
 
@@ -231,7 +259,7 @@ def _lower_depthwise(walk: _Walk, op: Op) -> None:
     weights, bias, hybrid = walk.storage.weights(walk.build, op, kernel, 3)
     multiplier = op.weights()[0].shape[3]
     walk.emit(
-        "DEPTHWISE_CONV_2D", [source, weights, bias], walk.result(op), hybrid=hybrid,
+        op, "DEPTHWISE_CONV_2D", [source, weights, bias], walk.result(op), hybrid=hybrid,
         options_type="DepthwiseConv2DOptions", padding=padding, depthMultiplier=multiplier,
         fusedActivationFunction=_FUSED[op.activation], **_strides(op), **_dilations(op),
     )  # fmt: skip
@@ -239,48 +267,53 @@ def _lower_depthwise(walk: _Walk, op: Op) -> None:
 
 def _lower_elementwise(walk: _Walk, op: Op) -> None:
     code, kind = {"add": ("ADD", "AddOptions"), "multiply": ("MUL", "MulOptions")}[op.kind]
-    sources = [walk.indices[name] for name in op.inputs]
+    sources = [walk.source(op, at) for at in range(len(op.inputs))]
     fused = _FUSED[op.activation]
-    walk.emit(code, sources, walk.result(op), options_type=kind, fusedActivationFunction=fused)
+    walk.emit(op, code, sources, walk.result(op), options_type=kind, fusedActivationFunction=fused)
 
 
 def _lower_add_constant(walk: _Walk, op: Op) -> None:
-    constant = walk.storage.constant(walk.build, f"{op.output}/constant", op.number())
-    sources = [walk.indices[op.inputs[0]], constant]
-    walk.emit("ADD", sources, walk.result(op), options_type="AddOptions", fusedActivationFunction=_FUSED[op.activation])
+    sources = [walk.source(op), walk.storage.constant(walk.build, op, f"{op.output}/constant", op.number())]
+    walk.emit(
+        op, "ADD", sources, walk.result(op), options_type="AddOptions", fusedActivationFunction=_FUSED[op.activation]
+    )
 
 
 def _lower_unary(walk: _Walk, op: Op) -> None:
     code = {"relu": "RELU", "relu6": "RELU6", "sigmoid": "LOGISTIC", "hard_swish": "HARD_SWISH"}[op.kind]
     kind = "HardSwishOptions" if op.kind == "hard_swish" else None
-    walk.emit(code, [walk.indices[op.inputs[0]]], walk.result(op), options_type=kind)
+    walk.emit(op, code, [walk.source(op)], walk.result(op), options_type=kind)
 
 
 def _lower_hard_sigmoid(walk: _Walk, op: Op) -> None:
     """relu6(x + 3) / 6: TFLite has no op of its own for it."""
-    if walk.storage.integer:
+    if walk.form(op) == "int8":
         raise InputError(f"layer {op.name!r}: a hard sigmoid must be lowered before int8 is written")
     shape = walk.shapes[op.inputs[0]]
     inner = walk.build.tensor(f"{op.output}/relu6", shape, "float32")
-    three = walk.storage.constant(walk.build, f"{op.output}/three", 3.0)
-    sixth = walk.storage.constant(walk.build, f"{op.output}/sixth", 1 / 6)
-    source = walk.indices[op.inputs[0]]
-    walk.emit("ADD", [source, three], inner, options_type="AddOptions", fusedActivationFunction=_FUSED["relu6"])
-    walk.emit("MUL", [inner, sixth], walk.result(op), options_type="MulOptions")
+    three = walk.storage.constant(walk.build, op, f"{op.output}/three", 3.0)
+    sixth = walk.storage.constant(walk.build, op, f"{op.output}/sixth", 1 / 6)
+    source = walk.source(op)
+    walk.emit(op, "ADD", [source, three], inner, options_type="AddOptions", fusedActivationFunction=_FUSED["relu6"])
+    walk.emit(op, "MUL", [inner, sixth], walk.result(op), options_type="MulOptions")
 
 
 def _lower_softmax(walk: _Walk, op: Op) -> None:
-    source = walk.logical(op.inputs[0])
-    walk.emit(
-        "SOFTMAX", [source], walk.result(op, walk.graph.shapes[op.output]), options_type="SoftmaxOptions", beta=1.0
-    )
+    source, wanted = walk.source(op), walk.graph.shapes[op.inputs[0]]
+    if walk.shapes[op.inputs[0]] != wanted:
+        name = f"{op.inputs[0]}/vector"
+        vector = walk.tensor(op, name, wanted, op.inputs[0])
+        walk.reshape(op, source, vector, f"{name}/shape")
+        source = vector
+    result = walk.result(op, walk.graph.shapes[op.output])
+    walk.emit(op, "SOFTMAX", [source], result, options_type="SoftmaxOptions", beta=1.0)
 
 
 def _lower_global_pool(walk: _Walk, op: Op) -> None:
     code = "MEAN" if op.kind == "global_average_pool" else "REDUCE_MAX"
     axes = walk.build.tensor(f"{op.output}/axes", (2,), "int32", data=np.array([1, 2], np.int32))
-    sources = [walk.indices[op.inputs[0]], axes]
-    walk.emit(code, sources, walk.result(op), options_type="ReducerOptions", keepDims=True)
+    sources = [walk.source(op), axes]
+    walk.emit(op, code, sources, walk.result(op), options_type="ReducerOptions", keepDims=True)
 
 
 def _lower_pool(walk: _Walk, op: Op) -> None:
@@ -288,7 +321,7 @@ def _lower_pool(walk: _Walk, op: Op) -> None:
     source, padding = _padded_source(walk, op, op.window)
     height, width = op.window
     walk.emit(
-        code, [source], walk.result(op), options_type="Pool2DOptions", padding=padding,
+        op, code, [source], walk.result(op), options_type="Pool2DOptions", padding=padding,
         filterHeight=height, filterWidth=width, **_strides(op),
     )  # fmt: skip
 
@@ -298,13 +331,14 @@ def _lower_reshape(walk: _Walk, op: Op) -> None:
     if walk.shapes[op.inputs[0]] == shape:
         walk.alias(op)
         return
-    source = walk.indices[op.inputs[0]]
-    walk.reshape(source, walk.result(op), f"{op.output}/shape", shape)
+    source = walk.source(op)
+    walk.reshape(op, source, walk.result(op), f"{op.output}/shape")
 
 
 def _lower_pad(walk: _Walk, op: Op) -> None:
     walk.shapes[op.output] = walk.graph.shapes[op.output]
-    source, shape = walk.indices[op.inputs[0]], walk.shapes[op.inputs[0]]
+    walk.forms[op.output] = walk.form(op)
+    source, shape = walk.source(op), walk.shapes[op.inputs[0]]
     walk.indices[op.output] = _pad(walk, source, shape, op, op.output)
 
 

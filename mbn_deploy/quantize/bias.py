@@ -7,6 +7,7 @@ statistics). Compared are the values that the next op sees, behind the activatio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,20 +32,33 @@ def correct_biases(quantized: QuantizedGraph, images: Floats, progress: Progress
     for at, op in enumerate(graph.ops):
         shape = (len(images), *graph.shapes[op.output][1:])
         real[op.output] = activated(op, run_op(op, [real[name] for name in op.inputs], shape))
-        inputs = [stored[name] for name in op.inputs]
-        params = quantized.activations[op.output]
-        if op.kind in WEIGHTED:
-            found = _corrected(quantized, op, inputs, real[op.output], shape)
-            weights[op.name], made = found
+        inputs = stored_inputs(quantized, op, stored)
+        if op.name in weights and op.kind in WEIGHTED:
+            weights[op.name], made = _corrected(quantized, op, inputs, real[op.output], shape)
         else:
             made = run_op(op, inputs, shape)
-        stored[op.output] = as_stored(activated(op, made), params)
+        stored[op.output] = stored_output(quantized, op, activated(op, made))
         for name in op.inputs:
             if last[name] == at:
                 real.pop(name, None)
                 stored.pop(name, None)
         progress("correct biases", at + 1, len(graph.ops))
     return replace(quantized, weights=weights)
+
+
+def stored_inputs(quantized: QuantizedGraph, op: Op, values: Mapping[str, Any]) -> list[Any]:
+    """What `op` reads of `values`: an integer op reads what a float one wrote through 8 bits."""
+    if quantized.is_float(op):
+        return [values[name] for name in op.inputs]
+    return [
+        as_stored(values[name], quantized.activations[name]) if name in quantized.float_outputs else values[name]
+        for name in op.inputs
+    ]
+
+
+def stored_output(quantized: QuantizedGraph, op: Op, values: Any) -> Any:
+    """What `op` leaves of its result."""
+    return values if quantized.is_float(op) else as_stored(values, quantized.activations[op.output])
 
 
 def as_stored(x: Any, params: ActivationParams) -> Any:

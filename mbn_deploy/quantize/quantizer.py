@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,28 +26,37 @@ PROBABILITY = ActivationParams(1 / 256, INT8_MIN)
 UNIT = ActivationParams(1 / LEVELS, INT8_MIN)
 # Ops whose int8 kernels hand values through: output and input share scale and zero point.
 PASS_THROUGH = frozenset({"reshape", "pad", "max_pool", "average_pool", "global_max_pool"})
+Granularity = Literal["per-channel", "per-tensor"]
 # XNNPACK refuses a requantization multiplier (input scale * weight scale / output scale) of 256 or more.
 MAX_MULTIPLIER = 255.0
 # Room for the sum of products below the int32 limit of 2^31.
 MAX_BIAS = 2**30
 
 
-def quantize_graph(state: Calibrated, input_params: ActivationParams) -> QuantizedGraph:
+def quantize_graph(
+    state: Calibrated,
+    input_params: ActivationParams,
+    *,
+    granularity: Granularity = "per-channel",
+    float_outputs: frozenset[str] = frozenset(),
+) -> QuantizedGraph:
     """Choose parameters from what calibration saw and round the weights to nearest.
 
-    Weights are symmetric per output channel, activations asymmetric per tensor (arXiv 1806.08342,
-    section 2). A tensor's range is the hull of what its channels need.
+    Weights are symmetric, with one scale an output channel or one for all, activations asymmetric
+    per tensor (arXiv 1806.08342, section 2). A tensor's range is the hull of what its channels need.
+    The ops that write `float_outputs` stay in float.
     """
     activations = {state.graph.input: input_params}
     weights: dict[str, QuantizedWeights] = {}
     for op in state.graph.ops:
         params = _params(op, state, activations)
-        if op.kind in WEIGHTED:
-            made = quantize_weights(op, activations[op.inputs[0]].scale)
-            params = _within_multiplier(params, activations[op.inputs[0]].scale, made.scales)
+        if op.kind in WEIGHTED and op.output not in float_outputs:
+            source = activations[op.inputs[0]].scale
+            made = quantize_weights(op, source, granularity)
+            params = _within_multiplier(params, source, made.scales)
             weights[op.name] = made
         activations[op.output] = params
-    return QuantizedGraph(state.graph, activations, weights)
+    return QuantizedGraph(state.graph, activations, weights, float_outputs)
 
 
 def _params(op: Op, state: Calibrated, activations: Mapping[str, ActivationParams]) -> ActivationParams:
@@ -82,8 +92,8 @@ def _within_multiplier(params: ActivationParams, source: float, scales: Floats) 
     return ActivationParams(float(np.float32(least)), params.zero_point)
 
 
-def quantize_weights(op: Op, input_scale: float) -> QuantizedWeights:
-    """int8 kernel per output channel, int32 bias at scale `input_scale * weight scale`.
+def quantize_weights(op: Op, input_scale: float, granularity: Granularity = "per-channel") -> QuantizedWeights:
+    """int8 kernel, int32 bias at scale `input_scale * weight scale`; `scales` has one value an output channel.
 
     A channel whose weights are far smaller than its bias gets a scale that lets the bias fit into
     int32; its weights then round to what they are worth beside the bias, often to zero.
@@ -94,13 +104,18 @@ def quantize_weights(op: Op, input_scale: float) -> QuantizedWeights:
     largest = np.abs(columns).max(axis=tuple(range(columns.ndim - 1)))
     least = np.abs(bias.astype(np.float64)) / (MAX_BIAS * input_scale)
     scales = np.maximum(largest / WEIGHT_MAX, least)
+    if granularity == "per-tensor":
+        scales = np.full_like(scales, scales.max())
     scales = np.where(scales > 0, scales, 1.0).astype(np.float32)
     integers = np.clip(np.rint(columns / scales), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
-    return QuantizedWeights(integers.reshape(kernel.shape), scales, quantize_bias(bias, input_scale, scales))
+    bias_integers = quantize_bias(bias, input_scale, scales)
+    return QuantizedWeights(integers.reshape(kernel.shape), scales, bias_integers, granularity == "per-tensor")
 
 
 def quantize_bias(bias: Floats, input_scale: float, scales: Floats) -> npt.NDArray[np.int32]:
     """Bias integers at scale `input_scale * scales`, in the float32 product that interpreters form."""
     unit = (np.float32(input_scale) * scales).astype(np.float64)
-    integers: npt.NDArray[np.int32] = np.rint(bias.astype(np.float64) / unit).astype(np.int32)
+    limits = np.iinfo(np.int32)
+    rounded = np.clip(np.rint(bias.astype(np.float64) / unit), limits.min, limits.max)
+    integers: npt.NDArray[np.int32] = rounded.astype(np.int32)
     return integers

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.export.graph import Floats, Graph
+from mbn_deploy.export.graph import Floats, Graph, Op
 
 INT8_MIN, INT8_MAX = -128, 127
 LEVELS = INT8_MAX - INT8_MIN  # steps between the first and the last level
@@ -45,18 +45,34 @@ def constant_params(value: float) -> tuple[int, ActivationParams]:
 class QuantizedWeights:
     """Integers of one op: kernel int8 (layout as the float one), bias int32, one scale an output channel.
 
-    The bias has scale `input scale * weight scale` and zero point 0.
+    The bias has scale `input scale * weight scale` and zero point 0. `per_tensor`: all scales are the
+    same one, and files say it once.
     """
 
     kernel: npt.NDArray[np.int8]
     scales: Floats
     bias: npt.NDArray[np.int32]
+    per_tensor: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizedGraph:
-    """A float graph with the parameters of every tensor and the integers of every weighted op."""
+    """A float graph with the parameters of every tensor and the integers of every weighted op.
+
+    `float_outputs` are the tensors whose ops compute in float (mixed precision); one that an integer
+    op reads has parameters all the same, by which it is quantized on the way.
+    """
 
     graph: Graph
     activations: dict[str, ActivationParams]
     weights: dict[str, QuantizedWeights]
+    float_outputs: frozenset[str] = frozenset()
+
+    def is_float(self, op: Op) -> bool:
+        """Whether `op` computes in float."""
+        return op.output in self.float_outputs
+
+    @property
+    def precision(self) -> str:
+        """`int8`, or `int8-mixed` where some ops compute in float."""
+        return "int8-mixed" if self.float_outputs else "int8"

@@ -76,9 +76,9 @@ class Classifier:
 
         Raises:
             InputError: no such file, damaged, changed after the export, not a classifier of pictures,
-                or its own labels don't match its classes.
-            UsageError: an option that makes no sense here, labels that don't match, or something that
-                neither the file nor an option says; the message names it.
+                or labels (its own or the given ones) that don't match its classes.
+            UsageError: an option that makes no sense here, or something that neither the file nor an
+                option says; the message names it.
             MissingExtraError: no interpreter for the file is installed; has the install line.
         """
         return cls(open_model(path, Options(precision, backend, threads, labels, resize, preprocess)))

@@ -209,9 +209,9 @@ def _preprocess(
     numbers = _numbers(google, info, where)
     missing = []
     if numbers is None and options.preprocess is None:
-        missing.append('preprocess= ("raw", "unit", "tf", "torch", "caffe" or "MEAN/STD")')
+        missing.append("preprocess (--preprocess raw|unit|tf|torch|caffe|MEAN/STD)")
     if options.resize is None:
-        missing.append('resize= ("squash", "crop" or "letterbox")')
+        missing.append("resize (--resize squash|crop|letterbox)")
     if missing:
         raise UsageError(f"{where} does not say how a picture becomes its input; give {' and '.join(missing)}")
     return _overridden(numbers or Preprocess(), options)
@@ -244,8 +244,8 @@ def _labels(options: Options, own: tuple[str, ...] | None, info: ModelInfo) -> t
         given = parse_labels(read_file(Path(options.labels)), str(options.labels))
         where = str(options.labels)
     else:
-        given, where = tuple(options.labels), "labels="
+        given, where = tuple(options.labels), "labels"
     problem = mismatch(given, info.classes, where)
     if problem is not None:
-        raise UsageError(problem)
+        raise InputError(problem)
     return given

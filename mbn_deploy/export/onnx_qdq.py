@@ -169,11 +169,11 @@ class QdqWalk(Walk):
         padded = self.build.node("Pad", op.name, inputs, f"{op.output}/quantized")
         self.values[op.output] = self._dequantize(padded, op.output, params, self.dtype)
 
-    def constant(self, op: Op, value: float) -> str:
-        """A number that `op` works with, from an integer of its own."""
+    def constant(self, op: Op, value: float, result: ActivationParams | None = None) -> str:
+        """A number that `op` adds, from an integer of its own; `result` are the parameters of the sum."""
         if self.quantized.is_float(op):
             return super().constant(op, value)
-        level, params = constant_params(value)
+        level, params = constant_params(value, result or self.quantized.activations[op.output])
         return self._dequantize(self._level(level), f"{op.output}/constant", params, self.dtype)
 
     def _quantize(self, source: str, output: str, params: ActivationParams) -> str:
@@ -225,7 +225,7 @@ def _lower_hard_swish(walk: QdqWalk, op: Op) -> None:
     x / 6 costs nothing: the integers of x are read with a sixth of their scale.
     """
     sixth = walk.scaled(op.inputs[0], 1 / RELU6_BOUND, f"{op.output}/sixth")
-    added = walk.build.node("Add", f"{op.name}/gate", [sixth, walk.constant(op, 0.5)], f"{op.output}/gate/float")
+    added = walk.build.node("Add", f"{op.name}/gate", [sixth, walk.constant(op, 0.5, _GATE)], f"{op.output}/gate/float")
     gate = walk.store(added, f"{op.output}/gate", _GATE)
     walk.emit("Mul", op, [*walk.sources(op), gate])
 

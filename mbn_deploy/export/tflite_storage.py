@@ -136,7 +136,7 @@ class Int8Storage(Float32Storage):
         """See `Storage`."""
         if self.quantized.is_float(op):
             return super().constant(build, op, name, value)
-        level, params = constant_params(value)
+        level, params = constant_params(value, self.quantized.activations[op.output])
         return build.tensor(name, (), "int8", data=np.array(level, np.int8), scale=[params.scale])
 
 

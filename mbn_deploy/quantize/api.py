@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from mbn_deploy.export.graph import Floats, Graph
+from mbn_deploy.export.graph import WEIGHTED, Floats, Graph, Op
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
+from mbn_deploy.quantize.bias import correct_biases
 from mbn_deploy.quantize.calibration import CalibrationSet
+from mbn_deploy.quantize.equalize import equalize
+from mbn_deploy.quantize.hard_swish import Lowered, lower_hard_swishes, pays_twice
 from mbn_deploy.quantize.lower import absorb_hard_sigmoids, pixel_input
 from mbn_deploy.quantize.quantizer import quantize_graph
-from mbn_deploy.quantize.ranges import Calibrated, observe
+from mbn_deploy.quantize.range_methods import cut
+from mbn_deploy.quantize.ranges import Calibrated, observe, sample
+from mbn_deploy.quantize.recipe import INT8, RangeMethod, Recipe
+from mbn_deploy.quantize.regions import float_region
 from mbn_deploy.quantize.scheme import QuantizedGraph
+from mbn_deploy.quantize.split import split_vectors
 from mbn_deploy.runtime.preprocess import normalize
+
+# Biases are corrected on as many images as keep the largest tensor below this; more change little.
+BIAS_BYTES = 2**29
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,32 +35,91 @@ class Quantization:
 
     graph: QuantizedGraph
     preprocess: Preprocess
-    facts: dict[str, object]
+    facts: dict[str, Any]
 
 
 def quantize(
-    graph: Graph, preprocess: Preprocess, calibration: CalibrationSet, progress: Progress = silent
+    graph: Graph,
+    preprocess: Preprocess,
+    calibration: CalibrationSet,
+    recipe: Recipe = INT8,
+    progress: Progress = silent,
 ) -> Quantization:
-    """Full-integer int8 of the folded `graph`, calibrated on `calibration` (batch 1 graphs only)."""
+    """int8 of the folded `graph` (batch 1) by `recipe`, calibrated on `calibration`.
+
+    Raises `InputError` for graphs without an integer form, `UsageError` for layers that are not there.
+    """
     pixels = pixel_input(graph, preprocess)
-    lowered = absorb_hard_sigmoids(pixels.graph)
-    batches = _batches(calibration, preprocess, pixels.preprocess)
-    ranges = observe(lowered, batches, len(calibration), progress)
-    quantized = quantize_graph(Calibrated(lowered, ranges, {}), pixels.params)
-    facts: dict[str, object] = {
-        "method": "min-max",
-        "granularity": "per-channel",
+    region = float_region(pixels.graph, recipe.float_blocks, recipe.float_layers)
+    lowered = _lowered(pixels.graph, region, recipe)
+    images = _normalized(calibration, pixels.preprocess)
+    state = Calibrated(lowered.graph, observe(lowered.graph, images, len(calibration), progress), lowered.floors)
+    if recipe.equalize:
+        state = equalize(state)
+    if recipe.split_vectors:
+        state = split_vectors(state, region)
+    state = _cut_ranges(state, calibration, pixels.preprocess, recipe)
+    quantized = quantize_graph(state, pixels.params, granularity=recipe.granularity, float_outputs=region)
+    if recipe.correct_biases:
+        quantized = correct_biases(quantized, _bias_images(state.graph, calibration, pixels.preprocess), progress)
+    return Quantization(quantized, pixels.preprocess, _facts(quantized, state, calibration, recipe))
+
+
+def _lowered(graph: Graph, region: frozenset[str], recipe: Recipe) -> Lowered:
+    """The graph in integer form, but for the ops that write `region`."""
+
+    def twin(lowered: Graph, op: Op) -> bool:
+        return recipe.hard_swish == "twin" or (recipe.hard_swish == "economical" and pays_twice(lowered, op))
+
+    return lower_hard_swishes(absorb_hard_sigmoids(graph, region), twin, region)
+
+
+def _cut_ranges(state: Calibrated, calibration: CalibrationSet, preprocess: Preprocess, recipe: Recipe) -> Calibrated:
+    """Ranges by the recipe's methods, from a second look at the images where that is needed."""
+    methods = {op.output: _method(state, op, recipe) for op in state.graph.ops}
+    names = [name for name, method in methods.items() if method != "min-max"]
+    if not names:
+        return state
+    values = sample(state.graph, names, _normalized(calibration, preprocess))
+    ranges = dict(state.ranges)
+    for name in names:
+        low, high = state.useful(name)
+        kept = cut(np.maximum(values[name], low.min()), (float(low.min()), float(high.max())), methods[name])
+        ranges[name] = state.ranges[name].within(*kept)
+    return replace(state, ranges=ranges)
+
+
+def _method(state: Calibrated, op: Op, recipe: Recipe) -> RangeMethod:
+    """By kind of tensor; what an activation bounds keeps its clean range, [0, 6] or [0, 1]."""
+    if op.activation in ("relu6", "unit") or op.kind in ("softmax", "sigmoid"):
+        return "min-max"
+    shape = state.graph.shapes[op.output]
+    if len(shape) == 2 or shape[1:3] == (1, 1):
+        return recipe.vector
+    return recipe.one_sided if state.useful(op.output)[0].min() >= 0 else recipe.two_sided
+
+
+def _normalized(calibration: CalibrationSet, preprocess: Preprocess) -> Iterator[Floats]:
+    """The images one by one, (1, H, W, C)."""
+    return (normalize(image, preprocess)[None] for image in calibration.pixels)
+
+
+def _bias_images(graph: Graph, calibration: CalibrationSet, preprocess: Preprocess) -> Floats:
+    largest = max(4 * int(np.prod(shape[1:])) for shape in graph.shapes.values())
+    return normalize(calibration.pixels[: max(8, BIAS_BYTES // largest)], preprocess)
+
+
+def _facts(quantized: QuantizedGraph, state: Calibrated, calibration: CalibrationSet, recipe: Recipe) -> dict[str, Any]:
+    """What the manifest keeps."""
+    dead = {
+        op.output: int((state.useful(op.output)[1] <= 0).sum())
+        for op in state.graph.ops
+        if op.kind in WEIGHTED and op.activation in ("relu", "relu6")
+    }
+    return {
+        "recipe": recipe.to_dict(),
+        "precision": quantized.precision,
+        "float_layers": [op.name for op in quantized.graph.ops if quantized.is_float(op)],
+        "dead_channels": {name: count for name, count in dead.items() if count},
         "calibration": {"images": len(calibration), "sha256": calibration.sha256},
     }
-    return Quantization(quantized, pixels.preprocess, facts)
-
-
-def _batches(calibration: CalibrationSet, own: Preprocess, pixels: Preprocess) -> Iterator[Floats]:
-    """Calibration images one by one, (1, H, W, C), in the domain of the pixel graph."""
-    if calibration.pixels is not None:
-        for image in calibration.pixels:
-            yield normalize(image, pixels)[None]
-    elif calibration.inputs is not None:
-        mean, std = np.asarray(own.mean, np.float32), np.asarray(own.std, np.float32)
-        for values in calibration.inputs:
-            yield normalize(np.clip(np.rint(values * std + mean), 0, 255).astype(np.uint8), pixels)[None]

@@ -55,11 +55,18 @@ def pays_twice(graph: Graph, op: Op) -> bool:
     )
 
 
-def lower_hard_swishes(graph: Graph, twin: Callable[[Graph, Op], bool] = pays_twice) -> Lowered:
-    """Every h-swish in integer form: twin where `twin` says so and it is possible, shared elsewhere."""
-    swishes = [op for op in graph.ops if op.kind == "hard_swish"]
-    twins = {op.output for op in swishes if _twin_possible(graph, op) and (twin(graph, op) or not _shares(graph, op))}
-    rewriting = _Rewriting(graph, twins)
+def lower_hard_swishes(
+    graph: Graph, twin: Callable[[Graph, Op], bool] = pays_twice, keep: frozenset[str] = frozenset()
+) -> Lowered:
+    """Every h-swish in integer form: twin where `twin` says so and it is possible, shared elsewhere.
+
+    Those whose output is in `keep` compute in float and stay, and so do those that neither form fits.
+    """
+    swishes = [op for op in graph.ops if op.kind == "hard_swish" and op.output not in keep]
+    possible = {op.output for op in swishes if _twin_possible(graph, op)}
+    shareable = {op.output for op in swishes if _shares(graph, op)}
+    twins = {op.output for op in swishes if op.output in possible and (twin(graph, op) or op.output not in shareable)}
+    rewriting = _Rewriting(graph, twins, shareable - twins)
     for op in graph.ops:
         rewriting.take(op)
     return rewriting.result()
@@ -95,6 +102,7 @@ class _Rewriting:
 
     graph: Graph
     twins: set[str]
+    shared: set[str]
     ops: list[Op] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
     floors: dict[str, Doubles] = field(default_factory=dict)
@@ -110,7 +118,7 @@ class _Rewriting:
             self._twin(op, self._results[op.output])
         elif op.output in self.twins:
             self.ops.append(Op("multiply", op.name, (f"{op.output}/sixth", f"{op.output}/gate"), op.output))
-        elif op.kind == "hard_swish":
+        elif op.output in self.shared:
             self._share(op)
         else:
             self.ops.append(op)

@@ -15,18 +15,21 @@ from mbn_deploy.manifest import Preprocess
 from mbn_deploy.quantize.scheme import ActivationParams
 
 
-def absorb_hard_sigmoids(graph: Graph) -> Graph:
+def absorb_hard_sigmoids(graph: Graph, keep: frozenset[str] = frozenset()) -> Graph:
     """hard_sigmoid(conv(x)) = clip(conv(x) / 6 + 1/2, 0, 1): the convolution does all of it.
 
     Kernel and bias are divided by 6, 1/2 is added to the bias. The clip to [0, 1] is the activation
-    `unit`, which costs nothing in integers: 256 levels that cover [0, 1] saturate there.
+    `unit`, which costs nothing in integers: 256 levels that cover [0, 1] saturate there. Those whose
+    output is in `keep` stay, since they compute in float.
     """
     readers, writers = graph.readers(), graph.writers()
     absorbed: dict[str, Op] = {}  # by the name of the convolution
     gone: set[str] = set()
     for op in graph.ops:
         source = writers.get(op.inputs[0])
-        if op.kind != "hard_sigmoid" or source is None or not _is_plain(source) or len(readers[source.output]) != 1:
+        if op.kind != "hard_sigmoid" or op.output in keep:
+            continue
+        if source is None or not _is_plain(source) or len(readers[source.output]) != 1:
             continue
         kernel, bias = source.weights()
         sixth = np.float32(1 / 6)
@@ -35,7 +38,7 @@ def absorb_hard_sigmoids(graph: Graph) -> Graph:
         )
         gone.add(op.output)
     ops = [absorbed.get(op.output, op) for op in graph.ops if op.output not in gone]
-    left = [op.name for op in ops if op.kind == "hard_sigmoid"]
+    left = [op.name for op in ops if op.kind == "hard_sigmoid" and op.output not in keep]
     if left:
         raise InputError(f"layer {left[0]!r}: a hard sigmoid that does not follow a convolution has no int8 form")
     return graph.with_ops(ops)

@@ -16,6 +16,7 @@ from mbn_deploy.quantize.channels import channel_groups
 from mbn_deploy.quantize.scheme import LEVELS
 
 MARGINS = np.linspace(1.0, 2.0, 21)
+SAMPLES = 2000
 MIN_FOLD = 4  # images in a half
 
 
@@ -32,6 +33,10 @@ class ChannelRange:
     def variance(self) -> Doubles:
         """Mean square of what is left without the mean."""
         return np.maximum(self.power - self.mean**2, 0.0)
+
+    def within(self, low: float, high: float) -> ChannelRange:
+        """The part of the range inside [low, high]."""
+        return replace(self, low=np.clip(self.low, low, high), high=np.clip(self.high, low, high))
 
     def scaled(self, factors: Doubles) -> ChannelRange:
         """The range after multiplying each channel by its factor (above 0)."""
@@ -89,6 +94,19 @@ def observe(
             sums[name].add(value.reshape(value.shape[0], value.shape[1], -1))
         progress("calibrate", done, total)
     return {name: found.range() for name, found in sums.items()}
+
+
+def sample(graph: Graph, names: list[str], batches: Iterable[Floats]) -> dict[str, Doubles]:
+    """Some values of each tensor in `names`, `SAMPLES` an image at most, spread evenly over it."""
+    session = _session(graph, names)
+    found: dict[str, list[Floats]] = {name: [] for name in names}
+    for batch in batches:
+        source = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+        for name, value in zip(names, session.run(names, {graph.input: source}), strict=True):
+            # An odd stride does not fall into step with the rows of an image.
+            stride = max(value.size // SAMPLES, 1) | 1
+            found[name].append(value.reshape(-1)[::stride].copy())
+    return {name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}
 
 
 class _Sum:

@@ -16,6 +16,7 @@ from mbn_deploy.export.graph import Floats, Graph, Op
 
 INT8_MIN, INT8_MAX = -128, 127
 LEVELS = INT8_MAX - INT8_MIN  # steps between the first and the last level
+TIE = 1e-3  # of a step: closer to a half than float32 arithmetic keeps apart
 WEIGHT_MAX = 127  # -128 is not used: kernels that multiply two int8 in 16 bits would overflow
 
 
@@ -36,8 +37,16 @@ class ActivationParams:
         return self.scale * (INT8_MIN - self.zero_point), self.scale * (INT8_MAX - self.zero_point)
 
 
-def constant_params(value: float) -> tuple[int, ActivationParams]:
-    """The level that stands for the number `value` exactly, and the parameters that make it so."""
+def constant_params(value: float, output: ActivationParams) -> tuple[int, ActivationParams]:
+    """The level that stands for the number `value`, and the parameters that make it so.
+
+    The number is added to integers that become `output`. Where it is an odd number of half steps of
+    that, as 3 is of [0, 6], the sum is a tie whenever the other integer is a zero, and kernel
+    libraries round ties differently; an eighth of a step more and all round alike.
+    """
+    steps = value / output.scale
+    if abs(abs(steps) % 1 - 0.5) < TIE:
+        value += output.scale / 8
     return (INT8_MAX if value > 0 else -INT8_MAX), ActivationParams(abs(value) / INT8_MAX, 0)
 
 

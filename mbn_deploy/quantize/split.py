@@ -22,11 +22,14 @@ MAX_PARTS = 8
 MAX_CHANNELS = 4096
 
 
-def split_vectors(state: Calibrated) -> Calibrated:
-    """Split every vector whose rounding error would exceed that of the gate which it decides on."""
+def split_vectors(state: Calibrated, keep: frozenset[str] = frozenset()) -> Calibrated:
+    """Split every vector whose rounding error would exceed that of the gate which it decides on.
+
+    Those in `keep` compute in float and stay whole.
+    """
     for op in state.graph.ops:
         readers = state.graph.readers()[op.output]
-        if _splits(state, op, readers):
+        if op.output not in keep and _splits(state, op, readers):
             high = float(state.useful(op.output)[1].max())
             parts = _parts(state, op, readers, high / LEVELS)
             if parts > 1:

@@ -1,0 +1,96 @@
+"""How a model is quantized, as a value: named, comparable, kept in the manifest.
+
+A recipe is everything that `quantize` does beyond the graph and the images. The ladder is the order
+in which the accuracy guard tries them: the cheapest on the device first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from mbn_deploy.errors import UnknownNameError, UsageError
+from mbn_deploy.quantize.quantizer import Granularity
+
+HardSwishForm = Literal["economical", "twin", "shared"]
+RangeMethod = Literal["min-max", "percentile", "mse", "entropy"]
+
+
+def _known(what: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise UnknownNameError(what, str(value), known)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way to quantize.
+
+    `granularity` is that of the weights. `hard_swish`: `twin` writes the convolution before an h-swish
+    twice and can equalize it, `shared` does not, `economical` has twins where they pay
+    (`hard_swish.pays_twice`). `one_sided`, `two_sided` and `vector` say how ranges are taken of
+    ReLU outputs, of linear tensors and of feature vectors (one value a channel). `equalize`,
+    `split_vectors` and `correct_biases` are the steps of those names. `float_blocks`: so many first
+    blocks compute in float; `float_layers`: and the layers of these names.
+    """
+
+    name: str
+    granularity: Granularity = "per-channel"
+    hard_swish: HardSwishForm = "economical"
+    one_sided: RangeMethod = "min-max"
+    two_sided: RangeMethod = "min-max"
+    vector: RangeMethod = "min-max"
+    equalize: bool = True
+    split_vectors: bool = True
+    correct_biases: bool = True
+    float_blocks: int = 0
+    float_layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _known("granularity", self.granularity, get_args(Granularity))
+        _known("h-swish form", self.hard_swish, get_args(HardSwishForm))
+        for method in (self.one_sided, self.two_sided, self.vector):
+            _known("range method", method, get_args(RangeMethod))
+        if self.float_blocks < 0:
+            raise UsageError(f"float blocks: 0 or more, not {self.float_blocks}")
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some layers stay in float."""
+        return bool(self.float_blocks or self.float_layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {**asdict(self), "float_layers": list(self.float_layers)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Recipe:
+        """The inverse of `to_dict`; raises `UsageError` for keys and values that no recipe has."""
+        for key in data:
+            _known("key of a recipe", key, list(cls.__dataclass_fields__))
+        if "name" not in data:
+            raise UsageError("a recipe needs a name")
+        return cls(**{**data, "float_layers": tuple(data.get("float_layers", ()))})
+
+    def with_ranges(self, method: RangeMethod) -> Recipe:
+        """The same with one range method for every kind of tensor."""
+        return replace(self, one_sided=method, two_sided=method, vector=method)
+
+
+PLAIN = Recipe("plain", hard_swish="shared", equalize=False, split_vectors=False, correct_biases=False)
+INT8 = Recipe("int8")
+# Every h-swish has two convolutions: closer to float, slower.
+TWIN = replace(INT8, name="int8-twin", hard_swish="twin")
+# The first block sees the largest images with the fewest channels: little work, and much depends on it.
+MIXED = replace(TWIN, name="int8-mixed", float_blocks=1)
+MIXED_MORE = replace(MIXED, name="int8-mixed-3", float_blocks=3)
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PLAIN, INT8, TWIN, MIXED, MIXED_MORE)}
+LADDER: tuple[Recipe, ...] = (INT8, TWIN, MIXED, MIXED_MORE)
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe called `name`; raises `UnknownNameError` with the near names."""
+    if name not in RECIPES:
+        raise UnknownNameError("recipe", name, RECIPES)
+    return RECIPES[name]

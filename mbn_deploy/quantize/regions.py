@@ -1,0 +1,47 @@
+"""Which ops of a graph stay in float, by block or by layer name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mbn_deploy.errors import UnknownNameError
+from mbn_deploy.export.graph import Graph, Op
+
+
+def float_region(graph: Graph, blocks: int, layers: Sequence[str]) -> frozenset[str]:
+    """Outputs of the ops in the first `blocks` blocks, and of the `layers` called by name (of op or output)."""
+    chosen = set(_first_blocks(graph, blocks))
+    for name in layers:
+        found = [op.output for op in graph.ops if name in (op.name, op.output)]
+        if not found:
+            raise UnknownNameError("layer", name, [known for op in graph.ops for known in (op.output, op.name)])
+        chosen.update(found)
+    return frozenset(chosen)
+
+
+def _first_blocks(graph: Graph, blocks: int) -> list[str]:
+    """Everything up to the end of block number `blocks`.
+
+    A block ends with its projection, a linear pointwise convolution (V2, V3); a network without
+    any (V1) has blocks that end with a pointwise convolution and its ReLU6.
+    """
+    if blocks == 0:
+        return []
+    pointwise = [at for at, op in enumerate(graph.ops) if _pointwise(op, graph)]
+    linear = [at for at in pointwise if graph.ops[at].activation == "none" and not _expands(graph, at)]
+    ends = linear or pointwise
+    if not ends:
+        return []
+    last = ends[min(blocks, len(ends)) - 1]
+    return [op.output for op in graph.ops[: last + 1]]
+
+
+def _pointwise(op: Op, graph: Graph) -> bool:
+    """A 1x1 convolution on an image, not on a vector (as in squeeze-and-excitation)."""
+    shape = graph.shapes[op.output]
+    return op.kind == "conv" and op.weights()[0].shape[:2] == (1, 1) and shape[1] * shape[2] > 1
+
+
+def _expands(graph: Graph, at: int) -> bool:
+    """Whether an activation of its own follows (h-swish): then it is an expansion, and linear in the graph only."""
+    return any(reader.kind in ("hard_swish", "sigmoid") for reader in graph.readers()[graph.ops[at].output])

@@ -1,9 +1,52 @@
 """What holds for every test."""
 
+import json
+import shutil
 import signal
+
+import pytest
 
 
 def pytest_configure():
     """Ctrl-C works in the tests and the processes they start: a shell's background jobs inherit that it is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """Digits as a user would have them: calibration images, a folder a class, labels."""
+    from mbn_deploy.demo.digits import CLASSES, shipped
+
+    root = tmp_path_factory.mktemp("data")
+    calibration, held_back = shipped()
+    calibration.write(root / "calibration", by_class=False)
+    held_back.write(root / "held-back", by_class=True)
+    (root / "labels.txt").write_text("\n".join(CLASSES) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def exported(digits):
+    """(bundle, what the command printed): float32 and int8 in both formats, evaluated."""
+    from cli_run import NETWORK, run
+
+    out = digits / "bundle"
+    result = run(
+        "export", *NETWORK, "-o", out, "--precisions", "float32,int8", "--resize", "squash", "--labels",
+        digits / "labels.txt", "--calibrate", digits / "calibration", "--calibration-count", 50,
+        "--evaluate", digits / "held-back", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    return out, json.loads(result.stdout)
+
+
+@pytest.fixture
+def bundle(exported, tmp_path):
+    """A copy to be damaged."""
+    return shutil.copytree(exported[0], tmp_path / "bundle")
+
+
+@pytest.fixture
+def picture(digits):
+    return min((digits / "held-back" / "7").iterdir())

@@ -137,6 +137,21 @@ class TestGuard:
         assert said == "error: file \\x1b]0;owned\\x07 \\u202e[red]x[/red]\n"
 
 
+def test_only_greetings_are_left_out(capfd):
+    with common.without_greetings():
+        os.write(2, b"before\nINFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nERROR: after, no newline")
+    assert capfd.readouterr().err == "before\nERROR: after, no newline"
+
+    @common.without_greetings()
+    def fails():
+        os.write(2, b"what led to it\n")
+        raise VerificationError("no")
+
+    with pytest.raises(VerificationError):
+        fails()
+    assert capfd.readouterr().err == "what led to it\n"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no SIGPIPE")
 def test_a_closed_pipe_ends_quietly():
     code = "from mbn_deploy.cli.main import main; main()"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +17,8 @@ from mbn_deploy.cli.options import path_option
 if TYPE_CHECKING:
     from mbn_deploy.bundle.open import Bundle
     from mbn_deploy.demo.run import Answer, Pictures
+
+NAME = "mbn-deploy"
 
 
 @guarded
@@ -45,7 +49,7 @@ def demo(
         print_json(found)
     say(f"Took {time.perf_counter() - start:.0f} s. Everything is in {output}; what a person would type:")
     for line in _commands(bundle.folder, answers[0].picture, pictures):
-        say(f"  mbn-deploy {line}")
+        say(f"  {_program()} {line}")
 
 
 def _print(name: str, bundle: Bundle, answers: list[Answer]) -> None:
@@ -63,6 +67,12 @@ def _print(name: str, bundle: Bundle, answers: list[Answer]) -> None:
 
 def _answer(answer: Answer) -> dict[str, Any]:
     return {"picture": str(answer.picture), "digit": answer.digit} | asdict(answer.prediction)
+
+
+def _program() -> str:
+    """The command, with its path where it is not on PATH: `scripts/demo.sh` runs the one in .venv."""
+    path = Path(sys.argv[0])
+    return shlex.quote(str(path)) if path.name == NAME and shutil.which(NAME) is None else NAME
 
 
 def _commands(bundle: Path, picture: Path, pictures: Pictures) -> list[str]:

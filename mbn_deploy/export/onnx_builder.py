@@ -29,7 +29,7 @@ def onnx_module() -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise MissingExtraError("onnx", "export", "for .onnx files") from error
+        raise MissingExtraError("onnx", "export", "to read and write .onnx files") from error
     return onnx
 
 

@@ -29,7 +29,7 @@ def schema() -> Any:
     except ImportError as error:
         from mbn_deploy.errors import MissingExtraError
 
-        raise MissingExtraError("ai-edge-litert", "export", "to write .tflite files") from error
+        raise MissingExtraError("ai-edge-litert", "export", "to read and write .tflite files") from error
     return schema_py_generated
 
 

@@ -19,6 +19,7 @@ from mbn_deploy.quantize.scheme import (
     QuantizedGraph,
     QuantizedWeights,
 )
+from mbn_deploy.quantize.ties import untied_product
 
 # TFLite fixes the output of SOFTMAX and LOGISTIC: scale 1/256, zero point -128.
 PROBABILITY = ActivationParams(1 / 256, INT8_MIN)
@@ -55,6 +56,8 @@ def quantize_graph(
             made = quantize_weights(op, source, granularity)
             params = _within_multiplier(params, source, made.scales)
             weights[op.name] = made
+        elif op.kind == "multiply" and op.output not in float_outputs:
+            params = untied_product(params, [activations[name] for name in op.inputs])
         activations[op.output] = params
     return QuantizedGraph(state.graph, activations, weights, float_outputs)
 

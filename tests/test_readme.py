@@ -1,0 +1,53 @@
+"""What the README tells people to type exists."""
+
+import ast
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from cli_run import run
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+INDENTED = re.sub(r"\\\n +", "", "\n".join(re.findall(r"^    (.*)$", TEXT, re.MULTILINE)))
+COMMANDS = [line for line in INDENTED.splitlines() if line.startswith("mbn-deploy ")]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_and_their_options(line):
+    _, command, *words = shlex.split(line, comments=True)
+    said = run(command, "--help")
+    assert said.exit_code == 0
+    for option in (word for word in words if word.startswith("-")):
+        assert re.search(rf"(^|[ ,]){option}[ ,\n]", said.stdout, re.MULTILINE), option
+
+
+def test_every_option_in_the_text_belongs_to_a_command():
+    shown = run("--help").stdout
+    commands = re.findall(r"^  ([a-z]+) ", shown.split("Commands:")[1], re.MULTILINE)
+    known = set(re.findall(r"--[a-z-]+", "".join(run(command, "--help").stdout for command in commands)))
+    named = set(re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", TEXT))
+    assert len(named) > 10
+    assert named <= known
+
+
+def test_the_python_example_imports_what_there_is():
+    tree = ast.parse(re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)[1])
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert imports
+    for node in imports:
+        module = importlib.import_module(node.module)
+        assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+def test_files_that_are_named_exist():
+    named = set(re.findall(r"(?:scripts|benchmarks|mbn_deploy)/[\w/.]+\.(?:sh|py|md)|\w+\.md", TEXT))
+    assert len(named) >= 6
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_test_command_is_what_ci_runs():
+    assert "./scripts/test.sh" in INDENTED
+    assert "./scripts/test.sh\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

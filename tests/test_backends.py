@@ -146,6 +146,40 @@ def test_a_model_with_two_outputs_is_no_classifier():
         open_backend(write_onnx(models.graph(), extra_outputs=["c"]), "onnx")
 
 
+def foreign_onnx(inputs):
+    """One operation of ONNX on inputs given as (name, element type, shape)."""
+    from onnx import TensorProto, helper
+
+    names = [name for name, *_ in inputs]
+    infos = [helper.make_tensor_value_info(name, getattr(TensorProto, kind), shape) for name, kind, shape in inputs]
+    output = helper.make_tensor_value_info("y", infos[0].type.tensor_type.elem_type, inputs[0][2])
+    node = helper.make_node("Add" if len(names) == 2 else "Identity", names, ["y"])
+    made = helper.make_model(
+        helper.make_graph([node], "g", infos, [output]), ir_version=8, opset_imports=[helper.make_opsetid("", 17)]
+    )
+    return made.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ([("x", "FLOAT", [1, 4, 4, 3]), ("more", "FLOAT", [1, 4, 4, 3])], r"2 inputs \(x, more\)"),
+        ([("x", "INT64", [1, 4])], r"input 'x' has type tensor\(int64\)"),
+        ([("x", "FLOAT", ["n", "h", "w", 3])], "input 'x' has no fixed size"),
+        ([("x", "FLOAT", [])], "input 'x' has no fixed size"),
+    ],
+)
+def test_onnx_files_that_no_picture_fits(inputs, said):
+    with pytest.raises(InputError, match=said):
+        open_backend(foreign_onnx(inputs), "onnx")
+
+
+def test_an_open_batch_is_one():
+    opened = open_backend(foreign_onnx([("x", "FLOAT", ["n", 2])]), "onnx")
+    assert opened.input.shape == (1, 2)
+    np.testing.assert_array_equal(opened.run(np.float32([[3, 4]])), [[3, 4]])
+
+
 def test_choosing():
     assert choose_backend("tflite") == "litert"
     assert choose_backend("tflite", "tflite") == "tflite"

@@ -71,8 +71,10 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 def _program() -> str:
     """The command, with its path where it is not on PATH: `scripts/demo.sh` runs the one in .venv."""
-    path = Path(sys.argv[0])
-    return shlex.quote(str(path)) if path.name == NAME and shutil.which(NAME) is None else NAME
+    path, here = Path(sys.argv[0]), Path.cwd()
+    if path.name != NAME or shutil.which(NAME) is not None:
+        return NAME
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def _commands(bundle: Path, picture: Path, pictures: Pictures) -> list[str]:

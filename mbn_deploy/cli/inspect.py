@@ -1,4 +1,4 @@
-"""`mbn-deploy inspect FILE`: what is in a model file."""
+"""`mbn-deploy inspect FILE`: what is in a model file; beside a float one, which layers of an int8 file hurt."""
 
 from __future__ import annotations
 
@@ -10,8 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mbn_deploy.cli.common import Json, guarded, human_bytes, millions, plain, print_json, stdout, table
-from mbn_deploy.cli.options import path_argument
+from mbn_deploy.cli.common import (
+    Json,
+    guarded,
+    human_bytes,
+    load_frameworks,
+    millions,
+    plain,
+    print_json,
+    progress_bar,
+    stdout,
+    table,
+)
+from mbn_deploy.cli.diagnosis import print_diagnosis
+from mbn_deploy.cli.options import PreprocessText, Resize, path_argument, path_option
+from mbn_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from mbn_deploy.export.report import FileReport, OpReport, TensorReport
@@ -25,11 +38,42 @@ def inspect(
     delegate: Annotated[
         bool, typer.Option("--delegate", help="Open a .tflite file and see which operations XNNPACK leaves out.")
     ] = False,
+    reference: Annotated[
+        Path | None,
+        path_option(help="The float .tflite or .onnx file of the same export: compare every layer with it, on --data."),
+    ] = None,
+    data: Annotated[
+        Path | None, path_option(help="Folder of images to compare layers on; no labels are needed.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many of them.")] = 16,
+    seed: Annotated[int, typer.Option(help="Which of them.")] = 0,
+    layers: Annotated[int, typer.Option(help="Rows of the table of layers, the worst first; 0 is all.")] = 20,
+    resize: Resize = None,
+    preprocess: PreprocessText = None,
     as_json: Json = False,
 ) -> None:
-    """Operations, types, scales: what the file may be called, and whether its ranges are clean."""
+    """Operations, types, scales: what the file may be called, and whether its ranges are clean.
+
+    With --reference and --data: signal to noise, error, saturation and effect on the output of every layer.
+    """
     from mbn_deploy.export.inspect import inspect_file
 
+    if reference is not None and data is not None:
+        from mbn_deploy.quantize.diagnose import diagnose
+
+        load_frameworks()
+        with progress_bar() as progress:
+            found = diagnose(
+                file, reference, data,
+                count=count, seed=seed, resize=resize, preprocess=preprocess, progress=progress,
+            )  # fmt: skip
+        if as_json:
+            print_json(found.to_dict())
+        else:
+            print_diagnosis(stdout(), found, layers)
+        return
+    if reference is not None or data is not None:
+        raise UsageError("--reference and --data belong together: layers are compared with a float file, on images")
     report = inspect_file(file, delegate=delegate)
     if as_json:
         print_json(report.to_dict())

@@ -34,14 +34,15 @@ _ROUNDING = 1e-6  # relative, of a float32 scale
 
 def report_onnx(data: bytes, where: str) -> FileReport:
     """What stands in an .onnx file; `where` names it. Raises `InputError` for damaged ones."""
-    model = _load(data, where)
+    model = load_onnx(data, where)
     try:
         return _Reader(model, len(data)).report(where)
     except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where}: damaged: {type(error).__name__}: {error}") from error
 
 
-def _load(data: bytes, where: str) -> Any:
+def load_onnx(data: bytes, where: str) -> Any:
+    """The checked model with inferred shapes; `where` names it. Raises `InputError`."""
     onnx = onnx_module()
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -65,7 +66,7 @@ class _Reader:
         self.model, self.graph, self.size = model, model.graph, size
         self._onnx = onnx_module()
         self._tensors = {tensor.name: tensor for tensor in self.graph.initializer}
-        self._tensors.update(_constant_nodes(self.graph))
+        self._tensors.update(constant_nodes(self.graph))
         self.constants = {
             name: TensorReport(name, tuple(tensor.dims), self._dtype(tensor.data_type))
             for name, tensor in self._tensors.items()
@@ -227,7 +228,7 @@ class _Reader:
         return (*found, *(f"Shape {n.name or n.output[0]}" for n in self.graph.node if n.op_type == "Shape"))
 
 
-def _constant_nodes(graph: Any) -> dict[str, Any]:
+def constant_nodes(graph: Any) -> dict[str, Any]:
     """The tensors of Constant nodes: another way to write an initializer."""
     return {
         node.output[0]: attribute.t

@@ -32,8 +32,8 @@ _READER_ERRORS = (
 def report_tflite(data: bytes, where: str) -> FileReport:
     """What stands in the first graph of a .tflite file; `where` names it. Raises `InputError` for damaged ones."""
     metadata = read_metadata(data, where)
-    with _one_border(where):
-        report = _Reader(data).report(where, tuple(sorted(metadata)))
+    with reading(where):
+        report = Reader(data).report(where, tuple(sorted(metadata)))
     text = metadata.get(DESCRIPTION_KEY)
     if text is None:
         return report
@@ -47,7 +47,8 @@ def _with_description(report: FileReport, description: Description) -> FileRepor
 
 
 @contextmanager
-def _one_border(where: str) -> Iterator[None]:
+def reading(where: str) -> Iterator[None]:
+    """Turns what the generated readers raise on damaged bytes into an `InputError` that names `where`."""
     try:
         yield
     except _READER_ERRORS as error:
@@ -56,7 +57,7 @@ def _one_border(where: str) -> Iterator[None]:
         ) from error
 
 
-class _Reader:
+class Reader:
     """One file being read: its model object, and its first graph with tensors as reports."""
 
     def __init__(self, data: bytes) -> None:
@@ -69,7 +70,7 @@ class _Reader:
         self._activations = _names(kinds.ActivationFunctionType)
         self.tensors = [self._tensor(t) for t in self.graph.tensors or ()]
         self.constant = [self._is_constant(t) for t in self.graph.tensors or ()]
-        self.sources, self.results = _indices(self.graph.inputs), _indices(self.graph.outputs)
+        self.sources, self.results = indices(self.graph.inputs), indices(self.graph.outputs)
 
     def report(self, where: str, metadata: tuple[str, ...]) -> FileReport:
         """The whole report but for the description."""
@@ -82,7 +83,7 @@ class _Reader:
             path=where,
             format="tflite",
             size=self.size,
-            producer=_text(self.model.description),
+            producer=text(self.model.description),
             precision=precision_of(ops, all_integer=all_integer, weight_types={t.dtype for t in weights}),
             all_integer=all_integer,
             parameters=sum(int(np.prod(t.shape, dtype=np.int64)) for t in weights),
@@ -91,24 +92,24 @@ class _Reader:
             counts=dict(sorted(Counter(op.kind for op in ops).items())),
             ops=ops,
             metadata=metadata,
-            signatures=tuple(_text(s.signatureKey) for s in self.model.signatureDefs or ()),
+            signatures=tuple(text(s.signatureKey) for s in self.model.signatureDefs or ()),
             select_tf_ops=tuple(name for name in custom if name.startswith(_SELECT_TF_PREFIX)),
             custom_ops=tuple(name for name in custom if not name.startswith(_SELECT_TF_PREFIX)),
             dynamic_leftovers=self._dynamic(ops),
         )
 
     def _tensor(self, raw: Any) -> TensorReport:
-        shape = _indices(raw.shapeSignature) or _indices(raw.shape)
-        facts = (_text(raw.name), shape, self._types[raw.type].lower())
-        scales = [] if raw.quantization is None else _numbers(raw.quantization.scale)
+        shape = indices(raw.shapeSignature) or indices(raw.shape)
+        facts = (text(raw.name), shape, self._types[raw.type].lower())
+        scales = [] if raw.quantization is None else numbers(raw.quantization.scale)
         if len(scales) != 1:
             return TensorReport(*facts, channels=len(scales))
-        zeros = _numbers(raw.quantization.zeroPoint)
+        zeros = numbers(raw.quantization.zeroPoint)
         return TensorReport(*facts, scale=float(scales[0]), zero_point=int(zeros[0]) if zeros else 0, channels=1)
 
     def _is_constant(self, raw: Any) -> bool:
         buffer = self.model.buffers[raw.buffer]
-        return len(_numbers(buffer.data)) > 0 or bool(buffer.size)
+        return len(numbers(buffer.data)) > 0 or bool(buffer.size)
 
     def _is_weight(self, index: int) -> bool:
         """Kernels and biases, not shapes and axes: those are integers without a scale."""
@@ -116,8 +117,8 @@ class _Reader:
         return self.constant[index] and (tensor.dtype in _FLOATS or tensor.channels > 0)
 
     def _op(self, raw: Any) -> OpReport:
-        inputs = [i for i in _indices(raw.inputs) if i >= 0]
-        outputs = tuple(self.tensors[i] for i in _indices(raw.outputs))
+        inputs = [i for i in indices(raw.inputs) if i >= 0]
+        outputs = tuple(self.tensors[i] for i in indices(raw.outputs))
         flowing = tuple(self.tensors[i] for i in inputs if not self.constant[i])
         constants = tuple(self.tensors[i] for i in inputs if self._is_weight(i))
         kind = self._kind(raw)
@@ -142,7 +143,7 @@ class _Reader:
 
     def _custom(self, raw: Any) -> str | None:
         name = self.model.operatorCodes[raw.opcodeIndex].customCode
-        return None if not name else _text(name)
+        return None if not name else text(name)
 
     def _activation(self, raw: Any, kind: str) -> str:
         if kind in ("RELU", "RELU6"):
@@ -152,7 +153,7 @@ class _Reader:
     def _is_border(self, op: OpReport, raw: Any) -> bool:
         if op.kind not in _BORDER:
             return False
-        return set(_indices(raw.inputs)) <= set(self.sources) or set(_indices(raw.outputs)) <= set(self.results)
+        return set(indices(raw.inputs)) <= set(self.sources) or set(indices(raw.outputs)) <= set(self.results)
 
     def _dynamic(self, ops: Iterable[OpReport]) -> tuple[str, ...]:
         open_inputs = [f"input {self.tensors[i].name}" for i in self.sources if -1 in self.tensors[i].shape]
@@ -164,14 +165,16 @@ def _names(enumeration: Any) -> dict[int, str]:
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
 
 
-def _numbers(values: Any) -> Any:
+def numbers(values: Any) -> Any:
     """A vector of the file; the generated classes say `None`, or 0, for an absent one."""
     return () if values is None or isinstance(values, int) else values
 
 
-def _indices(values: Any) -> tuple[int, ...]:
-    return tuple(int(v) for v in _numbers(values))
+def indices(values: Any) -> tuple[int, ...]:
+    """A vector of integers of the file, e.g. a shape."""
+    return tuple(int(v) for v in numbers(values))
 
 
-def _text(value: bytes | str | None) -> str:
+def text(value: bytes | str | None) -> str:
+    """A string of the file; empty for an absent one."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""

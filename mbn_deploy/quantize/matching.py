@@ -1,0 +1,96 @@
+"""Which tensors of a quantized file mean what a tensor of the float file means, and what lies between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mbn_deploy.export.graph import Shape
+from mbn_deploy.export.stored import StoredNetwork, StoredOp
+
+HARD_SWISH_FLOOR = -3.0  # h-swish is 0 below: integers may saturate there, and lose nothing
+_HARD_SWISH = frozenset({"HARD_SWISH", "HardSwish"})
+STORAGE = frozenset({"QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Identity"})
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A tensor that both files have under `name`; the quantized one keeps its integers in `stored`.
+
+    `floor`: values below make no difference. `segment` are the ops of the quantized file, in order,
+    from the points before to this one.
+    """
+
+    name: str
+    stored: str
+    floor: float | None
+    segment: tuple[StoredOp, ...]
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Kinds of the ops that compute."""
+        return tuple(op.kind for op in _computing(self))
+
+    @property
+    def layer(self) -> str:
+        """The layer that does the work, where one does; else the tensor's own name."""
+        own = _computing(self)
+        return own[0].layer if len(own) == 1 and own[0].kernel is not None else self.name
+
+
+def _computing(point: Point) -> list[StoredOp]:
+    kept = [op for op in point.segment if op.kind not in STORAGE and not op.moves_only]
+    return [op for op in kept if not (op.kind == "Clip" and len(kept) > 1)]
+
+
+def match(quantized: StoredNetwork, reference: StoredNetwork) -> list[Point]:
+    """Every tensor of one name and one shape in both files, but for inputs and reshapes, in order.
+
+    Names are the layers' where this project wrote the files, and agree where one converter wrote both.
+    Tensors with another number of channels have been rewritten: they are no points.
+    """
+    makers = quantized.writers()
+    theirs = {op.output: op for op in reference.ops}
+    readers, swishes = quantized.readers(), reference.readers()
+    found: dict[str, tuple[str, float | None]] = {}
+    for op in quantized.ops:
+        name = op.output
+        if name not in theirs or theirs[name].moves_only or op.moves_only:
+            continue
+        if _essential(quantized.shapes.get(name)) != _essential(reference.shapes.get(name)):
+            continue
+        stored = _stored(name, makers, readers)
+        reading = swishes.get(name, [])
+        floor = HARD_SWISH_FLOOR if reading and all(r.kind in _HARD_SWISH for r in reading) else None
+        if stored != quantized.input:
+            found.setdefault(stored, (name, floor))
+    ends = set(found)
+    order = [op.output for op in quantized.ops if op.output in ends]
+    return [Point(found[s][0], s, found[s][1], _segment(s, makers, ends, quantized)) for s in order]
+
+
+def _essential(shape: Shape | None) -> tuple[int, ...] | None:
+    """Without the batch and without axes of one: (N, 1, 1, C) and (N, C) hold the same."""
+    return None if shape is None else tuple(n for n in shape[1:] if n != 1)
+
+
+def _stored(name: str, makers: dict[str, StoredOp], readers: dict[str, list[StoredOp]]) -> str:
+    """The integers of `name`: in front of its DequantizeLinear, or behind the QuantizeLinear that alone reads it."""
+    if makers[name].kind == "DequantizeLinear":
+        return makers[name].inputs[0]
+    reading = readers.get(name, [])
+    if len(reading) != 1 or reading[0].kind != "QuantizeLinear":
+        return name
+    quantized = reading[0].output
+    behind = readers.get(quantized, [])
+    return behind[0].output if len(behind) == 1 and behind[0].kind == "Clip" else quantized
+
+
+def _segment(end: str, makers: dict[str, StoredOp], ends: set[str], network: StoredNetwork) -> tuple[StoredOp, ...]:
+    inside: set[str] = set()
+    waiting = [end]
+    while waiting:
+        name = waiting.pop()
+        if name in makers and name not in inside and (name == end or name not in ends):
+            inside.add(name)
+            waiting += makers[name].inputs
+    return tuple(op for op in network.ops if op.output in inside)

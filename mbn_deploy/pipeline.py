@@ -126,6 +126,7 @@ def export(
         contents, manifest = _contents(_Made(source, quantization, files, trials, pixels), evaluation, images.geometry)
         write_bundle(Path(out), contents, overwrite=overwrite)
     warnings = () if images.calibration is None else images.calibration.warnings
+    warnings += () if quantization is None else quantization.warnings
     return Bundle(Path(out), manifest, source.facts.labels, clock.seconds, warnings)
 
 

@@ -15,6 +15,7 @@ from mbn_deploy.quantize.bias import correct_biases
 from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.quantize.equalize import equalize
 from mbn_deploy.quantize.hard_swish import Lowered, lower_hard_swishes, pays_twice
+from mbn_deploy.quantize.lint import unsteady
 from mbn_deploy.quantize.lower import absorb_hard_sigmoids, pixel_input
 from mbn_deploy.quantize.quantizer import quantize_graph
 from mbn_deploy.quantize.range_methods import cut
@@ -36,6 +37,7 @@ class Quantization:
     graph: QuantizedGraph
     preprocess: Preprocess
     facts: dict[str, Any]
+    warnings: tuple[str, ...] = ()  # about the ranges that the calibration images gave
 
 
 def quantize(
@@ -53,7 +55,8 @@ def quantize(
     region = float_region(pixels.graph, recipe.float_blocks, recipe.float_layers)
     lowered = _lowered(pixels.graph, region, recipe)
     images = _normalized(calibration, pixels.preprocess)
-    state = Calibrated(lowered.graph, observe(lowered.graph, images, len(calibration), progress), lowered.floors)
+    ranges = observe(lowered.graph, images, len(calibration), progress)
+    state = Calibrated(lowered.graph, ranges, lowered.floors)
     if recipe.equalize:
         state = equalize(state)
     if recipe.split_vectors:
@@ -62,7 +65,7 @@ def quantize(
     quantized = quantize_graph(state, pixels.params, granularity=recipe.granularity, float_outputs=region)
     if recipe.correct_biases:
         quantized = correct_biases(quantized, _bias_images(state.graph, calibration, pixels.preprocess), progress)
-    return Quantization(quantized, pixels.preprocess, _facts(quantized, state, calibration, recipe))
+    return Quantization(quantized, pixels.preprocess, _facts(quantized, state, calibration, recipe), unsteady(ranges))
 
 
 def _lowered(graph: Graph, region: frozenset[str], recipe: Recipe) -> Lowered:

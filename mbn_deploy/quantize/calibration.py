@@ -21,6 +21,7 @@ from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.images import LoadedImage, Pixels, find_images, in_parallel, load_image, read_bytes, sha256, some
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
+from mbn_deploy.quantize.lint import lint
 from mbn_deploy.runtime.preprocess import ordered
 
 MIN_IMAGES = 8  # fewer say nothing about a range
@@ -210,10 +211,13 @@ def _suspicions(pixels: Pixels, images: dict[str, LoadedImage]) -> list[str]:
         grey = [name for name, image in zip(images, pixels, strict=True) if _equals(image, image[..., :1])]
         if grey:
             found.append(f"{len(grey)} of {len(images)} calibration images are greyscale: {some(grey)}")
-    repeated = len(images) - len({image.content for image in images.values()})
-    if repeated:
-        found.append(f"{repeated} of {len(images)} calibration images are copies of others")
-    return found
+    first: dict[str, int] = {}
+    for at, image in enumerate(images.values()):
+        first.setdefault(image.content, at)
+    if len(first) < len(images):
+        found.append(f"{len(images) - len(first)} of {len(images)} calibration images are copies of others")
+    kept, names = list(first.values()), list(images)
+    return [*found, *lint(pixels[kept], [names[at] for at in kept])]
 
 
 def _read_npz(path: Path) -> npt.NDArray[np.generic]:

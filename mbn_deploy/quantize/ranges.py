@@ -22,12 +22,16 @@ MIN_FOLD = 4  # images in a half
 
 @dataclass(frozen=True, eq=False)
 class ChannelRange:
-    """Per channel: smallest and largest value seen, mean, and mean square (the power of the signal)."""
+    """Per channel: smallest and largest value seen, mean, and mean square (the power of the signal).
+
+    `drift`: by how much, relatively, the whole tensor reaches further in one half of the images than in the other.
+    """
 
     low: Doubles
     high: Doubles
     mean: Doubles
     power: Doubles
+    drift: float = 0.0
 
     @property
     def variance(self) -> Doubles:
@@ -116,14 +120,20 @@ class _Sum:
         self.keep_vectors = keep_vectors
         self.vectors: list[Floats] = []
         self.low, self.high = np.full(channels, np.inf), np.full(channels, -np.inf)
+        self.halves = ([0.0, 0.0], [0.0, 0.0])  # (low, high) of the whole tensor, zero included
+        self.batches = 0
         self.sum, self.squares, self.count = np.zeros(channels), np.zeros(channels), 0
 
     def add(self, values: Floats) -> None:
         """`values` is (N, C, positions)."""
         if self.keep_vectors and values.shape[2] == 1:
             self.vectors.append(values[:, :, 0].copy())
-        np.minimum(self.low, values.min((0, 2)), out=self.low)
-        np.maximum(self.high, values.max((0, 2)), out=self.high)
+        low, high = values.min((0, 2)), values.max((0, 2))
+        half = self.halves[self.batches % 2]
+        half[:] = min(half[0], float(low.min())), max(half[1], float(high.max()))
+        self.batches += 1
+        np.minimum(self.low, low, out=self.low)
+        np.maximum(self.high, high, out=self.high)
         self.sum += values.sum((0, 2), dtype=np.float64)
         self.squares += np.einsum("ncp,ncp->c", values, values)
         self.count += values.shape[0] * values.shape[2]
@@ -135,7 +145,12 @@ class _Sum:
         low, high = mean + margin * (self.low - mean), mean + margin * (self.high - mean)
         # Zero is a bound that an activation set, not a chance of these images.
         low, high = np.where(self.low >= 0, self.low, low), np.where(self.high <= 0, self.high, high)
-        return ChannelRange(low, high, mean, self.squares / count)
+        return ChannelRange(low, high, mean, self.squares / count, self.drift())
+
+    def drift(self) -> float:
+        """See `ChannelRange`."""
+        spans = sorted(high - low for low, high in self.halves)
+        return spans[1] / spans[0] - 1 if self.batches > 1 and spans[0] > 0 else 0.0
 
 
 def vector_margin(values: Doubles) -> float:

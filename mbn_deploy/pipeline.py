@@ -17,21 +17,25 @@ from typing import TYPE_CHECKING, Any, cast
 from mbn_deploy.bundle.describe import evaluation_metrics, model_source, tool_versions
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.bundle.write import check_target, write_bundle
+from mbn_deploy.errors import VerificationError
 from mbn_deploy.export.files import Encoded, encode_float, encode_int8, with_batch
 from mbn_deploy.export.request import ALL_PRECISIONS, FORMATS, Names, Request
 from mbn_deploy.export.source import Source, lines, open_source
 from mbn_deploy.images import Pixels, sha256
+from mbn_deploy.ladder import Attempt, Climb, climb, failure, latency, rungs_for
 from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile, Preprocess, Resize
 from mbn_deploy.progress import Progress, silent
-from mbn_deploy.quantize.api import Quantization, quantize
+from mbn_deploy.quantize.api import quantize
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
+from mbn_deploy.quantize.recipe import Recipe
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.verify.dataset import Dataset, load_dataset
-from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor
+from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor, remembered
 from mbn_deploy.verify.evaluate import evaluate as measure
 from mbn_deploy.verify.golden import GOLDEN_NAME, Golden, golden_bytes, golden_pixels, tolerance
+from mbn_deploy.verify.guard import Rung, judge, sentence
 from mbn_deploy.verify.runner import FileRunner
-from mbn_deploy.verify.trial import Candidate, Tester, Trial
+from mbn_deploy.verify.trial import Candidate, Tester, Trial, try_files
 
 if TYPE_CHECKING:
     import keras
@@ -65,6 +69,10 @@ def export(
     layout: str = "nchw",
     batch: int = 1,
     overwrite: bool = False,
+    recipe: str | None = None,
+    granularity: str = "per-channel",
+    float_layers: Sequence[str] = (),
+    max_drop: float | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Export `model` to the bundle `out`, all or nothing.
@@ -85,6 +93,7 @@ def export(
         calibration_count: how many of them are used.
         seed: which of them.
         evaluate: a folder with one sub-folder a class: every file's accuracy goes into the manifest.
+            A folder of images alone gives agreement with the float model only.
         evaluate_resize: how those images are resized, where it differs from `preprocess.resize`.
         labels: line i is the name of class i.
         synsets: line i is the name that sub-folders of `evaluate` have for class i.
@@ -92,21 +101,28 @@ def export(
         layout: of the input of ONNX files, `nchw` or `nhwc`.
         batch: images at once, fixed in the files.
         overwrite: replace a bundle that stands at `out`.
+        recipe: how int8 is made (`quantize.recipe.RECIPES`); by default the first rung of the ladder.
+        granularity: of int8 weights, `per-channel` or `per-tensor`.
+        float_layers: layers that stay in float in int8 files, by name; the files are then `int8-mixed`.
+        max_drop: points of top-1 that int8 may lose against the Keras model on `evaluate`. Recipes are
+            tried, cheapest on the device first, until one keeps to it; a given `recipe` is the only one tried.
         progress: is told of every step.
 
     Returns:
-        The bundle, with `timings` (seconds by step) and `warnings`.
+        The bundle, with `timings` (seconds by step), `warnings`, and the `rungs` that were tried.
 
     Raises:
         UsageError: an option that makes no sense, or something that must be said is not.
         InputError: model, images or labels that cannot be used; a full disk or a missing permission.
-        VerificationError: a file was made that the default interpreter refuses.
+        VerificationError: a file was made that the default interpreter refuses; or no int8 file keeps to
+            `max_drop`: then the bundle has all files but those, if there are any.
     """
     request = Request(
         name=name, size=size, preprocess=preprocess, resize=resize, crop_fraction=crop_fraction, filter=filter,
         formats=tuple(formats), precisions=tuple(precisions), calibration=calibration,
         calibration_count=calibration_count, seed=seed, evaluate=evaluate, evaluate_resize=evaluate_resize,
         labels=labels, synsets=synsets, input_dtype=input_dtype, layout=layout, batch=batch, overwrite=overwrite,
+        recipe=recipe, granularity=granularity, float_layers=tuple(float_layers), max_drop=max_drop,
     )  # fmt: skip
     check_target(Path(out), overwrite=overwrite)
     clock = _Clock(progress)
@@ -115,19 +131,30 @@ def export(
             source = open_source(model, request)
         with clock.step("load images"):
             images = _images(request, source, progress)
-        quantization = _quantization(source, images, clock)
-        files = _files(request, source, quantization, clock)
+        work = _Work(request, source, images, clock)
+        found = work.climbed()
+        files = work.files(found)
+        if not files and found is not None:
+            raise VerificationError(work.failure(found, files))
         with clock.step("try the files"):
             pixels = golden_pixels(images.calibrating(), source.size, source.channels, seed)
-            trials = tester.try_files({file.name: _candidate(file) for file in files}, pixels)
+            trials = tester.try_files({file.name: candidate(file) for file in files}, pixels)
     with clock.step("evaluate the files"):
-        evaluation = _evaluation(source, images, files, trials, progress)
+        evaluation = work.evaluated(files, trials)
     with clock.step("write the bundle"):
-        contents, manifest = _contents(_Made(source, quantization, files, trials, pixels), evaluation, images.geometry)
+        made = _Made(source, found, files, trials, pixels)
+        contents, manifest = _contents(made, evaluation, images.geometry)
         write_bundle(Path(out), contents, overwrite=overwrite)
-    warnings = () if images.calibration is None else images.calibration.warnings
-    warnings += () if quantization is None else quantization.warnings
-    return Bundle(Path(out), manifest, source.facts.labels, clock.seconds, warnings)
+    if found is not None and found.held is None:
+        raise VerificationError(f"{work.failure(found, files)}. {Path(out)} has the other files")
+    return Bundle(
+        Path(out),
+        manifest,
+        source.facts.labels,
+        clock.seconds,
+        work.warnings(found),
+        () if found is None else found.rungs,
+    )
 
 
 class _Clock:
@@ -142,7 +169,7 @@ class _Clock:
         self.progress(name, 0, 1)
         start = time.perf_counter()
         yield
-        self.seconds[name] = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
         self.progress(name, 1, 1)
 
 
@@ -164,7 +191,9 @@ def _images(request: Request, source: Source, progress: Progress) -> _Images:
     dataset, exclude = None, frozenset[str]()
     if request.evaluate is not None:
         folders = _synsets(request.synsets)
-        dataset = load_dataset(request.evaluate, source.classes, labels=source.facts.labels, synsets=folders)
+        dataset = load_dataset(
+            request.evaluate, source.classes, labels=source.facts.labels, synsets=folders, unlabelled=True
+        )
         exclude = dataset.hashes(source.size, geometry, progress)
     calibration = None
     if request.int8 and request.calibration is not None:
@@ -180,46 +209,95 @@ def _synsets(names: Names | None) -> list[str] | None:
     return None if names is None else [line.split()[0] for line in lines(names) if line.strip()]
 
 
-def _quantization(source: Source, images: _Images, clock: _Clock) -> Quantization | None:
-    if images.calibration is None:
-        return None
-    with clock.step("quantize"):
-        return quantize(source.graph, source.facts.preprocess, images.calibration, progress=clock.progress)
+class _Work:
+    """The steps between the model and the bundle, and what they share: the float answers, worked out once."""
+
+    def __init__(self, request: Request, source: Source, images: _Images, clock: _Clock) -> None:
+        self.request, self.source, self.images, self.clock = request, source, images, clock
+        self._keras = remembered(keras_predictor(source.model, source.keras_preprocess))
+
+    def climbed(self) -> Climb | None:
+        """The int8 files, by the first recipe that keeps the accuracy; `None` if none are asked for."""
+        if self.images.calibration is None:
+            return None
+        request = self.request
+        recipes = rungs_for(self.source.graph, request.recipe, request.granularity, request.float_layers)
+        return climb(recipes, self._attempt, None if request.max_drop is None else self._rung)
+
+    def _attempt(self, recipe: Recipe) -> Attempt:
+        calibration = self.images.calibration
+        if calibration is None:
+            raise ValueError("an attempt at int8 without calibration images")
+        with self.clock.step("quantize"):
+            facts = self.source.facts
+            made = quantize(self.source.graph, facts.preprocess, calibration, recipe, self.clock.progress)
+        integers = replace(made.graph, graph=with_batch(made.graph.graph, self.request.batch))
+        files = []
+        for file_format, precision in self.request.files():
+            if precision == "int8":
+                with self.clock.step(f"write {file_format} {precision}"):
+                    files.append(encode_int8(integers, made.preprocess, facts, file_format, self.request.input_type))
+        return Attempt(recipe, made, tuple(files))
+
+    def _rung(self, attempt: Attempt) -> Rung:
+        """What the attempt loses, in a process of its own first: a file that crashes must not be run here."""
+        pixels = golden_pixels(self.images.calibrating(), self.source.size, self.source.channels, self.request.seed)
+        with self.clock.step("try the recipes"):
+            trials = try_files({file.name: candidate(file) for file in attempt.files}, pixels)
+            evaluation = self.evaluated(attempt.files, trials)
+            if evaluation is None or self.request.max_drop is None:
+                raise ValueError("a rung is judged by images and a largest drop")
+            judgement = judge(evaluation, [file.name for file in attempt.files], self.request.max_drop)
+            first = attempt.files[0]
+            return Rung(attempt.recipe.name, first.precision, judgement, len(first.data), latency(first))
+
+    def files(self, found: Climb | None) -> list[Encoded]:
+        """Every file of the bundle, in the order of the request; int8 ones only if they hold."""
+        graph = with_batch(self.source.graph, self.request.batch)
+        integers = [] if found is None or found.held is None else list(found.held.files)
+        files = []
+        for file_format, precision in self.request.files():
+            if precision == "int8":
+                files += [file for file in integers if file.format == file_format]
+            else:
+                with self.clock.step(f"write {file_format} {precision}"):
+                    files.append(encode_float(graph, self.source.facts, file_format, precision))
+        return files
+
+    def evaluated(self, files: Sequence[Encoded], trials: dict[str, Trial]) -> Evaluation | None:
+        """Files beside the Keras model, image by image; `None` without images."""
+        if self.images.dataset is None:
+            return None
+        predictors: dict[str, Predictor] = {REFERENCE: self._keras}
+        for file in files:
+            backend = open_backend(file.data, file.format, where=file.name)
+            described = file.described(trials[file.name].input)
+            predictors[file.name] = FileRunner(backend, file.preprocess, file.layout, described)
+        return measure(
+            predictors, self.images.dataset, self.source.size, self.images.geometry,
+            reference=REFERENCE, scores=self.source.facts.scores, progress=self.clock.progress,
+        )  # fmt: skip
+
+    def failure(self, found: Climb, files: Sequence[Encoded]) -> str:
+        """Why there is no int8 file."""
+        data = self.request.calibration if self.request.evaluate is None else self.request.evaluate
+        return failure(found, files, Path(data or ""), self.request.max_drop or 0.0)
+
+    def warnings(self, found: Climb | None) -> tuple[str, ...]:
+        """About the images, the ranges they gave, and what they do not decide."""
+        calibration, max_drop = self.images.calibration, self.request.max_drop
+        about = () if calibration is None else calibration.warnings
+        if found is None:
+            return about
+        about += found.last.quantization.warnings
+        if max_drop is None or not found.rungs or found.rungs[-1].judgement.decided:
+            return about
+        return (*about, sentence(found.rungs[-1].judgement, max_drop))
 
 
-def _files(request: Request, source: Source, quantization: Quantization | None, clock: _Clock) -> list[Encoded]:
-    graph = with_batch(source.graph, request.batch)
-    files = []
-    for file_format, precision in request.files():
-        with clock.step(f"write {file_format} {precision}"):
-            if precision != "int8":
-                files.append(encode_float(graph, source.facts, file_format, precision))
-            elif quantization is not None:
-                integers = replace(quantization.graph, graph=with_batch(quantization.graph.graph, request.batch))
-                made = encode_int8(integers, quantization.preprocess, source.facts, file_format, request.input_type)
-                files.append(made)
-    return files
-
-
-def _candidate(file: Encoded) -> Candidate:
+def candidate(file: Encoded) -> Candidate:
+    """The file as it is handed to the trial."""
     return Candidate(file.data, file.format, file.preprocess, file.layout, file.precision == "int8")
-
-
-def _evaluation(
-    source: Source, images: _Images, files: list[Encoded], trials: dict[str, Trial], progress: Progress
-) -> Evaluation | None:
-    """Every file beside the Keras model, image by image; `None` without images."""
-    if images.dataset is None:
-        return None
-    predictors: dict[str, Predictor] = {REFERENCE: keras_predictor(source.model, source.keras_preprocess)}
-    for file in files:
-        backend = open_backend(file.data, file.format, where=file.name)
-        described = file.described(trials[file.name].input)
-        predictors[file.name] = FileRunner(backend, file.preprocess, file.layout, described)
-    return measure(
-        predictors, images.dataset, source.size, images.geometry,
-        reference=REFERENCE, scores=source.facts.scores, progress=progress,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +305,7 @@ class _Made:
     """All that goes into the bundle."""
 
     source: Source
-    quantization: Quantization | None
+    climb: Climb | None
     files: list[Encoded]
     trials: dict[str, Trial]
     pixels: Pixels
@@ -239,8 +317,8 @@ class _Made:
 
     def _tolerance(self, file: Encoded) -> float:
         level = None
-        if file.precision == "int8" and self.quantization is not None:
-            graph = self.quantization.graph
+        if file.precision.startswith("int8") and self.climb is not None and self.climb.held is not None:
+            graph = self.climb.held.quantization.graph
             level = graph.activations[graph.graph.output].scale
         facts = self.source.facts
         return tolerance(
@@ -264,7 +342,7 @@ def _contents(made: _Made, evaluation: Evaluation | None, geometry: Preprocess) 
     contents[GOLDEN_NAME] = golden_bytes(made.golden())
     if labels is not None:
         contents[LABELS_NAME] = ("\n".join(labels) + "\n").encode()
-    facts: dict[str, Any] = {} if made.quantization is None else dict(made.quantization.facts)
+    facts: dict[str, Any] = {} if made.climb is None else made.climb.facts()
     manifest = Manifest(
         model=made.source.facts.model,
         classes=made.source.classes,

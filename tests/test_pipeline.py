@@ -298,11 +298,14 @@ def test_ctrl_c_at_any_step_leaves_what_stood_there(model, images, tmp_path, mon
 
 CHILD = """
 import sys
+import time
 sys.path.insert(0, sys.argv[1])
 from export_models import small_model
 from mbn_deploy.pipeline import export
 def progress(step, done, total):
     print(step, done, flush=True)
+    if f"{step} {done}" == sys.argv[4]:
+        time.sleep(20)  # the signal comes now, not after the step
 export(small_model(), sys.argv[3], calibration=sys.argv[2], overwrite=True, progress=progress)
 """
 
@@ -312,7 +315,7 @@ def test_a_real_ctrl_c(photos, tmp_path, moment):
     """SIGINT for the process and its children, as a terminal sends it."""
     (tmp_path / "tmp").mkdir()
     here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", CHILD, here, str(photos), str(tmp_path / "dist")]
+    command = [sys.executable, "-c", CHILD, here, str(photos), str(tmp_path / "dist"), moment]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env=os.environ | {"TMPDIR": str(tmp_path / "tmp"), "TF_CPP_MIN_LOG_LEVEL": "3"},

@@ -56,25 +56,30 @@ def evaluation_metrics(found: Evaluation, reference: str, geometry: Preprocess) 
 
     Shares are fractions of 1, `kl` is in nats; `low` and `high` bound the 95 % confidence interval.
     """
-    names = [name for name in found.accuracy if name != reference]
-    return {
+    metrics: dict[str, Any] = {
         "dataset": found.dataset,
         "images": found.images,
+        "labelled": bool(found.accuracy),
         "resize": geometry.resize,
         "confidence": CONFIDENCE,
-        "reference": _accuracy(found.accuracy[reference]),
-        "files": {name: _accuracy(found.accuracy[name]) | _comparison(found.comparison[name]) for name in names},
+        "files": {
+            name: _accuracy(found.accuracy.get(name)) | _comparison(compared)
+            for name, compared in found.comparison.items()
+        },
     }
+    return metrics | ({"reference": _accuracy(found.accuracy[reference])} if found.accuracy else {})
 
 
-def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
+def _accuracy(accuracy: Accuracy | None) -> dict[str, Any]:
+    if accuracy is None:
+        return {}
     return {"top1": _estimate(accuracy.top1), "top5": _estimate(accuracy.top5)}
 
 
 def _comparison(compared: Comparison) -> dict[str, Any]:
     return {
         "agreement": _estimate(compared.agreement),
-        "top1_difference": _estimate(compared.top1_difference),
+        "top1_difference": None if compared.top1_difference is None else _estimate(compared.top1_difference),
         "kl": _rounded(compared.kl),
         "confidence_drift": _rounded(compared.confidence_drift),
     }

@@ -12,14 +12,16 @@ from mbn_deploy.runtime.bundle import open_bundle
 
 if TYPE_CHECKING:
     from mbn_deploy.runtime import Classifier
+    from mbn_deploy.verify.guard import Rung
 
 
 @dataclass(frozen=True)
 class Bundle:
     """A bundle's folder and what its manifest says.
 
-    `timings` are the seconds that each step of the export took, only right after the export; they
-    are not in the manifest, which is the same for the same input.
+    Only right after the export there are `timings`, the seconds that each step took, `warnings`, and
+    `rungs`, the recipes that the accuracy guard tried, with their latencies; times are not in the
+    manifest, which is the same for the same input.
     """
 
     folder: Path
@@ -27,6 +29,7 @@ class Bundle:
     labels: tuple[str, ...] | None = field(default=None, repr=False)
     timings: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
     warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    rungs: tuple[Rung, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def read(cls, folder: str | Path) -> Bundle:

@@ -15,25 +15,26 @@ def print_bundle(bundle: Bundle) -> None:
     """A row a file, the float Keras model's accuracy below, and where everything lies."""
     console = stdout()
     measured = bundle.metrics.get("files", {})
+    labelled = bool(bundle.metrics.get("labelled"))
     if measured:
-        shown = table("file", "size", "top-1 %", "top-5 %", "agrees %")
+        shown = table("file", "size", *(("top-1 %", "top-5 %") if labelled else ()), "agrees %")
     else:
         shown = table("file", "size", "input", "output")
     for entry in bundle.files:
         if measured:
-            figures = _accuracy(measured[entry.path])
+            figures = _accuracy(measured[entry.path], labelled=labelled)
         else:
             figures = [f"{t.dtype} {'×'.join(map(str, t.shape))}" for t in (entry.input, entry.output)]
         shown.add_row(plain(entry.path), human_bytes(entry.size), *figures)
     console.print(shown)
     console.print()
     if measured:
-        reference = bundle.metrics["reference"]
         console.print(
-            f"{bundle.metrics['images']} images of {plain(bundle.metrics['dataset'])!r}; "
-            f"Keras itself: top-1 {_percent(reference['top1'])} %, top-5 {_percent(reference['top5'])} %; "
+            f"{bundle.metrics['images']} images of {plain(bundle.metrics['dataset'])!r}; {_reference(bundle.metrics)}"
             "agrees: the same first answer as Keras."
         )
+    if bundle.rungs:
+        _print_rungs(bundle)
     names = ", ".join(n for n in ("manifest.json", bundle.manifest.labels, bundle.manifest.golden) if n is not None)
     console.print(f"In {plain(str(bundle.folder))} with {plain(names)}.", soft_wrap=True)
 
@@ -46,11 +47,36 @@ def bundle_json(bundle: Bundle) -> dict[str, Any]:
         "manifest": manifest,
         "timings": bundle.timings,
         "warnings": list(bundle.warnings),
+        "latencies_ms": {rung.recipe: rung.latency_ms for rung in bundle.rungs},
     }
 
 
-def _accuracy(measured: dict[str, Any]) -> list[str]:
-    return [_percent(measured[key]) for key in ("top1", "top5", "agreement")]
+def _print_rungs(bundle: Bundle) -> None:
+    """What the accuracy guard tried, on the same images."""
+    console = stdout()
+    shown = table("recipe", "precision", "drop, points", "95 %", "agrees %", "size", "ms, 1 thread", "")
+    for rung in bundle.rungs:
+        drop = rung.judgement.drop
+        loss = ["-", "-"]
+        if drop is not None:
+            loss = [f"{100 * drop.value:.2f}", f"{100 * drop.low:+.2f} to {100 * drop.high:+.2f}"]
+        agrees, size = f"{100 * rung.judgement.agreement.value:.1f}", human_bytes(rung.size)
+        verdict = "holds" if rung.holds else "no"
+        shown.add_row(rung.recipe, rung.precision, *loss, agrees, size, f"{rung.latency_ms:.2f}", verdict)
+    console.print()
+    console.print(f"Recipes tried on these images: {len(bundle.rungs)}")
+    console.print(shown)
+
+
+def _reference(metrics: dict[str, Any]) -> str:
+    if not metrics["labelled"]:
+        return "without labels; "
+    reference = metrics["reference"]
+    return f"Keras itself: top-1 {_percent(reference['top1'])} %, top-5 {_percent(reference['top5'])} %; "
+
+
+def _accuracy(measured: dict[str, Any], *, labelled: bool) -> list[str]:
+    return [_percent(measured[key]) for key in (("top1", "top5") if labelled else ()) + ("agreement",)]
 
 
 def _percent(estimate: dict[str, float]) -> str:

@@ -28,7 +28,7 @@ def print_diagnosis(console: Console, found: Diagnosis, rows: int) -> None:
     shown = found.layers[:rows] if rows else found.layers
     columns = table("layer", "effect", "alone", "run", "error", "sat %", "w", "ch", left=1)
     for row in shown:
-        columns.add_row(plain(row.layer), *_figures(row))
+        columns.add_row(plain(_short(row.layer)), *_figures(row))
     console.print(columns)
     console.print()
     if len(shown) < len(found.layers):
@@ -44,6 +44,11 @@ def print_diagnosis(console: Console, found: Diagnosis, rows: int) -> None:
         console.print(f"not compared (absent, or in another form): {_some(found.not_compared)}")
     if found.unknown:
         console.print(f"operations that only the interpreter knows: {_some(found.unknown)}")
+
+
+def _short(name: str) -> str:
+    """TensorFlow's converter joins the names of all that it merged."""
+    return name.split(";", 1)[0]
 
 
 def _figures(row: LayerError) -> list[str]:

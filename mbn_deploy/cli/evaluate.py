@@ -76,7 +76,8 @@ def print_evaluation(found: Evaluation) -> None:
         row = [with_interval(accuracy.top1), f"{100 * accuracy.top5.value:.1f}"]
         compared = found.comparison.get(name)
         if compared is not None:
-            change = with_interval(compared.top1_difference, sign="+")
+            difference = compared.top1_difference
+            change = "-" if difference is None else with_interval(difference, sign="+")
             row += [f"{100 * compared.agreement.value:.1f}", change]
         shown.add_row(plain(name), *row)
     console.print(shown)

@@ -16,6 +16,7 @@ from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.models import tables
 from mbn_deploy.models.layers import Spec
+from mbn_deploy.quantize.recipe import RECIPES
 
 if TYPE_CHECKING:
     from mbn_deploy.bundle.open import Bundle
@@ -69,6 +70,19 @@ def export(
     layout: Annotated[str, typer.Option(metavar="nchw|nhwc", help="Input of ONNX files.")] = "nchw",
     batch: Annotated[int, typer.Option(help="Images at once, fixed in the files.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle at --output.")] = False,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="Points of top-1 that int8 may lose on --evaluate: recipes are tried until one keeps to it."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"How int8 is made: {', '.join(RECIPES)}; int8 if not said.")
+    ] = None,
+    granularity: Annotated[
+        str, typer.Option(metavar="per-channel|per-tensor", help="Scales of int8 weights.")
+    ] = "per-channel",
+    float_layers: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Layers that stay in float; int8 is then int8-mixed.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Float and int8 files in both formats, each opened and run, in one folder with labels and a manifest."""
@@ -91,6 +105,10 @@ def export(
         "layout": layout,
         "batch": batch,
         "overwrite": overwrite,
+        "max_drop": max_drop,
+        "recipe": recipe,
+        "granularity": granularity,
+        "float_layers": comma_list(float_layers, "--float-layers") if float_layers else (),
     }
     network = {"alpha": alpha, "classes": classes, "weights": weights}
     bundle = _exported(model, output, {key: value for key, value in network.items() if value is not None}, options)

@@ -83,9 +83,10 @@ def encode_int8(
     file_format: FileFormat,
     input_dtype: InputType = "uint8",
 ) -> Encoded:
-    """A full-integer file. `preprocess` is that of the quantized graph, whose integers are pixels."""
+    """An int8 or int8-mixed file. `preprocess` is that of the quantized graph, whose integers are pixels."""
     layout: Layout = facts.layout if file_format == "onnx" else "nhwc"
-    text = _description(facts, "int8", preprocess, layout)
+    precision = quantized.precision
+    text = _description(facts, precision, preprocess, layout)
     if file_format == "onnx":
         data = write_onnx_int8(quantized, input_dtype=input_dtype, layout=layout, metadata={DESCRIPTION_KEY: text})
     else:
@@ -93,7 +94,7 @@ def encode_int8(
     params = quantized.activations[quantized.graph.input]
     shift = UNSIGNED_SHIFT if input_dtype == "uint8" else 0
     known = None if input_dtype == "float32" else (params.scale, params.zero_point + shift)
-    return Encoded(_file_name(facts, "int8", file_format), data, file_format, "int8", preprocess, layout, known)
+    return Encoded(_file_name(facts, precision, file_format), data, file_format, precision, preprocess, layout, known)
 
 
 def wanted_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[FileFormat, str]]:

@@ -19,7 +19,7 @@ from mbn_deploy.runtime.tflite_file import read_metadata
 _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
 _BORDER = frozenset({"QUANTIZE", "DEQUANTIZE"})
 # Ops by which converters compute the batch size when the model runs.
-_DYNAMIC = frozenset({"SHAPE", "STRIDED_SLICE", "PACK"})
+DYNAMIC = frozenset({"SHAPE", "STRIDED_SLICE", "PACK"})
 _SELECT_TF_PREFIX = "Flex"
 
 # What the generated readers raise on bytes that contradict the schema.
@@ -157,7 +157,7 @@ class Reader:
 
     def _dynamic(self, ops: Iterable[OpReport]) -> tuple[str, ...]:
         open_inputs = [f"input {self.tensors[i].name}" for i in self.sources if -1 in self.tensors[i].shape]
-        return (*open_inputs, *(f"{op.kind} {op.name}" for op in ops if op.kind in _DYNAMIC))
+        return (*open_inputs, *(f"{op.kind} {op.name}" for op in ops if op.kind in DYNAMIC))
 
 
 def _names(enumeration: Any) -> dict[int, str]:

@@ -11,6 +11,8 @@ from mbn_deploy.errors import UnknownNameError, UsageError
 from mbn_deploy.export.files import PRECISIONS, wanted_files
 from mbn_deploy.export.tflite_writer import InputType
 from mbn_deploy.manifest import FileFormat, Filter, Layout, Preprocess, Resize
+from mbn_deploy.quantize.quantizer import Granularity
+from mbn_deploy.quantize.recipe import RECIPES
 
 Names = str | Path | Sequence[str]  # a text file, or the lines themselves
 FORMATS: tuple[str, ...] = tuple(PRECISIONS)
@@ -40,6 +42,10 @@ class Request:
     layout: str = "nchw"
     batch: int = 1
     overwrite: bool = False
+    recipe: str | None = None
+    granularity: str = "per-channel"
+    float_layers: Sequence[str] = ()
+    max_drop: float | None = None
 
     def __post_init__(self) -> None:
         _known("format", self.formats, FORMATS)
@@ -48,6 +54,9 @@ class Request:
         _known("layout", [self.layout], get_args(Layout))
         _known("resize", [v for v in (self.resize, self.evaluate_resize) if v is not None], get_args(Resize))
         _known("filter", [] if self.filter is None else [self.filter], get_args(Filter))
+        _known("recipe", [] if self.recipe is None else [self.recipe], list(RECIPES))
+        _known("granularity", [self.granularity], get_args(Granularity))
+        self._check_guard()
         if self.batch < 1:
             raise UsageError(f"batch must be at least 1, not {self.batch}")
         if not self.files():
@@ -58,6 +67,16 @@ class Request:
             raise UsageError(
                 "int8 needs calibration images: give a folder of them (--calibrate), "
                 f"or leave int8 out (--precisions {others})"
+            )
+
+    def _check_guard(self) -> None:
+        if self.max_drop is None:
+            return
+        if not 0 <= self.max_drop < 100:
+            raise UsageError(f"a largest drop is a number of percentage points from 0 to 100, not {self.max_drop}")
+        if self.evaluate is None or not self.int8:
+            raise UsageError(
+                "a largest drop (--max-drop) is measured on images that say so (--evaluate FOLDER), for int8 files"
             )
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.export.graph import Activation, Op, OpKind, Pads, same_pads
-from mbn_deploy.export.inspect_tflite import Reader, indices, numbers, reading
+from mbn_deploy.export.inspect_tflite import DYNAMIC, Reader, indices, numbers, reading
 from mbn_deploy.export.stored import (
     RANGES,
     Levels,
@@ -74,6 +74,10 @@ class _NetworkReader(Reader):
         inputs = [i for i in indices(raw.inputs) if i >= 0]
         output = indices(raw.outputs)[0]
         kind = self._kind(raw)
+        if kind in DYNAMIC:
+            return None  # they compute shapes, which here are fixed
+        if kind in _MOVES:
+            inputs = inputs[:1]
         flowing = tuple(self.names[i] for i in inputs if self._value(i) is None)
         if not flowing:
             value = self._value(inputs[0]) if kind == "DEQUANTIZE" and inputs else None

@@ -29,7 +29,7 @@ from mbn_deploy.runtime.tflite_metadata import GOOGLE_KEY, GoogleMetadata, googl
 
 # Which file of a bundle runs if nobody says: the fastest and smallest first. That int8 answers well
 # enough is the export's accuracy guard's business. Precisions not listed come last.
-PREFERENCE = ("int8", "float16", "dynamic", "float32")
+PREFERENCE = ("int8", "int8-mixed", "float16", "dynamic", "float32")
 CHANNELS = (1, 3)
 
 

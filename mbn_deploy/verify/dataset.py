@@ -24,7 +24,7 @@ LOAD = "load evaluation images"
 
 @dataclass(eq=False)
 class Dataset:
-    """Image files with their classes. `name` is the folder's; `classes` is int64 (N,)."""
+    """Image files with their classes. `name` is the folder's; `classes` is int64 (N,), all -1 without labels."""
 
     name: str
     paths: tuple[Path, ...] = field(repr=False)
@@ -33,6 +33,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the classes are known."""
+        return bool((self.classes >= 0).all())
 
     def images(self, size: tuple[int, int], preprocess: Preprocess, progress: Progress = silent) -> Iterator[Pixels]:
         """uint8 (H, W, C) of every image at `size` (height, width), in order; raises `InputError`."""
@@ -66,8 +71,11 @@ def load_dataset(
     *,
     labels: Sequence[str] | None = None,
     synsets: Sequence[str] | None = None,
+    unlabelled: bool = False,
 ) -> Dataset:
     """The images below `folder`, whose sub-folders are named by class.
+
+    With `unlabelled` it may also hold nothing but images, whose classes nobody knows.
 
     A name is looked up among `synsets`, then `labels` (line i = class i of both), and is else read
     as a class index from 0. A model of one class more than `synsets`, whose first label is
@@ -79,6 +87,8 @@ def load_dataset(
     root = Path(folder)
     paths = find_images(root)
     loose = [p.name for p in paths if p.parent == root]
+    if unlabelled and len(loose) == len(paths):
+        return Dataset(root.resolve().name, tuple(paths), np.full(len(paths), -1, np.int64))
     if loose:
         raise InputError(
             f"{root}: images must lie in one sub-folder a class, named by label, synset or index; "

@@ -7,14 +7,14 @@ taken image by image. Images are decoded once and streamed through every file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.errors import InputError
-from mbn_deploy.images import Pixels
+from mbn_deploy.images import Pixels, sha256
 from mbn_deploy.manifest import Preprocess, Scores
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.preprocess import normalize
@@ -43,14 +43,14 @@ class Accuracy:
 class Comparison:
     """A file against a reference on the same images.
 
-    `top1_difference` is file minus reference; `agreement` the share of images with the same first
-    answer, right or wrong; `kl` the mean Kullback-Leibler divergence of the file's probabilities from
+    `top1_difference` is file minus reference, `None` without labels; `agreement` the share of images
+    with the same first answer, right or wrong; `kl` the mean Kullback-Leibler divergence of the file's probabilities from
     the reference's, in nats; `confidence_drift` the mean change of the first answer's probability.
     The last two are `None` for scores that are not one distribution (sigmoid).
     """
 
     reference: str
-    top1_difference: Estimate
+    top1_difference: Estimate | None
     agreement: Estimate
     kl: float | None
     confidence_drift: float | None
@@ -58,7 +58,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one pass over a data set found: `accuracy` by file, `comparison` by file but the reference."""
+    """What one pass over a data set found: `accuracy` by file, `comparison` by file but the reference.
+
+    `accuracy` is empty for images without labels.
+    """
 
     dataset: str
     images: int
@@ -92,13 +95,29 @@ def evaluate(
     return Evaluation(
         dataset=dataset.name,
         images=len(dataset),
-        accuracy={name: tally.accuracy() for name, tally in tallies.items()},
-        comparison={}
-        if reference is None
-        else {
-            name: tally.compare(reference, tallies[reference]) for name, tally in tallies.items() if name != reference
-        },
+        accuracy={name: tally.accuracy() for name, tally in tallies.items()} if dataset.labelled else {},
+        comparison=_comparisons(tallies, reference, labelled=dataset.labelled),
     )
+
+
+def remembered(predict: Predictor) -> Predictor:
+    """`predict` that works out the answer to the same pixels once: the reference of several evaluations."""
+    known: dict[str, Floats] = {}
+
+    def answer(pixels: Pixels) -> Floats:
+        key = sha256(pixels.tobytes())
+        if key not in known:
+            known[key] = predict(pixels)
+        return known[key]
+
+    return answer
+
+
+def _comparisons(tallies: Mapping[str, _Tally], reference: str | None, *, labelled: bool) -> dict[str, Comparison]:
+    if reference is None:
+        return {}
+    compared = {n: tally.compare(reference, tallies[reference]) for n, tally in tallies.items() if n != reference}
+    return compared if labelled else {name: replace(c, top1_difference=None) for name, c in compared.items()}
 
 
 def keras_predictor(model: Any, preprocess: Preprocess) -> Predictor:

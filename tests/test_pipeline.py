@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -322,7 +321,6 @@ def test_a_real_ctrl_c(photos, tmp_path, moment):
     ) as process:  # fmt: skip
         for line in process.stdout:
             if line.strip() == moment:
-                time.sleep(0.2)
                 os.killpg(process.pid, signal.SIGINT)
                 break
         _, said = process.communicate(timeout=60)

@@ -169,6 +169,9 @@ def test_bytes_are_deterministic_and_metadata_kept():
 
 
 def network_graph(name, size=48):
+    import keras
+
+    keras.utils.set_random_seed(0)
     model = build_model(Spec(network(name), size=size, classes=10))
     rng = np.random.default_rng(0)
     for weight in model.weights:  # statistics that make ranges asymmetric and keep V3 from fading out

@@ -35,6 +35,8 @@ def run_op(op: Op, inputs: Sequence[Any], shape: Shape) -> Any:
             return inputs[0] + inputs[1]
         case "add_constant":
             return x + tf.cast(_given(op.offset), tf.float32)
+        case "minimum":
+            return tf.minimum(x, tf.cast(_given(op.offset), tf.float32))
         case "multiply":
             return inputs[0] * inputs[1]
         case "global_average_pool":

@@ -25,7 +25,8 @@ OpKind = Literal[
     "depthwise",  # kernel (kh, kw, c, multiplier), bias (c * multiplier); as conv
     "dense",  # kernel (cin, cout), bias (cout); activation
     "add",  # two tensors of one shape; activation
-    "add_constant",  # offset, one number for all; activation
+    "add_constant",  # offset, one number for all or one a channel; activation
+    "minimum",  # with offset, one number a channel
     "multiply",  # two tensors, one may be (N, 1, 1, C)
     "relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "softmax",  # softmax: last axis
     "global_average_pool", "global_max_pool",  # over H and W; `keepdims`
@@ -67,7 +68,7 @@ class Op:
         return self.kernel, self.bias
 
     def number(self) -> float:
-        """What an `add_constant` adds."""
+        """What an `add_constant` of one number adds."""
         if self.offset is None or self.offset.size != 1:
             raise ValueError(f"op {self.name!r} ({self.kind}) has not one number to add")
         return float(self.offset.flat[0])

@@ -15,9 +15,25 @@ import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.export.graph import Op
-from mbn_deploy.export.onnx_writer import LOWERINGS, RELU6_BOUND, Walk, flatten, input_shape, nchw, pad_amounts
+from mbn_deploy.export.onnx_writer import (
+    LOWERINGS,
+    RELU6_BOUND,
+    Walk,
+    flatten,
+    input_shape,
+    nchw,
+    pad_amounts,
+    per_channel,
+)
 from mbn_deploy.manifest import Layout
-from mbn_deploy.quantize.scheme import INT8_MAX, INT8_MIN, ActivationParams, QuantizedGraph, constant_params
+from mbn_deploy.quantize.scheme import (
+    INT8_MAX,
+    INT8_MIN,
+    ActivationParams,
+    QuantizedGraph,
+    constant_levels,
+    constant_params,
+)
 
 ActivationType = Literal["uint8", "int8"]
 InputType = Literal["uint8", "int8", "float32"]
@@ -169,12 +185,23 @@ class QdqWalk(Walk):
         padded = self.build.node("Pad", op.name, inputs, f"{op.output}/quantized")
         self.values[op.output] = self._dequantize(padded, op.output, params, self.dtype)
 
-    def constant(self, op: Op, value: float, result: ActivationParams | None = None) -> str:
-        """A number that `op` adds, from an integer of its own; `result` are the parameters of the sum."""
+    def offset(self, op: Op) -> str:
+        """What `op` adds, from integers."""
         if self.quantized.is_float(op):
-            return super().constant(op, value)
-        level, params = constant_params(value, result or self.quantized.activations[op.output])
-        return self._dequantize(self._level(level), f"{op.output}/constant", params, self.dtype)
+            return super().offset(op)
+        result = self.quantized.activations[op.output]
+        shaped = replace(op, offset=per_channel(op, len(self.graph.shapes[op.output])))
+        return self._integer_constant(f"{op.output}/constant", *constant_levels(shaped, result))
+
+    def number(self, value: float, result: ActivationParams, output: str) -> str:
+        """The number `value`, to be added to what becomes `result`, from an integer of its own."""
+        level, params = constant_params(value, result)
+        return self._integer_constant(output, np.array(level, np.int8), params)
+
+    def _integer_constant(self, name: str, levels: npt.NDArray[np.int8], params: ActivationParams) -> str:
+        shift = _UNSIGNED_SHIFT if self.dtype == "uint8" else 0
+        integers = (levels.astype(np.int16) + shift).astype(self.dtype)
+        return self._dequantize(self.build.constant(f"{name}/quantized", integers), name, params, self.dtype)
 
     def _quantize(self, source: str, output: str, params: ActivationParams) -> str:
         inputs = [source, *self._params(output, params, self.dtype)]
@@ -225,7 +252,9 @@ def _lower_hard_swish(walk: QdqWalk, op: Op) -> None:
     x / 6 costs nothing: the integers of x are read with a sixth of their scale.
     """
     sixth = walk.scaled(op.inputs[0], 1 / RELU6_BOUND, f"{op.output}/sixth")
-    added = walk.build.node("Add", f"{op.name}/gate", [sixth, walk.constant(op, 0.5, _GATE)], f"{op.output}/gate/float")
+    added = walk.build.node(
+        "Add", f"{op.name}/gate", [sixth, walk.number(0.5, _GATE, f"{op.output}/half")], f"{op.output}/gate/float"
+    )
     gate = walk.store(added, f"{op.output}/gate", _GATE)
     walk.emit("Mul", op, [*walk.sources(op), gate])
 

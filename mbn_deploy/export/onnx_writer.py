@@ -103,10 +103,10 @@ class Walk:
         inputs = [source] if bound is None else [source, self.scalar(0.0), self.scalar(bound)]
         self.values[op.output] = self.node("Relu" if bound is None else "Clip", op, inputs, op.output, name)
 
-    def constant(self, op: Op, value: float) -> str:
-        """A number that `op` works with."""
-        _ = op
-        return self.scalar(value)
+    def offset(self, op: Op) -> str:
+        """What `op` adds: a number, or one a channel."""
+        values = per_channel(op, len(self.graph.shapes[op.output])).astype(np.float32)
+        return self.build.constant(f"{op.name}/offset", values) if values.size > 1 else self.scalar(op.number())
 
     def scalar(self, value: float) -> str:
         """A float32 constant that all nodes share."""
@@ -199,7 +199,18 @@ def _plain(op_type: str, **attributes: Any) -> Callable[[Walk, Op], None]:
 
 
 def _lower_add_constant(walk: Walk, op: Op) -> None:
-    walk.emit("Add", op, [*walk.sources(op), walk.constant(op, op.number())])
+    walk.emit("Add", op, [*walk.sources(op), walk.offset(op)])
+
+
+def _lower_minimum(walk: Walk, op: Op) -> None:
+    walk.emit("Min", op, [*walk.sources(op), walk.offset(op)])
+
+
+def per_channel(op: Op, rank: int) -> npt.NDArray[np.float64]:
+    """The op's offset, shaped so that it spreads over a tensor of `rank` in NCHW."""
+    if op.offset is None:
+        raise ValueError(f"op {op.name!r} ({op.kind}) has no offset")
+    return op.offset.reshape(1, -1, 1, 1) if rank == 4 and op.offset.size > 1 else op.offset
 
 
 def _lower_relu(walk: Walk, op: Op) -> None:
@@ -272,6 +283,7 @@ LOWERINGS: Mapping[str, Callable[[Walk, Op], None]] = {
     "dense": _lower_dense,
     "add": _plain("Add"),
     "add_constant": _lower_add_constant,
+    "minimum": _lower_minimum,
     "multiply": _plain("Mul"),
     "relu": _lower_relu,
     "relu6": _lower_relu,

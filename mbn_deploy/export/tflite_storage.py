@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.graph import Floats, Op, Shape
 from mbn_deploy.export.tflite_builder import ModelBuilder
-from mbn_deploy.quantize.scheme import WEIGHT_MAX, QuantizedGraph, constant_params
+from mbn_deploy.quantize.scheme import WEIGHT_MAX, QuantizedGraph, constant_levels
 
 DYNAMIC_MIN_SIZE = 1024  # smaller kernels stay float, as in TFLite's own dynamic-range quantization
 FLOAT16_MAX = 65504.0
@@ -29,8 +29,8 @@ class Storage(Protocol):
     def weights(self, build: ModelBuilder, op: Op, kernel: Floats, axis: int) -> tuple[int, int, bool]:
         """Indices of kernel and bias, and whether the op is hybrid (float activations, int8 kernel)."""
 
-    def constant(self, build: ModelBuilder, op: Op, name: str, value: float) -> int:
-        """Index of a tensor that is one number `op` works with."""
+    def offset(self, build: ModelBuilder, op: Op, name: str) -> int:
+        """Index of the tensor that `op` adds: one number, or one a channel."""
 
 
 class Float32Storage:
@@ -56,10 +56,9 @@ class Float32Storage:
             False,
         )
 
-    def constant(self, build: ModelBuilder, op: Op, name: str, value: float) -> int:
+    def offset(self, build: ModelBuilder, op: Op, name: str) -> int:
         """See `Storage`."""
-        _ = op
-        return build.tensor(name, (), "float32", data=np.array(value, np.float32))
+        return float_constant(build, name, op.number())
 
 
 class Float16Storage(Float32Storage):
@@ -132,12 +131,18 @@ class Int8Storage(Float32Storage):
             False,
         )
 
-    def constant(self, build: ModelBuilder, op: Op, name: str, value: float) -> int:
+    def offset(self, build: ModelBuilder, op: Op, name: str) -> int:
         """See `Storage`."""
         if self.quantized.is_float(op):
-            return super().constant(build, op, name, value)
-        level, params = constant_params(value, self.quantized.activations[op.output])
-        return build.tensor(name, (), "int8", data=np.array(level, np.int8), scale=[params.scale])
+            return super().offset(build, op, name)
+        levels, params = constant_levels(op, self.quantized.activations[op.output])
+        shape = levels.shape if levels.ndim == 0 else (1, 1, 1, levels.size)
+        return build.tensor(name, shape, "int8", data=levels, scale=[params.scale], zero_point=params.zero_point)
+
+
+def float_constant(build: ModelBuilder, name: str, value: float) -> int:
+    """Index of a float tensor that is one number."""
+    return build.tensor(name, (), "float32", data=np.array(value, np.float32))
 
 
 def kernel_layout(op: Op, kernel: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -22,6 +22,7 @@ from mbn_deploy.export.tflite_storage import (
     Float32Storage,
     Int8Storage,
     Storage,
+    float_constant,
     kernel_layout,
 )
 from mbn_deploy.quantize.scheme import QuantizedGraph
@@ -273,7 +274,7 @@ def _lower_elementwise(walk: _Walk, op: Op) -> None:
 
 
 def _lower_add_constant(walk: _Walk, op: Op) -> None:
-    sources = [walk.source(op), walk.storage.constant(walk.build, op, f"{op.output}/constant", op.number())]
+    sources = [walk.source(op), walk.storage.offset(walk.build, op, f"{op.output}/constant")]
     walk.emit(
         op, "ADD", sources, walk.result(op), options_type="AddOptions", fusedActivationFunction=_FUSED[op.activation]
     )
@@ -291,8 +292,8 @@ def _lower_hard_sigmoid(walk: _Walk, op: Op) -> None:
         raise InputError(f"layer {op.name!r}: a hard sigmoid must be lowered before int8 is written")
     shape = walk.shapes[op.inputs[0]]
     inner = walk.build.tensor(f"{op.output}/relu6", shape, "float32")
-    three = walk.storage.constant(walk.build, op, f"{op.output}/three", 3.0)
-    sixth = walk.storage.constant(walk.build, op, f"{op.output}/sixth", 1 / 6)
+    three = float_constant(walk.build, f"{op.output}/three", 3.0)
+    sixth = float_constant(walk.build, f"{op.output}/sixth", 1 / 6)
     source = walk.source(op)
     walk.emit(op, "ADD", [source, three], inner, options_type="AddOptions", fusedActivationFunction=_FUSED["relu6"])
     walk.emit(op, "MUL", [inner, sixth], walk.result(op), options_type="MulOptions")

@@ -12,6 +12,7 @@ from mbn_deploy.export.graph import WEIGHTED, Floats, Graph, Op
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.bias import correct_biases
+from mbn_deploy.quantize.bounds import bind, free_bounds
 from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.quantize.equalize import equalize
 from mbn_deploy.quantize.hard_swish import Lowered, lower_hard_swishes, pays_twice
@@ -58,7 +59,8 @@ def quantize(
     ranges = observe(lowered.graph, images, len(calibration), progress)
     state = Calibrated(lowered.graph, ranges, lowered.floors)
     if recipe.equalize:
-        state = equalize(state)
+        state = equalize(state, recipe.granularity)
+    state = bind(state)
     if recipe.split_vectors:
         state = split_vectors(state, region)
     state = _cut_ranges(state, calibration, pixels.preprocess, recipe)
@@ -74,7 +76,10 @@ def _lowered(graph: Graph, region: frozenset[str], recipe: Recipe) -> Lowered:
     def twin(lowered: Graph, op: Op) -> bool:
         return recipe.hard_swish == "twin" or (recipe.hard_swish == "economical" and pays_twice(lowered, op))
 
-    return lower_hard_swishes(absorb_hard_sigmoids(graph, region), twin, region)
+    graph = absorb_hard_sigmoids(graph, region)
+    if recipe.granularity == "per-tensor" and recipe.equalize:
+        graph = free_bounds(graph, region)
+    return lower_hard_swishes(graph, twin, region)
 
 
 def _cut_ranges(state: Calibrated, calibration: CalibrationSet, preprocess: Preprocess, recipe: Recipe) -> Calibrated:

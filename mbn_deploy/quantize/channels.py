@@ -16,7 +16,18 @@ import numpy as np
 from mbn_deploy.export.graph import WEIGHTED, Doubles, Graph, Op
 
 _HANDS_ON = frozenset(
-    {"relu", "global_average_pool", "global_max_pool", "average_pool", "max_pool", "pad", "add", "multiply", "reshape"}
+    {
+        "relu",
+        "global_average_pool",
+        "global_max_pool",
+        "average_pool",
+        "max_pool",
+        "pad",
+        "add",
+        "multiply",
+        "reshape",
+        "minimum",
+    }
 )
 _BOUNDED = frozenset({"relu6", "unit"})
 
@@ -83,6 +94,8 @@ def rescale(graph: Graph, group: ChannelGroup, factors: Doubles) -> Graph:
     ops = []
     for op in graph.ops:
         changed = op
+        if op.kind == "minimum" and op.output in inside and op.offset is not None:
+            changed = replace(op, offset=op.offset * factors)
         if op.kind in WEIGHTED:
             if op.output in inside:
                 changed = _scale_output(changed, factors)

@@ -25,13 +25,14 @@ from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.factors import PointFactors, weight_factors
 from mbn_deploy.quantize.layer_errors import ChannelSums, Diagnosis, LayerError, badness, divergences, spread
-from mbn_deploy.quantize.matching import STORAGE, Point, match
+from mbn_deploy.quantize.matching import STORAGE, Point, is_part, match
 from mbn_deploy.quantize.opened import Opened, load_images, open_file
 
 STEP = "compare layers"
 DEFAULT_COUNT = 16
 _CHUNK_BYTES = 128 * 2**20  # of the float network's tensors at once
 _MAX_CHUNK = 16
+_LEAST_MATCHED = 0.25  # of the float file's tensors; int8 V3 in its most rewritten form keeps three quarters
 
 
 def diagnose(
@@ -77,10 +78,11 @@ def _points(quantized: Opened, exact: Opened) -> list[Point]:
         raise UsageError(f"{exact.where} is quantized; the reference must be a float file of the same model")
     if not quantized.network.levels:
         raise UsageError(f"{quantized.where} is not quantized: there is nothing to compare")
-    if not points:
+    whole = [op.output for op in exact.network.ops if not op.moves_only and not is_part(op.output, exact.network)]
+    if len(points) < _LEAST_MATCHED * len(whole):
         raise InputError(
-            f"{quantized.where} and {exact.where} have no tensor of one name and shape in common; layers are matched "
-            "by name, so both files must come from one export of one model"
+            f"{quantized.where} and {exact.where} have {len(points) or 'none'} of {len(whole)} tensors in common, by "
+            "name and shape; layers are matched by name, so both files must come from one export of one model"
         )
     return points
 
@@ -256,7 +258,7 @@ class _Comparison:
             not_compared=tuple(
                 op.output
                 for op in self.exact.network.ops
-                if op.output not in compared and not op.moves_only and not _part(op.output, self.exact.network)
+                if op.output not in compared and not op.moves_only and not is_part(op.output, self.exact.network)
             ),
             unknown=tuple(
                 sorted({op.kind for n in (self.quantized, self.exact) for op in n.network.ops if op.run is None})
@@ -272,7 +274,7 @@ class _Comparison:
         factors = found.factors.value
         return LayerError(
             layer=point.layer,
-            tensor=point.name,
+            tensor=point.label,
             operations=point.operations,
             dtype="float32" if levels is None else levels.dtype,
             scale=step,
@@ -294,11 +296,6 @@ def _run(op: StoredOp, values: dict[str, Any]) -> Any:
     if op.run is None:
         raise ValueError(f"operation {op.kind} cannot be run")
     return np.asarray(op.run([values[name] for name in op.inputs]))
-
-
-def _part(name: str, network: StoredNetwork) -> bool:
-    """Whether the tensor is a step inside another one's layer, as `conv/linear` is of `conv`."""
-    return name.rpartition("/")[0] in network.shapes
 
 
 def _floored(values: Floats, point: Point) -> Floats:

@@ -10,44 +10,55 @@ per-channel, and activations matter).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
 from mbn_deploy.export.graph import WEIGHTED, Doubles, Op
 from mbn_deploy.quantize.channels import ChannelGroup, channel_groups, rescale
+from mbn_deploy.quantize.quantizer import Granularity
 from mbn_deploy.quantize.ranges import Calibrated
 from mbn_deploy.quantize.scheme import LEVELS, WEIGHT_MAX
 
 MAX_FACTOR = 64.0  # between the median channel and any other
 FLOOR = 1e-3  # of the largest: what lies below is noise and gets no factor of its own
+_TINY = np.finfo(np.float64).tiny
 _TO_ACTIVATIONS = np.linspace(0.0, 1.0, 11)
 _TO_WEIGHTS = np.linspace(0.0, 1.0, 5)
+# One scale for all output channels: the convolution that writes a channel cares too, and the groups'
+# choices depend on each other through it.
+_TO_WRITERS = {"per-channel": np.zeros(1), "per-tensor": np.linspace(0.0, 1.0, 6)}
+_SWEEPS = {"per-channel": 1, "per-tensor": 4}
 
 
-def equalize(state: Calibrated) -> Calibrated:
-    """Choose factors for every group of `state`; the float function stays the same."""
-    for group in channel_groups(state.graph):
-        factors = _best_factors(state, group)
-        if factors is not None:
-            state = state.rescaled(rescale(state.graph, group, factors), group.tensors, factors)
+def equalize(state: Calibrated, granularity: Granularity = "per-channel") -> Calibrated:
+    """Choose factors for every group of `state`, for weights of this granularity; the float function stays the same."""
+    for _ in range(_SWEEPS[granularity]):
+        for group in channel_groups(state.graph):
+            factors = _best_factors(state, group, granularity)
+            if factors is not None:
+                state = state.rescaled(rescale(state.graph, group, factors), group.tensors, factors)
     return state
 
 
-def _best_factors(state: Calibrated, group: ChannelGroup) -> Doubles | None:
+def _best_factors(state: Calibrated, group: ChannelGroup, granularity: Granularity) -> Doubles | None:
     readers = [op for op in state.graph.ops if op.kind in WEIGHTED and op.inputs[0] in group.tensors]
     span_choices = _span_choices(state, group, {op.inputs[0] for op in readers})
     if not readers or not span_choices:
         return None
-    weights = _weight_spans(readers, group.channels)
-    tried = [_candidate(spans, weights, a, w) for spans, a, w in product(span_choices, _TO_ACTIVATIONS, _TO_WEIGHTS)]
-    noises = [sum(_relative_noise(state, group, op, factors) for op in readers) for factors in tried]
+    weights = _weight_spans(readers, group.channels, granularity)
+    written = _written_spans(state, group)
+    choices = product(span_choices, _TO_ACTIVATIONS, _TO_WEIGHTS, _TO_WRITERS[granularity])
+    tried = [_candidate(spans**-a * weights ** (w * (1 - a)), written, v) for spans, a, w, v in choices]
+    noise = _Noise(state, group, granularity)
+    noises = [sum(noise.relative(op, factors) for op in readers) for factors in tried]
     return tried[int(np.argmin(noises))]
 
 
-def _candidate(spans: Doubles, weights: Doubles, to_activations: float, to_weights: float) -> Doubles:
-    """Factors that even out activations (exponent 1), or shrink the columns of large weights, or between."""
-    factors = spans**-to_activations * weights ** (to_weights * (1 - to_activations))
+def _candidate(balance: Doubles, written: Doubles, to_writers: float) -> Doubles:
+    """Factors between what activations and readers want (`balance`) and what evens out the weights that write."""
+    factors = balance ** (1 - to_writers) * written**-to_writers
     return np.asarray(np.clip(factors / np.median(factors), 1 / MAX_FACTOR, MAX_FACTOR))
 
 
@@ -74,49 +85,95 @@ def _columns(op: Op, channels: int) -> Doubles:
     return op.weights()[0].astype(np.float64).reshape(-1, channels, op.weights()[0].shape[-1])
 
 
-def _weight_spans(readers: list[Op], channels: int) -> Doubles:
-    """Largest weight that reads each channel, relative; ones where only depthwise layers read."""
+def _weight_spans(readers: list[Op], channels: int, granularity: Granularity) -> Doubles:
+    """Largest weight that reads each channel, relative; per-channel depthwise weights do not care."""
     spans = np.zeros(channels)
     for op in readers:
-        if op.kind != "depthwise":
+        if op.kind != "depthwise" or granularity == "per-tensor":
             largest = np.abs(_columns(op, channels)).max((0, 2))
-            spans = np.maximum(spans, largest / max(largest.max(), np.finfo(np.float64).tiny))
+            spans = np.maximum(spans, largest / max(largest.max(), _TINY))
     return np.maximum(spans, FLOOR) if spans.any() else np.ones(channels)
 
 
-def _relative_noise(state: Calibrated, group: ChannelGroup, op: Op, factors: Doubles) -> float:
-    """Noise power over signal power in the output of `op`, summed over outputs, for uniform rounding.
+def _written_spans(state: Calibrated, group: ChannelGroup) -> Doubles:
+    """Largest weight that writes each channel, relative, over the convolutions that write into the group."""
+    spans = np.zeros(group.channels)
+    for op in state.graph.ops:
+        if op.kind in WEIGHTED and op.output in group.tensors:
+            largest = _written(op)
+            spans = np.maximum(spans, largest / max(largest.max(), _TINY))
+    return np.maximum(spans, FLOOR) if spans.any() else np.ones(group.channels)
 
-    Rounding to a step s adds s^2/12 a value. The activation's step follows from the largest scaled
-    range; a pointwise layer's weight step of output o from its largest scaled weight.
-    """
-    seen = state.ranges[op.inputs[0]]
-    columns = _columns(op, len(factors))
-    squares = (columns**2).sum((0, 2))
-    noise = (squares / factors**2 * _rounding_noise(state, group, op.inputs[0], factors)).sum()
-    if op.kind != "depthwise":
-        steps = np.abs(columns / factors[:, None]).max((0, 1)) / WEIGHT_MAX
+
+def _written(op: Op) -> Doubles:
+    """Largest weight of each output channel."""
+    kernel, bias = op.weights()
+    largest: Doubles = np.abs(kernel).reshape(-1, bias.size).max(0).astype(np.float64)
+    return largest
+
+
+@dataclass(frozen=True, eq=False)
+class _Noise:
+    """What rounding costs in one group of channels."""
+
+    state: Calibrated
+    group: ChannelGroup
+    granularity: Granularity
+
+    def relative(self, op: Op, factors: Doubles) -> float:
+        """Noise power over signal power in the output of `op`, summed over outputs, for uniform rounding.
+
+        Rounding to a step s adds s^2/12 a value. The activation's step follows from the largest scaled
+        range; a weight's step from the largest scaled weight that shares its scale.
+        """
+        seen = self.state.ranges[op.inputs[0]]
+        columns = _columns(op, len(factors))
+        squares = (columns**2).sum((0, 2))
+        noise = (squares / factors**2 * self._values(op.inputs[0], factors)).sum()
         # Of a weight's error times its input, bias correction takes back the mean.
-        noise += (steps**2).sum() / 12 * columns.shape[0] * (seen.variance * factors**2).sum()
-    return float(noise / max((squares * seen.power).sum(), np.finfo(np.float64).tiny))
+        inputs = columns.shape[0] * seen.variance * factors**2
+        if op.kind == "depthwise":
+            if self.granularity == "per-tensor":
+                step = np.abs(columns / factors[:, None]).max() / WEIGHT_MAX
+                noise += step**2 / 12 * inputs.sum() * columns.shape[2]
+        else:
+            axes = (0, 1) if self.granularity == "per-channel" else None
+            steps = np.abs(columns / factors[:, None]).max(axes) / WEIGHT_MAX
+            noise += np.broadcast_to(steps**2, columns.shape[2:]).sum() / 12 * inputs.sum()
+        return float(noise / max((squares * seen.power).sum(), _TINY))
 
-
-def _rounding_noise(state: Calibrated, group: ChannelGroup, name: str, factors: Doubles) -> Doubles:
-    """Power of the rounding error in each channel: the tensor's own, and what the group's tensors before it hand on."""
-    low, high = state.useful(name)
-    step = ((factors * high).max() - (factors * low).min()) / LEVELS
-    noise = np.full(group.channels, step**2 / 12)
-    writer = state.writers.get(name)
-    if writer is None or writer.kind in WEIGHTED:
+    def _values(self, name: str, factors: Doubles) -> Doubles:
+        """Power of the error in each channel: the tensor's rounding, and what the group's tensors before it hand on."""
+        low, high = self.state.useful(name)
+        step = ((factors * high).max() - (factors * low).min()) / LEVELS
+        noise = np.full(self.group.channels, step**2 / 12)
+        writer = self.state.writers.get(name)
+        if writer is None:
+            return noise
+        if writer.kind in WEIGHTED:
+            return noise + self._of_writer(writer, factors)
+        for at, source in enumerate(writer.inputs):
+            if source not in self.group.tensors:
+                continue
+            before = self._values(source, factors)
+            if writer.kind == "global_average_pool":  # errors of many places cancel
+                _, height, width, _ = self.state.graph.shapes[source]
+                before = before / (height * width)
+            elif writer.kind == "multiply":
+                before = before * self.state.ranges[writer.inputs[1 - at]].power
+            noise = noise + before
         return noise
-    for at, source in enumerate(writer.inputs):
-        if source not in group.tensors:
-            continue
-        before = _rounding_noise(state, group, source, factors)
-        if writer.kind == "global_average_pool":  # errors of many places cancel
-            _, height, width, _ = state.graph.shapes[source]
-            before = before / (height * width)
-        elif writer.kind == "multiply":
-            before = before * state.ranges[writer.inputs[1 - at]].power
-        noise = noise + before
-    return noise
+
+    def _of_writer(self, op: Op, factors: Doubles) -> Doubles | float:
+        """The error that the rounded weights of `op` leave in each channel, where they share one scale."""
+        if self.granularity == "per-channel":
+            return 0.0
+        seen = self.state.ranges.get(op.inputs[0])
+        kernel = op.weights()[0]
+        step = float((_written(op) * factors).max()) / WEIGHT_MAX
+        taps = kernel[..., 0].size if op.kind != "depthwise" else kernel.shape[0] * kernel.shape[1]
+        if seen is None:  # the picture: values of about 1
+            return step**2 / 12 * taps
+        if op.kind == "depthwise":
+            return step**2 / 12 * taps * seen.variance
+        return step**2 / 12 * taps * float(seen.variance.mean())

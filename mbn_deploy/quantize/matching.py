@@ -16,11 +16,13 @@ STORAGE = frozenset({"QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLine
 class Point:
     """A tensor that both files have under `name`; the quantized one keeps its integers in `stored`.
 
+    `label` is what it is shown as: the layer's name where `name` is a step inside the layer.
     `floor`: values below make no difference. `segment` are the ops of the quantized file, in order,
     from the points before to this one.
     """
 
     name: str
+    label: str
     stored: str
     floor: float | None
     segment: tuple[StoredOp, ...]
@@ -34,7 +36,7 @@ class Point:
     def layer(self) -> str:
         """The layer that does the work, where one does; else the tensor's own name."""
         own = _computing(self)
-        return own[0].layer if len(own) == 1 and own[0].kernel is not None else self.name
+        return own[0].layer if len(own) == 1 and own[0].kernel is not None else self.label
 
 
 def _computing(point: Point) -> list[StoredOp]:
@@ -65,7 +67,19 @@ def match(quantized: StoredNetwork, reference: StoredNetwork) -> list[Point]:
             found.setdefault(stored, (name, floor))
     ends = set(found)
     order = [op.output for op in quantized.ops if op.output in ends]
-    return [Point(found[s][0], s, found[s][1], _segment(s, makers, ends, quantized)) for s in order]
+    return [_point(*found[stored], stored, _segment(stored, makers, ends, quantized), reference) for stored in order]
+
+
+def _point(
+    name: str, floor: float | None, stored: str, segment: tuple[StoredOp, ...], reference: StoredNetwork
+) -> Point:
+    label = name.rpartition("/")[0] if is_part(name, reference) else name
+    return Point(name, label, stored, floor, segment)
+
+
+def is_part(name: str, network: StoredNetwork) -> bool:
+    """Whether the tensor is a step inside another one's layer, as `conv/linear` is of `conv`."""
+    return name.rpartition("/")[0] in network.shapes
 
 
 def _essential(shape: Shape | None) -> tuple[int, ...] | None:

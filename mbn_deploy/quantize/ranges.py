@@ -67,7 +67,13 @@ class Calibrated:
         """Per channel, the (low, high) that integers must cover; zero is always inside."""
         seen = self.ranges[name]
         low = np.maximum(seen.low, self.floors[name]) if name in self.floors else seen.low
-        return np.minimum(low, 0.0), np.maximum(seen.high, 0.0)
+        high = np.minimum(seen.high, self.ceilings[name]) if name in self.ceilings else seen.high
+        return np.minimum(low, 0.0), np.maximum(high, 0.0)
+
+    @cached_property
+    def ceilings(self) -> dict[str, Doubles]:
+        """Per channel, what a minimum behind a tensor lets through."""
+        return {op.inputs[0]: op.offset for op in self.graph.ops if op.kind == "minimum" and op.offset is not None}
 
     def rescaled(self, graph: Graph, names: Iterable[str], factors: Doubles) -> Calibrated:
         """After `channels.rescale`: ranges and floors of `names` follow their factors exactly."""

@@ -50,6 +50,20 @@ def constant_params(value: float, output: ActivationParams) -> tuple[int, Activa
     return (INT8_MAX if value > 0 else -INT8_MAX), ActivationParams(abs(value) / INT8_MAX, 0)
 
 
+def constant_levels(op: Op, output: ActivationParams) -> tuple[npt.NDArray[np.int8], ActivationParams]:
+    """What an `add_constant` adds as integers, in the shape of its offset.
+
+    One a channel: none above 0, on the grid of `output`, so that the sum is exact.
+    """
+    if op.offset is None or op.offset.size == 1:
+        level, params = constant_params(op.number(), output)
+        return np.array(level, np.int8), params
+    levels = np.rint(op.offset / output.scale) + INT8_MAX
+    if levels.min() < INT8_MIN or levels.max() > INT8_MAX:
+        raise ValueError(f"op {op.name!r}: constants from {op.offset.min()} to {op.offset.max()} do not fit")
+    return levels.astype(np.int8), ActivationParams(output.scale, INT8_MAX)
+
+
 @dataclass(frozen=True, eq=False)
 class QuantizedWeights:
     """Integers of one op: kernel int8 (layout as the float one), bias int32, one scale an output channel.

@@ -44,8 +44,9 @@ class Comparison:
     """A file against a reference on the same images.
 
     `top1_difference` is file minus reference, `None` without labels; `agreement` the share of images
-    with the same first answer, right or wrong; `kl` the mean Kullback-Leibler divergence of the file's probabilities from
-    the reference's, in nats; `confidence_drift` the mean change of the first answer's probability.
+    with the same first answer, right or wrong; `kl` the mean Kullback-Leibler divergence of the file's
+    probabilities from the reference's, in nats; `confidence_drift` the mean change of the first
+    answer's probability.
     The last two are `None` for scores that are not one distribution (sigmoid).
     """
 

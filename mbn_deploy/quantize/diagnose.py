@@ -19,13 +19,13 @@ import numpy as np
 
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.graph import Doubles, Floats
-from mbn_deploy.export.stored import StoredNetwork, StoredOp
+from mbn_deploy.export.stored import Levels, StoredNetwork, StoredOp
 from mbn_deploy.images import Pixels
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.factors import PointFactors, weight_factors
 from mbn_deploy.quantize.layer_errors import ChannelSums, Diagnosis, LayerError, badness, divergences, spread
-from mbn_deploy.quantize.matching import STORAGE, Point, is_part, match
+from mbn_deploy.quantize.matching import PADDING, STORAGE, Point, is_part, match
 from mbn_deploy.quantize.opened import Opened, load_images, open_file
 
 STEP = "compare layers"
@@ -123,6 +123,12 @@ class _Comparison:
         self._float_run = exact.runner([*(p.name for p in self.points), exact.network.output])
         shapes = exact.network.shapes
         self.found = {point.stored: _Found.of(point, shapes[point.name][-1]) for point in self.points}
+        # What only moves or stores values anew, by its output.
+        self._handed_on = {
+            op.output: op.inputs[0]
+            for op in quantized.network.ops
+            if (op.moves_only or op.kind in PADDING | STORAGE) and op.output not in self._by_stored
+        }
         self._last_use = {name: at for at, op in enumerate(quantized.network.ops) for name in op.inputs}
         self._whole = all(op.run is not None for op in exact.network.ops)
         self._layers = {op.layer: op for op in exact.network.ops if op.kernel is not None}
@@ -143,6 +149,13 @@ class _Comparison:
             self.found[point.stored].accumulated.add(_floored(r, point), _floored(q.reshape(r.shape), point))
         base = self._base(pixels) if self._whole else None
         self._alone(pixels, real, base)
+
+    def _kept(self, op: StoredOp, levels: Levels) -> bool:
+        """Whether the op hands on integers that have these levels already: nothing is rounded once more."""
+        source = op.inputs[0]
+        while source in self._handed_on:
+            source = self._handed_on[source]
+        return op.output in self._handed_on and self.quantized.network.levels.get(source) == levels
 
     def _outputs(self, expected: Floats, found: Floats) -> None:
         expected, found = expected.reshape(len(expected), -1), found.reshape(len(found), -1)
@@ -192,7 +205,7 @@ class _Comparison:
         same = all(smooth[name] is rough[name] for name in op.inputs)
         rounded = made if same else op.run([rough[name] for name in op.inputs])
         levels = self.quantized.network.levels.get(op.output)
-        if levels is None:
+        if levels is None or self._kept(op, levels):
             return made, rounded
         if op.output in self._by_stored:  # saturation is no part of the factor: see `_at_point`
             return made, levels.rounded(rounded)

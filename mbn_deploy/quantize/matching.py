@@ -8,6 +8,7 @@ from mbn_deploy.export.graph import Shape
 from mbn_deploy.export.stored import StoredNetwork, StoredOp
 
 HARD_SWISH_FLOOR = -3.0  # h-swish is 0 below: integers may saturate there, and lose nothing
+PADDING = frozenset({"PAD", "Pad"})
 _HARD_SWISH = frozenset({"HARD_SWISH", "HardSwish"})
 STORAGE = frozenset({"QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Identity"})
 
@@ -67,14 +68,14 @@ def match(quantized: StoredNetwork, reference: StoredNetwork) -> list[Point]:
             found.setdefault(stored, (name, floor))
     ends = set(found)
     order = [op.output for op in quantized.ops if op.output in ends]
-    return [_point(*found[stored], stored, _segment(stored, makers, ends, quantized), reference) for stored in order]
-
-
-def _point(
-    name: str, floor: float | None, stored: str, segment: tuple[StoredOp, ...], reference: StoredNetwork
-) -> Point:
-    label = name.rpartition("/")[0] if is_part(name, reference) else name
-    return Point(name, label, stored, floor, segment)
+    compared = {name for name, _ in found.values()}
+    points = []
+    for stored in order:
+        name, floor = found[stored]
+        outer = name.rpartition("/")[0]
+        label = outer if is_part(name, reference) and outer not in compared else name
+        points.append(Point(name, label, stored, floor, _segment(stored, makers, ends, quantized)))
+    return points
 
 
 def is_part(name: str, network: StoredNetwork) -> bool:

@@ -89,6 +89,38 @@ def test_an_integer_graph_with_a_float_island_is_mixed():
     report = report_tflite(build.finish({"x": source}, {"y": result}, {}, ""), "island.tflite")
     assert not report.all_integer
     assert [o.kind for o in report.ops if not o.integer] == ["DEQUANTIZE", "TANH", "QUANTIZE"]
+    assert report.float_islands is None  # no layer with weights is integer here: not an integer network
+
+
+def test_what_lies_outside_and_what_it_costs(made, tmp_path):
+    graph = graph_of(
+        conv("c", "x", rand(1, 1, 4, 4), INPUT),
+        op("hard_swish", "h", "c", shape=INPUT),
+        conv("e", "h", rand(1, 1, 4, 4), INPUT),
+    )
+    path = tmp_path / "split.tflite"
+    path.write_bytes(write_tflite_int8(quantized(graph, rand(*INPUT)), input_dtype="int8"))
+    report = inspect_file(path, delegate=True)
+    size = int(np.prod(INPUT))
+    assert [o.macs for o in report.ops if o.constants] == [size * 4, size * 4]
+    outside = report.outside_delegate
+    assert (outside.macs, outside.ops) == (0.0, ("h",))
+    assert outside.values == pytest.approx(1 / 3)
+    assert report.to_dict()["outside_delegate"]["ops"] == ("h",)
+    assert report.to_dict()["float_islands"] is None
+    onnx_report = report_onnx(write_onnx_int8(made), "m.onnx")
+    (convolution,) = (o for o in onnx_report.ops if o.kind == "Conv")
+    assert convolution.macs == 12 * 11 * 32 * 3 * 3 * 4
+    assert next(o for o in onnx_report.ops if o.kind == "Gemm").macs == 32 * 5
+
+
+def test_a_float_island_has_its_share(made):
+    changed = QuantizedGraph(made.graph, made.activations, made.weights, frozenset({"g", "d"}))
+    for report in (report_tflite(write_tflite_int8(changed), "m"), report_onnx(write_onnx_int8(changed), "m")):
+        islands = report.float_islands
+        assert islands.macs == pytest.approx(160 / (160 + 12 * 11 * 32 * 36))
+        assert "d" in islands.ops
+        assert not any("QUANTIZE" in name for name in islands.ops)
 
 
 def edited(data, change):

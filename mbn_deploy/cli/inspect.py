@@ -25,9 +25,10 @@ from mbn_deploy.cli.common import (
 from mbn_deploy.cli.diagnosis import print_diagnosis
 from mbn_deploy.cli.options import PreprocessText, Resize, path_argument, path_option
 from mbn_deploy.errors import UsageError
+from mbn_deploy.images import some
 
 if TYPE_CHECKING:
-    from mbn_deploy.export.report import FileReport, OpReport, TensorReport
+    from mbn_deploy.export.report import FileReport, OpReport, Share, TensorReport
 
 
 @guarded
@@ -142,6 +143,8 @@ def _notes(console: Console, report: FileReport) -> None:
             f"{report.description.scores}, (pixel - {_vector(p.mean)}) / {_vector(p.std)}, {p.channels}, {p.resize}, "
             f"{0 if report.description.labels is None else len(report.description.labels)} labels"
         )
+    if report.float_islands is not None:
+        console.print(f"float islands: {_share(report.float_islands)}")
     if report.delegate is not None:
         made = report.delegate
         outside = _counted(Counter(made.outside))
@@ -150,6 +153,15 @@ def _notes(console: Console, report: FileReport) -> None:
             if made.error is not None
             else f"XNNPACK takes it in {made.partitions} partition(s); operations outside: {outside}"
         )
+    if report.outside_delegate is not None and report.outside_delegate.ops:
+        console.print(f"outside: {_share(report.outside_delegate)}")
+
+
+def _share(share: Share) -> str:
+    return (
+        f"{len(share.ops)} operations, {100 * share.macs:.1f} % of the multiply-adds, "
+        f"{100 * share.values:.1f} % of the values written: {some(plain(name.split(';', 1)[0]) for name in share.ops)}"
+    )
 
 
 def _operations(console: Console, ops: tuple[OpReport, ...]) -> None:

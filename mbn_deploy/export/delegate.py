@@ -33,7 +33,7 @@ def probe_delegate(path: Path) -> DelegateReport:
         return DelegateReport(error=f"the interpreter ended without an answer: {done.stderr.strip()[-500:]}")
     if answer.get("missing"):
         raise MissingExtraError("ai-edge-litert", "export", "to see how a delegate divides a .tflite file")
-    return DelegateReport(answer["partitions"], tuple(answer["outside"]), answer["error"])
+    return DelegateReport(answer["partitions"], tuple(answer["outside"]), answer["error"], tuple(answer["tensors"]))
 
 
 def _probe(path: str) -> dict[str, Any]:
@@ -46,14 +46,20 @@ def _probe(path: str) -> dict[str, Any]:
         interpreter = Interpreter(model_path=path)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        return {"partitions": 0, "outside": [], "error": str(error)}
+        return {"partitions": 0, "outside": [], "tensors": [], "error": str(error)}
     # No public function tells what a delegate took; the interpreter's own printing of ops uses this one.
     ops = interpreter._get_ops_details()  # noqa: SLF001
     delegates = [op for op in ops if op["op_name"] == _DELEGATE]
     own = [op for op in ops if op["op_name"] != _DELEGATE]
     taken = {index for delegate in delegates for index in _inside(delegate, own)}
-    outside = [op["op_name"] for op in own if op["index"] not in taken]
-    return {"partitions": len(delegates), "outside": outside, "error": None}
+    left = [op for op in own if op["index"] not in taken]
+    names = {int(tensor["index"]): str(tensor["name"]) for tensor in interpreter.get_tensor_details()}
+    return {
+        "partitions": len(delegates),
+        "outside": [op["op_name"] for op in left],
+        "tensors": [names.get(int(tensor), "") for op in left for tensor in op["outputs"]],
+        "error": None,
+    }
 
 
 def _inside(delegate: dict[str, Any], ops: list[dict[str, Any]]) -> set[int]:

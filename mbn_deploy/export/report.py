@@ -6,10 +6,14 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from mbn_deploy.manifest import Description, FileFormat
 
 RELU6_SCALE = 6 / 255
 _SCALE_TOLERANCE = 1e-4  # relative: the top level is then within a fortieth of a level of 6
+_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "Conv", "Gemm", "MatMul"})
+_BORDER = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _LEVELS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 
 
@@ -49,6 +53,34 @@ class OpReport:
     activation: str = "none"
     integer: bool = False
 
+    @property
+    def values(self) -> int:
+        """How many values it writes; open dimensions count as 1."""
+        return sum(_size(tensor.shape) for tensor in self.outputs)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of a convolution or dense layer; 0 of all else."""
+        kernels = [t for t in self.constants if len(t.shape) in (2, 4)]
+        if self.kind not in _WEIGHTED or not kernels or not self.outputs:
+            return 0
+        shape = self.outputs[0].shape
+        channels = shape[1] if self.kind == "Conv" else shape[-1]
+        return self.values * _size(kernels[0].shape) // max(channels, 1)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return int(np.prod([max(n, 1) for n in shape], dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a file's work: shares of all multiply-adds and of all values that are written, and which ops."""
+
+    macs: float
+    values: float
+    ops: tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class Relu6Range:
@@ -64,12 +96,14 @@ class Relu6Range:
 class DelegateReport:
     """What XNNPACK makes of a .tflite file: `partitions` pieces, and the ops left to the interpreter's own kernels.
 
-    `error` says why the interpreter refused the file, if it did.
+    `outside` are their kinds, `outside_tensors` what they write. `error` says why the interpreter refused
+    the file, if it did.
     """
 
     partitions: int = 0
     outside: tuple[str, ...] = ()
     error: str | None = None
+    outside_tensors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,9 +145,36 @@ class FileReport:
             if tensor.range is not None
         )
 
+    @property
+    def float_islands(self) -> Share | None:
+        """What a file with integer weights computes in float, but for QUANTIZE and DEQUANTIZE; None of other files."""
+        if self.all_integer or not any(op.integer and op.constants for op in self.ops):
+            return None
+        return self._share([op for op in self.ops if not op.integer and op.kind not in _BORDER])
+
+    @property
+    def outside_delegate(self) -> Share | None:
+        """What XNNPACK leaves to the interpreter's own kernels; None where that was not looked at, or failed."""
+        if self.delegate is None or self.delegate.error is not None:
+            return None
+        names = set(self.delegate.outside_tensors)
+        return self._share([op for op in self.ops if any(tensor.name in names for tensor in op.outputs)])
+
+    def _share(self, ops: list[OpReport]) -> Share:
+        macs, values = sum(op.macs for op in self.ops), sum(op.values for op in self.ops)
+        return Share(
+            sum(op.macs for op in ops) / max(macs, 1), sum(op.values for op in ops) / max(values, 1),
+            tuple(op.name for op in ops),
+        )  # fmt: skip
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, the ReLU6 ranges included."""
-        return {**asdict(self), "relu6": [asdict(item) for item in self.relu6]}
+        """Plain JSON values, the ReLU6 ranges and what lies outside included."""
+        shares = {"float_islands": self.float_islands, "outside_delegate": self.outside_delegate}
+        return {
+            **asdict(self),
+            "relu6": [asdict(item) for item in self.relu6],
+            **{name: None if share is None else asdict(share) for name, share in shares.items()},
+        }
 
     def to_json(self) -> str:
         """Deterministic JSON text with a newline at the end."""

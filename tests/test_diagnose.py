@@ -281,3 +281,17 @@ def test_small_measures():
     p, q = np.array([[0.75, 0.25]]), np.array([[0.5, 0.5]])
     assert divergences(p, q, independent=False)[0] == pytest.approx(0.75 * np.log(1.5) + 0.25 * np.log(0.5))
     assert divergences(p, p, independent=True)[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_mixed_files_have_float_layers_without_levels(sources, write, digits):
+    """Channels that are always zero carry a factor, too, which the weights of the next layer show."""
+    name = "mobilenet_v3_small"
+    source, calibration = sources[name]
+    recipe = replace(INT8, float_blocks=1)
+    files = write(name, quantize(source.graph, source.facts.preprocess, calibration, recipe))
+    for kind in FORMATS:
+        rows = diagnose(*files[kind], digits / "held-back", count=8).layers
+        floats = [row for row in rows if row.dtype == "float32"]
+        assert len(floats) > 5
+        assert all(row.scale is None and row.error is None and row.saturated_high is None for row in floats)
+        assert all(row.sqnr_alone > 50 for row in floats), [(r.layer, r.sqnr_alone) for r in floats]

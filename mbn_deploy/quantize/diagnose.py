@@ -230,8 +230,9 @@ class _Comparison:
         # Without the result of exact inputs, what the interpreter made has to show the factors.
         shown = self._integers[point.stored] if made is None else np.asarray(made)
         factors = found.factors.update(
-            _floored(r, point), _floored(shown.reshape(r.shape), point), levels, known[-1] if known else None
-        )
+            _floored(r, point), _floored(shown.reshape(r.shape), point), levels,
+            by_weights=known[-1] if known else None, by_input=self._read_factors(point, r.shape[-1]),
+        )  # fmt: skip
         self._factors[point.stored] = factors
         exact = (r * factors).astype(np.float32)
         if levels is not None:
@@ -245,6 +246,13 @@ class _Comparison:
             if base is not None:
                 found.effect += self._effect(point, (alone / factors).astype(np.float32), base)
         return exact
+
+    def _read_factors(self, point: Point, channels: int) -> Doubles | None:
+        """Of the first tensor with as many channels that operations without weights read."""
+        if any(op.kernel is not None for op in point.segment):
+            return None
+        known = (self._factors.get(name) for op in point.segment for name in op.inputs)
+        return next((factors for factors in known if factors is not None and factors.size == channels), None)
 
     def _effect(self, point: Point, values: Floats, base: dict[str, Any]) -> float:
         """Sum over images of the output's divergence with `values` in place of the point's."""

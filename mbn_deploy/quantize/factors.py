@@ -65,11 +65,20 @@ class PointFactors:
         self._weighted = weighted
         self.value: Doubles = np.ones(channels)
 
-    def update(self, reference: Floats, made: Floats, levels: Levels | None, by_weights: Doubles | None) -> Doubles:
+    def update(
+        self,
+        reference: Floats,
+        made: Floats,
+        levels: Levels | None,
+        *,
+        by_weights: Doubles | None = None,
+        by_input: Doubles | None = None,
+    ) -> Doubles:
         """The factors, once more values are known: exact ones, and what comes of exact inputs without rounding.
 
         What saturates counts only in channels of which nothing else is seen. `by_weights` are the factors of
-        the last layer, if there is one.
+        the last layer, if there is one; `by_input` those of what the operations read: they stand in for
+        channels that are always zero, whose factor the weights behind still carry.
         """
         if levels is None:
             self._inside.add(reference, made)
@@ -83,6 +92,8 @@ class PointFactors:
             self.value = _joined(fitted, seen, by_weights)
         elif self._weighted and self._about_one(fitted):
             self.value = np.ones(fitted.size)
+        elif by_input is not None and by_input.size == fitted.size and seen.any():
+            self.value = np.where(seen, fitted, by_input * np.median(fitted[seen] / by_input[seen]))
         else:
             self.value = fitted
         return self.value

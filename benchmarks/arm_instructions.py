@@ -4,8 +4,8 @@
 
 Both files come from the same weights and calibration pictures; the converter's is that of
 `tf.lite.TFLiteConverter.from_keras_model` in full int8. Counted is one `Interpreter.invoke` of ai-edge-litert
-on one thread, under QEMU with the plugin `instructions.c`; unlike times this repeats, to a hundredth of a per cent. It is no
-measure of time: a processor may take one cycle for an instruction or many. The table goes to
+on one thread, under QEMU with the plugin `instructions.c`; unlike times this repeats: one file,
+counted at several places of one process, differed by up to 1,486 (memory lies elsewhere). It is no measure of time: a processor may take one cycle for an instruction or many. The table goes to
 `benchmarks/results/arm_instructions.json` and `.txt`; the exit code is 1 if one of our files needs more.
 """
 
@@ -33,7 +33,7 @@ CASES = (
     ("mobilenet_v3_large_minimalistic", 1.0, "mobilenet_v3_large_minimalistic_1.0_224.weights.h5"),
 )
 RESULTS = ROOT / "benchmarks" / "results" / "arm_instructions"
-REPEATS = 1e-4  # two counts of one file differ by less: Python's own work around the call
+SAME = 2_000  # two counts of one file, at other places in the process, differ by less: see above
 REFUSED = 100_000  # the smallest network takes a hundred times as many
 COUNT = 20  # calibration pictures; ranges change no instruction that matters
 # Runs on the emulated board. The last of three inferences is counted; two marks without anything between
@@ -80,7 +80,7 @@ def main() -> int:
         RESULTS.with_suffix(".json").write_text(json.dumps(rows, indent=2) + "\n")
         RESULTS.with_suffix(".txt").write_text(table(rows))
     print(table(rows))
-    return 1 if any(row["ours"] is None or _ratio(row) > 1 + REPEATS for row in rows) else 0
+    return 1 if any(row["ours"] is None or _more(row) for row in rows) else 0
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
@@ -144,6 +144,10 @@ def converted(model: Any, inputs: np.ndarray) -> bytes:
     converter.inference_input_type = converter.inference_output_type = tf.uint8
     data: bytes = converter.convert()
     return data
+
+
+def _more(row: dict[str, Any]) -> bool:
+    return row["converter"] is not None and row["ours"] > row["converter"] + SAME
 
 
 def _ratio(row: dict[str, Any]) -> float:

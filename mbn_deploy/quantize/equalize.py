@@ -51,9 +51,8 @@ def _best_factors(state: Calibrated, group: ChannelGroup, granularity: Granulari
     written = _written_spans(state, group)
     choices = product(span_choices, _TO_ACTIVATIONS, _TO_WEIGHTS, _TO_WRITERS[granularity])
     tried = [_candidate(spans**-a * weights ** (w * (1 - a)), written, v) for spans, a, w, v in choices]
-    noise = _Noise(state, group, granularity)
-    noises = [sum(noise.relative(op, factors) for op in readers) for factors in tried]
-    return tried[int(np.argmin(noises))]
+    noise = _Noise.of(state, group, readers, granularity)
+    return min(tried, key=noise.relative)
 
 
 def _candidate(balance: Doubles, written: Doubles, to_writers: float) -> Doubles:
@@ -113,34 +112,61 @@ def _written(op: Op) -> Doubles:
 
 
 @dataclass(frozen=True, eq=False)
+class _Reader:
+    """What the noise in the output of an op depends on, worked out once for all candidates.
+
+    `squares` (C,): squared weights that read each channel. `largest` (C, outputs): the largest weight
+    between a channel and an output. `taps`: kernel positions.
+    """
+
+    op: Op
+    squares: Doubles
+    largest: Doubles
+    taps: int
+
+    @classmethod
+    def of(cls, op: Op, channels: int) -> _Reader:
+        columns = _columns(op, channels)
+        return cls(op, (columns**2).sum((0, 2)), np.abs(columns).max(0), columns.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
 class _Noise:
     """What rounding costs in one group of channels."""
 
     state: Calibrated
     group: ChannelGroup
     granularity: Granularity
+    readers: list[_Reader]
+    written: dict[str, Doubles]  # by the op's output: the largest weight of each output channel
 
-    def relative(self, op: Op, factors: Doubles) -> float:
-        """Noise power over signal power in the output of `op`, summed over outputs, for uniform rounding.
+    @classmethod
+    def of(cls, state: Calibrated, group: ChannelGroup, readers: list[Op], granularity: Granularity) -> _Noise:
+        made = [_Reader.of(op, group.channels) for op in readers]
+        writers = [op for op in state.graph.ops if op.kind in WEIGHTED and op.output in group.tensors]
+        return cls(state, group, granularity, made, {op.output: _written(op) for op in writers})
+
+    def relative(self, factors: Doubles) -> float:
+        """Noise power over signal power in the outputs of the readers, for uniform rounding.
 
         Rounding to a step s adds s^2/12 a value. The activation's step follows from the largest scaled
         range; a weight's step from the largest scaled weight that shares its scale.
         """
-        seen = self.state.ranges[op.inputs[0]]
-        columns = _columns(op, len(factors))
-        squares = (columns**2).sum((0, 2))
-        noise = (squares / factors**2 * self._values(op.inputs[0], factors)).sum()
+        return sum(self._of_reader(reader, factors) for reader in self.readers)
+
+    def _of_reader(self, reader: _Reader, factors: Doubles) -> float:
+        seen = self.state.ranges[reader.op.inputs[0]]
+        noise = (reader.squares / factors**2 * self._values(reader.op.inputs[0], factors)).sum()
         # Of a weight's error times its input, bias correction takes back the mean.
-        inputs = columns.shape[0] * seen.variance * factors**2
-        if op.kind == "depthwise":
-            if self.granularity == "per-tensor":
-                step = np.abs(columns / factors[:, None]).max() / WEIGHT_MAX
-                noise += step**2 / 12 * inputs.sum() * columns.shape[2]
-        else:
-            axes = (0, 1) if self.granularity == "per-channel" else None
-            steps = np.abs(columns / factors[:, None]).max(axes) / WEIGHT_MAX
-            noise += np.broadcast_to(steps**2, columns.shape[2:]).sum() / 12 * inputs.sum()
-        return float(noise / max((squares * seen.power).sum(), _TINY))
+        inputs = reader.taps * float((seen.variance * factors**2).sum())
+        outputs = reader.largest.shape[1]
+        if self.granularity == "per-tensor":
+            step = float((reader.largest.max(1) / factors).max()) / WEIGHT_MAX
+            noise += step**2 / 12 * inputs * outputs
+        elif reader.op.kind != "depthwise":  # a scale a channel: no factor changes what depthwise weights round
+            steps = (reader.largest / factors[:, None]).max(0) / WEIGHT_MAX
+            noise += float((steps**2).sum()) / 12 * inputs
+        return float(noise / max(float((reader.squares * seen.power).sum()), _TINY))
 
     def _values(self, name: str, factors: Doubles) -> Doubles:
         """Power of the error in each channel: the tensor's rounding, and what the group's tensors before it hand on."""
@@ -170,7 +196,7 @@ class _Noise:
             return 0.0
         seen = self.state.ranges.get(op.inputs[0])
         kernel = op.weights()[0]
-        step = float((_written(op) * factors).max()) / WEIGHT_MAX
+        step = float((self.written[op.output] * factors).max()) / WEIGHT_MAX
         taps = kernel[..., 0].size if op.kind != "depthwise" else kernel.shape[0] * kernel.shape[1]
         if seen is None:  # the picture: values of about 1
             return step**2 / 12 * taps

@@ -18,6 +18,7 @@ Range = tuple[float, float]
 PERCENTILE = 99.99
 SHARES = np.linspace(1.0, 0.3, 29)  # of the full range
 BINS = 2048  # as in TensorRT's entropy calibration (Migacz, GTC 2017)
+LEAST_COUNT = 1e-4  # of a level that nothing but what was cut off falls into: keeps the logarithm finite
 
 
 def cut(values: Doubles, full: Range, method: RangeMethod) -> Range:
@@ -41,19 +42,28 @@ def _mse(values: Doubles, full: Range) -> Range:
 
 
 def _entropy(values: Doubles, full: Range) -> Range:
-    """The least Kullback-Leibler divergence of the quantized histogram from the histogram."""
+    """The least Kullback-Leibler divergence of the quantized histogram from the histogram.
+
+    What is cut off counts as lying at the end of the range in the histogram that is compared with, and not at
+    all in the quantized one: otherwise cutting off costs nothing where values lie evenly.
+    """
     edges = np.linspace(full[0], full[1], BINS + 1)
     counts = np.histogram(np.clip(values, *full), edges)[0].astype(np.float64)
     centers = (edges[:-1] + edges[1:]) / 2
 
     def divergence(low: float, high: float) -> float:
+        first, last = np.searchsorted(centers, low), np.searchsorted(centers, high, "right")
+        inside = counts[first:last]
+        wanted = inside.copy()
+        wanted[0] += counts[:first].sum()
+        wanted[-1] += counts[last:].sum()
+        there = wanted > 0
         step = (high - low) / LEVELS
-        levels = np.clip(np.rint((centers - low) / step), 0, LEVELS).astype(int)
-        mass = np.bincount(levels, counts, LEVELS + 1)
-        filled = np.bincount(levels, counts > 0, LEVELS + 1)
-        spread = np.where(counts > 0, (mass / np.maximum(filled, 1))[levels], 0.0)
-        there = counts > 0
-        share, given = counts[there] / counts.sum(), spread[there] / spread.sum()
+        levels = np.clip(np.rint((centers[first:last] - low) / step), 0, LEVELS).astype(int)
+        mass = np.bincount(levels, inside, LEVELS + 1)
+        filled = np.bincount(levels, there, LEVELS + 1)
+        spread = (mass / np.maximum(filled, 1))[levels][there]
+        share, given = wanted[there] / counts.sum(), np.maximum(spread, LEAST_COUNT) / max(spread.sum(), LEAST_COUNT)
         return float((share * np.log(share / given)).sum())
 
     return _search(full, divergence)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_run import NETWORK, WEIGHTS, run
+from cli_run import NETWORK, WEIGHTS, rest_of, run
 from PIL import Image
 
 
@@ -226,7 +226,7 @@ def test_ctrl_c_in_the_middle_of_an_export_leaves_what_was_there(bundle, digits)
     while b"calibrate" not in shown:  # the step's bar
         shown += os.read(screen, 1000)
     child.send_signal(signal.SIGINT)
-    said = shown + b"".join(iter(lambda: _read(screen), b""))
+    said = shown + rest_of(screen)
     out, _ = child.communicate(timeout=60)
     os.close(screen)
     assert (child.returncode, out) == (130, b""), said
@@ -234,10 +234,3 @@ def test_ctrl_c_in_the_middle_of_an_export_leaves_what_was_there(bundle, digits)
     assert b"Traceback" not in said
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
-
-
-def _read(screen):
-    try:
-        return os.read(screen, 1000)
-    except OSError:  # what Linux says when the other end is closed
-        return b""

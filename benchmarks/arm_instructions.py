@@ -4,8 +4,9 @@
 
 Both files come from the same weights and calibration pictures; the converter's is that of
 `tf.lite.TFLiteConverter.from_keras_model` in full int8. Counted is one `Interpreter.invoke` of ai-edge-litert
-on one thread, under QEMU with the plugin `instructions.c`; unlike times this repeats: one file,
-counted at several places of one process, differed by up to 1,486 (memory lies elsewhere). It is no measure of time: a processor may take one cycle for an instruction or many. The table goes to
+on one thread, under QEMU with the plugin `instructions.c`. Unlike times this repeats: one file, counted at
+several places of one process, differed by up to 1,486 (memory lies elsewhere). It is no measure of time: a
+processor may take one cycle for an instruction or many. The table goes to
 `benchmarks/results/arm_instructions.json` and `.txt`; the exit code is 1 if one of our files needs more.
 """
 

@@ -54,7 +54,7 @@ def bundle_json(bundle: Bundle) -> dict[str, Any]:
 def _print_rungs(bundle: Bundle) -> None:
     """What the accuracy guard tried, on the same images."""
     console = stdout()
-    shown = table("recipe", "precision", "drop, points", "95 %", "agrees %", "size", "ms, 1 thread", "")
+    shown = table("recipe", "drop, points", "95 %", "agrees %", "size", "ms", "")
     for rung in bundle.rungs:
         drop = rung.judgement.drop
         loss = ["-", "-"]
@@ -62,9 +62,9 @@ def _print_rungs(bundle: Bundle) -> None:
             loss = [f"{100 * drop.value:.2f}", f"{100 * drop.low:+.2f} to {100 * drop.high:+.2f}"]
         agrees, size = f"{100 * rung.judgement.agreement.value:.1f}", human_bytes(rung.size)
         verdict = "holds" if rung.holds else "no"
-        shown.add_row(rung.recipe, rung.precision, *loss, agrees, size, f"{rung.latency_ms:.2f}", verdict)
+        shown.add_row(rung.recipe, *loss, agrees, size, f"{rung.latency_ms:.2f}", verdict)
     console.print()
-    console.print(f"Recipes tried on these images: {len(bundle.rungs)}")
+    console.print(f"Recipes tried on these images: {len(bundle.rungs)} (ms: one thread)")
     console.print(shown)
 
 

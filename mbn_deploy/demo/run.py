@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.demo.digits import CLASSES, shipped
@@ -12,6 +13,9 @@ from mbn_deploy.demo.networks import DEMO_SPECS, weights_name
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime import Prediction
+
+if TYPE_CHECKING:
+    import keras
 
 DIGITS_FOLDER = "digits"
 LABELS_FILE = "labels.txt"
@@ -59,14 +63,20 @@ def write_pictures(out: Path) -> Pictures:
     return Pictures(root / "calibration", root / "held-back", labels, some)
 
 
-def export_demo(name: str, out: Path, pictures: Pictures, progress: Progress = silent) -> Bundle:
-    """Export the trained network `name` to a bundle below `out` and measure every file on the held-back digits."""
+def demo_model(name: str) -> keras.Model:
+    """The trained network `name` that ships with the package."""
     from mbn_deploy.models.api import build
-    from mbn_deploy.pipeline import export
 
     spec = DEMO_SPECS[name]
     with resources.as_file(resources.files(__package__) / weights_name(name)) as weights:
-        model = build(name, alpha=spec.alpha, size=spec.size, classes=spec.classes, weights=weights)
+        return build(name, alpha=spec.alpha, size=spec.size, classes=spec.classes, weights=weights)
+
+
+def export_demo(name: str, out: Path, pictures: Pictures, progress: Progress = silent) -> Bundle:
+    """Export the trained network `name` to a bundle below `out` and measure every file on the held-back digits."""
+    from mbn_deploy.pipeline import export
+
+    model = demo_model(name)
     return export(
         model,
         out / name,

@@ -81,7 +81,7 @@ def _loss(compared: Comparison) -> Estimate:
     """The drop where there are labels, the share of other answers where there are none."""
     if compared.top1_difference is not None:
         gain = compared.top1_difference
-        return Estimate(-gain.value, -gain.high, -gain.low)
+        return Estimate(0.0 - gain.value, 0.0 - gain.high, 0.0 - gain.low)
     same = compared.agreement
     return Estimate(1 - same.value, 1 - same.high, 1 - same.low)
 

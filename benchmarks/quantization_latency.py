@@ -2,7 +2,10 @@
 
     python benchmarks/quantization_latency.py [--without-amx] FILE...
 
-prints JSON, {file: median}. Interleaved, since the speed of a machine changes while it is measured.
+prints JSON, {file: median}. Interleaved, a few runs of each file in turn, since the speed of a machine changes
+while it is measured; the first run of each turn finds the caches full of another file and does not count.
+With one thread the work is done by the thread that asks for it, so its processor time is the latency on a
+machine that does nothing else, and other programs on this one do not count.
 
 `--without-amx`: x86-64 servers have tile registers (AMX), and XNNPACK takes them for every int8 matrix
 product where it finds them. They pay on many channels only: on a MobileNet's few, most of a tile is empty,
@@ -23,13 +26,15 @@ import struct
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mbn_deploy.manifest import FileFormat
-from mbn_deploy.runtime.backends import open_backend
+from mbn_deploy.runtime.backends import Backend, open_backend
 
-ROUNDS, WARM_UP = 150, 10
+TURNS, RUNS, WARM_UP = 25, 11, 2
 
 # Linux, x86-64: <linux/seccomp.h>, <linux/filter.h>, <asm/prctl.h>
 _SET_NO_NEW_PRIVILEGES, _SET_SECCOMP, _SECCOMP_FILTER = 38, 22, 2
@@ -69,13 +74,17 @@ def latencies(paths: list[Path]) -> dict[str, float]:
     backends = {path.name: open_backend(path, formats[path.suffix], threads=1) for path in paths}
     images = {name: np.zeros(b.input.shape, b.input.dtype) for name, b in backends.items()}
     found: dict[str, list[float]] = {name: [] for name in backends}
-    for turn in range(WARM_UP + ROUNDS):
+    for turn in range(WARM_UP + TURNS):
         for name, backend in backends.items():
-            start = time.perf_counter()
-            backend.run(images[name])
-            if turn >= WARM_UP:
-                found[name].append(1e3 * (time.perf_counter() - start))
+            times = [_milliseconds(backend, images[name]) for _ in range(RUNS)]
+            found[name] += times[1:] if turn >= WARM_UP else []
     return {name: statistics.median(times) for name, times in found.items()}
+
+
+def _milliseconds(backend: Backend, image: npt.NDArray[Any]) -> float:
+    start = time.thread_time()
+    backend.run(image)
+    return 1e3 * (time.thread_time() - start)
 
 
 def main() -> None:

@@ -37,6 +37,8 @@ def show(name: str, found: Figures) -> None:
                 )
         for kind, share in found.get(part, {}).get("formats_agree", {}).items():
             print(f"  {part}, {kind}: TFLite and ONNX agree on {100 * share:.2f} %")
+        if "skipped" in found.get(part, {}):
+            print(f"  {part}: skipped, {found[part]['skipped']}")
     if "time" in found:
         print("  quantize(): " + ", ".join(f"{n} images {s:.1f} s" for n, s in found["time"]["quantize"].items()))
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every check of the project: formatter, linter, types, tests. Arguments go to pytest.
-# Where apt, dpkg and root allow it, the tests on emulated ARM processors run too; MBN_ARM=no leaves them out.
+# Where apt, dpkg and root allow it, the tests on emulated ARM processors run too; MBN_ARM=no leaves them out,
+# MBN_ARM=all tries every real model there (ten minutes).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh

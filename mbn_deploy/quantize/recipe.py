@@ -81,14 +81,15 @@ PLAIN = Recipe("plain", hard_swish="shared", equalize=False, split_vectors=False
 INT8 = Recipe("int8")
 # Ranges may cut off what is rare: as fast, and closer where tensors have long tails.
 INT8_MSE = replace(INT8.with_ranges("mse"), name="int8-mse")
+# The first block sees the largest images with the fewest channels: little work, and much depends on it.
+MIXED = replace(INT8, name="int8-mixed", float_blocks=1)
 # Every h-swish has two convolutions: closer to float, slower.
 TWIN = replace(INT8, name="int8-twin", hard_swish="twin")
-# The first block sees the largest images with the fewest channels: little work, and much depends on it.
-MIXED = replace(TWIN, name="int8-mixed", float_blocks=1)
-MIXED_MORE = replace(MIXED, name="int8-mixed-3", float_blocks=3)
+MIXED_TWIN = replace(TWIN, name="int8-mixed-twin", float_blocks=1)
+MIXED_MORE = replace(TWIN, name="int8-mixed-3", float_blocks=3)
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PLAIN, INT8, INT8_MSE, TWIN, MIXED, MIXED_MORE)}
-LADDER: tuple[Recipe, ...] = (INT8, INT8_MSE, TWIN, MIXED, MIXED_MORE)
+LADDER: tuple[Recipe, ...] = (INT8, INT8_MSE, MIXED, TWIN, MIXED_TWIN, MIXED_MORE)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PLAIN, *LADDER)}
 
 
 def recipe(name: str) -> Recipe:

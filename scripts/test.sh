@@ -10,7 +10,7 @@ environment
 .venv/bin/ruff check --quiet .
 .venv/bin/mypy
 if [ "${MBN_ARM:-}" != no ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
-    scripts/arm_userland.sh
+    scripts/arm_userland.sh || echo "no ARM userland could be made (above): its tests are skipped" >&2
 fi
 if [ "${MBN_ARM:-}" = no ]; then set -- -m "not arm" "$@"; fi
 .venv/bin/python -m pytest "$@"

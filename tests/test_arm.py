@@ -193,12 +193,9 @@ def real(request, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real models and photographs are not beside the checkout")
 @pytest.mark.parametrize("cpu", arm.AARCH64 if FULL else arm.AARCH64[::2])
-def test_real_models_answer_photographs_as_here(board, cpu, real, request, tmp_path):
+def test_real_models_answer_photographs_as_here(board, cpu, real, tmp_path):
     """50 validation photographs. One unit is the softmax: the logits before it come out equal."""
-    network, bundle = real
-    if network == "mobilenet_v3_small":
-        reason = "a MEAN on the border of two levels is rounded otherwise on x86-64: a level, later several"
-        request.applymarker(pytest.mark.xfail(reason=reason, raises=AssertionError, strict=False))
+    _, bundle = real
     photographs = sorted((IMAGES / "validation").glob("*/*"))[::14]
     assert len(photographs) == 50
     file, size, preprocess = int8_of(bundle)

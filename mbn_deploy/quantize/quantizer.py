@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.export.graph import WEIGHTED, Floats, Op
+from mbn_deploy.export.graph import WEIGHTED, Floats, Graph, Op
 from mbn_deploy.quantize.ranges import Calibrated
 from mbn_deploy.quantize.scheme import (
     INT8_MAX,
@@ -19,7 +19,7 @@ from mbn_deploy.quantize.scheme import (
     QuantizedGraph,
     QuantizedWeights,
 )
-from mbn_deploy.quantize.ties import untied_product
+from mbn_deploy.quantize.ties import untied_mean, untied_product
 
 # TFLite fixes the output of SOFTMAX and LOGISTIC: scale 1/256, zero point -128.
 PROBABILITY = ActivationParams(1 / 256, INT8_MIN)
@@ -56,8 +56,8 @@ def quantize_graph(
             made = quantize_weights(op, source, granularity)
             params = _within_multiplier(params, source, made.scales)
             weights[op.name] = made
-        elif op.kind == "multiply" and op.output not in float_outputs:
-            params = untied_product(params, [activations[name] for name in op.inputs])
+        elif op.output not in float_outputs:
+            params = _untied(op, params, state.graph, activations)
         activations[op.output] = params
     return QuantizedGraph(state.graph, activations, weights, float_outputs)
 
@@ -71,6 +71,19 @@ def _params(op: Op, state: Calibrated, activations: Mapping[str, ActivationParam
         return UNIT
     low, high = state.useful(op.output)
     return params_for(float(low.min()), float(high.max()))
+
+
+def _untied(
+    op: Op, params: ActivationParams, graph: Graph, activations: Mapping[str, ActivationParams]
+) -> ActivationParams:
+    """Parameters with which all interpreters round alike."""
+    sources = [activations[name] for name in op.inputs]
+    if op.kind == "multiply":
+        return untied_product(params, sources)
+    if op.kind == "global_average_pool":
+        _, height, width, _ = graph.shapes[op.inputs[0]]
+        return untied_mean(params, sources[0], height * width)
+    return params
 
 
 def params_for(low: float, high: float) -> ActivationParams:

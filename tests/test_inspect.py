@@ -188,7 +188,7 @@ def test_a_float_op_in_qdq_clothes_is_not_integer(made):
     pool = next(n for n in model.graph.node if n.op_type == "GlobalAveragePool")
     pool.op_type = "GlobalMaxPool"  # ONNX Runtime has no integer kernel for it
     report = report_onnx(model.SerializeToString(), "m.onnx")
-    assert (report.precision, report.all_integer) == ("mixed", False)
+    assert (report.precision, report.all_integer) == ("int8-mixed", False)
     assert [o.kind for o in report.ops if not o.integer] == ["GlobalMaxPool"]
 
 

@@ -139,7 +139,7 @@ def test_the_first_block_of_a_mixed_file_is_float_and_nothing_else(name, tmp_pat
         path.write_bytes(encoded(name, MIXED, file_format).data)
         report = inspect_file(path)
         assert not report.all_integer
-        assert report.precision == "mixed"
+        assert report.precision == "int8-mixed"
         computing = [op for op in report.ops if op.kind.upper() not in BORDERS]
         layers = {
             integer: {_layer(op.name, ops) for op in computing if op.integer is integer} for integer in (True, False)

@@ -189,11 +189,11 @@ def _relu6_range(tensor: TensorReport) -> Relu6Range:
 
 
 def precision_of(ops: tuple[OpReport, ...], *, all_integer: bool, weight_types: set[str]) -> str:
-    """`int8`, `float16`, `dynamic`, `float32`, or `mixed` for integer ops beside float ones."""
+    """`int8`, `float16`, `dynamic`, `float32`, or `int8-mixed` for integer ops beside float ones."""
     if all_integer:
         return "int8"
     if any(op.integer for op in ops if op.constants):
-        return "mixed"
+        return "int8-mixed"
     if "float16" in weight_types:
         return "float16"
     return "dynamic" if weight_types & {"int8", "uint8"} else "float32"

@@ -24,11 +24,13 @@ from mbn_deploy.quantize.scheme import LEVELS, WEIGHT_MAX
 MAX_FACTOR = 64.0  # between the median channel and any other
 FLOOR = 1e-3  # of the largest: what lies below is noise and gets no factor of its own
 _TINY = np.finfo(np.float64).tiny
-_TO_ACTIVATIONS = np.linspace(0.0, 1.0, 11)
-_TO_WEIGHTS = np.linspace(0.0, 1.0, 5)
-# One scale for all output channels: the convolution that writes a channel cares too, and the groups'
-# choices depend on each other through it.
-_TO_WRITERS = {"per-channel": np.zeros(1), "per-tensor": np.linspace(0.0, 1.0, 6)}
+# Exponents tried: towards even activations, towards the weights that read, towards the weights that write.
+# With one scale for all output channels the convolution that writes a channel cares too, and the groups'
+# choices depend on each other through it: several sweeps, each with fewer candidates.
+_EXPONENTS = {
+    "per-channel": (np.linspace(0.0, 1.0, 11), np.linspace(0.0, 1.0, 5), np.zeros(1)),
+    "per-tensor": (np.linspace(0.0, 1.0, 6), np.linspace(0.0, 1.0, 3), np.linspace(0.0, 1.0, 6)),
+}
 _SWEEPS = {"per-channel": 1, "per-tensor": 4}
 
 
@@ -49,7 +51,7 @@ def _best_factors(state: Calibrated, group: ChannelGroup, granularity: Granulari
         return None
     weights = _weight_spans(readers, group.channels, granularity)
     written = _written_spans(state, group)
-    choices = product(span_choices, _TO_ACTIVATIONS, _TO_WEIGHTS, _TO_WRITERS[granularity])
+    choices = product(span_choices, *_EXPONENTS[granularity])
     tried = [_candidate(spans**-a * weights ** (w * (1 - a)), written, v) for spans, a, w, v in choices]
     noise = _Noise.of(state, group, readers, granularity)
     return min(tried, key=noise.relative)

@@ -67,6 +67,7 @@ def export(
     synsets: Names | None = None,
     input_dtype: str = "uint8",
     layout: str = "nchw",
+    onnx_activations: str = "uint8",
     batch: int = 1,
     overwrite: bool = False,
     recipe: str | None = None,
@@ -99,6 +100,8 @@ def export(
         synsets: line i is the name that sub-folders of `evaluate` have for class i.
         input_dtype: of int8 files, `uint8` (raw pixels), `int8` or `float32`.
         layout: of the input of ONNX files, `nchw` or `nhwc`.
+        onnx_activations: of int8 ONNX files, `uint8` (integers on every processor) or `int8` (worth a trial
+            on ARM64, float in part on x86-64; see `export.onnx_qdq.write_onnx_int8`).
         batch: images at once, fixed in the files.
         overwrite: replace a bundle that stands at `out`.
         recipe: how int8 is made (`quantize.recipe.RECIPES`); by default the first rung of the ladder.
@@ -122,7 +125,8 @@ def export(
         formats=tuple(formats), precisions=tuple(precisions), calibration=calibration,
         calibration_count=calibration_count, seed=seed, evaluate=evaluate, evaluate_resize=evaluate_resize,
         labels=labels, synsets=synsets, input_dtype=input_dtype, layout=layout, batch=batch, overwrite=overwrite,
-        recipe=recipe, granularity=granularity, float_layers=tuple(float_layers), max_drop=max_drop,
+        onnx_activations=onnx_activations, recipe=recipe, granularity=granularity,
+        float_layers=tuple(float_layers), max_drop=max_drop,
     )  # fmt: skip
     check_target(Path(out), overwrite=overwrite)
     clock = _Clock(progress)
@@ -231,12 +235,17 @@ class _Work:
         with self.clock.step("quantize"):
             facts = self.source.facts
             made = quantize(self.source.graph, facts.preprocess, calibration, recipe, self.clock.progress)
-        integers = replace(made.graph, graph=with_batch(made.graph.graph, self.request.batch))
+        request = self.request
+        integers = replace(made.graph, graph=with_batch(made.graph.graph, request.batch))
         files = []
-        for file_format, precision in self.request.files():
+        for file_format, precision in request.files():
             if precision == "int8":
                 with self.clock.step(f"write {file_format} {precision}"):
-                    files.append(encode_int8(integers, made.preprocess, facts, file_format, self.request.input_type))
+                    encoded = encode_int8(
+                        integers, made.preprocess, self.source.facts, file_format,
+                        input_dtype=request.input_type, activation_dtype=request.activation_type,
+                    )  # fmt: skip
+                    files.append(encoded)
         return Attempt(recipe, made, tuple(files))
 
     def _rung(self, attempt: Attempt) -> Rung:

@@ -68,6 +68,9 @@ def export(
         str, typer.Option("--input", metavar="uint8|int8|float32", help="Input of int8 files; uint8 is raw pixels.")
     ] = "uint8",
     layout: Annotated[str, typer.Option(metavar="nchw|nhwc", help="Input of ONNX files.")] = "nchw",
+    onnx_activations: Annotated[
+        str, typer.Option(metavar="uint8|int8", help="In int8 ONNX files; int8 is worth a trial on ARM64 only.")
+    ] = "uint8",
     batch: Annotated[int, typer.Option(help="Images at once, fixed in the files.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle at --output.")] = False,
     max_drop: Annotated[
@@ -103,6 +106,7 @@ def export(
         "synsets": synsets,
         "input_dtype": input_type,
         "layout": layout,
+        "onnx_activations": onnx_activations,
         "batch": batch,
         "overwrite": overwrite,
         "max_drop": max_drop,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mbn_deploy.export.graph import Graph
-from mbn_deploy.export.onnx_qdq import write_onnx_int8
+from mbn_deploy.export.onnx_qdq import ActivationType, write_onnx_int8
 from mbn_deploy.export.onnx_writer import write_onnx
 from mbn_deploy.export.tflite_writer import FloatPrecision, InputType, write_tflite, write_tflite_int8
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, FileFormat, Layout, Preprocess, Scores, TensorInfo
@@ -81,14 +81,19 @@ def encode_int8(
     preprocess: Preprocess,
     facts: Facts,
     file_format: FileFormat,
+    *,
     input_dtype: InputType = "uint8",
+    activation_dtype: ActivationType = "uint8",
 ) -> Encoded:
     """An int8 or int8-mixed file. `preprocess` is that of the quantized graph, whose integers are pixels."""
     layout: Layout = facts.layout if file_format == "onnx" else "nhwc"
     precision = quantized.precision
     text = _description(facts, precision, preprocess, layout)
     if file_format == "onnx":
-        data = write_onnx_int8(quantized, input_dtype=input_dtype, layout=layout, metadata={DESCRIPTION_KEY: text})
+        data = write_onnx_int8(
+            quantized, activation_dtype=activation_dtype, input_dtype=input_dtype, layout=layout,
+            metadata={DESCRIPTION_KEY: text},
+        )  # fmt: skip
     else:
         data = write_tflite_int8(quantized, input_dtype=input_dtype, metadata={DESCRIPTION_KEY: text.encode()})
     params = quantized.activations[quantized.graph.input]

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 
 from mbn_deploy.errors import UnknownNameError, UsageError
 from mbn_deploy.export.files import PRECISIONS, wanted_files
+from mbn_deploy.export.onnx_qdq import ActivationType
 from mbn_deploy.export.tflite_writer import InputType
 from mbn_deploy.manifest import FileFormat, Filter, Layout, Preprocess, Resize
 from mbn_deploy.quantize.quantizer import Granularity
@@ -40,6 +41,7 @@ class Request:
     synsets: Names | None = None
     input_dtype: str = "uint8"
     layout: str = "nchw"
+    onnx_activations: str = "uint8"
     batch: int = 1
     overwrite: bool = False
     recipe: str | None = None
@@ -52,6 +54,7 @@ class Request:
         _known("precision", self.precisions, ALL_PRECISIONS)
         _known("input type", [self.input_dtype], get_args(InputType))
         _known("layout", [self.layout], get_args(Layout))
+        _known("type of ONNX activations", [self.onnx_activations], get_args(ActivationType))
         _known("resize", [v for v in (self.resize, self.evaluate_resize) if v is not None], get_args(Resize))
         _known("filter", [] if self.filter is None else [self.filter], get_args(Filter))
         _known("recipe", [] if self.recipe is None else [self.recipe], list(RECIPES))
@@ -88,6 +91,11 @@ class Request:
     def input_type(self) -> InputType:
         """`input_dtype`, which was checked."""
         return cast("InputType", self.input_dtype)
+
+    @property
+    def activation_type(self) -> ActivationType:
+        """`onnx_activations`, which was checked."""
+        return cast("ActivationType", self.onnx_activations)
 
     @property
     def onnx_layout(self) -> Layout:

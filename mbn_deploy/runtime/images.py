@@ -23,7 +23,7 @@ from typing import IO, Any, Union
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mbn_deploy.errors import InputError, UsageError
 
@@ -63,6 +63,10 @@ _DECODER_ERRORS = (
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
+class TooManyPixelsError(InputError):
+    """A picture that would take too much memory; found from its header."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A decoded picture as it is stored, not yet turned upright.
@@ -98,6 +102,23 @@ def read_picture(source: Source, channels: int, reduction: Reduction) -> Picture
         return Picture(_flatten(image, channels, name), image.size)
     with _opened(source, name) as image:
         return _decode(image, channels, reduction, name)
+
+
+def stored_size(source: Source) -> tuple[int, int]:
+    """(width, height) of an image file, from its header: nothing is decoded, nothing turned upright.
+
+    `source` is a path, bytes or an open file. Raises `InputError` for what is no image,
+    `TooManyPixelsError` above `PIXEL_LIMIT`.
+    """
+    with _opened(source, source_name(source)) as image:
+        return image.size
+
+
+def decoded(source: Source) -> Pixels:
+    """All of a picture: uint8 RGB (H, W, 3), upright; raises as `read_picture`."""
+    picture = read_picture(source, 3, lambda _width, _height, _orientation: 1)
+    turn = UPRIGHT.get(picture.orientation)
+    return np.asarray(picture.image if turn is None else picture.image.transpose(turn))
 
 
 def source_name(source: Any) -> str:
@@ -141,7 +162,9 @@ def _opened(source: Any, name: str) -> Iterator[Image.Image]:
     except IsADirectoryError:
         raise InputError(f"{name}: a folder, not an image") from None
     except _BOMBS as error:
-        raise InputError(f"{name}: {error}") from None
+        raise TooManyPixelsError(f"{name}: {error}") from None
+    except UnidentifiedImageError:  # its words are the address of an object
+        raise InputError(f"{name}: not an image that can be read ({', '.join(FORMATS)})") from None
     except _DECODER_ERRORS as error:
         raise InputError(f"{name}: not an image that can be read ({', '.join(FORMATS)}): {error}") from error
     with image:
@@ -181,7 +204,7 @@ def _translated(name: str) -> Iterator[None]:
 def _check_pixels(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > PIXEL_LIMIT:
-        raise InputError(
+        raise TooManyPixelsError(
             f"{name}: {width} × {height} pixels are more than the {PIXEL_LIMIT} that are decoded; make it smaller first"
         )
     if not width or not height:

@@ -151,7 +151,11 @@ class Description:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of `manifest.json`. `metrics` and `quantization` are plain JSON values."""
+    """The whole of `manifest.json`. `metrics`, `quantization` and `threads` are plain JSON values.
+
+    `threads` are numbers of threads that were measured to be best, by file, interpreter and kind of machine
+    (`runtime.tuning.ThreadRecord`). An export has none: the machine that exports is not the one that runs.
+    """
 
     model: str
     classes: int
@@ -165,6 +169,7 @@ class Manifest:
     quantization: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
+    threads: tuple[Any, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -245,6 +250,7 @@ def _manifest(data: dict[str, Any]) -> Manifest:
         classes=int(data["classes"]),
         scores=data["scores"],
         files=tuple(_file(item) for item in data["files"]),
+        threads=tuple(data.get("threads") or ()),
         **text,
         **objects,
     )

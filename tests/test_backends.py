@@ -221,9 +221,9 @@ def test_tflite_runtime(make):
 
 
 def test_default_threads(monkeypatch):
-    monkeypatch.setattr(backends.os, "sched_getaffinity", lambda _: range(64), raising=False)
+    monkeypatch.setattr(backends, "usable_processors", lambda: 64)
     assert default_threads() == 4
-    monkeypatch.setattr(backends.os, "sched_getaffinity", lambda _: range(1), raising=False)
+    monkeypatch.setattr(backends, "usable_processors", lambda: 1)
     assert default_threads() == 1
     assert set(BACKENDS) == {"tflite", "onnx"}
 

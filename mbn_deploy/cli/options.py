@@ -28,7 +28,10 @@ Target = Annotated[
 Backend = Annotated[
     str | None, typer.Option(metavar="litert|tflite|onnx", help="Interpreter; by default the first that is installed.")
 ]
-Threads = Annotated[int | None, typer.Option(help="Of one inference; by default the processors, at most 4.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Of one inference; by default what `benchmark --tune` found, else the processors, at most 4."),
+]
 FileLabels = Annotated[
     Path | None,
     path_option(help="Text file: line i (from 0) names class i; by default what the file says."),

@@ -77,4 +77,5 @@ def _facts(classifier: Classifier) -> dict[str, Any]:
         "precision": info.precision,
         "backend": info.backend,
         "threads": info.threads,
+        "threads_from": info.threads_from,
     }

@@ -68,7 +68,8 @@ class Classifier:
             precision: which file of a bundle; by default the first that there is of int8, float16,
                 dynamic, float32, as .tflite if an interpreter for it is installed, else as .onnx.
             backend: `litert`, `tflite` or `onnx`; by default the first installed that runs the file.
-            threads: for one inference; by default the usable processors, at most 4.
+            threads: for one inference; by default as many as `benchmark --tune` found best for this file on
+                this kind of machine, else the usable processors, at most 4. `info.threads_from` says which.
             labels: a text file (line i is class i) or the labels; without any, labels are indices.
             resize: `squash`, `crop` or `letterbox`.
             preprocess: `raw`, `unit`, `tf`, `torch`, `caffe`, `MEAN/STD`, or a whole `Preprocess`.

@@ -26,6 +26,7 @@ from mbn_deploy.runtime.bundle import check_file, open_bundle, read_file
 from mbn_deploy.runtime.labels import mismatch, parse_labels
 from mbn_deploy.runtime.tflite_file import IDENTIFIER
 from mbn_deploy.runtime.tflite_metadata import GOOGLE_KEY, GoogleMetadata, google_metadata
+from mbn_deploy.runtime.tuning import ThreadsFrom, thread_count
 
 # Which file of a bundle runs if nobody says: the fastest and smallest first. That int8 answers well
 # enough is the export's accuracy guard's business. Precisions not listed come last.
@@ -49,7 +50,8 @@ class Options:
 class ModelInfo:
     """What runs: the file, the interpreter, and how pictures become its input.
 
-    `precision` is "unknown" for a file that does not say it; `input` and `output` shapes have the batch axis.
+    `precision` is "unknown" for a file that does not say it; `input` and `output` shapes have the batch axis;
+    `threads_from` is why there are so many threads: told by option, tuned on this kind of machine, or default.
     """
 
     path: str
@@ -63,6 +65,7 @@ class ModelInfo:
     layout: Layout
     scores: Scores
     preprocess: Preprocess
+    threads_from: ThreadsFrom = "default"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -101,7 +104,9 @@ def _open_bundle(folder: Path, options: Options) -> OpenedModel:
     entry = choose_file(bundle.manifest.files, options, str(folder))
     where = str(folder / entry.path)
     data = check_file(folder, entry)
-    backend = open_backend(data, entry.format, name=options.backend, threads=options.threads, where=where)
+    name = choose_backend(entry.format, options.backend)
+    threads, reason = thread_count(options.threads, data, name, sha256=entry.sha256, stated=bundle.manifest.threads)
+    backend = open_backend(data, entry.format, name=name, threads=threads, where=where)
     for said, found in ((entry.input, backend.input), (entry.output, backend.output)):
         if (said.shape, said.dtype) != (found.shape, found.dtype):
             raise InputError(
@@ -109,7 +114,7 @@ def _open_bundle(folder: Path, options: Options) -> OpenedModel:
             )
     info = ModelInfo(
         where, bundle.manifest.model, entry.format, entry.precision, backend.name, backend.threads,
-        entry.input, entry.output, entry.layout, bundle.manifest.scores, _overridden(entry.preprocess, options),
+        entry.input, entry.output, entry.layout, bundle.manifest.scores, _overridden(entry.preprocess, options), reason,
     )  # fmt: skip
     return OpenedModel(backend, info, _labels(options, bundle.labels, info))
 
@@ -150,7 +155,9 @@ def _rank(precision: str) -> int:
 def _open_file(path: Path, options: Options) -> OpenedModel:
     data, where = read_file(path), str(path)
     file_format = _format_of(data, path)
-    backend = open_backend(data, file_format, name=options.backend, threads=options.threads, where=where)
+    name = choose_backend(file_format, options.backend)
+    threads, reason = thread_count(options.threads, data, name)
+    backend = open_backend(data, file_format, name=name, threads=threads, where=where)
     own = backend.metadata.get(DESCRIPTION_KEY)
     described = None if own is None else Description.from_json(own, where)
     google = GoogleMetadata()
@@ -164,7 +171,7 @@ def _open_file(path: Path, options: Options) -> OpenedModel:
         where, path.stem if described is None else described.model, file_format, precision,
         backend.name, backend.threads, backend.input, backend.output, layout,
         "softmax" if described is None else described.scores,
-        _preprocess(described, google, backend.input, options, where),
+        _preprocess(described, google, backend.input, options, where), reason,
     )  # fmt: skip
     return OpenedModel(backend, info, _labels(options, google.labels if described is None else described.labels, info))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mbn_deploy.errors import MissingExtraError, UnknownNameError, UsageError
 from mbn_deploy.manifest import FileFormat, TensorInfo
+from mbn_deploy.runtime.device import usable_processors
 
 Array = npt.NDArray[Any]
 
@@ -47,13 +48,28 @@ class Backend(Protocol):
 
 def default_threads() -> int:
     """Processors that this process may use, at most 4; interpreters themselves take one if nobody says."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MAX_DEFAULT_THREADS, usable)
+    return min(MAX_DEFAULT_THREADS, usable_processors())
 
 
 def installed(name: str) -> bool:
     """Whether a backend's package can be found; it is not imported."""
     return find_spec(MODULES[name]) is not None
+
+
+def backend_version(name: str) -> str | None:
+    """The version of a backend's package, which is imported for that; None if it is not installed."""
+    try:
+        told = getattr(import_module(MODULES[name]), "__version__", None)
+    except ImportError:
+        return None
+    if told is not None:
+        return str(told)
+    from importlib.metadata import PackageNotFoundError, version  # several times slower than asking the module
+
+    try:
+        return version(PACKAGES[name])
+    except PackageNotFoundError:
+        return None
 
 
 def choose_backend(file_format: FileFormat, name: str | None = None) -> str:

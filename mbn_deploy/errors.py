@@ -46,12 +46,16 @@ class InputError(MbnError):
 
 
 class MissingExtraError(MbnError):
-    """An optional dependency is missing. The message carries the exact install line."""
+    """An optional dependency is missing. The message carries the exact install line.
+
+    `install` is that line where it is not pip that brings the package; `extra` is then None.
+    """
 
     exit_code = 4
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{package} is needed {purpose}; install it with: pip install 'mbn-deploy[{extra}]'")
+    def __init__(self, package: str, extra: str | None, purpose: str, *, install: str | None = None) -> None:
+        line = install or f"pip install 'mbn-deploy[{extra}]'"
+        super().__init__(f"{package} is needed {purpose}; install it with: {line}")
         self.package, self.extra = package, extra
 
 

@@ -1,0 +1,83 @@
+"""The cameras of a Raspberry Pi, by picamera2 (the Picamera2 manual, and raspberrypi/picamera2)."""
+
+from __future__ import annotations
+
+from concurrent.futures import TimeoutError as NotYet
+from threading import Event
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from mbn_deploy.errors import InputError, MissingExtraError
+from mbn_deploy.runtime.images import Pixels
+
+# The Debian package brings libcamera's Python side, which no wheel has; a venv sees it only if told so.
+INSTALL = "sudo apt install python3-picamera2, and a venv that sees it: python3 -m venv --system-site-packages .venv"
+# libcamera names formats by the order of bits in a little-endian word: what it calls BGR888 lies in memory
+# as R, G, B (the Picamera2 manual, appendix A). RGB888, its default, would lie as B, G, R.
+FORMAT = "BGR888"
+SILENCE = 10.0  # seconds without a frame: longer than any exposure of a video mode, cable off or camera hung
+_LOOK = 0.2  # seconds between looks at whether somebody closes
+
+
+class Picamera2Feed:
+    """Camera `number`, asked for `size` (width, height). See `Feed`.
+
+    With `queue=False` picamera2 keeps no frame for later: who asks gets the next one, which is the newest.
+    """
+
+    def __init__(self, number: int, size: tuple[int, int]) -> None:
+        try:
+            from picamera2 import Picamera2
+        except ImportError as error:
+            raise MissingExtraError("picamera2", None, "to use a Raspberry Pi's camera", install=INSTALL) from error
+        self.name = f"picamera2:{number}"
+        self._woken = Event()
+        self._frame: Pixels | None = None
+        found = len(Picamera2.global_camera_info())
+        if number >= found:
+            raise InputError(f"{self.name}: {found} camera(s) found (rpicam-hello --list-cameras); is the cable in?")
+        self._camera: Any = None
+        try:
+            self._camera = Picamera2(number)
+            self._camera.configure(
+                self._camera.create_video_configuration(main={"size": size, "format": FORMAT}, queue=False)
+            )
+            self._camera.start()
+        except RuntimeError as error:
+            self.release()
+            raise InputError(f"{self.name}: cannot be started; another program may use it: {error}") from error
+
+    def grab(self) -> bool:
+        """Wait for the next frame; False when woken."""
+        job = self._camera.capture_array("main", wait=False)
+        start = monotonic()
+        while not self._woken.is_set():
+            try:
+                frame = job.get_result(timeout=_LOOK)
+            except NotYet:
+                if monotonic() - start > SILENCE:
+                    raise InputError(
+                        f"{self.name}: no frame for {SILENCE:.0f} s; check the camera's cable, then start again"
+                    ) from None
+                continue
+            self._frame = np.ascontiguousarray(frame)
+            return True
+        return False
+
+    def retrieve(self) -> Pixels:
+        """uint8 RGB (H, W, 3)."""
+        if self._frame is None:
+            raise InputError(f"{self.name}: no frame was grabbed")
+        return self._frame
+
+    def wake(self) -> None:
+        """End a `grab` within a fifth of a second."""
+        self._woken.set()
+
+    def release(self) -> None:
+        """Stop the camera, so that others can have it."""
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None

@@ -81,12 +81,12 @@ def open_video(file: str) -> CaptureFeed:
 
 def _capture(cv2: Any, source: str, kind: int) -> Any:
     """Opened or not, without OpenCV's warnings on stderr: what failed is said by whoever asked."""
-    level = cv2.getLogLevel()
-    cv2.setLogLevel(_SILENT)
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(_SILENT)
     try:
         return cv2.VideoCapture(source, kind)
     finally:
-        cv2.setLogLevel(level)
+        cv2.utils.logging.setLogLevel(level)
 
 
 def _opencv(purpose: str) -> Any:

@@ -15,18 +15,39 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mbn_deploy.runtime.bundle import OpenedBundle, open_bundle
+    from mbn_deploy.runtime.camera import Frame, FrameSource, frames
     from mbn_deploy.runtime.classifier import Classifier
     from mbn_deploy.runtime.opening import ModelInfo
+    from mbn_deploy.runtime.pool import ClassifierPool
     from mbn_deploy.runtime.preprocess import load_pixels, normalize
     from mbn_deploy.runtime.ranking import Prediction
+    from mbn_deploy.runtime.stream import StreamResult
 
-__all__ = ["Classifier", "ModelInfo", "OpenedBundle", "Prediction", "load_pixels", "normalize", "open_bundle"]
+__all__ = [
+    "Classifier",
+    "ClassifierPool",
+    "Frame",
+    "FrameSource",
+    "ModelInfo",
+    "OpenedBundle",
+    "Prediction",
+    "StreamResult",
+    "frames",
+    "load_pixels",
+    "normalize",
+    "open_bundle",
+]
 
 _HOMES = {
     "Classifier": "classifier",
+    "ClassifierPool": "pool",
+    "Frame": "camera",
+    "FrameSource": "camera",
     "ModelInfo": "opening",
     "OpenedBundle": "bundle",
     "Prediction": "ranking",
+    "StreamResult": "stream",
+    "frames": "camera",
     "load_pixels": "preprocess",
     "normalize": "preprocess",
     "open_bundle": "bundle",

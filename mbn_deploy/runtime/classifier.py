@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from os import PathLike
 from threading import Lock
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,10 @@ from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.ranking import Prediction, Ranker
 from mbn_deploy.runtime.tensors import PixelEncoder
 
+if TYPE_CHECKING:
+    from mbn_deploy.runtime.camera import Frame
+    from mbn_deploy.runtime.stream import OnError, StreamResult
+
 _TOP_K = "top_k must be at least 1"
 _UINT8 = np.dtype(np.uint8)
 Floats = npt.NDArray[np.float32]
@@ -29,7 +33,8 @@ Floats = npt.NDArray[np.float32]
 class Classifier:
     """An opened model file with its preprocessing and labels; made by `Classifier.open`.
 
-    Can be used from several threads: inferences take turns, decoding and preprocessing do not.
+    Can be used from several threads: inferences take turns, decoding and preprocessing do not
+    (`ClassifierPool` has several interpreters). `close` waits for an inference that runs.
     Keep one open for many pictures; opening costs many inferences.
     """
 
@@ -120,6 +125,42 @@ class Classifier:
             found += [self._rank(row, top_k) for row in self._rows(np.stack(chunk))]
         return found
 
+    def classify_stream(
+        self,
+        frames: Iterable[Source | Frame],
+        top_k: int = 5,
+        *,
+        on_error: OnError = "raise",
+        workers: int | None = None,
+        ahead: int | None = None,
+    ) -> Generator[StreamResult, None, None]:
+        """`classify` for a stream of pictures, in order, while the next ones are decoded and prepared.
+
+        The generator holds at most `ahead` + 1 frames, however many there are, and takes new ones only
+        as answers are taken. Closing it (the end of its `for`, `close`, Ctrl-C) ends its threads and
+        closes `frames`, which is iterated in those threads, one at a time. A source that does not return
+        from its `next` is left to its thread after two seconds, and closed when it returns.
+
+        Args:
+            frames: what `classify` takes, one after the other, or the `Frame`s of `camera.frames`.
+            top_k: classes of each.
+            on_error: `raise` an unreadable frame's `InputError` at its place, which ends the stream, or
+                `yield` it as `StreamResult.error` and go on. What `frames` itself raises ends the stream.
+            workers: threads that decode; by default the usable processors, at least 2, at most 4.
+            ahead: frames that may be in work or wait for being asked for; by default 2 × `workers`, and
+                1 of cameras, whose frames grow old.
+
+        Raises:
+            UsageError: at once, for options that make no sense.
+        """
+        from mbn_deploy.runtime.stream import classify_frames
+
+        if top_k < 1:
+            raise UsageError(_TOP_K)
+        return classify_frames(
+            frames, lambda source: self.classify(source, top_k), on_error=on_error, workers=workers, ahead=ahead
+        )
+
     def predict(self, pixels: Pixels) -> Floats:
         """Scores of prepared pictures, dequantized, after softmax if the model gives logits.
 
@@ -138,9 +179,20 @@ class Classifier:
             return np.empty((0, self._info.classes), np.float32)
         return self._rank.real(np.stack(list(self._rows(pixels))))
 
+    def prepare(self, source: Source) -> Array:
+        """The first of `classify`'s three steps: one picture as a tensor for `run_raw`, the rest of a batch zeros."""
+        pixels = self._pixels(source)[np.newaxis]
+        return self._encode(pixels if self._batch == 1 else self._filled(pixels))
+
     def run_raw(self, tensor: Array) -> Array:
         """One inference in the model's own types: exactly `info.input`'s shape and dtype to `info.output`'s."""
         return self._run(tensor)
+
+    def rank(self, output: Array, top_k: int = 5) -> list[Prediction]:
+        """The last of `classify`'s three steps: the `top_k` best classes of what `run_raw` gave for one picture."""
+        if top_k < 1:
+            raise UsageError(_TOP_K)
+        return self._rank(output[0].reshape(-1).copy(), top_k)
 
     def close(self) -> None:
         """Free the interpreter. Using the classifier afterwards raises `UsageError`."""
@@ -174,5 +226,9 @@ class Classifier:
             chunk = pixels[start : start + self._batch]
             count = len(chunk)
             if count < self._batch:
-                chunk = np.concatenate([chunk, np.zeros((self._batch - count, *chunk.shape[1:]), np.uint8)])
+                chunk = self._filled(chunk)
             yield from self._run(self._encode(chunk)).reshape(self._batch, -1)[:count]
+
+    def _filled(self, pixels: Pixels) -> Pixels:
+        """As many pictures as the model's batch takes, black ones in the place of those that are missing."""
+        return np.concatenate([pixels, np.zeros((self._batch - len(pixels), *pixels.shape[1:]), np.uint8)])

@@ -6,7 +6,7 @@ What is given by option wins over what the file says; what neither says is an er
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
@@ -86,11 +86,12 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """An interpreter, what it runs, and the labels."""
+    """An interpreter, what it runs, the labels, and the file's bytes, for more interpreters on the same."""
 
     backend: Backend
     info: ModelInfo
     labels: tuple[str, ...] | None
+    data: bytes = field(repr=False)
 
 
 def open_model(path: str | PathLike[str], options: Options) -> OpenedModel:
@@ -116,7 +117,7 @@ def _open_bundle(folder: Path, options: Options) -> OpenedModel:
         where, bundle.manifest.model, entry.format, entry.precision, backend.name, backend.threads,
         entry.input, entry.output, entry.layout, bundle.manifest.scores, _overridden(entry.preprocess, options), reason,
     )  # fmt: skip
-    return OpenedModel(backend, info, _labels(options, bundle.labels, info))
+    return OpenedModel(backend, info, _labels(options, bundle.labels, info), data)
 
 
 def choose_file(files: Sequence[ModelFile], options: Options, where: str) -> ModelFile:
@@ -173,7 +174,8 @@ def _open_file(path: Path, options: Options) -> OpenedModel:
         "softmax" if described is None else described.scores,
         _preprocess(described, google, backend.input, options, where), reason,
     )  # fmt: skip
-    return OpenedModel(backend, info, _labels(options, google.labels if described is None else described.labels, info))
+    labels = _labels(options, google.labels if described is None else described.labels, info)
+    return OpenedModel(backend, info, labels, data)
 
 
 def _format_of(data: bytes, path: Path) -> FileFormat:

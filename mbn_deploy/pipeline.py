@@ -18,9 +18,10 @@ from mbn_deploy.bundle.describe import evaluation_metrics, model_source, tool_ve
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.bundle.write import check_target, write_bundle
 from mbn_deploy.errors import VerificationError
-from mbn_deploy.export.files import Encoded, encode_float, encode_int8, with_batch
+from mbn_deploy.export.files import Encoded, encode_float, encode_int8, labels_text, with_batch
 from mbn_deploy.export.request import ALL_PRECISIONS, FORMATS, Names, Request
 from mbn_deploy.export.source import Source, lines, open_source
+from mbn_deploy.export.tflite_metadata import NOTHING_SAID, About
 from mbn_deploy.images import Pixels, sha256
 from mbn_deploy.ladder import Attempt, Climb, climb, failure, latency, rungs_for
 from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile, Preprocess, Resize
@@ -74,6 +75,7 @@ def export(
     granularity: str = "per-channel",
     float_layers: Sequence[str] = (),
     max_drop: float | None = None,
+    about: About = NOTHING_SAID,
     progress: Progress = silent,
 ) -> Bundle:
     """Export `model` to the bundle `out`, all or nothing.
@@ -109,6 +111,7 @@ def export(
         float_layers: layers that stay in float in int8 files, by name; the files are then `int8-mixed`.
         max_drop: points of top-1 that int8 may lose against the Keras model on `evaluate`. Recipes are
             tried, cheapest on the device first, until one keeps to it; a given `recipe` is the only one tried.
+        about: description, version, author and licence of the model, for the files' metadata and the manifest.
         progress: is told of every step.
 
     Returns:
@@ -126,7 +129,7 @@ def export(
         calibration_count=calibration_count, seed=seed, evaluate=evaluate, evaluate_resize=evaluate_resize,
         labels=labels, synsets=synsets, input_dtype=input_dtype, layout=layout, batch=batch, overwrite=overwrite,
         onnx_activations=onnx_activations, recipe=recipe, granularity=granularity,
-        float_layers=tuple(float_layers), max_drop=max_drop,
+        float_layers=tuple(float_layers), max_drop=max_drop, about=about,
     )  # fmt: skip
     check_target(Path(out), overwrite=overwrite)
     clock = _Clock(progress)
@@ -350,7 +353,7 @@ def _contents(made: _Made, evaluation: Evaluation | None, geometry: Preprocess) 
     contents = {file.name: file.data for file in made.files}
     contents[GOLDEN_NAME] = golden_bytes(made.golden())
     if labels is not None:
-        contents[LABELS_NAME] = ("\n".join(labels) + "\n").encode()
+        contents[LABELS_NAME] = labels_text(labels)
     facts: dict[str, Any] = {} if made.climb is None else made.climb.facts()
     manifest = Manifest(
         model=made.source.facts.model,

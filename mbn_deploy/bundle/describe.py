@@ -37,6 +37,9 @@ def model_source(source: Source) -> dict[str, Any]:
         "weights_sha256": weights.hexdigest(),
         "preprocess": asdict(source.keras_preprocess),
     }
+    said = {key: value for key, value in asdict(source.facts.about).items() if value}
+    if said:
+        found["about"] = said
     if source.file is not None:
         found["file"] = {"name": source.file.name, "sha256": sha256(read_bytes(source.file))}
     return found

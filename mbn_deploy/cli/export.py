@@ -13,6 +13,7 @@ from mbn_deploy.cli.bundle_table import bundle_json, print_bundle
 from mbn_deploy.cli.common import Json, comma_list, guarded, load_frameworks, print_json, progress_bar, say
 from mbn_deploy.cli.options import CropFraction, Filter, Labels, PreprocessText, Resize, Synsets, path_option
 from mbn_deploy.errors import UsageError
+from mbn_deploy.export.tflite_metadata import About
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.models import tables
 from mbn_deploy.models.layers import Spec
@@ -86,6 +87,10 @@ def export(
     float_layers: Annotated[
         str, typer.Option(metavar="NAME,...", help="Layers that stay in float; int8 is then int8-mixed.")
     ] = "",
+    description: Annotated[str, typer.Option(help="What the model is for; into the .tflite files' metadata.")] = "",
+    model_version: Annotated[str, typer.Option(help="Of the model; likewise.")] = "",
+    author: Annotated[str, typer.Option(help="Of the model; likewise.")] = "",
+    license: Annotated[str, typer.Option(help="Of the model; likewise.")] = "",  # noqa: A002 (typer: the option's name)
     as_json: Json = False,
 ) -> None:
     """Float and int8 files in both formats, each opened and run, in one folder with labels and a manifest."""
@@ -113,6 +118,7 @@ def export(
         "recipe": recipe,
         "granularity": granularity,
         "float_layers": comma_list(float_layers, "--float-layers") if float_layers else (),
+        "about": About(description, model_version, author, license),
     }
     network = {"alpha": alpha, "classes": classes, "weights": weights}
     bundle = _exported(model, output, {key: value for key, value in network.items() if value is not None}, options)

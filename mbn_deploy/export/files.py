@@ -7,8 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mbn_deploy.export.graph import Graph
+from mbn_deploy.export.normalization import is_uniform, uniform_input
 from mbn_deploy.export.onnx_qdq import ActivationType, write_onnx_int8
 from mbn_deploy.export.onnx_writer import write_onnx
+from mbn_deploy.export.tflite_metadata import (
+    METADATA_KEY,
+    NOTHING_SAID,
+    PACKED_LABELS,
+    About,
+    ImageClassifier,
+    with_files,
+    written,
+)
 from mbn_deploy.export.tflite_writer import FloatPrecision, InputType, write_tflite, write_tflite_int8
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, FileFormat, Layout, Preprocess, Scores, TensorInfo
 from mbn_deploy.quantize.scheme import QuantizedGraph
@@ -23,13 +33,14 @@ UNSIGNED_SHIFT = 128  # from the int8 domain of the quantized graph to uint8
 
 @dataclass(frozen=True)
 class Facts:
-    """What every file of an export says about itself; `preprocess` is that of the float files."""
+    """What every file of an export says about itself; `preprocess` is that of the float graph."""
 
     model: str
     scores: Scores
     preprocess: Preprocess
     labels: tuple[str, ...] | None = None
     layout: Layout = "nchw"  # of ONNX inputs; TFLite knows NHWC only
+    about: About = NOTHING_SAID
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +76,17 @@ def with_batch(graph: Graph, batch: int) -> Graph:
 
 
 def encode_float(graph: Graph, facts: Facts, file_format: FileFormat, precision: str) -> Encoded:
-    """A file with float32 input and output that takes normalized values."""
+    """A file with float32 input and output that takes normalized values, by one mean and one deviation."""
     layout: Layout = facts.layout if file_format == "onnx" else "nhwc"
-    text = _description(facts, precision, facts.preprocess, layout)
+    graph, preprocess = uniform_input(graph, facts.preprocess)
+    text = _description(facts, precision, preprocess, layout)
     if file_format == "onnx":
         data = write_onnx(graph, metadata={DESCRIPTION_KEY: text}, layout=layout)
     else:
         kinds: dict[str, FloatPrecision] = {"float32": "float32", "float16": "float16", "dynamic": "dynamic"}
-        data = write_tflite(graph, kinds[precision], metadata={DESCRIPTION_KEY: text.encode()})
-    return Encoded(_file_name(facts, precision, file_format), data, file_format, precision, facts.preprocess, layout)
+        metadata, packed = _tflite_metadata(facts, graph, preprocess, text)
+        data = with_files(write_tflite(graph, kinds[precision], metadata=metadata), packed)
+    return Encoded(_file_name(facts, precision, file_format), data, file_format, precision, preprocess, layout)
 
 
 def encode_int8(
@@ -95,7 +108,8 @@ def encode_int8(
             metadata={DESCRIPTION_KEY: text},
         )  # fmt: skip
     else:
-        data = write_tflite_int8(quantized, input_dtype=input_dtype, metadata={DESCRIPTION_KEY: text.encode()})
+        metadata, packed = _tflite_metadata(facts, quantized.graph, preprocess, text)
+        data = with_files(write_tflite_int8(quantized, input_dtype=input_dtype, metadata=metadata), packed)
     params = quantized.activations[quantized.graph.input]
     shift = UNSIGNED_SHIFT if input_dtype == "uint8" else 0
     known = None if input_dtype == "float32" else (params.scale, params.zero_point + shift)
@@ -109,6 +123,24 @@ def wanted_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tupl
 
 def _file_name(facts: Facts, precision: str, file_format: FileFormat) -> str:
     return f"{facts.model}_{precision}.{file_format}"
+
+
+def _tflite_metadata(
+    facts: Facts, graph: Graph, preprocess: Preprocess, text: str
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """What lies in a .tflite file beside the network: metadata by key, and files by name."""
+    ours = {DESCRIPTION_KEY: text.encode()}
+    if not is_uniform(preprocess):
+        return ours, {}
+    _, height, width, channels = graph.shapes[graph.input]
+    labels = {} if facts.labels is None else {PACKED_LABELS: labels_text(facts.labels)}
+    model = ImageClassifier(facts.model, facts.about, (height, width), channels, preprocess, facts.scores, bool(labels))
+    return {**ours, METADATA_KEY: written(model)}, labels
+
+
+def labels_text(labels: Sequence[str]) -> bytes:
+    """The labels file: line i is class i."""
+    return ("\n".join(labels) + "\n").encode()
 
 
 def _description(facts: Facts, precision: str, preprocess: Preprocess, layout: Layout) -> str:

@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 from mbn_deploy.errors import UnknownNameError, UsageError
 from mbn_deploy.export.files import PRECISIONS, wanted_files
 from mbn_deploy.export.onnx_qdq import ActivationType
+from mbn_deploy.export.tflite_metadata import NOTHING_SAID, About
 from mbn_deploy.export.tflite_writer import InputType
 from mbn_deploy.manifest import FileFormat, Filter, Layout, Preprocess, Resize
 from mbn_deploy.quantize.quantizer import Granularity
@@ -48,6 +49,7 @@ class Request:
     granularity: str = "per-channel"
     float_layers: Sequence[str] = ()
     max_drop: float | None = None
+    about: About = NOTHING_SAID
 
     def __post_init__(self) -> None:
         _known("format", self.formats, FORMATS)

@@ -11,6 +11,7 @@ from mbn_deploy.export.files import Facts, file_stem
 from mbn_deploy.export.fold import fold
 from mbn_deploy.export.from_keras import KerasGraph, graph_from_keras, input_preprocess
 from mbn_deploy.export.graph import Graph
+from mbn_deploy.export.normalization import red_first
 from mbn_deploy.export.request import Names, Request
 from mbn_deploy.images import read_bytes
 from mbn_deploy.manifest import Preprocess
@@ -25,7 +26,7 @@ class Source:
     """A Keras model and its folded graph of batch 1.
 
     `keras_preprocess` is that of the Keras model's own input, `facts.preprocess` that of the graph,
-    which begins behind the model's own rescaling. `file` is where the model was read from.
+    which begins behind the model's own rescaling and takes red first. `file` is where the model was read from.
     """
 
     model: Any
@@ -63,10 +64,11 @@ def open_source(model: Any, request: Request) -> Source:
     found = graph_from_keras(opened, batch=1, size=size)
     given = _known_preprocess(opened) if request.preprocess is None else request.preprocess
     inner = replace(input_preprocess(found, given), **request.geometry)
-    graph = _with_input_name(fold(found.graph), INPUT_NAME)
+    graph, taken = red_first(_with_input_name(fold(found.graph), INPUT_NAME), inner)
     _, height, width, _ = graph.shapes[graph.input]
     stem = file_stem(request.name or _own_name(opened, file), (height, width))
-    facts = Facts(stem, found.scores, inner, _labels(request.labels, found.classes), request.onnx_layout)
+    labels = _labels(request.labels, found.classes)
+    facts = Facts(stem, found.scores, taken, labels, request.onnx_layout, request.about)
     return Source(opened, graph, facts, _outer(found, inner, given), found.classes, file)
 
 

@@ -124,11 +124,13 @@ def _comparisons(tallies: Mapping[str, _Tally], reference: str | None, *, labell
 def keras_predictor(model: Any, preprocess: Preprocess) -> Predictor:
     """The float reference: `preprocess` normalizes as the Keras model's own input wants it.
 
-    For a model that rescales inside this is [0, 255], unlike the exported file's preprocessing.
+    For a model that rescales inside this is [0, 255], unlike the exported file's preprocessing. It is
+    given pixels as the files are, red first, also where it wants blue first.
     """
 
     def predict(pixels: Pixels) -> Floats:
-        answer = np.asarray(model.predict_on_batch(normalize(pixels, preprocess)), np.float32)
+        turned = pixels[..., ::-1] if preprocess.channels == "bgr" else pixels
+        answer = np.asarray(model.predict_on_batch(normalize(turned, preprocess)), np.float32)
         return answer.reshape(len(pixels), -1)
 
     return predict

@@ -1,0 +1,180 @@
+"""Google's TFLITE_METADATA, as MediaPipe Tasks, the LiteRT support libraries and Android Studio read it.
+
+The schema is metadata_schema.fbs (google-ai-edge/mediapipe, mediapipe/tasks/metadata); field numbers
+are its declaration order. Nothing newer than its version 1.0.0 is used. `runtime/tflite_metadata.py`
+reads the same.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mbn_deploy.manifest import Preprocess, Scores
+
+IDENTIFIER = b"M001"
+METADATA_KEY = "TFLITE_METADATA"
+PACKED_LABELS = "labels.txt"
+MIN_PARSER_VERSION = "1.0.0"
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can name: the same bytes every time
+# Members of the schema's unions and enums.
+_IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1  # ContentProperties
+_NORMALIZATION = 1  # ProcessUnitOptions
+_AXIS_LABELS = 2  # AssociatedFileType
+_RGB, _GRAYSCALE = 1, 2  # ColorSpaceType
+
+
+@dataclass(frozen=True)
+class About:
+    """What a person says of a model; empty where nothing is said."""
+
+    description: str = ""
+    version: str = ""
+    author: str = ""
+    license: str = ""
+
+
+NOTHING_SAID = About()
+
+
+@dataclass(frozen=True)
+class ImageClassifier:
+    """What the metadata say. `size` is (height, width); `preprocess` has one mean and one deviation."""
+
+    name: str
+    about: About
+    size: tuple[int, int]
+    channels: int
+    preprocess: Preprocess
+    scores: Scores
+    labels: bool
+
+
+class _Ref(NamedTuple):
+    """A table, vector or string that was written before, by its offset."""
+
+    offset: int
+
+
+class _Byte(NamedTuple):
+    value: int
+
+
+class _UInt(NamedTuple):
+    value: int
+
+
+def written(model: ImageClassifier) -> bytes:
+    """The flatbuffer that lies under `METADATA_KEY` in a file's metadata."""
+    w = _Writer()
+    image = w.table(
+        name=w.text("image"),
+        description=w.text("The picture, resized to the input's size."),
+        dimensions=None,
+        content=_image_content(w, model),
+        process_units=w.tables(_normalization(w, model.preprocess)),
+        stats=_image_range(w, model.preprocess),
+    )
+    found = w.table(
+        name=w.text("probability" if model.scores != "logits" else "logit"),
+        description=w.text("One score a class."),
+        dimensions=None,
+        content=w.table(kind=_Byte(_FEATURE_PROPERTIES), properties=w.table()),
+        process_units=None,
+        stats=None if model.scores == "logits" else w.table(max=w.floats([1.0]), min=w.floats([0.0])),
+        files=w.tables(_labels_file(w)) if model.labels else None,
+    )
+    graph = w.table(name=w.text(model.name), description=None, inputs=w.tables(image), outputs=w.tables(found))
+    about = model.about
+    return w.finish(
+        w.table(
+            name=w.text(model.name), description=w.said(about.description), version=w.said(about.version),
+            graphs=w.tables(graph), author=w.said(about.author), license=w.said(about.license),
+            files=None, min_parser_version=w.text(MIN_PARSER_VERSION),
+        )
+    )  # fmt: skip
+
+
+def with_files(data: bytes, files: Mapping[str, bytes]) -> bytes:
+    """A .tflite file with a zip archive behind it: how the format holds associated files.
+
+    They are stored, not compressed, as readers map them into memory; readers of the model itself
+    do not see them.
+    """
+    if not files:
+        return data
+    packed = io.BytesIO(data)
+    with zipfile.ZipFile(packed, "a", zipfile.ZIP_STORED) as archive:
+        for name, content in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
+    return packed.getvalue()
+
+
+def _image_content(w: _Writer, model: ImageClassifier) -> _Ref:
+    height, width = model.size
+    properties = w.table(
+        color_space=_Byte(_RGB if model.channels == 3 else _GRAYSCALE),
+        default_size=w.table(width=_UInt(width), height=_UInt(height)),
+    )
+    return w.table(kind=_Byte(_IMAGE_PROPERTIES), properties=properties)
+
+
+def _normalization(w: _Writer, preprocess: Preprocess) -> _Ref:
+    options = w.table(mean=w.floats(preprocess.mean[:1]), std=w.floats(preprocess.std[:1]))
+    return w.table(kind=_Byte(_NORMALIZATION), options=options)
+
+
+def _image_range(w: _Writer, preprocess: Preprocess) -> _Ref:
+    """What the normalized input reaches: pixels 255 and 0."""
+    mean, std = preprocess.mean[0], preprocess.std[0]
+    return w.table(max=w.floats([(255 - mean) / std]), min=w.floats([-mean / std]))
+
+
+def _labels_file(w: _Writer) -> _Ref:
+    return w.table(name=w.text(PACKED_LABELS), description=w.text("Line i is class i."), type=_Byte(_AXIS_LABELS))
+
+
+class _Writer:
+    """Tables of a flatbuffer by the order of their fields; `None` leaves a field out."""
+
+    def __init__(self) -> None:
+        import flatbuffers
+
+        self._builder: Any = flatbuffers.Builder(1024)
+
+    def table(self, **fields: _Ref | _Byte | _UInt | None) -> _Ref:
+        """A table whose fields stand in the schema's order; their names are for the reader of the code."""
+        self._builder.StartObject(len(fields))
+        for slot, value in enumerate(fields.values()):
+            if isinstance(value, _Ref):
+                self._builder.PrependUOffsetTRelativeSlot(slot, value.offset, 0)
+            elif isinstance(value, _Byte):
+                self._builder.PrependUint8Slot(slot, value.value, 0)
+            elif isinstance(value, _UInt):
+                self._builder.PrependUint32Slot(slot, value.value, 0)
+        return _Ref(self._builder.EndObject())
+
+    def text(self, value: str) -> _Ref:
+        return _Ref(self._builder.CreateString(value))
+
+    def said(self, value: str) -> _Ref | None:
+        return self.text(value) if value else None
+
+    def floats(self, values: Sequence[float]) -> _Ref:
+        return _Ref(self._builder.CreateNumpyVector(np.asarray(values, np.float32)))
+
+    def tables(self, *tables: _Ref) -> _Ref:
+        self._builder.StartVector(4, len(tables), 4)
+        for table in reversed(tables):
+            self._builder.PrependUOffsetTRelative(table.offset)
+        return _Ref(self._builder.EndVector())
+
+    def finish(self, root: _Ref) -> bytes:
+        self._builder.Finish(root.offset, IDENTIFIER)
+        return bytes(self._builder.Output())

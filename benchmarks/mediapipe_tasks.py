@@ -7,7 +7,8 @@ C++ on Android. Two columns of top-1 agreement: of *pictures* each side resizes 
 224 pixels, Pillow's antialiased bilinear filter here, OpenCV's or a GPU's there); *prepared* ones have the
 input's size already, so that what is left is the model. Of classes with equal scores, which 8 bits make often,
 either side may name any first: that counts as agreement, and *equal* says on how many pictures it mattered.
-int8 files are tried with uint8 and with float32 input: int8 input MediaPipe refuses. Nothing is tuned on these pictures.
+int8 files are tried with uint8 and with float32 input: int8 input MediaPipe refuses. Nothing is tuned on
+these pictures.
 """
 
 from __future__ import annotations
@@ -50,9 +51,8 @@ def main() -> int:
     arguments = _arguments()
     photographs = _photographs(arguments.data, arguments.limit)
     results: list[Result] = []
-    print(
-        f"{'file':51} {'input':7} {'pictures':>9} {'prepared':>9} {'top-5':>7} {'equal':>6} {'score':>8} {'ours':>7} {'Tasks':>7}"
-    )
+    columns = f"{'pictures':>9} {'prepared':>9} {'top-5':>7} {'equal':>6} {'score':>8} {'ours':>7} {'Tasks':>7}"
+    print(f"{'file':51} {'input':7} {columns}")
     for case in CASES:
         if any(part in case.file for part in arguments.models):
             results += _measured(case, arguments.data, photographs)

@@ -11,7 +11,7 @@ environment() { # extras and groups changed since the last time mean a new insta
         "$python" -m venv .venv
         .venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
         # setuptools warns of every editable installation, at length.
-        PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet --editable '.[export]' --group test
+        PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet --editable '.[export,serve]' --group test
         cp pyproject.toml "$stamp"
     fi
 }

@@ -14,6 +14,7 @@ FRAMEWORKS = {
     *("tensorflow", "keras", "onnx", "onnxruntime", "ai_edge_litert", "tflite_runtime", "h5py", "flatbuffers"),
     *("cv2", "sklearn", "matplotlib", "torch", "jax"),
 }
+SERVERS = {"starlette", "uvicorn", "h11", "anyio"}
 INTERPRETERS = {"ai_edge_litert", "tflite_runtime", "onnxruntime"}
 CAMERAS = {"picamera2", "cv2"}
 PRINTERS = {"typer", "rich", "click"}
@@ -74,6 +75,8 @@ def test_the_reader_of_imports_sees_all_three_places(tmp_path):
 def test_no_framework_at_module_level(path):
     loaded = {module.split(".")[0] for module, where in imports(path) if where == "top"}
     assert not loaded & FRAMEWORKS
+    if not within(name_of(path), "mbn_deploy.serve"):
+        assert not loaded & SERVERS
     if not within(name_of(path), "mbn_deploy.cli"):
         assert not loaded & PRINTERS
 
@@ -92,6 +95,21 @@ def test_the_runtime_imports_what_a_device_has(path):
         lazily = where == "lazy" and top in INTERPRETERS | CAMERAS
         types = where == "types" and top in INTERPRETERS
         assert allowed or lazily or types, f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "serve").rglob("*.py")), ids=ids)
+def test_the_server_imports_the_runtime_and_server_libraries(path):
+    own = ("mbn_deploy.errors", "mbn_deploy.manifest", "mbn_deploy.runtime", "mbn_deploy.serve")
+    for module, _ in imports(path):
+        top = module.split(".")[0]
+        allowed = top in sys.stdlib_module_names or top in {"numpy", "PIL", *SERVERS} or within(module, *own)
+        assert allowed or module == "mbn_deploy", f"{path.name} imports {module}"  # the version
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if not within(name_of(p), "mbn_deploy.serve")], ids=ids)
+def test_only_its_command_imports_the_server_and_only_in_its_function(path):
+    found = {where for module, where in imports(path) if within(module, "mbn_deploy.serve")}
+    assert found <= ({"lazy", "types"} if name_of(path) == "mbn_deploy.cli.serve" else set())
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "models").rglob("*.py")), ids=ids)
@@ -116,7 +134,7 @@ def test_blocked_modules_cannot_be_imported():
 
 
 def test_every_module_but_the_command_line_imports_without_frameworks_and_does_nothing():
-    names = [name_of(path) for path in MODULES if not within(name_of(path), "mbn_deploy.cli")]
+    names = [name_of(path) for path in MODULES if not within(name_of(path), "mbn_deploy.cli", "mbn_deploy.serve")]
     names = [name for name in names if not name.endswith("__main__")]
     watch = (
         "import os, importlib, pathlib\nbefore = dict(os.environ), os.getcwd(), sys.argv[:]\n"

@@ -17,6 +17,7 @@ from mbn_deploy.cli.export import export
 from mbn_deploy.cli.inspect import inspect
 from mbn_deploy.cli.list import list_models
 from mbn_deploy.cli.run import run
+from mbn_deploy.cli.serve import serve
 
 app = typer.Typer(
     name="mbn-deploy",
@@ -34,6 +35,7 @@ app.command("describe")(describe)
 app.command("export")(export)
 app.command("evaluate")(evaluate)
 app.command("run")(run)
+app.command("serve")(serve)
 app.command("inspect")(inspect)
 app.command("demo")(demo)
 

@@ -1,0 +1,151 @@
+"""Who may ask: the host's name, the page that asks, the token. And headers that keep browsers careful.
+
+- A name that is not this machine's is refused: a page whose name its owner later points at this machine (DNS
+  rebinding) would be of one origin with the server. Addresses cannot be rebound.
+- Requests that another page makes are refused by `Origin` and `Sec-Fetch-Site`, so no page elsewhere can post.
+- With a token, everything that says or does something asks for it: as `Authorization: Bearer`, or as the
+  cookie that `POST /login` sets, which scripts cannot read and other sites' requests do not carry.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import secrets
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mbn_deploy.errors import UsageError
+from mbn_deploy.serve.limits import Refusal, RefusalResponse
+
+SHORTEST_TOKEN = 16
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def check_token(token: str) -> str:
+    """The token, if it is long enough and can stand in a header; else `UsageError`."""
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError(f"a token has at least {SHORTEST_TOKEN} ASCII letters, digits or signs, and no spaces")
+    return token
+
+
+def own_names() -> frozenset[str]:
+    """What this machine is called."""
+    name = socket.gethostname().lower()
+    return frozenset({"localhost", name, f"{name.split('.')[0]}.local"})
+
+
+@dataclass(frozen=True)
+class Access:
+    """The rules of one server; `open_paths` are those that need no token, `port` keeps cookies of servers apart."""
+
+    token: str | None
+    port: int
+    names: frozenset[str]
+    open_paths: frozenset[str]
+    session: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+
+    @classmethod
+    def of(cls, token: str | None, port: int, extra_names: Iterable[str], open_paths: Iterable[str]) -> Access:
+        """With this machine's names and `extra_names`."""
+        names = own_names() | {name.lower() for name in extra_names}
+        return cls(token, port, names, frozenset(open_paths))
+
+    @property
+    def cookie(self) -> str:
+        """The name of the login's cookie: cookies know no ports."""
+        return f"mbn_deploy_{self.port}"
+
+    def is_token(self, given: str) -> bool:
+        """Compared in constant time."""
+        return self.token is not None and _equal(given, self.token)
+
+    def check(self, path: str, headers: Headers, cookies: dict[str, str]) -> None:
+        """Raise `Refusal` 421, 403 or 401 for a request that may not be answered."""
+        host = headers.get("host", "")
+        if not self._is_own(host):
+            raise Refusal(421, "wrong_host", f"this server is not called {host[:100]!r}; see --allow-host", unread=True)
+        if not _same_origin(headers, host, is_open=path in self.open_paths):
+            raise Refusal(403, "cross_origin", "requests of other sites' pages are not answered", unread=True)
+        if self.token is None or path in self.open_paths:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self.is_token(given.strip()):
+            return
+        if not _equal(cookies.get(self.cookie, ""), self.session):
+            raise Refusal(401, "token_needed", "send the header: Authorization: Bearer TOKEN", unread=True)
+
+    def _is_own(self, host: str) -> bool:
+        name = _without_port(host).lower().rstrip(".")
+        if name in self.names:
+            return True
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return True
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+def _equal(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _same_origin(headers: Headers, host: str, *, is_open: bool) -> bool:
+    """Whether no other site's page asks. Following a link to one of the open pages is no such asking."""
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2].lower() != host.lower():
+        return False
+    return is_open or headers.get("sec-fetch-site") not in ("cross-site", "same-site")
+
+
+class Guard:
+    """ASGI middleware: `Access.check` before the application, `SECURITY_HEADERS` on every answer."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or let the application answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def careful(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        try:
+            self._access.check(scope["path"], headers, _cookies(headers))
+        except Refusal as refusal:
+            await RefusalResponse(refusal)(scope, receive, careful)
+            return
+        await self._app(scope, receive, careful)
+
+
+def _cookies(headers: Headers) -> dict[str, str]:
+    pairs = (part.partition("=") for part in headers.get("cookie", "").split(";"))
+    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -1,0 +1,127 @@
+"""The classifier behind the server: so many pictures at a time, and what each of them took."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from threading import Lock
+from time import perf_counter
+from typing import Any, ParamSpec, TypeVar
+
+from mbn_deploy.errors import InputError
+from mbn_deploy.runtime.classifier import Classifier
+from mbn_deploy.runtime.images import Pixels, Source, stored_size
+from mbn_deploy.runtime.preprocess import load_pixels
+from mbn_deploy.runtime.ranking import Prediction
+from mbn_deploy.serve.limits import Limits, Refusal
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Pictures above this many pixels are decoded one at a time: a PNG with transparency takes 12 bytes a pixel
+# on the way (itself, the white under it, and the result).
+LARGE_PIXELS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of one picture; `size` is (width, height) as stored in the file, times are milliseconds.
+
+    `preprocess_ms` is decoding and resizing, `inference_ms` the model with its input's normalization and
+    the ranking; waiting for a turn is in neither.
+    """
+
+    predictions: list[Prediction]
+    size: tuple[int, int]
+    preprocess_ms: float
+    inference_ms: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As `POST /classify` gives it."""
+        return {
+            "predictions": [asdict(prediction) for prediction in self.predictions],
+            "image": {"width": self.size[0], "height": self.size[1]},
+            "milliseconds": {"preprocess": round(self.preprocess_ms, 3), "inference": round(self.inference_ms, 3)},
+        }
+
+
+class Engine:
+    """Classifies in threads of its own; the event loop never waits for pixels."""
+
+    def __init__(self, classifier: Classifier, limits: Limits) -> None:
+        self.classifier = classifier
+        self._limits = limits
+        self._workers = min(4, os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="classify")
+        self._pending = 0
+        self._decoding, self._running = Lock(), Lock()
+        # Pixels are handed on as RGB, which is what the classifier takes arrays for.
+        self._preprocess = replace(classifier.info.preprocess, channels="rgb")
+
+    def facts(self) -> dict[str, Any]:
+        """What runs, for a client to show."""
+        info = self.classifier.info
+        return {
+            "model": info.model,
+            "format": info.format,
+            "precision": info.precision,
+            "backend": info.backend,
+            "threads": info.threads,
+            "input": {"width": info.size[1], "height": info.size[0]},
+            "classes": info.classes,
+        }
+
+    def check_room(self) -> None:
+        """Raise `Refusal` 503 where a picture that arrived now would wait too long."""
+        if self._pending >= self._workers + self._limits.waiting:
+            raise Refusal(503, "busy", "too many pictures are waiting; try again", retry=1, unread=True)
+
+    async def classify(self, data: bytearray, top_k: int) -> Answer:
+        """The answer for a picture's file; raises `Refusal` 413, 422 or 503."""
+        self.check_room()
+        return await self.in_thread(self._classify, data, top_k)
+
+    async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`work`, in its turn."""
+        self._pending += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*args, **kwargs))
+        finally:
+            self._pending -= 1
+
+    def close(self) -> None:
+        """Wait for what is in work, drop what waits."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def frame(self, pixels: Pixels, top_k: int) -> Answer:
+        """The answer for a camera's frame, RGB uint8 (H, W, 3), in the thread that calls; raises `InputError`."""
+        return self._answer(pixels, (pixels.shape[1], pixels.shape[0]), top_k)
+
+    def _classify(self, data: bytearray, top_k: int) -> Answer:
+        try:
+            width, height = stored_size(data)
+            if width * height > self._limits.pixels:
+                raise Refusal(
+                    413, "too_many_pixels", f"{width} × {height} pixels; {self._limits.pixels} are decoded at most"
+                )
+            with self._decoding if width * height > LARGE_PIXELS else nullcontext():
+                return self._answer(data, (width, height), top_k)
+        except InputError as error:
+            raise Refusal(422, "unreadable", str(error)) from None
+        except MemoryError:
+            raise Refusal(503, "busy", "not enough memory for this picture now", retry=5) from None
+
+    def _answer(self, source: Source, size: tuple[int, int], top_k: int) -> Answer:
+        info = self.classifier.info
+        start = perf_counter()
+        pixels = load_pixels(source, info.size, self._preprocess, info.channels)
+        loaded = perf_counter()
+        with self._running:
+            begun = perf_counter()
+            predictions = self.classifier.classify(pixels, top_k)
+            done = perf_counter()
+        return Answer(predictions, size, (loaded - start) * 1e3, (done - begun) * 1e3)

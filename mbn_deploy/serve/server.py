@@ -1,0 +1,221 @@
+"""The socket, uvicorn, and the signals that end it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.runtime.classifier import Classifier
+from mbn_deploy.serve.access import Access, check_token
+from mbn_deploy.serve.api import OPEN_PATHS
+from mbn_deploy.serve.app import Site, make_app
+from mbn_deploy.serve.camera import Camera, Opener
+from mbn_deploy.serve.engine import Engine
+from mbn_deploy.serve.limits import Limits
+
+HEAD_SECONDS = 10.0  # for a request's line and headers
+IDLE_SECONDS = 15  # between requests of one connection
+SHUTDOWN_SECONDS = 5  # for answers that are on their way when the server is told to end
+HEAD_BYTES = 16_384
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a server is started; see the command `serve`.
+
+    `camera` opens the source each time that somebody begins to watch; `frames_per_second` is the most.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = None
+    names: Sequence[str] = ()
+    limits: Limits = field(default_factory=Limits)
+    camera: Opener | None = None
+    frames_per_second: float = 10.0
+    top_k: int = 5
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A server that answers: its address, and the token if one was generated or given."""
+
+    url: str
+    host: str
+    port: int
+    token: str | None
+    generated: bool
+
+    @property
+    def login_url(self) -> str:
+        """The address with the token as its fragment, which browsers keep to themselves and the page takes away."""
+        return self.url if self.token is None else f"{self.url}#token={self.token}"
+
+
+def serve(classifier: Classifier, options: Options, ready: Callable[[Ready], None]) -> signal.Signals | None:
+    """Serve until SIGINT or SIGTERM, and return which; the main thread's work.
+
+    `ready` is called once requests are answered. An address that is not this machine's own is served with a
+    token only: one is generated where none is given.
+
+    Raises:
+        UsageError: a token that is too short; no such host.
+        InputError: the address is taken or may not be used.
+    """
+    token = None if options.token is None else check_token(options.token)
+    with _listen(options.host, options.port) as listening:
+        address, port = listening.getsockname()[:2]
+        generated = token is None and not ipaddress.ip_address(address).is_loopback
+        token = secrets.token_urlsafe(24) if generated else token
+        url = f"http://{_url_host(options.host, address)}:{port}/"
+        access = Access.of(token, port, [*options.names, options.host], OPEN_PATHS)
+        engine = Engine(classifier, options.limits)
+        camera = _camera(options, engine)
+        app = make_app(Site(engine, options.limits, access, camera, url))
+        server = _Server(
+            _config(app, options.limits), camera, lambda: ready(Ready(url, address, port, token, generated))
+        )
+        asyncio.run(server.serve(sockets=[listening]))
+        return server.ended_by
+
+
+def _camera(options: Options, engine: Engine) -> Camera | None:
+    if options.camera is None:
+        return None
+    return Camera(
+        options.camera,
+        engine,
+        viewers=options.limits.viewers,
+        per_second=options.frames_per_second,
+        top_k=options.top_k,
+    )
+
+
+def _config(app: Any, limits: Limits) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=limits.connections,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; raises `UsageError` for a host that does not exist, `InputError` if it cannot be had."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError):
+        raise UsageError(
+            f"--host {host!r}: no such address; 127.0.0.1 is this machine only, 0.0.0.0 all networks"
+        ) from None
+    family, _, _, _, address = found[0]
+    try:
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        where = f"{host}, port {port}"
+        if error.errno == errno.EADDRINUSE:
+            raise InputError(f"{where}: in use; stop the other program, or choose another --port (0: any)") from None
+        raise InputError(f"{where}: cannot be listened on: {error.strerror}") from None
+
+
+def _url_host(host: str, address: str) -> str:
+    """The host of a URL that others can use: for all addresses, the one this machine shows to its network."""
+    if ipaddress.ip_address(address).is_unspecified:
+        return _outward_address() or socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _outward_address() -> str | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # a documentation address (RFC 5737); UDP's connect sends nothing
+        except OSError:
+            return None
+        name: str = probe.getsockname()[0]
+        return name
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it is ready, and remembers the signal that ended it instead of raising it again."""
+
+    def __init__(self, config: uvicorn.Config, camera: Camera | None, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._camera, self._ready = camera, ready
+        self.ended_by: signal.Signals | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._camera is not None:  # its viewers' answers have no other end
+            await self._camera.close()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        loop = asyncio.get_running_loop()
+        caught = (signal.SIGINT, signal.SIGTERM)
+        for number in caught:
+            loop.add_signal_handler(number, self._end, number)
+        try:
+            yield
+        finally:
+            for number in caught:
+                loop.remove_signal_handler(number)
+
+    def _end(self, number: signal.Signals) -> None:
+        self.force_exit = self.should_exit  # told a second time: at once
+        self.should_exit = True
+        self.ended_by = self.ended_by or number
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's, with an end to clients that send the head of a request slowly, or nothing at all."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._forget()
+        elif self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _forget(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None

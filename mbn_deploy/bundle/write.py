@@ -16,7 +16,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,15 @@ def write_bundle(folder: Path, files: Mapping[str, bytes], *, overwrite: bool = 
     for name in files:
         plain_name("bundle file", name)
     check_target(folder, overwrite=overwrite)
+    put_folder(folder, files)
+
+
+def put_folder(folder: Path, files: Mapping[str, bytes], *, executable: Collection[str] = ()) -> None:
+    """Write `files` (relative paths with `/`) as the whole content of `folder`, all or nothing; no question is asked.
+
+    Those in `executable` may be run. Raises `InputError` for a full disk or a missing permission;
+    nothing of the new folder is left then.
+    """
     target = folder.resolve()
     made = [p for p in target.parents if not p.exists()]
     staging = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
@@ -92,11 +101,12 @@ def write_bundle(folder: Path, files: Mapping[str, bytes], *, overwrite: bool = 
         target.parent.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
         for name, data in files.items():
-            _write_file(staging / name, data)
-        _flush_folder(staging)
+            _write_file(staging / name, data, executable=name in executable)
+        for inner in {staging, *((staging / name).parent for name in files)}:
+            _flush_folder(inner)
         with _uninterrupted():
             _put_in_place(staging, target)
-        with suppress(OSError):  # the bundle stands; this only makes its name survive a power cut
+        with suppress(OSError):  # the folder stands; this only makes its name survive a power cut
             _flush_folder(target.parent)
     except OSError as error:
         raise _explained(folder, error, sum(map(len, files.values()))) from error
@@ -106,11 +116,14 @@ def write_bundle(folder: Path, files: Mapping[str, bytes], *, overwrite: bool = 
             _remove_empty(made)
 
 
-def _write_file(path: Path, data: bytes) -> None:
+def _write_file(path: Path, data: bytes, *, executable: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    if executable:
+        path.chmod(path.stat().st_mode | 0o111)
 
 
 def _flush_folder(folder: Path) -> None:
@@ -181,4 +194,4 @@ def _explained(folder: Path, error: OSError, size: int) -> InputError:
         reason = "no permission to write there"
     else:
         reason = error.strerror or str(error)
-    return InputError(f"{folder}: the bundle cannot be written: {reason}; nothing was changed")
+    return InputError(f"{folder} cannot be written: {reason}; nothing was changed")

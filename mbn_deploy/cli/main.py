@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import mbn_deploy
+from mbn_deploy.cli.bundle import bundle
 from mbn_deploy.cli.demo import demo
 from mbn_deploy.cli.describe import describe
 from mbn_deploy.cli.evaluate import evaluate
@@ -37,6 +38,7 @@ app.command("evaluate")(evaluate)
 app.command("run")(run)
 app.command("serve")(serve)
 app.command("inspect")(inspect)
+app.add_typer(bundle, name="bundle")
 app.command("demo")(demo)
 
 

@@ -17,7 +17,10 @@ SCHEMA_VERSION = 3
 BUFFER_ALIGNMENT = 16
 PLACEHOLDER_BUILTIN = 127  # `deprecated_builtin_code` holds 8 bits; larger codes write this there
 
-_TYPE_NAMES = {"float32": "FLOAT32", "float16": "FLOAT16", "int8": "INT8", "uint8": "UINT8", "int32": "INT32"}
+TYPE_NAMES = {
+    "float32": "FLOAT32", "float16": "FLOAT16", "int8": "INT8", "uint8": "UINT8",
+    "int16": "INT16", "int32": "INT32", "int64": "INT64",
+}  # fmt: skip
 
 Array = npt.NDArray[Any]
 
@@ -58,7 +61,7 @@ class ModelBuilder:
         """A tensor's index; with `data` it is a constant. `scale` of more than one value is per `axis`."""
         made = self._schema.TensorT()
         made.name, made.shape, made.hasRank = name, [int(n) for n in shape], True
-        made.type = getattr(self._schema.TensorType, _TYPE_NAMES[dtype])
+        made.type = getattr(self._schema.TensorType, TYPE_NAMES[dtype])
         made.buffer = 0
         if data is not None:
             made.buffer = len(self._buffers)
@@ -71,6 +74,10 @@ class ModelBuilder:
     def shape(self, tensor: int) -> tuple[int, ...]:
         """The shape of a tensor made before."""
         return tuple(self._tensors[tensor].shape)
+
+    def type(self, tensor: int) -> int:
+        """The type of a tensor made before, by its number in the schema."""
+        return int(self._tensors[tensor].type)
 
     def _quantization(self, scale: Any, zero_point: int, axis: int) -> Any:
         made = self._schema.QuantizationParametersT()
@@ -107,16 +114,7 @@ class ModelBuilder:
         model.subgraphs = [self._subgraph(inputs, outputs)]
         model.operatorCodes = [self._operator_code(*key) for key in self._codes]
         model.signatureDefs = [self._signature(inputs, outputs)]
-        model.buffers = [_AlignedBuffer(data) for data in self._buffers]
-        return self._pack(model)
-
-    def _pack(self, model: Any) -> bytes:
-        import flatbuffers
-
-        size = sum(data.nbytes for data in self._buffers if data is not None)
-        builder = flatbuffers.Builder(size + 65536)
-        builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
-        return bytes(builder.Output())
+        return packed(model, self._buffers)
 
     def _subgraph(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> Any:
         made = self._schema.SubGraphT()
@@ -148,6 +146,17 @@ class ModelBuilder:
         made.name, made.buffer = name, len(self._buffers)
         self._buffers.append(np.frombuffer(value, np.uint8))
         return made
+
+
+def packed(model: Any, buffers: Sequence[Array | None]) -> bytes:
+    """The file's bytes of a `ModelT` and its buffers, number 0 among them."""
+    import flatbuffers
+
+    model.buffers = [_AlignedBuffer(data) for data in buffers]
+    size = sum(data.nbytes for data in buffers if data is not None)
+    builder = flatbuffers.Builder(size + 65536)
+    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+    return bytes(builder.Output())
 
 
 class _AlignedBuffer:

@@ -1,0 +1,10 @@
+"""`mbn-deploy bundle TARGET BUNDLE -o DIR`: packages made from a bundle."""
+
+from __future__ import annotations
+
+import typer
+
+from mbn_deploy.cli.bundle_pi import pi
+
+bundle = typer.Typer(help="Packages made from a bundle.", no_args_is_help=True, rich_markup_mode=None)
+bundle.command("pi")(pi)

@@ -101,7 +101,9 @@ def put_folder(folder: Path, files: Mapping[str, bytes], *, executable: Collecti
         target.parent.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
         for name, data in files.items():
-            _write_file(staging / name, data, executable=name in executable)
+            _write_file(staging / name, data)
+        for name in executable:
+            (staging / name).chmod((staging / name).stat().st_mode | 0o111)
         for inner in {staging, *((staging / name).parent for name in files)}:
             _flush_folder(inner)
         with _uninterrupted():
@@ -116,14 +118,12 @@ def put_folder(folder: Path, files: Mapping[str, bytes], *, executable: Collecti
             _remove_empty(made)
 
 
-def _write_file(path: Path, data: bytes, *, executable: bool) -> None:
+def _write_file(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    if executable:
-        path.chmod(path.stat().st_mode | 0o111)
 
 
 def _flush_folder(folder: Path) -> None:

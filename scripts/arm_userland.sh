@@ -73,7 +73,7 @@ view aarch64 cortex-a76 0xd0b
 view armv7l cortex-a7 0xc07
 glibc="2_17 2_27 2_28 2_34"
 wheels "$top/aarch64" "$top/wheels-aarch64" "$(printf 'manylinux_%s_aarch64 ' $glibc)" \
-  ai-edge-litert onnxruntime numpy pillow typer rich
+  ai-edge-litert onnxruntime numpy pillow
 wheels "$top/armv7l" "$top/wheels-armv7l" "$(printf 'manylinux_%s_armv7l ' $glibc) linux_armv7l" --no-deps tflite-runtime
-wheels "$top/armv7l" "$top/wheels-any" any typer rich
+wheels "$top/armv7l" "$top/wheels-any" any 'typer<0.29' rich starlette uvicorn h11 # the same for both
 cp scripts/arm_userland.sh "$made"

@@ -29,12 +29,22 @@ from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.api import quantize
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
 from mbn_deploy.quantize.recipe import Recipe
-from mbn_deploy.runtime.backends import open_backend
+from mbn_deploy.runtime.backends import default_threads, open_backend
 from mbn_deploy.verify.dataset import Dataset, load_dataset
 from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor, remembered
 from mbn_deploy.verify.evaluate import evaluate as measure
-from mbn_deploy.verify.golden import GOLDEN_NAME, Golden, golden_bytes, golden_pixels, tolerance
+from mbn_deploy.verify.golden import (
+    GOLDEN_NAME,
+    Golden,
+    Making,
+    golden_bytes,
+    golden_pixels,
+    making,
+    relative_tolerance,
+    tolerance,
+)
 from mbn_deploy.verify.guard import Rung, judge, sentence
+from mbn_deploy.verify.operations import Subject
 from mbn_deploy.verify.runner import FileRunner
 from mbn_deploy.verify.trial import Candidate, Tester, Trial, try_files
 
@@ -325,7 +335,16 @@ class _Made:
     def golden(self) -> Golden:
         """The trial's outputs, with how far another machine's may be off."""
         outputs = {name: trial.outputs for name, trial in self.trials.items()}
-        return Golden(self.pixels, outputs, {file.name: self._tolerance(file) for file in self.files})
+        made = {file.name: self._making(file) for file in self.files}
+        return Golden(self.pixels, outputs, {file.name: self._tolerance(file) for file in self.files}, made)
+
+    def _making(self, file: Encoded) -> Making:
+        trial = self.trials[file.name]
+        subject = Subject(file.data, file.format, file.precision, trial.backend, default_threads(), file.name)
+        return making(
+            subject, self.entry(file), self.pixels, trial.outputs, kernels=trial.kernels,
+            allowed=self._tolerance(file), relative=relative_tolerance(self.source.fan_ins()),
+        )  # fmt: skip
 
     def _tolerance(self, file: Encoded) -> float:
         level = None

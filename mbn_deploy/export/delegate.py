@@ -13,8 +13,8 @@ from typing import Any
 
 from mbn_deploy.errors import MissingExtraError
 from mbn_deploy.export.report import DelegateReport
+from mbn_deploy.runtime.backends.delegation import division
 
-_DELEGATE = "DELEGATE"
 _TIMEOUT = 120  # seconds; opening a MobileNet takes half of one
 
 
@@ -47,33 +47,14 @@ def _probe(path: str) -> dict[str, Any]:
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         return {"partitions": 0, "outside": [], "tensors": [], "error": str(error)}
-    # No public function tells what a delegate took; the interpreter's own printing of ops uses this one.
-    ops = interpreter._get_ops_details()  # noqa: SLF001
-    delegates = [op for op in ops if op["op_name"] == _DELEGATE]
-    own = [op for op in ops if op["op_name"] != _DELEGATE]
-    taken = {index for delegate in delegates for index in _inside(delegate, own)}
-    left = [op for op in own if op["index"] not in taken]
+    found = division(interpreter)
     names = {int(tensor["index"]): str(tensor["name"]) for tensor in interpreter.get_tensor_details()}
     return {
-        "partitions": len(delegates),
-        "outside": [op["op_name"] for op in left],
-        "tensors": [names.get(int(tensor), "") for op in left for tensor in op["outputs"]],
+        "partitions": found.partitions,
+        "outside": [op["op_name"] for op in found.left],
+        "tensors": [names.get(int(tensor), "") for op in found.left for tensor in op["outputs"]],
         "error": None,
     }
-
-
-def _inside(delegate: dict[str, Any], ops: list[dict[str, Any]]) -> set[int]:
-    """Ops between a partition's outputs and its inputs: the interpreter lists replaced ops beside their delegate."""
-    writers = {int(tensor): op for op in ops for tensor in op["outputs"]}
-    border = {int(tensor) for tensor in delegate["inputs"]}
-    found: set[int] = set()
-    waiting = [int(tensor) for tensor in delegate["outputs"]]
-    while waiting:
-        op = writers.get(waiting.pop())
-        if op is not None and op["index"] not in found:
-            found.add(op["index"])
-            waiting += [int(tensor) for tensor in op["inputs"] if int(tensor) not in border]
-    return found
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class Table:
 
     def table(self, field: int) -> Table | None:
         """The table that a field points to, None where it is not there."""
-        place = self._field(field)
+        place = self.place(field)
         return None if place is None else Table(self.data, place + _number(self.data, "<I", place))
 
     def tables(self, field: int) -> list[Table]:
@@ -47,12 +47,12 @@ class Table:
 
     def scalar(self, field: int, code: str, default: int) -> int:
         """A number of struct's type `code`."""
-        place = self._field(field)
+        place = self.place(field)
         return default if place is None else _number(self.data, f"<{code}", place)
 
     def vector(self, field: int, width: int) -> tuple[int, int]:
         """(position of the first element, count), (0, 0) where the field is not there."""
-        place = self._field(field)
+        place = self.place(field)
         if place is None:
             return 0, 0
         start = place + _number(self.data, "<I", place)
@@ -61,7 +61,8 @@ class Table:
             raise DamagedError(f"{count} elements of {width} bytes at byte {start} reach beyond the end of the file")
         return start + 4, count
 
-    def _field(self, field: int) -> int | None:
+    def place(self, field: int) -> int | None:
+        """Where a field lies in `data`, None where it is not there; a reference counts from its own place."""
         vtable = self.position - _number(self.data, "<i", self.position)
         slot = 4 + 2 * field
         if slot + 2 > _number(self.data, "<H", vtable):
@@ -85,9 +86,9 @@ def root(data: bytes, identifier: bytes) -> Table:
 
 
 @contextmanager
-def damage_named(where: str) -> Iterator[None]:
+def damage_named(where: str, kind: str = "TFLite") -> Iterator[None]:
     """Makes `DamagedError` an `InputError` that names `where`."""
     try:
         yield
     except DamagedError as error:
-        raise InputError(f"{where}: damaged, or no TFLite file: {error}") from None
+        raise InputError(f"{where}: damaged, or no {kind} file: {error}") from None

@@ -1,7 +1,8 @@
 """Golden vectors: some inputs, and for each file the outputs that it must give anywhere.
 
 They answer one question on the device: does this interpreter, on this processor, compute what the
-workstation computed? Images are stored as pixels, so that no decoder takes part.
+workstation computed? Images are stored as pixels, so that no decoder takes part. Where the answer is no,
+samples of every operation's result say from where on (see `operations`).
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.errors import InputError
+from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.images import Pixels, sha256
 from mbn_deploy.manifest import ModelFile
-from mbn_deploy.runtime.backends import open_backend
+from mbn_deploy.runtime.backends import PACKAGES, Backend, open_backend
 from mbn_deploy.runtime.bundle import check_file, open_bundle, read_file
+from mbn_deploy.runtime.tensors import PixelEncoder
+from mbn_deploy.verify.operations import OperationCheck, Subject, check, record
 from mbn_deploy.verify.runner import FileRunner
 
 Array = npt.NDArray[Any]
 
 GOLDEN_NAME = "golden.npz"
+INNER = (0, -1)  # the images that operations are compared on: one of the set, and noise
 COUNT = 4  # images of the calibration set, and one of noise, which reaches values that photographs do not
-_PIXELS, _TOLERANCE = "pixels", "tolerance:"
+# Names of arrays: a model file's own is its output's, and no file has a colon in its name.
+_PIXELS, _TOLERANCE, _MADE, _LIMITS, _SAMPLES = "pixels", "tolerance:", "made:", "limits:", "operations:"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can name: the same bytes every time
+
+
+@dataclass(frozen=True, eq=False)
+class Making:
+    """How a file's vectors were made: `backend` with its version, `kernels` as `Backend.kernels` says.
+
+    `elsewhere` is how far outputs of other kernels may be off; `relative` how far a float of an operation's
+    result, of the largest one; `samples` are those of `operations.record`.
+    """
+
+    backend: str
+    kernels: str
+    elsewhere: float
+    relative: float
+    samples: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,26 +60,45 @@ class Golden:
     pixels: Pixels
     outputs: dict[str, Array]
     tolerances: dict[str, float]
+    made: dict[str, Making] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """One file replayed. `largest` and `tolerance` are in the output's own unit: levels for integers.
+    """One file replayed. `largest` and `tolerance` are in the output's own unit; `level` is one level in it.
 
-    `kernels` says which implementation computed: the delegate or execution provider behind the backend.
+    `kernels` compute here, `made_with` did at the export ("" if the bundle does not say). Within one family
+    int8 outputs are a level off at most; between families roundings differ, and add up to more. There every
+    operation counts instead: `operations` is filled where the outputs are off by more than the tolerance.
     """
 
     file: str
     backend: str
+    version: str
     kernels: str
+    made_with: str
     images: int
     largest: float
     tolerance: float
+    level: float | None
     same_top1: float
+    operations: OperationCheck | None
+
+    @property
+    def other_kernels(self) -> bool:
+        """Whether another implementation computes than at the export."""
+        return self.made_with not in ("", self.kernels)
+
+    @property
+    def by_operations(self) -> bool:
+        """Whether operations decide: levels, of other kernels than those of the export."""
+        return self.level is not None and self.other_kernels and self.operations is not None
 
     @property
     def passed(self) -> bool:
-        """Within the tolerance."""
+        """Outputs within the tolerance; or every operation, where these decide."""
+        if self.by_operations and self.operations is not None:
+            return self.operations.passed
         return self.largest <= self.tolerance
 
 
@@ -108,7 +147,7 @@ def float_tolerance(outputs: Array, fan_ins: list[int], *, probabilities: bool) 
     allowed. A probability moves by at most 1/4 of what two logits do against each other; how large
     logits are is read off the outputs: ln(largest / smallest probability).
     """
-    relative = 4 * float(np.finfo(np.float32).eps) * float(np.sqrt(sum(fan_ins)))
+    relative = relative_tolerance(fan_ins)
     if not probabilities:
         return relative * float(np.abs(outputs).max())
     least = float(np.finfo(np.float32).tiny)
@@ -116,10 +155,42 @@ def float_tolerance(outputs: Array, fan_ins: list[int], *, probabilities: bool) 
     return relative * max(spread, 1.0) / 2
 
 
+def relative_tolerance(fan_ins: list[int]) -> float:
+    """How far float32 values may be off, of the largest of them: see `float_tolerance`."""
+    return 4 * float(np.finfo(np.float32).eps) * float(np.sqrt(sum(fan_ins)))
+
+
+def making(
+    subject: Subject, entry: ModelFile, pixels: Pixels, outputs: Array, *, kernels: str, allowed: float, relative: float
+) -> Making:
+    """How the vectors of a file were made, by `subject`'s backend with `kernels`.
+
+    `allowed` and `relative` are how far the `outputs` on `pixels`, and floats inside, may be off elsewhere.
+    Dynamic-range kernels choose 8 bits for activations while they run, every family in its own way: two of
+    them may be twice as far apart as this one is from the reference kernels.
+    """
+    samples, by_reference = record(subject, _sources(entry, pixels))
+    elsewhere = allowed
+    if subject.precision == "dynamic":
+        apart = float(np.abs(outputs[list(INNER)] - by_reference).max())
+        relative, elsewhere = max(relative, 1 / 256), max(elsewhere, 2 * apart)
+    backend = f"{subject.backend} {metadata.version(PACKAGES[subject.backend])}"
+    return Making(backend, kernels, elsewhere, relative, samples)
+
+
+def _sources(entry: ModelFile, pixels: Pixels) -> list[Array]:
+    """Input tensors with one image each of `INNER`, as often as the file's batch has room."""
+    encode = PixelEncoder(entry.input, entry.preprocess, entry.layout)
+    return [encode(np.repeat(pixels[[image]], entry.input.shape[0], 0)) for image in INNER]
+
+
 def golden_bytes(golden: Golden) -> bytes:
     """The .npz file: plain arrays, stored, with fixed times: the same vectors give the same bytes."""
     arrays: dict[str, Array] = {_PIXELS: golden.pixels, **golden.outputs}
     arrays |= {_TOLERANCE + name: np.array([value], np.float64) for name, value in golden.tolerances.items()}
+    for name, made in golden.made.items():
+        arrays |= {_MADE + name: np.array([made.backend, made.kernels]), _SAMPLES + name: made.samples}
+        arrays[_LIMITS + name] = np.array([made.elsewhere, made.relative], np.float64)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in sorted(arrays.items()):
@@ -135,8 +206,9 @@ def read_golden(data: bytes, where: str) -> Golden:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         pixels = arrays.pop(_PIXELS)
-        outputs = {name: array for name, array in arrays.items() if not name.startswith(_TOLERANCE)}
+        outputs = {name: array for name, array in arrays.items() if ":" not in name}
         tolerances = {name: float(arrays[_TOLERANCE + name].item()) for name in outputs}
+        made = {name: _making(arrays, name) for name in outputs if _MADE + name in arrays}
     except (
         OSError,
         ValueError,
@@ -150,7 +222,13 @@ def read_golden(data: bytes, where: str) -> Golden:
         raise InputError(f"{where}: not a file of golden vectors: {error}") from error
     if pixels.dtype != np.uint8 or pixels.ndim != 4:
         raise InputError(f"{where}: not a file of golden vectors: its pixels are {pixels.dtype} {pixels.shape}")
-    return Golden(pixels, outputs, tolerances)
+    return Golden(pixels, outputs, tolerances, made)
+
+
+def _making(arrays: dict[str, Array], name: str) -> Making:
+    backend, kernels = (str(text) for text in arrays[_MADE + name])
+    elsewhere, relative = (float(limit) for limit in arrays[_LIMITS + name])
+    return Making(backend, kernels, elsewhere, relative, arrays[_SAMPLES + name])
 
 
 def verify_golden(
@@ -170,11 +248,10 @@ def verify_golden(
         raise InputError(f"{where}: sha256 is not what the manifest says: it was changed or damaged after the export")
     golden = read_golden(data, str(where))
     formats = _formats(backend)
-    return [
-        _replay(golden, opened.folder, entry, backend, threads)
-        for entry in opened.manifest.files
-        if entry.format in formats and entry.path in golden.outputs
-    ]
+    entries = [e for e in opened.manifest.files if e.format in formats and e.path in golden.outputs]
+    if not entries:
+        raise UsageError(f"{folder}: nothing in it can be replayed{f' by {backend}' if backend else ''}")
+    return [_Replay(golden, opened.folder, entry).result(backend, threads) for entry in entries]
 
 
 def _formats(backend: str | None) -> set[str]:
@@ -185,28 +262,58 @@ def _formats(backend: str | None) -> set[str]:
     return {f for f, names in BACKENDS.items() if backend in names} or set(BACKENDS)
 
 
-def _replay(golden: Golden, folder: Path, entry: ModelFile, backend: str | None, threads: int | None) -> GoldenResult:
-    data = check_file(folder, entry)
-    opened = open_backend(data, entry.format, name=backend, threads=threads, where=str(folder / entry.path))
-    try:
-        found = FileRunner(opened, entry.preprocess, entry.layout, entry.input, entry.output).raw(golden.pixels)
-    finally:
-        opened.close()
-    wanted = golden.outputs[entry.path]
-    if wanted.shape != found.shape or wanted.dtype != found.dtype:
-        raise InputError(
-            f"{folder}: golden vectors of {entry.path} are {wanted.dtype} {wanted.shape}: not of this file"
+class _Replay:
+    """One file and its golden vectors."""
+
+    def __init__(self, golden: Golden, folder: Path, entry: ModelFile) -> None:
+        self.golden, self.entry, self.where = golden, entry, str(folder / entry.path)
+        self._data = check_file(folder, entry)
+        self._made = golden.made.get(entry.path)
+
+    def result(self, backend: str | None, threads: int | None) -> GoldenResult:
+        """Raises `InputError` for vectors that are not of this file."""
+        entry = self.entry
+        opened = open_backend(self._data, entry.format, name=backend, threads=threads, where=self.where)
+        try:
+            runner = FileRunner(opened, entry.preprocess, entry.layout, entry.input, entry.output)
+            found, kernels = runner.raw(self.golden.pixels), opened.kernels
+        finally:
+            opened.close()
+        wanted = self.golden.outputs[entry.path]
+        if wanted.shape != found.shape or wanted.dtype != found.dtype:
+            raise InputError(f"{self.where}: its golden vectors are {wanted.dtype} {wanted.shape}: not of this file")
+        made_with = "" if self._made is None else self._made.kernels
+        largest = float(np.abs(wanted.astype(np.float64) - found.astype(np.float64)).max())
+        allowed = self._allowed(kernels)
+        return GoldenResult(
+            file=entry.path,
+            backend=opened.name,
+            version=metadata.version(PACKAGES[opened.name]),
+            kernels=kernels,
+            made_with=made_with,
+            images=len(self.golden.pixels),
+            largest=largest,
+            tolerance=allowed,
+            level=self._level(),
+            same_top1=float((wanted.argmax(1) == found.argmax(1)).mean()),
+            operations=None if largest <= allowed else self._operations(opened),
         )
-    return GoldenResult(
-        file=entry.path,
-        backend=opened.name,
-        kernels=KERNELS[opened.name],
-        images=len(golden.pixels),
-        largest=float(np.abs(wanted.astype(np.float64) - found.astype(np.float64)).max()),
-        tolerance=golden.tolerances[entry.path],
-        same_top1=float((wanted.argmax(1) == found.argmax(1)).mean()),
-    )
 
+    def _allowed(self, kernels: str) -> float:
+        if self._made is None or kernels == self._made.kernels:
+            return self.golden.tolerances[self.entry.path]
+        return self._made.elsewhere
 
-# tflite-runtime 2.14 runs float models with XNNPACK and int8 ones with the reference and optimized kernels.
-KERNELS: Mapping[str, str] = {"litert": "XNNPACK", "tflite": "TensorFlow Lite 2.14", "onnx": "ONNX Runtime MLAS"}
+    def _level(self) -> float | None:
+        """A level of an int8 file's output; the tolerance of one that ends in floats is one."""
+        if not self.entry.precision.startswith("int8"):
+            return None
+        return self.golden.tolerances[self.entry.path]
+
+    def _operations(self, opened: Backend) -> OperationCheck | None:
+        """`None` for a bundle that was made without samples."""
+        if self._made is None:
+            return None
+        entry = self.entry
+        subject = Subject(self._data, entry.format, entry.precision, opened.name, opened.threads, self.where)
+        return check(subject, _sources(entry, self.golden.pixels), self._made.samples, self._made.relative)

@@ -52,6 +52,7 @@ class Trial:
     """What the interpreter says of a file, and its raw outputs (N, classes) on the pixels it was tried with."""
 
     backend: str
+    kernels: str
     input: TensorInfo
     output: TensorInfo
     outputs: npt.NDArray[Any]
@@ -126,6 +127,7 @@ def _results(folder: Path, names: list[str], code: int, said: bytes) -> dict[str
     return {
         name: Trial(
             entry["backend"],
+            entry["kernels"],
             TensorInfo(**entry["input"] | {"shape": tuple(entry["input"]["shape"])}),
             TensorInfo(**entry["output"] | {"shape": tuple(entry["output"]["shape"])}),
             np.load(folder / f"{name}.npy", allow_pickle=False),
@@ -169,7 +171,13 @@ def _tried(folder: Path, entry: dict[str, Any], pixels: Pixels) -> dict[str, Any
     if not np.isfinite(outputs).all():
         return {"name": name, "error": "it answers with values that are not finite"}
     np.save(folder / f"{name}.npy", outputs)
-    return {"name": name, "backend": backend.name, "input": asdict(backend.input), "output": asdict(backend.output)}
+    return {
+        "name": name,
+        "backend": backend.name,
+        "kernels": backend.kernels,
+        "input": asdict(backend.input),
+        "output": asdict(backend.output),
+    }
 
 
 def _float_ops(path: Path) -> list[str]:

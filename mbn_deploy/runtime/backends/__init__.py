@@ -39,6 +39,10 @@ class Backend(Protocol):
     output: TensorInfo
     metadata: Mapping[str, bytes]  # what the file holds beside the network, by name
 
+    @property
+    def kernels(self) -> str:
+        """Which implementation computes: a delegate's, the interpreter's own, an execution provider's."""
+
     def run(self, values: Array) -> Array:
         """The output for `values` of exactly the input's shape and dtype: a copy, never the interpreter's memory."""
 

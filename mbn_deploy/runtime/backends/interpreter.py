@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import TensorInfo
+from mbn_deploy.runtime.backends.delegation import kernel_family
 from mbn_deploy.runtime.tflite_file import read_metadata
 
 Array = npt.NDArray[Any]
@@ -22,7 +23,7 @@ class InterpreterBackend:
     def __init__(self, interpreter: Any, name: str, data: bytes, threads: int, where: str) -> None:
         self.name, self.threads, self._where = name, threads, where
         self.metadata: Mapping[str, bytes] = read_metadata(data, where)
-        self._interpreter, sources, results = _allocated(interpreter, data, threads, where)
+        self._interpreter, sources, results = allocated(interpreter, data, threads, where)
         source, result = _only("input", sources, where), _only("output", results, where)
         self.input, self.output = _info(source, where), _info(result, where)
         self._input_index, self._output_index = int(source["index"]), int(result["index"])
@@ -40,6 +41,11 @@ class InterpreterBackend:
             raise InputError(f"{self._where}: {self.name} failed on it: {error}") from error
         return result
 
+    @property
+    def kernels(self) -> str:
+        """See `Backend`; asked of the interpreter, which may leave operations to its built-in kernels."""
+        return kernel_family(self._interpreter)
+
     def close(self) -> None:
         """Free the interpreter and the model's bytes."""
         self._interpreter = None
@@ -49,10 +55,10 @@ def _wanted(info: TensorInfo, values: Array, where: str) -> str:
     return f"{where} takes {info.dtype} of shape {info.shape}, not {values.dtype} of shape {values.shape}"
 
 
-def _allocated(interpreter: Any, data: bytes, threads: int, where: str) -> tuple[Any, Details, Details]:
+def allocated(interpreter: Any, data: bytes, threads: int, where: str, **options: Any) -> tuple[Any, Details, Details]:
     """The interpreter, ready to run, and what it says of its inputs and outputs."""
     try:
-        made = interpreter(model_content=data, num_threads=threads)
+        made = interpreter(model_content=data, num_threads=threads, **options)
         made.allocate_tensors()
         return made, made.get_input_details(), made.get_output_details()
     except (ValueError, RuntimeError, TypeError) as error:  # TypeError: a tensor type without a numpy one

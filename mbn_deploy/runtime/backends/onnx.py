@@ -30,10 +30,11 @@ class OnnxBackend:
     """
 
     name = "onnx"
+    kernels = "ONNX Runtime MLAS"  # what the processor's execution provider computes with
 
     def __init__(self, data: bytes, threads: int, where: str) -> None:
         self.threads, self._where = threads, where
-        self._session: Any = _session(data, threads, where)
+        self._session: Any = open_session(data, threads, where)
         try:
             sources, results = self._session.get_inputs(), self._session.get_outputs()
             properties = self._session.get_modelmeta().custom_metadata_map
@@ -59,7 +60,8 @@ class OnnxBackend:
         self._session = None
 
 
-def _session(data: bytes, threads: int, where: str) -> Any:
+def open_session(data: bytes, threads: int, where: str) -> Any:
+    """An inference session; errors as `open_backend`."""
     try:
         import onnxruntime
     except ImportError as error:

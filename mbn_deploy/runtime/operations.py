@@ -1,0 +1,52 @@
+"""What every single operation of a model file gives, computed by the kernels that really run it.
+
+The file is opened with all its operations' results as outputs: of a .tflite file the list of outputs is
+replaced, to an .onnx file outputs are appended. Delegates and fused kernels stay as they are without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from mbn_deploy.manifest import FileFormat
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`kind` as the format calls it, `name` of what it writes."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r}"
+
+
+class Operations(Protocol):
+    """An opened file, operations in the order in which they run."""
+
+    operations: tuple[Operation, ...]
+
+    def run(self, values: Array) -> list[Array]:
+        """The result of each operation for the file's input `values`: copies."""
+
+
+def open_operations(
+    data: bytes, file_format: FileFormat, backend: str, *, threads: int, where: str, reference: bool = False
+) -> Operations:
+    """Open a file's bytes with `backend`; with `reference` (.tflite only) by TensorFlow Lite's reference kernels.
+
+    Raises `InputError` for a file that is damaged or refused, `MissingExtraError` as `open_backend`.
+    """
+    if file_format == "onnx":
+        from mbn_deploy.runtime.operations_onnx import OnnxOperations
+
+        return OnnxOperations(data, threads, where)
+    from mbn_deploy.runtime.operations_tflite import TfliteOperations
+
+    return TfliteOperations(data, backend, threads, where, reference=reference)

@@ -1,9 +1,8 @@
-"""The HTTP interface as a table: the routes, /openapi.json and the page /docs are made from it."""
+"""The HTTP interface as a table: the routes and /openapi.json are made from it, and the page /docs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import mbn_deploy
@@ -60,7 +59,7 @@ ERRORS = {
     400: "The request is wrong: no body, or a parameter that is no such number.",
     401: "The token is missing or wrong.",
     403: "A page of another site asked.",
-    404: "There is nothing at this path, or no camera.",
+    404: "There is nothing at this path, no camera, or no such frame.",
     405: "The path knows other methods.",
     408: "The upload took too long.",
     413: "The picture has too many bytes or too many pixels.",
@@ -96,6 +95,11 @@ _TOP_K = {
     "name": "top_k", "in": "query", "required": False, "description": "How many classes.",
     "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 5},
 }  # fmt: skip
+_NUMBER_OF_FRAME = {
+    "name": "number", "in": "query", "required": False,
+    "description": "Of the frame, as an event names it; the last few are kept. Without it the next one is waited for.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 10**9},
+}  # fmt: skip
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _PICTURE = {
     "required": True,
@@ -118,8 +122,8 @@ OPERATIONS = (
         example="curl '{url}info'{bearer}",
     ),
     Operation(
-        "frame", "GET", "/camera/frame.jpg", "The camera's newest frame; X-Frame is its number.", 200,
-        ("image/jpeg", None), (404, 503), example="curl '{url}camera/frame.jpg' -o frame.jpg{bearer}",
+        "frame", "GET", "/camera/frame.jpg", "The camera's next frame, or one that was just shown; X-Frame is its number.",
+        200, ("image/jpeg", None), (400, 404, 503), parameters=(_NUMBER_OF_FRAME,), example="curl '{url}camera/frame.jpg' -o frame.jpg{bearer}",
     ),
     Operation(
         "events", "GET", "/camera/events",
@@ -134,10 +138,6 @@ OPERATIONS = (
         "login", "POST", "/login", "Sets a cookie for a browser that knows the token.", 204, None,
         (400, 401, 408, 413, 503), needs_token=False, body=_LOGIN,
     ),
-    Operation("page", "GET", "/", "The page.", 200, ("text/html", None), (), needs_token=False),
-    Operation("style", "GET", "/style.css", "Its style.", 200, ("text/css", None), (), needs_token=False),
-    Operation("icon", "GET", "/icon.svg", "Its sign.", 200, ("image/svg+xml", None), (), needs_token=False),
-    Operation("script", "GET", "/app.js", "Its script.", 200, ("text/javascript", None), (), needs_token=False),
     Operation(
         "openapi", "GET", "/openapi.json", "This description, for programs.", 200, ("application/json", None), (),
         needs_token=False,
@@ -145,7 +145,14 @@ OPERATIONS = (
     Operation("docs", "GET", "/docs", "This description, for people.", 200, ("text/html", None), (), needs_token=False),
 )  # fmt: skip
 
-OPEN_PATHS = tuple(operation.path for operation in OPERATIONS if not operation.needs_token)
+# The page: path -> file in page/, its type. Not part of the interface.
+FILES = {
+    "/": ("index.html", "text/html"),
+    "/style.css": ("style.css", "text/css"),
+    "/app.js": ("app.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+OPEN_PATHS = (*FILES, *(operation.path for operation in OPERATIONS if not operation.needs_token))
 
 
 def errors_of(operation: Operation) -> list[int]:
@@ -206,61 +213,3 @@ def _success(operation: Operation) -> Json:
     kind, schema = operation.returns
     content: Json = {} if schema is None else {"schema": {"$ref": f"#/components/schemas/{schema}"}}
     return {"description": operation.summary, "content": {kind: content}}
-
-
-def docs_html(url: str, *, with_token: bool) -> str:
-    """The table as a page; `url` is the server's, for the examples."""
-    bearer = " -H 'Authorization: Bearer TOKEN'" if with_token else ""
-    parts = [_section(operation, url, bearer) for operation in OPERATIONS]
-    return _DOCS.format(sections="\n".join(parts))
-
-
-_DOCS = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>mbn-deploy: HTTP interface</title>
-<link rel="icon" href="icon.svg" type="image/svg+xml">
-<link rel="stylesheet" href="style.css">
-</head>
-<body class="docs">
-<header>
-<h1>HTTP interface</h1>
-<p><a href=".">Back to the page</a> · <a href="openapi.json">openapi.json</a></p>
-</header>
-<main>
-<p>Every error is JSON: <code>{{"error": {{"code": "…", "message": "…"}}}}</code>.</p>
-{sections}
-</main>
-</body>
-</html>
-"""
-
-
-def _section(operation: Operation, url: str, bearer: str) -> str:
-    lines = [
-        f"<h2><code>{operation.method} {escape(operation.path)}</code></h2>",
-        f"<p>{escape(operation.summary)}</p>",
-    ]
-    if operation.example:
-        example = operation.example.format(url=url, bearer=bearer)
-        lines.append(f'<pre tabindex="0">{escape(example)}</pre>')
-    rows = [(operation.status, "Done." if operation.returns is None else operation.returns[0])]
-    rows += [(status, ERRORS[status]) for status in errors_of(operation)]
-    cells = "".join(f'<tr><th scope="row">{status}</th><td>{escape(text)}</td></tr>' for status, text in rows)
-    note = "" if operation.needs_token else " No token is needed."
-    lines.append(f"<details><summary>Answers</summary><p>{note}</p><table>{cells}</table></details>")
-    if operation.returns is not None and operation.returns[1] is not None:
-        lines.append(_schema_list(operation.returns[1]))
-    return "<section>" + "\n".join(lines) + "</section>"
-
-
-def _schema_list(name: str) -> str:
-    rows = []
-    for key, schema in SCHEMAS[name]["properties"].items():
-        inner = ", ".join(schema.get("properties", {}))
-        text = schema.get("description", "") + (f" ({inner})" if inner else "")
-        rows.append(f"<dt><code>{escape(key)}</code></dt><dd>{escape(text or schema.get('type', ''))}</dd>")
-    return f"<dl>{''.join(rows)}</dl>"

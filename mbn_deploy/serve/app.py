@@ -20,6 +20,7 @@ import mbn_deploy
 from mbn_deploy.serve import api
 from mbn_deploy.serve.access import Access, Guard
 from mbn_deploy.serve.camera import Camera, Over, Shot, Viewer
+from mbn_deploy.serve.docs import docs_html
 from mbn_deploy.serve.engine import Engine
 from mbn_deploy.serve.limits import Limits, Refusal, RefusalResponse, Uploads, error_body
 
@@ -32,22 +33,19 @@ CODES = {404: "not_found", 405: "wrong_method"}
 
 @dataclass(frozen=True)
 class Site:
-    """What the handlers work with; `url` is where the server is."""
+    """What the handlers work with."""
 
     engine: Engine
     limits: Limits
     access: Access
     camera: Camera | None
-    url: str
 
 
 def make_app(site: Site) -> ASGIApp:
     """The ASGI application. It closes the camera and the engine's threads when it is shut down."""
     handlers = Handlers(site)
-    routes = [
-        Route(operation.path, getattr(handlers, operation.name), methods=[operation.method])
-        for operation in api.OPERATIONS
-    ]
+    routes = [Route(item.path, getattr(handlers, item.name), methods=[item.method]) for item in api.OPERATIONS]
+    routes += [Route(path, handlers.file) for path in api.FILES]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -91,7 +89,7 @@ class Handlers:
             raise Refusal(
                 415, "form", "send the picture's bytes as the body, not a form: curl --data-binary @FILE", unread=True
             )
-        top_k = _top_k(request)
+        top_k = _whole(request, "top_k", 1, 1000) if "top_k" in request.query_params else 5
         engine = self._site.engine
         engine.check_room()
         async with self._uploads.body(request) as data:
@@ -105,13 +103,20 @@ class Handlers:
         facts = self._site.engine.facts()
         return JSONResponse({**facts, "camera": camera, "limits": shown, "version": mbn_deploy.__version__})
 
-    async def frame(self, _: Request) -> Response:
-        async with self._camera().watch() as viewer:
-            found = await viewer.next()
-        if isinstance(found, Over):
-            raise Refusal(503, "camera", found.message or "the camera has no frame", retry=5)
-        jpeg = await self._site.engine.in_thread(found.jpeg)
-        return Response(jpeg, media_type="image/jpeg", headers={"X-Frame": str(found.number)})
+    async def frame(self, request: Request) -> Response:
+        camera, shot = self._camera(), None
+        if "number" in request.query_params:
+            shot = camera.shot(_whole(request, "number", 1, 10**9))
+            if shot is None:
+                raise Refusal(404, "gone", "this frame is not kept any more, or there was none of this number yet")
+        else:
+            async with camera.watch() as viewer:
+                found = await viewer.next()
+            if isinstance(found, Over):
+                raise Refusal(503, "camera", found.message or "the camera has no frame", retry=5)
+            shot = found
+        jpeg = await self._site.engine.in_thread(shot.jpeg)
+        return Response(jpeg, media_type="image/jpeg", headers={"X-Frame": str(shot.number)})
 
     async def events(self, _: Request) -> Response:
         return CameraEvents(self._camera())
@@ -130,24 +135,16 @@ class Handlers:
         answer.set_cookie(access.cookie, access.session, httponly=True, samesite="strict", path="/")
         return answer
 
-    async def page(self, _: Request) -> Response:
-        return _file("index.html", "text/html")
-
-    async def style(self, _: Request) -> Response:
-        return _file("style.css", "text/css")
-
-    async def icon(self, _: Request) -> Response:
-        return _file("icon.svg", "image/svg+xml")
-
-    async def script(self, _: Request) -> Response:
-        return _file("app.js", "text/javascript")
+    async def file(self, request: Request) -> Response:
+        name, kind = api.FILES[request.url.path]
+        return Response((resources.files("mbn_deploy.serve") / "page" / name).read_bytes(), media_type=kind)
 
     async def openapi(self, _: Request) -> Response:
         return JSONResponse(api.openapi())
 
-    async def docs(self, _: Request) -> Response:
+    async def docs(self, request: Request) -> Response:
         with_token = self._site.access.token is not None
-        return Response(api.docs_html(self._site.url, with_token=with_token), media_type="text/html")
+        return Response(docs_html(str(request.base_url), with_token=with_token), media_type="text/html")
 
     def _camera(self) -> Camera:
         if self._site.camera is None:
@@ -155,14 +152,12 @@ class Handlers:
         return self._site.camera
 
 
-def _file(name: str, kind: str) -> Response:
-    return Response((resources.files("mbn_deploy.serve") / "page" / name).read_bytes(), media_type=kind)
-
-
-def _top_k(request: Request) -> int:
-    text = request.query_params.get("top_k", "5")
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= 1000):
-        raise Refusal(400, "wrong_parameter", "top_k must be a whole number from 1 to 1000", unread=True)
+def _whole(request: Request, name: str, least: int, most: int) -> int:
+    """A parameter of the query that is a whole number; raises `Refusal` 400."""
+    text = request.query_params[name]
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= most):
+        message = f"{name} must be a whole number from {least} to {most}"
+        raise Refusal(400, "wrong_parameter", message, unread=True)
     return int(text)
 
 

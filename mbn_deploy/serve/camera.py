@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from mbn_deploy.serve.limits import Refusal
 Opener = Callable[[], FrameSource]  # opens the source anew
 
 VIEW_SIDE = 800  # pixels: what is shown of a frame
+KEPT = 4  # frames, so that a viewer who was told of one can still ask for its picture
 LINGER_SECONDS = 3.0  # a page that is loaded again finds the camera still open
 CLOSE_SECONDS = 3.0  # a source that hangs is left behind
 FAILED = "the camera stopped because of a mistake in this program or a package; the server's stderr says more"
@@ -93,6 +95,11 @@ class Camera:
         """Whether the source is open."""
         return self._run is not None and not self._run.is_over
 
+    def shot(self, number: int) -> Shot | None:
+        """A frame that was shown just now, by its number."""
+        recent = () if self._run is None else self._run.recent
+        return next((shot for shot in recent if shot.number == number), None)
+
     async def close(self) -> None:
         """Stop the thread and let every viewer go; the camera cannot be watched again."""
         self._ended = True
@@ -121,6 +128,7 @@ class _Run:
         self._stop = Event()
         self._news = asyncio.Event()
         self.latest: Shot | Over | None = None
+        self.recent: deque[Shot] = deque(maxlen=KEPT)
         self._source: FrameSource | None = None
         self._thread = Thread(target=self._work, name="camera", daemon=True)
         self._thread.start()
@@ -166,6 +174,8 @@ class _Run:
         if isinstance(self.latest, Over):
             return
         self.latest = found
+        if isinstance(found, Shot):
+            self.recent.append(found)
         self._news.set()
         self._news = asyncio.Event()
 

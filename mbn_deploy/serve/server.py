@@ -84,7 +84,7 @@ def serve(classifier: Classifier, options: Options, ready: Callable[[Ready], Non
         access = Access.of(token, port, [*options.names, options.host], OPEN_PATHS)
         engine = Engine(classifier, options.limits)
         camera = _camera(options, engine)
-        app = make_app(Site(engine, options.limits, access, camera, url))
+        app = make_app(Site(engine, options.limits, access, camera))
         server = _Server(
             _config(app, options.limits), camera, lambda: ready(Ready(url, address, port, token, generated))
         )

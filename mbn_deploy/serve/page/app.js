@@ -56,7 +56,7 @@ function worded(error) {
 
 // ---- the answer
 
-function showAnswer(answer) {
+function showAnswer(answer, total = null) {
   const rows = answer.predictions.map((prediction) => {
     const row = document.createElement("li");
     const words = document.createElement("div");
@@ -74,7 +74,8 @@ function showAnswer(answer) {
   });
   part("classes").replaceChildren(...rows);
   const { preprocess, inference } = answer.milliseconds;
-  part("times").textContent = `${ms(inference)} for the model, ${ms(preprocess)} for decoding and resizing`;
+  const all = total === null ? "" : `; ${ms(total)} in all, with the network`;
+  part("times").textContent = `${ms(inference)} for the model, ${ms(preprocess)} for decoding and resizing${all}`;
   part("answer").hidden = false;
   part("answer").classList.remove("busy");
 }
@@ -99,6 +100,8 @@ function best(answer) {
 function clear() {
   complain("");
   say("");
+  part("spoken").textContent = "";
+  part("drop").classList.remove("small");
   part("again").hidden = true;
   part("answer").hidden = true;
   part("view").hidden = true;
@@ -123,8 +126,9 @@ async function classify(file) {
   const start = performance.now();
   try {
     const answer = await (await ask(`classify?top_k=${TOP}`, { method: "POST", body: file, signal: mine.signal })).json();
-    showAnswer(answer);
-    say(`${best(answer)}. ${ms(performance.now() - start)} in all.`);
+    showAnswer(answer, performance.now() - start);
+    say("");
+    part("spoken").textContent = best(answer);
     part("caption").textContent = [file.name, `${answer.image.width} × ${answer.image.height}`].filter(Boolean).join(", ");
   } catch (error) {
     if (mine.signal.aborted) return;
@@ -150,6 +154,7 @@ function showPicture(file) {
   image.src = shownURL;
   part("caption").textContent = file.name;
   part("view").hidden = false;
+  part("drop").classList.add("small");
 }
 
 function pictureOf(transfer) {
@@ -213,14 +218,11 @@ function watchCamera() {
   image.onerror = null;
   image.alt = "What the camera sees";
   let loading = false;
+  source.addEventListener("open", () => say("Waiting for the camera …"));
   source.addEventListener("frame", (event) => {
-    const answer = JSON.parse(event.data);
-    showAnswer(answer);
-    speak(answer);
-    part("caption").textContent = `${answer.image.width} × ${answer.image.height}, frame ${answer.frame}`;
     if (loading) return; // a slow network shows fewer frames, not older ones
     loading = true;
-    showFrame(source).finally(() => { loading = false; });
+    showFrame(source, JSON.parse(event.data)).catch(() => {}).finally(() => { loading = false; });
   });
   source.addEventListener("end", () => over("The camera has no more frames."));
   source.addEventListener("failed", (event) => over("", JSON.parse(event.data).message));
@@ -230,14 +232,22 @@ function watchCamera() {
   });
 }
 
-async function showFrame(source) {
-  const answer = await fetch("camera/frame.jpg");
-  if (!answer.ok || events !== source) return;
-  const url = URL.createObjectURL(await answer.blob());
-  part("shown").src = url;
-  part("view").hidden = false;
+async function showFrame(source, answer) {
+  const picture = await fetch(`camera/frame.jpg?number=${answer.frame}`);
+  if (!picture.ok) return; // not kept any more: the next event is of a newer one
+  const url = URL.createObjectURL(await picture.blob());
+  if (events !== source) {
+    URL.revokeObjectURL(url);
+    return;
+  }
   if (shownURL !== null) URL.revokeObjectURL(shownURL);
   shownURL = url;
+  part("shown").src = url;
+  part("view").hidden = false;
+  part("caption").textContent = `${answer.image.width} × ${answer.image.height}, frame ${answer.frame}`;
+  say("");
+  showAnswer(answer);
+  speak(answer);
 }
 
 async function lost() {
@@ -262,7 +272,7 @@ function speak(answer) {
   const { label } = answer.predictions[0];
   if (label === spoken.label || now - spoken.at < SPEAK_MS) return;
   spoken = { label, at: now };
-  say(best(answer));
+  part("spoken").textContent = best(answer);
 }
 
 // ---- beginning
@@ -296,8 +306,9 @@ async function begin() {
   }
   document.title = info.model;
   part("model").textContent = info.model;
+  const precision = info.precision === "unknown" ? "" : `${info.precision} `;
   part("facts").textContent =
-    `${info.precision} ${info.format}, ${info.classes} classes, ${info.input.width} × ${info.input.height} pixels; ` +
+    `${precision}${info.format}, ${info.classes} classes, ${info.input.width} × ${info.input.height} pixels; ` +
     `${info.backend}, ${info.threads} ${info.threads === 1 ? "thread" : "threads"}`;
   part("version").textContent = `mbn-deploy ${info.version}`;
   part("login").hidden = true;

@@ -19,6 +19,7 @@ from mbn_deploy.cli.inspect import inspect
 from mbn_deploy.cli.list import list_models
 from mbn_deploy.cli.run import run
 from mbn_deploy.cli.serve import serve
+from mbn_deploy.cli.verify import verify
 
 app = typer.Typer(
     name="mbn-deploy",
@@ -37,6 +38,7 @@ app.command("export")(export)
 app.command("evaluate")(evaluate)
 app.command("run")(run)
 app.command("serve")(serve)
+app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.add_typer(bundle, name="bundle")
 app.command("demo")(demo)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.errors import InputError, UsageError, VerificationError
 from mbn_deploy.images import Pixels, sha256
 from mbn_deploy.manifest import ModelFile
 from mbn_deploy.runtime.backends import PACKAGES, Backend, open_backend
@@ -237,7 +237,8 @@ def verify_golden(
     """Replay the golden vectors of every file of the bundle `folder` that this machine has an interpreter for.
 
     With `backend`, only the files that it runs. Raises `InputError` for a bundle that is damaged or
-    has no golden vectors, `UsageError` and `MissingExtraError` as `open_backend`.
+    has no golden vectors, `UsageError` and `MissingExtraError` as `open_backend`, `VerificationError` for answers
+    that are no numbers.
     """
     opened = open_bundle(folder)
     where = opened.folder / str(opened.manifest.golden)
@@ -252,6 +253,12 @@ def verify_golden(
     if not entries:
         raise UsageError(f"{folder}: nothing in it can be replayed{f' by {backend}' if backend else ''}")
     return [_Replay(golden, opened.folder, entry).result(backend, threads) for entry in entries]
+
+
+def skipped(folder: str | PathLike[str], results: list[GoldenResult]) -> list[str]:
+    """Files of the bundle that are not among `results`."""
+    replayed = {result.file for result in results}
+    return [e.path for e in open_bundle(folder, check_files=False).manifest.files if e.path not in replayed]
 
 
 def _formats(backend: str | None) -> set[str]:
@@ -282,6 +289,8 @@ class _Replay:
         wanted = self.golden.outputs[entry.path]
         if wanted.shape != found.shape or wanted.dtype != found.dtype:
             raise InputError(f"{self.where}: its golden vectors are {wanted.dtype} {wanted.shape}: not of this file")
+        if not np.isfinite(found).all():
+            raise VerificationError(f"{self.where}: {opened.name} answers with values that are not finite")
         made_with = "" if self._made is None else self._made.kernels
         largest = float(np.abs(wanted.astype(np.float64) - found.astype(np.float64)).max())
         allowed = self._allowed(kernels)

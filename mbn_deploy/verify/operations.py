@@ -22,6 +22,7 @@ from mbn_deploy.runtime.operations import Operation, Operations, open_operations
 
 Array = npt.NDArray[Any]
 
+_LARGEST = float(np.finfo(np.float32).max)
 SAMPLES = 128  # values kept of a result; more where it has more channels, so that each is among them
 
 Against = Literal["export", "reference"]
@@ -155,10 +156,16 @@ def _rows(
     """A row an operation; `found` and `wanted` are by image, then by operation."""
     for index, operation in enumerate(operations):
         pairs = [(one[index], other[index]) for one, other in zip(found, wanted, strict=True)]
-        largest = max(float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0)) for a, b in pairs)
+        largest = max(_distance(a, b) for a, b in pairs)
         levels = pairs[0][1].dtype.kind in "iu"
         allowed = 1.0 if levels else relative * max(float(np.abs(b).max(initial=0)) for _, b in pairs)
         yield OperationDifference(index + 1, operation.kind, operation.name, largest, allowed, levels, against)
+
+
+def _distance(a: Array, b: Array) -> float:
+    """The largest difference; one that is no number counts as the largest of all."""
+    difference = np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0)
+    return float(np.nan_to_num(difference, nan=_LARGEST, posinf=_LARGEST))
 
 
 def _summary(

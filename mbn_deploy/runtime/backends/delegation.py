@@ -33,7 +33,7 @@ def kernel_family(interpreter: Any) -> str:
     taken = count - len(found.left)
     if not taken:
         return BUILT_IN
-    return XNNPACK if taken == count else f"{XNNPACK} for {taken} of {count} operations, {BUILT_IN}"
+    return XNNPACK if taken == count else f"{XNNPACK} ({taken} of {count} operations) and {BUILT_IN}"
 
 
 def _inside(delegate: dict[str, Any], ops: list[dict[str, Any]]) -> set[int]:

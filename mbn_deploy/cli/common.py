@@ -134,8 +134,11 @@ def complain(text: str) -> None:
 
 
 @contextmanager
-def progress_bar(prefix: str = "") -> Iterator[Progress]:
-    """A bar a step on stderr while the work goes on, `prefix` before its name; silent where stderr is no terminal."""
+def progress_bar(prefix: str = "", *, still: bool = False) -> Iterator[Progress]:
+    """A bar a step on stderr while the work goes on, `prefix` before its name; silent where stderr is no terminal.
+
+    A `still` one is drawn when it is told something, and at no other time: nothing runs beside what is measured.
+    """
     if not stderr().is_terminal:
         with without_greetings():
             yield silent
@@ -145,13 +148,16 @@ def progress_bar(prefix: str = "") -> Iterator[Progress]:
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # What interpreters say in between would tear the bars; it is shown when they are gone.
-    with _held_back() as screen, Bars(*columns, console=_Console(file=screen), transient=True) as bars:
+    with (
+        _held_back() as screen,
+        Bars(*columns, console=_Console(file=screen), transient=True, auto_refresh=not still) as bars,
+    ):
         tasks: dict[str, TaskID] = {}
 
         def update(step: str, done: int, total: int) -> None:
             if step not in tasks:
                 tasks[step] = bars.add_task(plain(prefix + step), total=total)
-            bars.update(tasks[step], completed=done, total=total)
+            bars.update(tasks[step], completed=done, total=total, refresh=still)
 
         yield update
 

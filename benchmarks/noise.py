@@ -1,0 +1,124 @@
+"""How often the verdict of `benchmark --compare` is wrong, and what its floor stands on.
+
+    python benchmarks/noise.py [rule] [openings] [--shared ../shared] [--trials 1000] [--openings 12] [--seconds 4]
+
+rule      the rule of runtime/noise.py on made-up rows whose truth is known: noise of 5 % that is alone or drifts
+          (autocorrelation 0.8), a machine that is 30 % slower as a whole, rare outliers; and real differences. In %
+          of trials: said "faster" or "slower" where nothing differs; said it where something does. The bound is 1 %
+          for the first (the rule's certainty).
+openings  one file opened again and again, all measured in turns: every pair is the same file, so each ratio beyond 1
+          is what its place in memory does (after division by noise, which the intervals show), and each verdict is
+          an error. Prints the largest ratio of a pair's medians. The floor should not be below it.
+
+Without an argument both run. The exit code is 1 if a bound is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mbn_deploy.runtime import Classifier
+from mbn_deploy.runtime.noise import CERTAINTY, FLOOR, Blocks, difference
+from mbn_deploy.runtime.targets import synthetic_picture
+from mbn_deploy.runtime.timing import Amount, Case, measure
+
+FILES = ("mobilenet_v1_0.25_128_quant.tflite", "mobilenet_v2_1.0_224_quant.tflite")
+SPREAD, DRIFT = 0.05, 0.8
+COUNTS = (30, 40, 100)
+Draw = Callable[[np.random.Generator, int], Blocks]
+
+
+def row(
+    rng: np.random.Generator, count: int, *, level: float = 1.0, drift: float = 0.0, machine: float = 1.0
+) -> Blocks:
+    """`count` blocks of `level` ms with first-order autocorrelation `drift`, on a machine `machine` times as slow."""
+    noise = np.empty(count)
+    noise[0] = rng.normal()
+    for index in range(1, count):
+        noise[index] = drift * noise[index - 1] + (1 - drift**2) ** 0.5 * rng.normal()
+    medians = 1e-3 * level * machine * np.exp(SPREAD * noise)
+    yardstick = 2e-3 * machine * np.exp(SPREAD / 2 * rng.normal(size=count))
+    return Blocks(medians.tolist(), yardstick.tolist())
+
+
+def outliers(rng: np.random.Generator, count: int) -> Blocks:
+    """One block of ten takes three times as long."""
+    made = row(rng, count)
+    return Blocks([m * (3 if rng.random() < 0.1 else 1) for m in made.medians], made.yardstick)
+
+
+CASES: dict[str, tuple[bool, Draw, Draw]] = {  # whether they differ, the old one, the new one
+    "same": (False, row, row),
+    "same, drifting": (False, *2 * (lambda rng, n: row(rng, n, drift=DRIFT),)),
+    "same, machine 30 % slower": (False, row, lambda rng, n: row(rng, n, machine=1.3)),
+    "same, outliers": (False, outliers, outliers),
+    "4 % slower": (False, row, lambda rng, n: row(rng, n, level=1.04)),
+    "15 % slower": (True, row, lambda rng, n: row(rng, n, level=1.15)),
+    "30 % slower, drifting": (True, *(lambda rng, n, x=x: row(rng, n, level=x, drift=DRIFT) for x in (1, 1.3))),
+    "twice as fast": (True, row, lambda rng, n: row(rng, n, level=0.5)),
+}  # fmt: skip
+
+
+def rule(options: argparse.Namespace) -> bool:
+    """Rates by case and number of blocks."""
+    passed = True
+    print(f"{options.trials} trials, noise {SPREAD:.0%}; said to differ, in %")
+    print(f"  {'':28}" + "".join(f"{count:>6} blocks" for count in COUNTS))
+    for name, (differs, old, new) in CASES.items():
+        rates = []
+        for count in COUNTS:
+            rng = np.random.default_rng(count)
+            said = [difference(old(rng, count), new(rng, count)).verdict for _ in range(options.trials)]
+            rates.append(np.mean([verdict in ("faster", "slower") for verdict in said]))
+        passed &= differs or max(rates) <= 1 - CERTAINTY
+        print(f"  {name:28}" + "".join(f"{100 * rate:13.1f}" for rate in rates))
+    return passed
+
+
+def openings(options: argparse.Namespace) -> bool:
+    """The same file, opened several times."""
+    passed = True
+    for name in FILES:
+        path = options.shared / "models/published" / name
+        if not path.is_file():
+            print(f"skipped: no {path}", file=sys.stderr)
+            continue
+        opened = [Classifier.open(path, resize="squash", threads=1) for _ in range(options.openings)]
+        cases = [Case(str(index), classifier, synthetic_picture().data) for index, classifier in enumerate(opened)]
+        measure(cases, Amount(seconds=options.seconds))
+        found = [difference(old.row(), new.row()) for old, new in itertools.combinations(cases, 2)]
+        ratios = [max(d.measured.value, 1 / d.measured.value) for d in found]
+        wrong = sum(d.verdict in ("faster", "slower") for d in found)
+        print(
+            f"{name}: {options.openings} openings, {options.seconds} s each, {len(found)} pairs: ratio of medians at "
+            f"most {max(ratios):.3f}, half below {np.median(ratios):.3f}; floor {FLOOR}; {wrong} wrong verdicts"
+        )
+        passed &= max(ratios) <= FLOOR and not wrong
+    return passed
+
+
+def main() -> int:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help="rule, openings (default: both)")
+    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--openings", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each opening")
+    options = parser.parse_args()
+    parts = {"rule": rule, "openings": openings}
+    unknown = set(options.parts) - set(parts)
+    if unknown:
+        parser.error(f"unknown part {', '.join(unknown)}; known: {', '.join(parts)}")
+    passed = [run(options) for name, run in parts.items() if name in (options.parts or parts)]
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

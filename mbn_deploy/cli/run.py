@@ -1,24 +1,40 @@
-"""`mbn-deploy run BUNDLE|FILE IMAGE...`: predictions."""
+"""`mbn-deploy run BUNDLE|FILE IMAGE...` or `--camera SOURCE`: predictions."""
 
 from __future__ import annotations
 
+import json
+import sys
+from contextlib import closing
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mbn_deploy.cli.common import INPUT, Json, complain, guarded, plain, print_json, stdout, without_greetings
+from mbn_deploy.cli.common import INPUT, Json, complain, guarded, plain, print_json, say, stdout, without_greetings
 from mbn_deploy.cli.options import Backend, FileLabels, PreprocessText, Resize, Target, Threads, path_argument
-from mbn_deploy.errors import InputError
-from mbn_deploy.runtime import Classifier, Prediction
+from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.runtime import Classifier, FrameSource, Prediction, StreamResult, frames
+from mbn_deploy.runtime.camera import SOURCES, parse_size
+
+_SOURCES = "; ".join(f"{kind.usage}: {kind.about}" for kind in SOURCES.values())
 
 
 @guarded
 def run(
     path: Target,
-    images: Annotated[list[Path], path_argument("IMAGE", "Image files.")],
+    images: Annotated[list[Path] | None, path_argument("IMAGE", "Image files.")] = None,
     *,
+    camera: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help=f"Frames instead of image files, until they end or Ctrl-C. {_SOURCES}."),
+    ] = None,
+    count: Annotated[int | None, typer.Option("--frames", help="End after so many frames of --camera.")] = None,
+    frame_size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="What to ask a camera for (640x480), or the size of raw frames on stdin."),
+    ] = None,
     top_k: Annotated[int, typer.Option(help="How many classes are shown for each image.")] = 5,
     precision: Annotated[
         str | None, typer.Option(help="Which file of a bundle; by default int8 if there is one.")
@@ -30,9 +46,17 @@ def run(
     preprocess: PreprocessText = None,
     as_json: Json = False,
 ) -> None:
-    """The most likely classes of each image. An unreadable image is named, the others still run (exit 3)."""
-    failed = False
-    found: list[dict[str, Any]] = []
+    """The most likely classes of each image or frame. An unreadable one is named, the others still run (exit 3).
+
+    With --camera and --json, each frame is a line of JSON as soon as it is classified.
+    """
+    if (camera is None) != bool(images):
+        raise UsageError("give either image files or --camera SOURCE" + (", not both" if images else ""))
+    if camera is None and (count is not None or frame_size is not None):
+        raise UsageError("--frames and --frame-size belong to --camera")
+    if count is not None and count < 1:
+        raise UsageError(f"--frames must be at least 1, not {count}")
+    size = None if frame_size is None else parse_size(frame_size)
     with without_greetings():
         opened = Classifier.open(
             path,
@@ -44,26 +68,69 @@ def run(
             preprocess=preprocess,
         )
     with opened as classifier:
-        for image in images:
-            try:
-                predictions = classifier.classify(image, top_k)
-            except InputError as error:
-                failed = True
-                complain(f"error: {error}")
-                found.append({"image": str(image), "error": str(error)})
-                continue
-            found.append({"image": str(image), "predictions": [asdict(p) for p in predictions]})
-            if not as_json:
-                _print(image, predictions)
-        if as_json:
-            print_json({"model": _facts(classifier), "images": found})
-    if failed:
+        if camera is None:
+            sound = _images(classifier, images or [], top_k, as_json=as_json)
+        else:
+            with frames(camera, size=size) as source:
+                _announce(classifier, source)
+                sound = _frames(classifier, source, top_k, count, as_json=as_json)
+    if not sound:
         raise typer.Exit(INPUT)
 
 
-def _print(image: Path, predictions: list[Prediction]) -> None:
+def _images(classifier: Classifier, images: list[Path], top_k: int, *, as_json: bool) -> bool:
+    """Whether all could be read."""
+    sound = True
+    found: list[dict[str, Any]] = []
+    for image in images:
+        try:
+            predictions = classifier.classify(image, top_k)
+        except InputError as error:
+            sound = False
+            complain(f"error: {error}")
+            found.append({"image": str(image), "error": str(error)})
+            continue
+        found.append({"image": str(image), "predictions": [asdict(p) for p in predictions]})
+        if not as_json:
+            _print(str(image), predictions)
+    if as_json:
+        print_json({"model": _facts(classifier), "images": found})
+    return sound
+
+
+def _frames(classifier: Classifier, source: FrameSource, top_k: int, count: int | None, *, as_json: bool) -> bool:
+    """Whether all could be read."""
+    sound = True
+    with closing(classifier.classify_stream(source, top_k, on_error="yield")) as results:
+        for result in islice(results, count):
+            if result.error is not None:
+                sound = False
+                complain(f"error: {result.error}")
+            if as_json:
+                sys.stdout.write(json.dumps(_record(result), allow_nan=False) + "\n")
+            elif result.error is None:
+                _print(result.source.name, result.predictions)
+            sys.stdout.flush()  # whoever reads a pipe wants it now
+    return sound
+
+
+def _record(result: StreamResult) -> dict[str, Any]:
+    outcome: dict[str, Any] = {"predictions": [asdict(p) for p in result.predictions]}
+    if result.error is not None:
+        outcome = {"error": str(result.error)}
+    return {"frame": result.index, "name": result.source.name, **outcome}
+
+
+def _announce(classifier: Classifier, source: FrameSource) -> None:
+    info = classifier.info
+    threads = f"{info.threads} thread{'s' * (info.threads != 1)}"
+    dropped = "frames that come too fast are dropped" if source.live else "every frame"
+    say(f"{info.path}: {info.precision}, {info.backend}, {threads}; {source.name}: {dropped}; Ctrl-C ends it")
+
+
+def _print(name: str, predictions: list[Prediction]) -> None:
     console = stdout()
-    console.print(plain(str(image)), soft_wrap=True)
+    console.print(plain(name), soft_wrap=True)
     for prediction in predictions:
         console.print(f"  {plain(str(prediction))}", soft_wrap=True)
 

@@ -99,7 +99,7 @@ class FrameSource(Iterator[Frame]):
     def __init__(self, feed: Feed, *, live: bool = False) -> None:
         self.name, self.live = feed.name, live
         self._feed, self._count = feed, 0
-        self._turn, self._closed = Lock(), Event()
+        self._turn, self._closing, self._closed = Lock(), Lock(), Event()
         self._released = False
 
     def __next__(self) -> Frame:
@@ -121,12 +121,14 @@ class FrameSource(Iterator[Frame]):
 
     def close(self) -> None:
         """Give the device or file back; waits for a `next` in another thread, which ends soon."""
-        self._closed.set()
-        self._feed.wake()
-        with self._turn:
-            if not self._released:
-                self._released = True
+        with self._closing:
+            if self._released:
+                return
+            self._closed.set()
+            self._feed.wake()
+            with self._turn:
                 self._release()
+            self._released = True
 
     def __enter__(self) -> FrameSource:  # noqa: PYI034 - typing.Self came with Python 3.11
         return self

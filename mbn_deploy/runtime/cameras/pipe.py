@@ -101,14 +101,13 @@ class _Pipe:
         return self._listen not in select.select([self._descriptor, self._listen], [], [])[0]
 
     def wake(self) -> None:
-        if self._wake >= 0:
-            os.write(self._wake, b".")
+        """End a `grab` that waits."""
+        os.write(self._wake, b".")
 
     def release(self) -> None:
         """Close what was opened here: the descriptor itself is the caller's."""
         os.close(self._listen)
         os.close(self._wake)
-        self._wake = -1
 
 
 class JpegPipe(_Pipe):

@@ -53,6 +53,18 @@ class TFLiteEdit:
         self._result, self.output = result, info
         self.added.append(code)
 
+    def trim(self, code: str) -> None:
+        """Takes operators of this kind away from both ends, if nothing else reads what they read and write."""
+        wanted = getattr(self._schema.BuiltinOperator, code)
+        operators = self._graph.operators
+        if self._is(operators[0], wanted) and sum(self._source in op.inputs for op in operators) == 1:
+            self._source = int(operators.pop(0).outputs[0])
+        if operators and self._is(operators[-1], wanted):
+            self._result = int(operators.pop().inputs[0])
+
+    def _is(self, operator: Any, builtin: int) -> bool:
+        return bool(self._model.operatorCodes[operator.opcodeIndex].builtinCode == builtin)
+
     def finish(self, metadata: Mapping[str, bytes]) -> bytes:
         """The file's bytes, with these metadata in place of its own. It has no signature: the ends are new."""
         self._graph.inputs, self._graph.outputs = [self._source], [self._result]

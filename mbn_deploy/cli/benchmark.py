@@ -14,7 +14,7 @@ from mbn_deploy.cli.common import INPUT, Json, comma_list, complain, guarded, pl
 from mbn_deploy.cli.options import Backend, PreprocessText, Resize, path_argument, path_option
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import MANIFEST_NAME
-from mbn_deploy.runtime.benchmark import Benchmark
+from mbn_deploy.runtime.benchmark import OPENINGS, Benchmark
 from mbn_deploy.runtime.benchmark import benchmark as measure
 from mbn_deploy.runtime.comparison import compare as compared
 from mbn_deploy.runtime.comparison import read_benchmark
@@ -35,6 +35,9 @@ def benchmark(
     runs: Annotated[int | None, typer.Option(help="Pictures for each file and number of threads.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Or so long for each.  [default: 10]")] = None,
     warmup: Annotated[int, typer.Option(help="Pictures before anything counts.")] = 10,
+    openings: Annotated[
+        int, typer.Option(help="Fresh processes that open each file, for the time and memory of that; 0 is none.")
+    ] = OPENINGS,
     image: Annotated[Path | None, path_option(help="The picture; by default a JPEG of 640 x 480 is made up.")] = None,
     resize: Resize = None,
     preprocess: PreprocessText = None,
@@ -69,6 +72,7 @@ def benchmark(
             amount=Amount(Amount.seconds if runs is None and seconds is None else seconds, runs, warmup),
             picture=picture,
             tune=tune or tune_bundle,
+            openings=openings,
             progress=progress,
         )
     data = found.to_dict()

@@ -19,7 +19,7 @@ NAMES = {"preprocess": "decode, resize", "inference": "inference", "postprocess"
 def print_benchmark(console: Console, found: Benchmark) -> None:
     """One file with all its quantiles, several in one table; then the machine, and what to know."""
     for line in _head(found):
-        console.print(plain(line), soft_wrap=True)
+        console.print(plain(line))
     console.print()
     if len(found.cases) == 1:
         _print_one(console, found.cases[0])

@@ -20,14 +20,14 @@ from mbn_deploy.runtime.backends import BACKENDS, PACKAGES, backend_version
 from mbn_deploy.runtime.bundle import read_file
 from mbn_deploy.runtime.classifier import Classifier
 from mbn_deploy.runtime.device import Condition, Machine, condition, this_machine, usable_processors
-from mbn_deploy.runtime.probe import Cost, probe
+from mbn_deploy.runtime.opening_cost import Cost, opening_cost
 from mbn_deploy.runtime.targets import Choice, Picture, Target, synthetic_picture, targets
 from mbn_deploy.runtime.timing import Amount, Block, Case, Progress, Steadiness, measure, steadiness
 from mbn_deploy.runtime.tuning import ThreadRecord, ThreadsFrom, best_count, sweep
 
 KIND, SCHEMA_VERSION = "mbn-deploy benchmark", 1
 UNITS = {"times": "seconds", "memory": "bytes", "temperatures": "degrees Celsius", "frequencies": "MHz"}
-PROBES = 3  # fresh processes a case; medians count
+OPENINGS = 3  # fresh processes a file; medians count
 BUSY = 0.5  # runnable processes a processor, before anything is measured
 HOT = 80.0  # degrees Celsius: where a Raspberry Pi begins to slow down
 
@@ -36,8 +36,8 @@ HOT = 80.0  # degrees Celsius: where a Raspberry Pi begins to slow down
 class Measured:
     """One file with one number of threads. Times are seconds; `quantiles` are by phase (see `timing.Case`).
 
-    `cost` is the file's, with the first of its numbers of threads; None where no process of its own could be
-    started, and `cost_absent` says why.
+    `cost` is the file's, with the first of its numbers of threads; None where it was not asked for, or no process
+    could be started: then `cost_absent` says why.
     """
 
     file: str
@@ -104,6 +104,7 @@ def benchmark(
     amount: Amount | None = None,
     picture: Picture | None = None,
     tune: bool = False,
+    openings: int = OPENINGS,
     progress: Progress = lambda *_: None,
 ) -> Benchmark:
     """Measure every file at `paths` with every number of `threads`, in turns.
@@ -116,6 +117,7 @@ def benchmark(
         picture: an image file's bytes; by default one is made up.
         tune: measure all numbers of threads (`tuning.sweep`) instead and find the best of each file. Keeping them
             is the caller's part (`tuning.write_cache`, `tuning.write_to_bundle`).
+        openings: how many processes are started to measure what opening each file costs; 0 leaves it out.
         progress: told what goes on, never during a measurement.
 
     Raises:
@@ -125,15 +127,15 @@ def benchmark(
     """
     amount, shown = amount or Amount(), picture or synthetic_picture()
     counts = sweep(usable_processors()) if tune else tuple(dict.fromkeys(threads))
-    _check(paths, counts, amount)
+    _check(paths, counts, amount, openings)
     found, left = targets(paths, choice or Choice())
     with ExitStack() as stack:
         cases, failed = _opened(found, counts, shown, stack)
-        costs = _costs(cases, found, shown, progress)
+        costs = _costs(cases, found, shown, openings, progress) if openings else {}
         before = condition()
         measure(cases, amount, progress)
         after = condition()
-        measured = tuple(_measured(case, costs[case.name], len(cases)) for case in cases)
+        measured = tuple(_measured(case, costs.get(case.name), len(cases)) for case in cases)
     machine = this_machine()
     return Benchmark(
         machine, _software(measured), before, after, amount, shown, measured,
@@ -141,7 +143,7 @@ def benchmark(
     )  # fmt: skip
 
 
-def _check(paths: Sequence[object], threads: Sequence[int | None], amount: Amount) -> None:
+def _check(paths: Sequence[object], threads: Sequence[int | None], amount: Amount, openings: int) -> None:
     if not paths:
         raise UsageError("nothing to measure: give a bundle or a model file")
     if not threads or any(count is not None and count < 1 for count in threads):
@@ -154,6 +156,8 @@ def _check(paths: Sequence[object], threads: Sequence[int | None], amount: Amoun
         raise UsageError(f"seconds must be above 0, not {amount.seconds}")
     if amount.warmup < 0:
         raise UsageError(f"warm-up runs cannot be fewer than 0, as {amount.warmup} is")
+    if openings < 0:
+        raise UsageError(f"openings cannot be fewer than 0, as {openings} is")
 
 
 def _opened(
@@ -177,7 +181,9 @@ def _opened(
     return cases, failed
 
 
-def _costs(cases: Sequence[Case], found: Sequence[Target], shown: Picture, progress: Progress) -> dict[str, Cost | str]:
+def _costs(
+    cases: Sequence[Case], found: Sequence[Target], shown: Picture, openings: int, progress: Progress
+) -> dict[str, Cost | str]:
     """By file, with the first of its numbers of threads: they change little of what opening costs."""
     firsts = {case.name: case for case in reversed(cases)}
     costs: dict[str, Cost | str] = {}
@@ -185,32 +191,32 @@ def _costs(cases: Sequence[Case], found: Sequence[Target], shown: Picture, progr
         progress("opening", index, len(firsts))
         info = firsts[target.name].classifier.info
         options = asdict(replace(target.choice, backend=info.backend)) | {"threads": info.threads}
-        costs[target.name] = _cost(target.path, options, shown)
+        costs[target.name] = _cost(target.path, options, shown, openings)
     progress("opening", len(firsts), len(firsts))
     return costs
 
 
-def _cost(path: Path, options: dict[str, Any], shown: Picture) -> Cost | str:
-    """Medians of `PROBES` fresh processes, or why there is none."""
+def _cost(path: Path, options: dict[str, Any], shown: Picture, openings: int) -> Cost | str:
+    """Medians of `openings` fresh processes, or why there is none."""
     costs = []
-    for _ in range(PROBES):
-        cost = probe(path, options, shown.data)
+    for _ in range(openings):
+        cost = opening_cost(path, options, shown.data)
         if isinstance(cost, str):
             return cost
         costs.append(cost)
     columns = {field.name: [getattr(cost, field.name) for cost in costs] for field in fields(Cost)}
-    medians: dict[str, Any] = {k: None if None in v else statistics.median(v) for k, v in columns.items()}
+    medians: dict[str, Any] = {k: None if None in v else statistics.median_low(v) for k, v in columns.items()}
     return Cost(**medians)
 
 
-def _measured(case: Case, cost: Cost | str, cases: int) -> Measured:
+def _measured(case: Case, cost: Cost | str | None, cases: int) -> Measured:
     info = case.classifier.info
     contents = read_file(Path(info.path))
     return Measured(
         case.name, info.path, hashlib.sha256(contents).hexdigest(), len(contents), info.model, info.format,
         info.precision, info.backend, backend_version(info.backend) or "unknown", info.threads, info.threads_from,
         info.input.shape, len(case.times[0]), case.quantiles(), tuple(case.blocks), steadiness(case.blocks, cases),
-        None if isinstance(cost, str) else cost, cost if isinstance(cost, str) else None,
+        cost if isinstance(cost, Cost) else None, cost if isinstance(cost, str) else None,
     )  # fmt: skip
 
 

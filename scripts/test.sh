@@ -9,6 +9,7 @@ environment
 .venv/bin/ruff format --check --quiet .
 .venv/bin/ruff check --quiet .
 .venv/bin/mypy
+scripts/browser.sh || echo "there is no browser (above): its tests are skipped" >&2
 if [ "${MBN_ARM:-}" != no ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
     scripts/arm_userland.sh || echo "no ARM userland could be made (above): its tests are skipped" >&2
 fi

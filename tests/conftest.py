@@ -5,6 +5,7 @@ import shutil
 import signal
 
 import pytest
+from browser import _one_browser, browser  # noqa: F401 - fixtures
 
 
 def pytest_configure():

@@ -122,8 +122,9 @@ OPERATIONS = (
         example="curl '{url}info'{bearer}",
     ),
     Operation(
-        "frame", "GET", "/camera/frame.jpg", "The camera's next frame, or one that was just shown; X-Frame is its number.",
-        200, ("image/jpeg", None), (400, 404, 503), parameters=(_NUMBER_OF_FRAME,), example="curl '{url}camera/frame.jpg' -o frame.jpg{bearer}",
+        "frame", "GET", "/camera/frame.jpg",
+        "The camera's next frame, or one that was just shown; X-Frame is its number.", 200, ("image/jpeg", None),
+        (400, 404, 503), parameters=(_NUMBER_OF_FRAME,), example="curl '{url}camera/frame.jpg' -o frame.jpg{bearer}",
     ),
     Operation(
         "events", "GET", "/camera/events",
@@ -151,6 +152,7 @@ FILES = {
     "/style.css": ("style.css", "text/css"),
     "/app.js": ("app.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/favicon.ico": ("icon.svg", "image/svg+xml"),  # what browsers ask for beside /openapi.json
 }
 OPEN_PATHS = (*FILES, *(operation.path for operation in OPERATIONS if not operation.needs_token))
 

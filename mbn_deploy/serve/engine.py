@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.classifier import Classifier
-from mbn_deploy.runtime.images import Pixels, Source, stored_size
+from mbn_deploy.runtime.images import Pixels, Source, TooManyPixelsError, stored_size
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.ranking import Prediction
 from mbn_deploy.serve.limits import Limits, Refusal
@@ -110,6 +110,8 @@ class Engine:
                 )
             with self._decoding if width * height > LARGE_PIXELS else nullcontext():
                 return self._answer(data, (width, height), top_k)
+        except TooManyPixelsError as error:
+            raise Refusal(413, "too_many_pixels", str(error)) from None
         except InputError as error:
             raise Refusal(422, "unreadable", str(error)) from None
         except MemoryError:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mbn_deploy.runtime.camera import Frame
     from mbn_deploy.runtime.stream import OnError, StreamResult
 
-_TOP_K = "top_k must be at least 1"
+TOP_K = "top_k must be at least 1"
 _UINT8 = np.dtype(np.uint8)
 Floats = npt.NDArray[np.float32]
 
@@ -107,7 +107,7 @@ class Classifier:
         be read, `UsageError` for `top_k` below 1.
         """
         if top_k < 1:
-            raise UsageError(_TOP_K)
+            raise UsageError(TOP_K)
         if self._direct and isinstance(source, np.ndarray) and source.shape == self._shape and source.dtype == _UINT8:
             return self._rank(self._run(source[np.newaxis]).reshape(-1), top_k)
         pixels = self._pixels(source)
@@ -118,7 +118,7 @@ class Classifier:
     def classify_batch(self, sources: Iterable[Source], top_k: int = 5) -> list[list[Prediction]]:
         """`classify` for many pictures, in order; as many at a time as the model's batch takes."""
         if top_k < 1:
-            raise UsageError(_TOP_K)
+            raise UsageError(TOP_K)
         found: list[list[Prediction]] = []
         pending = iter(sources)
         while chunk := [self._pixels(source) for source in islice(pending, self._batch)]:
@@ -136,13 +136,15 @@ class Classifier:
     ) -> Generator[StreamResult, None, None]:
         """`classify` for a stream of pictures, in order, while the next ones are decoded and prepared.
 
-        The generator holds at most `ahead` + 1 frames, however many there are, and takes new ones only
-        as answers are taken. Closing it (the end of its `for`, `close`, Ctrl-C) ends its threads and
-        closes `frames`, which is iterated in those threads, one at a time. A source that does not return
-        from its `next` is left to its thread after two seconds, and closed when it returns.
+        Inference runs in the thread that takes the answers. The generator holds at most `ahead` + 1
+        frames, however many there are, and takes new ones only as answers are taken. Closing it (the
+        end of its `for`, `close`, Ctrl-C) ends its threads and closes `frames`, which is iterated in
+        those threads, one at a time. A source that does not return from its `next` is left to its
+        thread after two seconds, and closed when it returns.
 
         Args:
-            frames: what `classify` takes, one after the other, or the `Frame`s of `camera.frames`.
+            frames: what `classify` takes, one after the other, or the `Frame`s of `camera.frames`. An
+                array must not be changed before its answer has come.
             top_k: classes of each.
             on_error: `raise` an unreadable frame's `InputError` at its place, which ends the stream, or
                 `yield` it as `StreamResult.error` and go on. What `frames` itself raises ends the stream.
@@ -156,10 +158,11 @@ class Classifier:
         from mbn_deploy.runtime.stream import classify_frames
 
         if top_k < 1:
-            raise UsageError(_TOP_K)
+            raise UsageError(TOP_K)
         return classify_frames(
-            frames, lambda source: self.classify(source, top_k), on_error=on_error, workers=workers, ahead=ahead
-        )
+            frames, self.prepare, lambda tensor: self.rank(self.run_raw(tensor), top_k),
+            on_error=on_error, workers=workers, ahead=ahead,
+        )  # fmt: skip
 
     def predict(self, pixels: Pixels) -> Floats:
         """Scores of prepared pictures, dequantized, after softmax if the model gives logits.
@@ -191,7 +194,7 @@ class Classifier:
     def rank(self, output: Array, top_k: int = 5) -> list[Prediction]:
         """The last of `classify`'s three steps: the `top_k` best classes of what `run_raw` gave for one picture."""
         if top_k < 1:
-            raise UsageError(_TOP_K)
+            raise UsageError(TOP_K)
         return self._rank(output[0].reshape(-1).copy(), top_k)
 
     def close(self) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from os import PathLike
 from threading import Condition
+from typing import TYPE_CHECKING
 
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.backends import MAX_DEFAULT_THREADS, Array, Backend, open_backend
-from mbn_deploy.runtime.classifier import Classifier
+from mbn_deploy.runtime.classifier import TOP_K, Classifier
 from mbn_deploy.runtime.device import usable_processors
+from mbn_deploy.runtime.images import Source
 from mbn_deploy.runtime.opening import OpenedModel, Options, open_model
+
+if TYPE_CHECKING:
+    from mbn_deploy.runtime.camera import Frame
+    from mbn_deploy.runtime.stream import OnError, StreamResult
 
 
 class ClassifierPool(Classifier):
@@ -66,6 +72,25 @@ class ClassifierPool(Classifier):
             for _ in range(count - 1)
         ]
         return cls(opened, others)
+
+    def classify_stream(
+        self,
+        frames: Iterable[Source | Frame],
+        top_k: int = 5,
+        *,
+        on_error: OnError = "raise",
+        workers: int | None = None,
+        ahead: int | None = None,
+    ) -> Generator[StreamResult, None, None]:
+        """As `Classifier.classify_stream`, but inference runs in the workers, by default one more than interpreters."""
+        from mbn_deploy.runtime.stream import classify_frames
+
+        if top_k < 1:
+            raise UsageError(TOP_K)
+        return classify_frames(
+            frames, lambda source: self.classify(source, top_k), lambda found: found,
+            on_error=on_error, workers=self.size + 1 if workers is None else workers, ahead=ahead,
+        )  # fmt: skip
 
     @property
     def size(self) -> int:

@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 
 import mbn_deploy
+from mbn_deploy.cli.benchmark import benchmark
 from mbn_deploy.cli.bundle import bundle
 from mbn_deploy.cli.demo import demo
 from mbn_deploy.cli.describe import describe
+from mbn_deploy.cli.doctor import doctor
 from mbn_deploy.cli.evaluate import evaluate
 from mbn_deploy.cli.export import export
 from mbn_deploy.cli.inspect import inspect
@@ -37,8 +39,10 @@ app.command("describe")(describe)
 app.command("export")(export)
 app.command("evaluate")(evaluate)
 app.command("run")(run)
+app.command("benchmark")(benchmark)
 app.command("serve")(serve)
 app.command("verify")(verify)
+app.command("doctor")(doctor)
 app.command("inspect")(inspect)
 app.add_typer(bundle, name="bundle")
 app.command("demo")(demo)

@@ -1,7 +1,6 @@
-"""What opening one file costs, measured in a process of its own: time to the first answer, and memory.
+"""Whether an interpreter really opens and runs a model here: a tiny one that ships with the package.
 
-In the process that measures, an interpreter is imported once and memory of several files lies together; a child
-answers for one file alone. `probe` starts it, `main` is what it runs.
+In a process of its own, since an interpreter built for another processor ends with a signal and not with an error.
 """
 
 from __future__ import annotations
@@ -9,91 +8,78 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
-from pathlib import Path
-from time import perf_counter
-from typing import Any
+from importlib import resources
 
-from mbn_deploy.runtime.classifier import Classifier
+import numpy as np
 
-# What `Classifier.open` imports to open a file; import time is told apart from the file's own.
-MODULES = {"litert": "ai_edge_litert.interpreter", "tflite": "tflite_runtime.interpreter", "onnx": "onnxruntime"}
-TIME_LIMIT = 300  # seconds
-_START = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from mbn_deploy.runtime.probe import main; main()"
+from mbn_deploy.errors import MbnError
+from mbn_deploy.manifest import FileFormat
+from mbn_deploy.runtime.backends import BACKENDS, open_backend
+from mbn_deploy.runtime.tensors import to_real
+
+PRECISIONS = ("int8", "float32")
+_TIMEOUT = 120  # seconds; an emulated processor takes ten for the slowest import
+_CLOSE = 0.03  # of probabilities: int8 files of 256 levels, by kernels that round differently
+# What `scripts/make_probes.py` made answers for a ramp of pixels.
+EXPECTED = (0.135, 0.356, 0.310, 0.200)
+# `-c` and not `-m`: the folder that the user stands in must not become a place that modules come from.
+_CHILD = "import sys; sys.path[:] = sys.argv[3:]; from mbn_deploy.runtime.probe import main; main()"
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Of one file in a fresh process.
+class Probe:
+    """What came of it: `kernels` that computed (see `Backend.kernels`), or the `error`."""
 
-    `import_seconds` is the interpreter's own import, `open_seconds` `Classifier.open` after it,
-    `first_seconds` the first picture. Memory is resident bytes: with Python, numpy and Pillow
-    (`memory_before`), with the interpreter (`memory_imported`), after the first answer
-    (`memory_after`), and the most there ever was (`memory_peak`); None where the system does not tell.
-    """
+    backend: str
+    precision: str
+    kernels: str | None = None
+    error: str | None = None
 
-    import_seconds: float
-    open_seconds: float
-    first_seconds: float
-    memory_before: int | None
-    memory_imported: int | None
-    memory_after: int | None
-    memory_peak: int | None
+    @property
+    def works(self) -> bool:
+        """It ran, and answered right."""
+        return self.error is None
 
 
-def probe(path: Path, options: Mapping[str, Any], picture: bytes) -> Cost | str:
-    """Start a process that opens `path` with `options` of `Classifier.open` and classifies `picture` once.
-
-    Returns a sentence where this Python cannot start another one of itself (under an emulator, in an
-    embedding program) or the child failed.
-    """
-    if not sys.executable:
-        return "this Python does not say where its program lies"
-    command = [sys.executable, "-c", _START, "\n".join(sys.path)]
-    request = json.dumps({"path": str(path), "options": options}).encode() + b"\n" + picture
+def probe(backend: str, precision: str) -> Probe:
+    """Open and run the tiny model; never raises."""
+    command = [sys.executable, "-c", _CHILD, backend, precision, *sys.path]
     try:
-        done = subprocess.run(  # noqa: S603 (this very Python)
-            command, input=request, capture_output=True, timeout=TIME_LIMIT, check=False
-        )
-        if done.returncode:
-            lines = done.stderr.decode(errors="replace").strip().splitlines()
-            return f"the child process failed: {lines[-1] if lines else f'exit code {done.returncode}'}"
-        return Cost(**json.loads(done.stdout.splitlines()[-1]))
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"no child process can be started: {error}"
-    except (ValueError, TypeError, IndexError):
-        return "the child process gave no answer"
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603 (own program)
+    except subprocess.TimeoutExpired:
+        return Probe(backend, precision, error=f"no answer within {_TIMEOUT} seconds")
+    except OSError:  # no processes: sandboxes, and emulated userlands, whose programs the kernel cannot start
+        return tried(backend, precision)
+    if done.returncode < 0:
+        return Probe(backend, precision, error=f"the interpreter crashed (signal {-done.returncode})")
+    try:
+        return Probe(**json.loads(done.stdout.splitlines()[-1]))
+    except (ValueError, IndexError, TypeError):
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return Probe(backend, precision, error=f"it ended without an answer: {last}")
+
+
+def tried(backend: str, precision: str) -> Probe:
+    """The same in this process."""
+    file_format: FileFormat = next(kind for kind, names in BACKENDS.items() if backend in names)
+    data = (resources.files("mbn_deploy.runtime") / "probes" / f"{precision}.{file_format}").read_bytes()
+    try:
+        opened = open_backend(data, file_format, name=backend, threads=1, where="the tiny model")
+        pixels = np.linspace(0, 255, int(np.prod(opened.input.shape))).astype(np.uint8).reshape(opened.input.shape)
+        values = pixels if opened.input.dtype == "uint8" else (pixels.astype(np.float32) - 128) / 128
+        found = to_real(opened.run(values), opened.output).reshape(-1)
+        kernels = opened.kernels
+        opened.close()
+    except MbnError as error:
+        return Probe(backend, precision, error=str(error))
+    except Exception as error:  # noqa: BLE001 (half an installation can raise anything on being imported)
+        return Probe(backend, precision, error=f"{type(error).__name__}: {error}")
+    if not np.allclose(found, EXPECTED, atol=_CLOSE):
+        return Probe(backend, precision, kernels, f"it answers {np.round(found, 3).tolist()}, not {list(EXPECTED)}")
+    return Probe(backend, precision, kernels)
 
 
 def main() -> None:
-    """The child: a request on stdin, a `Cost` as JSON on stdout."""
-    head, _, picture = sys.stdin.buffer.read().partition(b"\n")
-    request = json.loads(head)
-    before = resident("VmRSS")
-    start = perf_counter()
-    import_module(MODULES[request["options"]["backend"]])
-    imported, memory_imported = perf_counter(), resident("VmRSS")
-    with Classifier.open(request["path"], **request["options"]) as classifier:
-        opened = perf_counter()
-        classifier.classify(picture)
-        done = perf_counter()
-        cost = Cost(
-            imported - start, opened - imported, done - opened,
-            before, memory_imported, resident("VmRSS"), resident("VmHWM"),
-        )  # fmt: skip
-    sys.stdout.write(json.dumps(asdict(cost)) + "\n")
-
-
-def resident(field: str) -> int | None:
-    """Bytes of this process by /proc: VmRSS (now) or VmHWM (at most so far); see proc(5). None elsewhere.
-
-    getrusage(2) is no substitute: a child inherits its parent's maximum.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return None
-    values = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
-    return int(values[0]) * 1024 if values else None
+    """The child: backend and precision come as arguments, the answer is the last line printed."""
+    sys.stdout.write(json.dumps(asdict(tried(*sys.argv[1:3]))) + "\n")

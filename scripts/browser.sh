@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A browser and its driver under .browser/ for the tests of web pages: Debian's chromium, unpacked without any change
-# to this machine. Needs apt, dpkg-deb and root; the mirror is the one this machine's apt is set up with. Where the
-# machine has both already, nothing is fetched. Remove .browser/ to make it anew.
+# to this machine. Needs apt and dpkg-deb, but not root; the mirror is the one this machine's apt is set up with.
+# Where the machine has both already, nothing is fetched. Remove .browser/ to make it anew.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 readonly top=$PWD/.browser
@@ -18,7 +18,7 @@ for name in bin sbin lib; do ln -s "usr/$name" "$top/root/$name"; done
 # The machine's own list of packages: what is installed is not fetched again.
 options=(-qq -o "Dir::State=$top/state" -o "Dir::State::lists=$top/lists" -o "Dir::State::status=/var/lib/dpkg/status"
   -o "Dir::Cache=$top" -o "Dir::Cache::archives=$top/archives" -o APT::Install-Recommends=false
-  -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3)
+  -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3 -o Debug::NoLocking=true)
 apt-get "${options[@]}" update || true # one index of several that fails may not matter: the next line shows
 apt-get "${options[@]}" --yes --download-only install chromium chromium-driver fontconfig-config fonts-dejavu-core >/dev/null
 for archive in "$top"/archives/*.deb; do

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / ".browser"
-REASON = "there is no chromium with chromedriver; scripts/browser.sh unpacks them (it needs apt, dpkg-deb and root)"
+REASON = "there is no chromium with chromedriver; scripts/browser.sh unpacks them (it needs apt and dpkg-deb)"
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),

@@ -18,7 +18,7 @@ from serving import refused, serving
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime import Classifier
-from mbn_deploy.runtime.camera import frames
+from mbn_deploy.runtime.camera import Frame, frames
 from mbn_deploy.serve import camera as cameras
 from mbn_deploy.serve.camera import Camera, Over
 from mbn_deploy.serve.engine import Engine
@@ -283,6 +283,7 @@ def test_the_period_is_kept(engine, folder):
 
 
 def test_large_frames_are_shown_smaller(engine):
-    shot = cameras.Shot(1, np.zeros((1080, 1920, 3), np.uint8), engine.frame(np.zeros((9, 9, 3), np.uint8), 1))
+    pixels = np.zeros((1080, 1920, 3), np.uint8)
+    shot = cameras.Shot(1, *engine.frame(Frame(0, "black", pixels), 1))
     assert Image.open(io.BytesIO(shot.jpeg())).size == (cameras.VIEW_SIDE, 450)
     assert shot.jpeg() is shot.jpeg()

@@ -113,8 +113,8 @@ class Camera:
         for number, frame in enumerate(source, start=1):
             if stopped.is_set():
                 return
-            pixels = frame.rgb()
-            yield Shot(number, pixels, self._engine.frame(pixels, self._top_k))
+            pixels, answer = self._engine.frame(frame, self._top_k)
+            yield Shot(number, pixels, answer)
             due = max(due + self._period, monotonic())
             if stopped.wait(due - monotonic()):
                 return

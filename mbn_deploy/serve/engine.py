@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
 from mbn_deploy.errors import InputError
+from mbn_deploy.runtime.camera import Frame
 from mbn_deploy.runtime.classifier import Classifier
 from mbn_deploy.runtime.images import Pixels, Source, TooManyPixelsError, stored_size
 from mbn_deploy.runtime.preprocess import load_pixels
@@ -97,9 +98,11 @@ class Engine:
         """Wait for what is in work, drop what waits."""
         self._pool.shutdown(cancel_futures=True)
 
-    def frame(self, pixels: Pixels, top_k: int) -> Answer:
-        """The answer for a camera's frame, RGB uint8 (H, W, 3), in the thread that calls; raises `InputError`."""
-        return self._answer(pixels, (pixels.shape[1], pixels.shape[0]), top_k)
+    def frame(self, frame: Frame, top_k: int) -> tuple[Pixels, Answer]:
+        """A camera's frame as RGB uint8 (H, W, 3) and its answer, in the thread that calls; raises `InputError`."""
+        start = perf_counter()
+        pixels = frame.rgb()
+        return pixels, self._answer(pixels, (pixels.shape[1], pixels.shape[0]), top_k, start)
 
     def _classify(self, data: bytearray, top_k: int) -> Answer:
         try:
@@ -109,7 +112,7 @@ class Engine:
                     413, "too_many_pixels", f"{width} × {height} pixels; {self._limits.pixels} are decoded at most"
                 )
             with self._decoding if width * height > LARGE_PIXELS else nullcontext():
-                return self._answer(data, (width, height), top_k)
+                return self._answer(data, (width, height), top_k, perf_counter())
         except TooManyPixelsError as error:
             raise Refusal(413, "too_many_pixels", str(error)) from None
         except InputError as error:
@@ -117,9 +120,9 @@ class Engine:
         except MemoryError:
             raise Refusal(503, "busy", "not enough memory for this picture now", retry=5) from None
 
-    def _answer(self, source: Source, size: tuple[int, int], top_k: int) -> Answer:
+    def _answer(self, source: Source, size: tuple[int, int], top_k: int, start: float) -> Answer:
+        """`start` is when decoding began."""
         info = self.classifier.info
-        start = perf_counter()
         pixels = load_pixels(source, info.size, self._preprocess, info.channels)
         loaded = perf_counter()
         with self._running:

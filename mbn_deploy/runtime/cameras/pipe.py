@@ -21,6 +21,7 @@ _START, _SOI, _EOI, _SOS = b"\xff\xd8\xff", 0xD8, 0xD9, 0xDA  # markers: ITU-T T
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # those without a length
 # In entropy-coded data FF 00 is the byte FF, and FF D0 to D7 are restarts: neither ends it (T.81, B.1.1.5).
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_FILL = re.compile(rb"\xff+")  # before a marker any number of FF may stand (T.81, B.1.1.2)
 
 
 class JpegSplitter:
@@ -52,13 +53,17 @@ class JpegSplitter:
             head = self._data[self._at : self._at + 4]
             if len(head) < 2:
                 return None
-            if head[0] != 0xFF or head[1] == _SOI:
+            if head[0] != 0xFF:  # damaged, and its lengths with it: the next start may be anywhere
+                self._cut(len(_START))
+            elif head[1] == _SOI:
                 self._cut(self._at)
             elif head[1] == _EOI:
                 self._skipped = 0
                 return self._cut(self._at + 2)
-            elif head[1] == 0xFF or head[1] in _STANDALONE:
-                self._at += 1 if head[1] == 0xFF else 2
+            elif head[1] == 0xFF:
+                self._at = _FILL.search(self._data, self._at).end() - 1  # type: ignore[union-attr] # it is there
+            elif head[1] in _STANDALONE:
+                self._at += 2
             elif len(head) < 4:
                 return None
             else:

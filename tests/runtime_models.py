@@ -24,11 +24,12 @@ _PARAMS = ActivationParams(1 / 128, 0)
 
 
 @cache
-def graph(head="softmax", batch=1):
+def graph(head="softmax", batch=1, size=SIZE):
     rng = np.random.default_rng(3)
     kernel = rng.normal(0, 0.4, (3, 3, 3, 8)).astype(np.float32)
     weights = rng.normal(0, 1.5, (8, CLASSES)).astype(np.float32)
-    shapes = {"x": (batch, *SIZE, 3), "c": (batch, 8, 6, 8), "g": (batch, 8), "d": (batch, CLASSES)}
+    half = (size[0] // 2, size[1] // 2)
+    shapes = {"x": (batch, *size, 3), "c": (batch, *half, 8), "g": (batch, 8), "d": (batch, CLASSES)}
     pads = (0, 1, 0, 1)
     ops = [
         Op("conv", "c", ("x",), "c", kernel, np.zeros(8, np.float32), stride=(2, 2), pads=pads, activation="relu6"),

@@ -121,13 +121,11 @@ def _with_uint8(edit: TFLiteEdit, entry: ModelFile) -> TensorInfo:
 def _with_side(edit: TFLiteEdit, source: TensorInfo) -> None:
     """Puts a resizing in front where the model's input is not 224 x 224.
 
-    Whole steps down are means of blocks, which use every pixel; what is left is bilinear, of less than
-    a factor of two.
+    Down it goes by means of blocks, which use every pixel, as far as their side divides 224; what is left,
+    at most a factor of two, is bilinear.
     """
     height, width = source.shape[1:3]
-    if (height, width) == (SIDE, SIDE):
-        return
-    blocks = max(1, SIDE // height), max(1, SIDE // width)
+    blocks = _block(height), _block(width)
     pooled = replace(source, shape=(1, SIDE // blocks[0], SIDE // blocks[1], 3))
     if pooled.shape != source.shape:
         edit.prepend(
@@ -140,6 +138,13 @@ def _with_side(edit: TFLiteEdit, source: TensorInfo) -> None:
             version=1 if source.dtype == "float32" else 2, padding=1, strideH=blocks[0], strideW=blocks[1],
             filterHeight=blocks[0], filterWidth=blocks[1], fusedActivationFunction=0,
         )  # fmt: skip
+
+
+def _block(length: int) -> int:
+    """Side of the largest blocks that divide 224 into at least `length` of them."""
+    return max(
+        divisor for divisor in range(1, SIDE + 1) if SIDE % divisor == 0 and SIDE // divisor >= min(length, SIDE)
+    )
 
 
 def _with_scores(edit: TFLiteEdit, scores: Scores) -> None:

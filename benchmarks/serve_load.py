@@ -41,9 +41,9 @@ from mbn_deploy.serve.limits import Limits
 DEFAULT = Path(__file__).parents[2] / "shared/models/published/mobilenet_v1_0.25_128_quant.tflite"
 UPLOAD, PIXELS, SECONDS = 1_000_000, 4_000_000, 2.0  # the server's limits here
 WORKERS = min(4, os.cpu_count() or 1)
-# Bytes: all that may be buffered, twice (as it came, and as the decoder reads it), and a picture of the most pixels
-# with transparency for each worker (12 bytes a pixel on the way).
-BOUND = 2 * Limits.buffered_bytes + WORKERS * 12 * PIXELS
+# Bytes: all that may be buffered, twice (as it came, and as the decoder reads it), and for each worker a picture of
+# the most pixels that is no JPEG (see `Limits.pixels`).
+BOUND = 2 * Limits.buffered_bytes + WORKERS * 24 * PIXELS // 4
 SETTLED = 24_000_000
 START = "from mbn_deploy.cli.main import main; main()"
 PATIENCE = 120  # seconds for one answer; more is none

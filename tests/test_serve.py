@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import runtime_models as models
 from PIL import Image
@@ -22,7 +23,7 @@ from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime import Classifier
 from mbn_deploy.serve import api
 from mbn_deploy.serve.docs import docs_html
-from mbn_deploy.serve.engine import Engine
+from mbn_deploy.serve.engine import Engine, give_memory_back
 from mbn_deploy.serve.limits import Limits, Refusal
 
 LIMIT = 200_000  # bytes of an upload to the server of these tests
@@ -62,6 +63,8 @@ PICTURES = {
     "jpeg": lambda: photograph(300, 200),
     "turned": lambda: photograph(300, 200, exif=TURNED),
     "webp": lambda: photograph(120, 90, "WEBP"),
+    "as many pixels as may be": lambda: photograph(1000, 1000),
+    "a PNG of as many": lambda: encoded(np.zeros((500, 500), np.uint8)),
     "gif": lambda: photograph(60, 60, "GIF"),
 }  # fmt: skip
 
@@ -126,6 +129,7 @@ WRONG_PICTURES = {
     "cut off": (photograph(300, 200)[:2000], 422, "unreadable"),
     "a head alone": (b"P6\n", 422, "unreadable"),
     "too many pixels": (photograph(1001, 1000), 413, "too_many_pixels"),
+    "too many pixels of a PNG": (encoded(np.zeros((501, 500), np.uint8)), 413, "too_many_pixels"),
     "a bomb": (bomb(), 413, "too_many_pixels"),
     "too many bytes": (bytes(LIMIT + 1), 413, "too_large"),
 }
@@ -379,6 +383,10 @@ def test_a_person_is_told_the_address(model):  # noqa: F811
         process.terminate()
         assert process.wait(60) == 0
         assert "serving tiny (int8, litert, 1 threads)" in process.stderr.read().decode()
+
+
+def test_memory_is_given_back_without_harm():
+    give_memory_back()
 
 
 def test_stored_size_decodes_nothing():

@@ -50,7 +50,9 @@ def serve(
     frame_size: Annotated[str | None, typer.Option(metavar="WxH", help="What to ask a camera for.")] = None,
     fps: Annotated[float, typer.Option(min=0.01, max=100, help="Most frames a second that are looked at.")] = 10,
     max_upload: Annotated[float, typer.Option(min=0.001, max=1000, help="Largest file of a picture, MB.")] = 10,
-    max_pixels: Annotated[float, typer.Option(min=0.01, max=89, help="Largest picture, millions of pixels.")] = 25,
+    max_pixels: Annotated[
+        float, typer.Option(min=0.04, max=89, help="Largest JPEG, millions of pixels; other pictures: a quarter.")
+    ] = 50,
     upload_timeout: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds for one upload.")] = 30,
     precision: Annotated[
         str | None, typer.Option(help="Which file of a bundle; by default int8 if there is one.")

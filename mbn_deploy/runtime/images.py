@@ -31,6 +31,7 @@ Pixels = npt.NDArray[np.uint8]
 Source = Union[str, "PathLike[str]", bytes, bytearray, memoryview, IO[bytes], Image.Image, npt.NDArray[Any]]
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+REDUCIBLE = ("JPEG", "MPO")  # can be decoded smaller than they are
 # As much as Pillow's own first limit: 256 MiB of RGB. Checked from the header, before anything is decoded.
 PIXEL_LIMIT = 2**28 // 3
 WHITE = (255, 255, 255, 255)
@@ -110,8 +111,13 @@ def stored_size(source: Source) -> tuple[int, int]:
     `source` is a path, bytes or an open file. Raises `InputError` for what is no image,
     `TooManyPixelsError` above `PIXEL_LIMIT`.
     """
+    return stored_kind(source)[1]
+
+
+def stored_kind(source: Source) -> tuple[str, tuple[int, int]]:
+    """One of `FORMATS`, and `stored_size`."""
     with _opened(source, source_name(source)) as image:
-        return image.size
+        return str(image.format), image.size
 
 
 def decoded(source: Source) -> Pixels:
@@ -213,7 +219,7 @@ def _check_pixels(image: Image.Image, name: str) -> None:
 
 def _decode(image: Image.Image, channels: int, reduction: Reduction, name: str) -> Picture:
     factor, size = 1, image.size
-    if image.format in ("JPEG", "MPO"):
+    if image.format in REDUCIBLE:
         orientation = _orientation(image)
         factor = _draft(image, reduction(*size, orientation))
         image.load()

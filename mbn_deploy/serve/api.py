@@ -44,7 +44,11 @@ SCHEMAS: Json = {
     "Info": _object(
         model=_TEXT, format=_TEXT, precision=_TEXT, backend=_TEXT, threads=_INTEGER, input=_SIZE, classes=_INTEGER,
         camera=_described({"type": "boolean"}, "Whether there is a camera to watch."),
-        limits=_object(upload_bytes=_INTEGER, pixels=_INTEGER, upload_seconds=_NUMBER), version=_TEXT,
+        limits=_object(
+            upload_bytes=_INTEGER,
+            pixels=_described(_INTEGER, "Of a JPEG; other pictures may have a quarter."), upload_seconds=_NUMBER,
+        ),
+        version=_TEXT,
     ),
     "Health": _object(status={"const": "ok"}),
     "Token": _object(token=_TEXT),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from threading import Lock
 from time import perf_counter
@@ -15,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.camera import Frame
 from mbn_deploy.runtime.classifier import Classifier
-from mbn_deploy.runtime.images import Pixels, Source, TooManyPixelsError, stored_size
+from mbn_deploy.runtime.images import Pixels, Source, TooManyPixelsError, stored_kind
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.ranking import Prediction
 from mbn_deploy.serve.limits import Limits, Refusal
@@ -23,9 +24,15 @@ from mbn_deploy.serve.limits import Limits, Refusal
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Pictures above this many pixels are decoded one at a time: a PNG with transparency takes 12 bytes a pixel
-# on the way (itself, the white under it, and the result).
+# Pictures above this many pixels are decoded one at a time; `Limits.pixels` says what one takes.
 LARGE_PIXELS = 4_000_000
+
+
+def give_memory_back() -> None:
+    """Let glibc return what large pictures took: it keeps freed blocks (malloc_trim(3)). Elsewhere does nothing."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @dataclass(frozen=True)
@@ -106,12 +113,13 @@ class Engine:
 
     def _classify(self, data: bytearray, top_k: int) -> Answer:
         try:
-            width, height = stored_size(data)
-            if width * height > self._limits.pixels:
+            kind, (width, height) = stored_kind(data)
+            count, most = width * height, self._limits.pixels_of(kind)
+            if count > most:
                 raise Refusal(
-                    413, "too_many_pixels", f"{width} × {height} pixels; {self._limits.pixels} are decoded at most"
+                    413, "too_many_pixels", f"{kind} of {width} × {height} pixels; {most} are decoded at most"
                 )
-            with self._decoding if width * height > LARGE_PIXELS else nullcontext():
+            with self._turn(count):
                 return self._answer(data, (width, height), top_k, perf_counter())
         except TooManyPixelsError as error:
             raise Refusal(413, "too_many_pixels", str(error)) from None
@@ -119,6 +127,18 @@ class Engine:
             raise Refusal(422, "unreadable", str(error)) from None
         except MemoryError:
             raise Refusal(503, "busy", "not enough memory for this picture now", retry=5) from None
+
+    @contextmanager
+    def _turn(self, pixels: int) -> Iterator[None]:
+        """For large pictures one after the other."""
+        if pixels <= LARGE_PIXELS:
+            yield
+            return
+        with self._decoding:
+            try:
+                yield
+            finally:
+                give_memory_back()
 
     def _answer(self, source: Source, size: tuple[int, int], top_k: int, start: float) -> Answer:
         """`start` is when decoding began."""

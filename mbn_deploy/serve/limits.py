@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from mbn_deploy.runtime.images import REDUCIBLE
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -18,7 +20,9 @@ class Limits:
 
     Attributes:
         upload_bytes: of one picture's file.
-        pixels: width × height of a picture, checked from its header before anything is decoded.
+        pixels: width × height of a JPEG, checked from its header before anything is decoded. Other pictures
+            may have a quarter: they cannot be decoded smaller, and with transparency take 24 bytes a pixel on
+            the way (Pillow's RGB has four, and so have the picture, the white under it, their sum).
         upload_seconds: from the first to the last byte of an upload.
         buffered_bytes: of all uploads together that are being read or wait for their turn.
         waiting: pictures that are there, beyond those in work.
@@ -27,12 +31,16 @@ class Limits:
     """
 
     upload_bytes: int = 10_000_000
-    pixels: int = 25_000_000
+    pixels: int = 50_000_000
     upload_seconds: float = 30.0
     buffered_bytes: int = 64_000_000
     waiting: int = 16
     viewers: int = 8
     connections: int = 256
+
+    def pixels_of(self, kind: str) -> int:
+        """The most for a picture of this format."""
+        return self.pixels if kind in REDUCIBLE else self.pixels // 4
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.camera import Frame
 from mbn_deploy.runtime.classifier import Classifier
-from mbn_deploy.runtime.images import Pixels, Source, TooManyPixelsError, stored_kind
+from mbn_deploy.runtime.images import Pixels, Source, TooManyPixelsError, source_name, stored_kind
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.ranking import Prediction
 from mbn_deploy.serve.limits import Limits, Refusal
@@ -26,6 +26,11 @@ T = TypeVar("T")
 
 # Pictures above this many pixels are decoded one at a time; `Limits.pixels` says what one takes.
 LARGE_PIXELS = 4_000_000
+
+
+def _about(error: InputError, data: bytearray) -> str:
+    """What is wrong with an upload: the client knows best what it was."""
+    return str(error).removeprefix(f"{source_name(data)}: ")
 
 
 def give_memory_back() -> None:
@@ -122,9 +127,9 @@ class Engine:
             with self._turn(count):
                 return self._answer(data, (width, height), top_k, perf_counter())
         except TooManyPixelsError as error:
-            raise Refusal(413, "too_many_pixels", str(error)) from None
+            raise Refusal(413, "too_many_pixels", _about(error, data)) from None
         except InputError as error:
-            raise Refusal(422, "unreadable", str(error)) from None
+            raise Refusal(422, "unreadable", _about(error, data)) from None
         except MemoryError:
             raise Refusal(503, "busy", "not enough memory for this picture now", retry=5) from None
 

@@ -1,0 +1,52 @@
+"""How `mbn-deploy serve` starts, and what it says when it cannot."""
+
+import re
+import subprocess
+
+import pytest
+from served_model import model  # noqa: F401 - a fixture
+from serving import command, refused, serving
+
+
+def test_a_port_that_is_taken(model):  # noqa: F811
+    with serving(model[0], *model[1]) as server:
+        code, said = refused(model[0], *model[1], "--port", server.port)
+    assert code == 3
+    assert f"port {server.port}: in use" in said
+
+
+def test_a_host_that_there_is_not(model):  # noqa: F811
+    code, said = refused(model[0], *model[1], "--host", "no such host")
+    assert code == 2
+    assert "no such address" in said
+
+
+def test_a_model_that_there_is_not():
+    code, said = refused("nothing.tflite")
+    assert code == 3
+    assert "nothing.tflite: no such file" in said
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+def test_without_the_extra(package, model):  # noqa: F811
+    code, said = refused(model[0], before=f"import sys; sys.modules[{package!r}] = None")
+    assert code == 4
+    assert "pip install 'mbn-deploy[serve]'" in said
+
+
+def test_a_size_of_frames_needs_a_camera(model):  # noqa: F811
+    code, said = refused(model[0], *model[1], "--frame-size", "640x480")
+    assert code == 2
+    assert "--frame-size is for --camera" in said
+
+
+def test_a_person_is_told_the_address(model):  # noqa: F811
+    process = subprocess.Popen(
+        command(model[0], *model[1], "--port", 0), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        line = process.stdout.readline().decode()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", line)
+        process.terminate()
+        assert process.wait(60) == 0
+        assert "serving tiny (int8, litert, 1 threads)" in process.stderr.read().decode()

@@ -51,3 +51,43 @@ def bundle(exported, tmp_path):
 @pytest.fixture
 def picture(digits):
     return min((digits / "held-back" / "7").iterdir())
+
+
+@pytest.fixture(scope="session")
+def sites(tmp_path_factory):
+    """By machine of the emulated ARM userland: the folder with the project's wheel and its device dependencies."""
+    import arm
+
+    folder = tmp_path_factory.mktemp("arm")
+    wheel = arm.build_wheel(folder)
+    return {machine: arm.install(wheel, folder / machine, machine) for machine in ("aarch64", "armv7l")}
+
+
+@pytest.fixture(scope="session")
+def board(sites):
+    """A function: the emulated board of a processor."""
+    import arm
+
+    return lambda cpu: arm.Board(cpu, sites["armv7l" if cpu == arm.ARMV7L else "aarch64"])
+
+
+@pytest.fixture(scope="session")
+def demo_bundles(digits, tmp_path_factory):
+    """One network of each generation, trained: float32 and int8, both formats, golden vectors."""
+    from importlib import resources
+    from pathlib import Path
+
+    from mbn_deploy.demo.digits import CLASSES
+    from mbn_deploy.demo.networks import DEMO_SPECS, weights_name
+    from mbn_deploy.models.api import build
+    from mbn_deploy.pipeline import export
+
+    folder = tmp_path_factory.mktemp("bundles")
+    for name, spec in DEMO_SPECS.items():
+        weights = Path(str(resources.files("mbn_deploy.demo") / weights_name(name)))
+        model = build(name, alpha=spec.alpha, size=spec.size, classes=len(CLASSES), weights=weights)
+        export(
+            model, folder / name, precisions=["float32", "int8"], resize="squash", labels=list(CLASSES),
+            calibration=digits / "calibration", calibration_count=50,
+        )  # fmt: skip
+    return [folder / name for name in DEMO_SPECS]

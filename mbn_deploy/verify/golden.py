@@ -11,7 +11,6 @@ import io
 import zipfile
 import zlib
 from dataclasses import dataclass, field
-from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import numpy.typing as npt
 from mbn_deploy.errors import InputError, UsageError, VerificationError
 from mbn_deploy.images import Pixels, sha256
 from mbn_deploy.manifest import ModelFile
-from mbn_deploy.runtime.backends import PACKAGES, Backend, open_backend
+from mbn_deploy.runtime.backends import Backend, backend_version, open_backend
 from mbn_deploy.runtime.bundle import check_file, open_bundle, read_file
 from mbn_deploy.runtime.tensors import PixelEncoder
 from mbn_deploy.verify.operations import OperationCheck, Subject, check, record
@@ -174,14 +173,17 @@ def making(
     if subject.precision == "dynamic":
         apart = float(np.abs(outputs[list(INNER)] - by_reference).max())
         relative, elsewhere = max(relative, 1 / 256), max(elsewhere, 2 * apart)
-    backend = f"{subject.backend} {metadata.version(PACKAGES[subject.backend])}"
-    return Making(backend, kernels, elsewhere, relative, samples)
+    return Making(f"{subject.backend} {_version(subject.backend)}", kernels, elsewhere, relative, samples)
 
 
 def _sources(entry: ModelFile, pixels: Pixels) -> list[Array]:
     """Input tensors with one image each of `INNER`, as often as the file's batch has room."""
     encode = PixelEncoder(entry.input, entry.preprocess, entry.layout)
     return [encode(np.repeat(pixels[[image]], entry.input.shape[0], 0)) for image in INNER]
+
+
+def _version(backend: str) -> str:
+    return backend_version(backend) or "of unknown version"
 
 
 def golden_bytes(golden: Golden) -> bytes:
@@ -297,7 +299,7 @@ class _Replay:
         return GoldenResult(
             file=entry.path,
             backend=opened.name,
-            version=metadata.version(PACKAGES[opened.name]),
+            version=_version(opened.name),
             kernels=kernels,
             made_with=made_with,
             images=len(self.golden.pixels),
@@ -314,8 +316,8 @@ class _Replay:
         return self._made.elsewhere
 
     def _level(self) -> float | None:
-        """A level of an int8 file's output; the tolerance of one that ends in floats is one."""
-        if not self.entry.precision.startswith("int8"):
+        """A level of an integer file's output; the tolerance of one that ends in floats is one."""
+        if not self.entry.precision.startswith("int"):
             return None
         return self.golden.tolerances[self.entry.path]
 

@@ -83,8 +83,8 @@ class Subject:
 
     @property
     def integer(self) -> bool:
-        """Whether it computes in int8, wholly or in part."""
-        return self.precision.startswith("int8")
+        """Whether it computes in integers, wholly or in part."""
+        return self.precision.startswith("int")
 
     @property
     def referenced(self) -> bool:

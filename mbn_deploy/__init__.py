@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from mbn_deploy.bundle.open import Bundle
     from mbn_deploy.models.api import build
     from mbn_deploy.pipeline import export
-    from mbn_deploy.runtime import Classifier
+    from mbn_deploy.runtime import Classifier, ClassifierPool
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "Classifier", "__version__", "build", "export"]
+__all__ = ["Bundle", "Classifier", "ClassifierPool", "__version__", "build", "export"]
 
 _HOMES = {
     "Bundle": "mbn_deploy.bundle.open",
     "Classifier": "mbn_deploy.runtime",
+    "ClassifierPool": "mbn_deploy.runtime",
     "build": "mbn_deploy.models.api",
 }
 

@@ -163,10 +163,10 @@ def test_public_names():
         "print([getattr(mbn_deploy, name) is not None for name in mbn_deploy.__all__])\n"
         "try:\n    mbn_deploy.quantise\nexcept AttributeError as error:\n    print(error)\n"
     )
-    names = "['Bundle', 'Classifier', '__version__', 'build', 'export']"
+    names = "['Bundle', 'Classifier', 'ClassifierPool', '__version__', 'build', 'export']"
     assert printed.splitlines() == [
         f"{names} {names}",
-        "[True, True, True, True, True]",
+        "[True, True, True, True, True, True]",
         "module 'mbn_deploy' has no attribute 'quantise'",
     ]
 

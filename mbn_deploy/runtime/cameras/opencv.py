@@ -81,12 +81,13 @@ def open_video(file: str) -> CaptureFeed:
 
 def _capture(cv2: Any, source: str, kind: int) -> Any:
     """Opened or not, without OpenCV's warnings on stderr: what failed is said by whoever asked."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(_SILENT)
+    log = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # OpenCV 4, OpenCV 5
+    level = log.getLogLevel()
+    log.setLogLevel(_SILENT)
     try:
         return cv2.VideoCapture(source, kind)
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        log.setLogLevel(level)
 
 
 def _opencv(purpose: str) -> Any:

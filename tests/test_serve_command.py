@@ -1,11 +1,14 @@
 """How `mbn-deploy serve` starts, and what it says when it cannot."""
 
 import re
+import socket
 import subprocess
 
 import pytest
 from served_model import model  # noqa: F401 - a fixture
 from serving import command, refused, serving
+
+from mbn_deploy.serve.server import _listen
 
 
 def test_a_port_that_is_taken(model):  # noqa: F811
@@ -50,3 +53,9 @@ def test_a_person_is_told_the_address(model):  # noqa: F811
         process.terminate()
         assert process.wait(60) == 0
         assert "serving tiny (int8, litert, 1 threads)" in process.stderr.read().decode()
+
+
+def test_answers_do_not_wait_for_acknowledgements():
+    """asyncio sets TCP_NODELAY on connections of a socket whose protocol is said; without it each answer takes 40 ms."""
+    with _listen("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP

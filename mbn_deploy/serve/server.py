@@ -131,13 +131,20 @@ def _listen(host: str, port: int) -> socket.socket:
             f"--host {host!r}: no such address; 127.0.0.1 is this machine only, 0.0.0.0 all networks"
         ) from None
     family, _, _, _, address = found[0]
+    # asyncio turns Nagle's algorithm off where the protocol is said, which socket.create_server leaves out. With it
+    # an answer's body waits 40 ms for the client's delayed acknowledgement of the head.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server(address[:2], family=family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen()
     except OSError as error:
+        listening.close()
         where = f"{host}, port {port}"
         if error.errno == errno.EADDRINUSE:
             raise InputError(f"{where}: in use; stop the other program, or choose another --port (0: any)") from None
         raise InputError(f"{where}: cannot be listened on: {error.strerror}") from None
+    return listening
 
 
 def _url_host(host: str, address: str) -> str:

@@ -296,3 +296,38 @@ def test_damaged_files_are_refused_before_an_interpreter_sees_them():
         open_operations(struct.pack("<I4s", 4, b"TFL2"), "tflite", "litert", threads=1, where="here")
     assert _nodes(b"") == ([], set())
     assert str(Operation("CONV_2D", "a")) == "CONV_2D 'a'"
+
+
+def test_cut_off_files_are_damage_and_no_surprise(exported):
+    """Whatever the bytes, the reader of protobuf ends with an answer or with `DamagedError`."""
+    from mbn_deploy.runtime.flatbuffer import DamagedError
+    from mbn_deploy.runtime.operations_onnx import _nodes
+
+    data = (exported[0] / NAMES["int8.onnx"]).read_bytes()
+    rng = np.random.default_rng(0)
+    damaged = 0
+    for cut in rng.integers(0, len(data), 60):
+        spoiled = bytearray(data)
+        spoiled[cut : cut + 8] = rng.bytes(8)
+        for bytes_ in (data[:cut], bytes(spoiled)):
+            try:
+                _nodes(bytes_)
+            except DamagedError:  # noqa: PERF203 (each of them is tried)
+                damaged += 1
+    assert damaged >= 60  # every cut
+
+
+def test_files_of_several_images_at_once(exported, digits, tmp_path):
+    """--batch: operations are looked at with one image, as often as there is room."""
+    from cli_run import NETWORK
+
+    out = tmp_path / "dist"
+    made = run(
+        "export", *NETWORK, "-o", out, "--precisions", "float32,int8", "--batch", 2, "--resize", "squash",
+        "--calibrate", digits / "calibration", "--calibration-count", 20,
+    )  # fmt: skip
+    assert made.exit_code == 0, made.stderr
+    assert run("verify", out).exit_code == 0
+    change_layer(next(out.glob("*int8.tflite")), channel=5)
+    answer = json.loads(run("verify", out, "--json").stdout)
+    assert [f["operations"]["first"]["name"] for f in answer["files"] if not f["passed"]] == [f"{LAYER}_relu"]

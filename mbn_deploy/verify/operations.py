@@ -9,6 +9,7 @@ of this machine compute, operation by operation and from the same inputs, what t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -164,8 +165,8 @@ def _rows(
 
 def _distance(a: Array, b: Array) -> float:
     """The largest difference; one that is no number counts as the largest of all."""
-    difference = np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0)
-    return float(np.nan_to_num(difference, nan=_LARGEST, posinf=_LARGEST))
+    difference = float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0))
+    return difference if math.isfinite(difference) else _LARGEST
 
 
 def _summary(

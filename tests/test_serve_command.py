@@ -56,6 +56,6 @@ def test_a_person_is_told_the_address(model):  # noqa: F811
 
 
 def test_answers_do_not_wait_for_acknowledgements():
-    """asyncio sets TCP_NODELAY on connections of a socket whose protocol is said; without it each answer takes 40 ms."""
+    """asyncio sets TCP_NODELAY where the socket says its protocol; without it an answer takes 40 ms more."""
     with _listen("127.0.0.1", 0) as listening:
         assert listening.proto == socket.IPPROTO_TCP

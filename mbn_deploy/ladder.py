@@ -17,7 +17,7 @@ from mbn_deploy.export.graph import Graph
 from mbn_deploy.quantize.api import Quantization
 from mbn_deploy.quantize.diagnose import diagnose
 from mbn_deploy.quantize.quantizer import Granularity
-from mbn_deploy.quantize.recipe import LADDER, Recipe, recipe
+from mbn_deploy.quantize.recipe import FAST, INT8, LADDER, Recipe, recipe
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.verify.guard import Rung, rung_facts, sentence
 
@@ -63,15 +63,21 @@ def rungs_for(graph: Graph, name: str | None, granularity: str, float_layers: Se
     if any(op.kind == "hard_swish" for op in graph.ops):
         return tuple(adapted)
     kept: dict[Recipe, Recipe] = {}
-    for made in adapted:
-        kept.setdefault(replace(made, name="", hard_swish="shared"), made)
+    for made in adapted if name is not None else [r for r in adapted if r.name != FAST.name]:
+        alike = replace(made, name="", hard_swish="shared", twin_above=0.0, split_vectors=False)
+        kept.setdefault(alike, made)
     return tuple(kept.values())
 
 
 def climb(
     recipes: Sequence[Recipe], attempt: Callable[[Recipe], Attempt], measure: Callable[[Attempt], Rung] | None
 ) -> Climb:
-    """Try `recipes` in order until one holds by `measure`; without a measure the first one is taken."""
+    """Try `recipes` in order until one holds by `measure`.
+
+    Without a measure nothing says whether the fast one would do: `int8` is taken, or the first where it is not there.
+    """
+    if measure is None:
+        recipes = [next((r for r in recipes if r.name == INT8.name), recipes[0])]
     rungs: list[Rung] = []
     for tried in recipes:
         last = attempt(tried)

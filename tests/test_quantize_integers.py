@@ -16,7 +16,7 @@ from mbn_deploy.export.tflite_writer import write_tflite_int8
 from mbn_deploy.quantize.lower import absorb_hard_sigmoids
 from mbn_deploy.quantize.quantizer import MAX_BIAS, MAX_MULTIPLIER, params_for, quantize_graph, quantize_weights
 from mbn_deploy.quantize.range_methods import cut
-from mbn_deploy.quantize.recipe import INT8, LADDER, MIXED, RECIPES, Recipe, recipe
+from mbn_deploy.quantize.recipe import FAST, INT8, LADDER, MIXED, RECIPES, Recipe, recipe
 from mbn_deploy.quantize.scheme import INT8_MAX, INT8_MIN, LEVELS, WEIGHT_MAX, ActivationParams, constant_params
 from mbn_deploy.quantize.ties import MARGIN, WIDENING, untied_mean, untied_product
 from mbn_deploy.runtime.backends import open_backend
@@ -299,7 +299,7 @@ def test_unknown_and_nameless_recipes_are_refused():
 
 
 def test_the_ladder_begins_with_integers_and_its_names_say_what_is_mixed():
-    assert LADDER[0] == INT8
+    assert LADDER[:2] == (FAST, INT8)
     assert all(("mixed" in r.name) is r.mixed for r in LADDER)
     assert MIXED in LADDER
     assert INT8.with_ranges("mse") == replace(INT8, one_sided="mse", two_sided="mse", vector="mse")

@@ -15,7 +15,7 @@ from mbn_deploy.quantize.bias import correct_biases
 from mbn_deploy.quantize.bounds import bind, free_bounds
 from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.quantize.equalize import equalize
-from mbn_deploy.quantize.hard_swish import Lowered, lower_hard_swishes, pays_twice
+from mbn_deploy.quantize.hard_swish import Lowered, lower_hard_swishes, pays_twice, shared_noise
 from mbn_deploy.quantize.lint import unsteady
 from mbn_deploy.quantize.lower import absorb_hard_sigmoids, pixel_input
 from mbn_deploy.quantize.quantizer import quantize_graph
@@ -29,6 +29,8 @@ from mbn_deploy.runtime.preprocess import normalize
 
 # Biases are corrected on as many images as keep the largest tensor below this; more change little.
 BIAS_BYTES = 2**28
+# The forms of h-swish are chosen by what so many images show: averages, which few images give.
+CHOICE_IMAGES = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ def quantize(
     """
     pixels = pixel_input(graph, preprocess)
     region = float_region(pixels.graph, recipe.float_blocks, recipe.float_layers)
-    lowered = _lowered(pixels.graph, region, recipe)
+    lowered = _lowered(pixels.graph, region, recipe, _normalized(calibration, pixels.preprocess, CHOICE_IMAGES))
     images = _normalized(calibration, pixels.preprocess)
     ranges = observe(lowered.graph, images, len(calibration), progress)
     state = Calibrated(lowered.graph, ranges, lowered.floors)
@@ -70,16 +72,34 @@ def quantize(
     return Quantization(quantized, pixels.preprocess, _facts(quantized, state, calibration, recipe), unsteady(ranges))
 
 
-def _lowered(graph: Graph, region: frozenset[str], recipe: Recipe) -> Lowered:
-    """The graph in integer form, but for the ops that write `region`."""
+def _lowered(graph: Graph, region: frozenset[str], recipe: Recipe, images: Iterator[Floats]) -> Lowered:
+    """The graph in integer form, but for the ops that write `region`; `images` show which form of h-swish pays."""
 
     def twin(lowered: Graph, op: Op) -> bool:
-        return recipe.hard_swish == "twin" or (recipe.hard_swish == "economical" and pays_twice(lowered, op))
+        return recipe.hard_swish == "twin" or (
+            recipe.hard_swish == "economical" and op.output in worth and pays_twice(lowered, op)
+        )
 
     graph = absorb_hard_sigmoids(graph, region)
+    worth = _worth_twins(graph, recipe, images)
     if recipe.granularity == "per-tensor" and recipe.equalize:
         graph = free_bounds(graph, region)
     return lower_hard_swishes(graph, twin, region)
+
+
+def _worth_twins(graph: Graph, recipe: Recipe, images: Iterator[Floats]) -> frozenset[str]:
+    """Results of the h-swishes to which the shared form does more than the recipe lets pass."""
+    swishes = [op for op in graph.ops if op.kind == "hard_swish"]
+    if recipe.twin_above == 0 or not swishes:
+        return frozenset(op.output for op in swishes)
+    seen = observe(graph, images, CHOICE_IMAGES)
+    writers = graph.writers()
+    return frozenset(
+        op.output
+        for op in swishes
+        if graph.input in writers[op.inputs[0]].inputs
+        or shared_noise(seen[op.inputs[0]], seen[op.output]) > recipe.twin_above
+    )
 
 
 def _cut_ranges(state: Calibrated, calibration: CalibrationSet, preprocess: Preprocess, recipe: Recipe) -> Calibrated:
@@ -107,9 +127,9 @@ def _method(state: Calibrated, op: Op, recipe: Recipe) -> RangeMethod:
     return recipe.one_sided if state.useful(op.output)[0].min() >= 0 else recipe.two_sided
 
 
-def _normalized(calibration: CalibrationSet, preprocess: Preprocess) -> Iterator[Floats]:
-    """The images one by one, (1, H, W, C)."""
-    return (normalize(image, preprocess)[None] for image in calibration.pixels)
+def _normalized(calibration: CalibrationSet, preprocess: Preprocess, count: int | None = None) -> Iterator[Floats]:
+    """The images one by one, (1, H, W, C); the first `count` of them."""
+    return (normalize(image, preprocess)[None] for image in calibration.pixels[:count])
 
 
 def _bias_images(graph: Graph, calibration: CalibrationSet, preprocess: Preprocess) -> Floats:

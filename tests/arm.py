@@ -21,14 +21,15 @@ class Board:
     cpu: str
     site: Path
 
-    def python(self, *args, timeout=120):
+    def python(self, *args, timeout=120, environment=None):
         """Run the userland's Python with `args`; what it printed, as text."""
-        words = [*emulator(self.cpu, self.site), *map(str, args)]
+        more = [word for name, value in (environment or {}).items() for word in ("-E", f"{name}={value}")]
+        words = [*emulator(self.cpu, self.site, *more), *map(str, args)]
         return subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False)
 
-    def command(self, *args, timeout=120):
+    def command(self, *args, timeout=120, environment=None):
         """`mbn-deploy ARGS` as pip installed it."""
-        return self.python(self.site / "bin" / "mbn-deploy", *args, timeout=timeout)
+        return self.python(self.site / "bin" / "mbn-deploy", *args, timeout=timeout, environment=environment)
 
 
 def emulator(cpu, site, *options):

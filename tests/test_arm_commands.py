@@ -101,3 +101,31 @@ def test_doctor_s_screen(board):
     assert done.returncode == 0, done.stderr
     assert all(len(line.rstrip()) <= 80 for line in done.stdout.splitlines())
     assert "What is missing:" in done.stdout
+
+
+@pytest.mark.parametrize("cpu", [arm.AARCH64[1], arm.ARMV7L])
+def test_benchmark(board, cpu, demo_bundles):
+    """Times mean nothing under emulation; that all of it works does. An emulator starts no emulated child process."""
+    words = ["benchmark", demo_bundles[0], "--runs", 4, "--warmup", 1, "--threads", "1,2", "--openings", 1]
+    found = answer(board(cpu), *words)
+    backends = {"tflite"} if cpu == arm.ARMV7L else {"litert", "onnx"}
+    assert {case["backend"] for case in found["cases"]} == backends
+    assert len(found["cases"]) == 2 * 2 * len(backends)
+    for case in found["cases"]:
+        assert case["runs"] == 4
+        assert all(case["quantiles"][phase]["p50"] > 0 for phase in ("preprocess", "inference", "postprocess"))
+        assert (case["cost"] is None) != (case["cost_absent"] is None)
+    assert found["machine"]["architecture"] == ("armv7l" if cpu == arm.ARMV7L else "aarch64")
+    left_out = [note for note in found["notes"] if note.startswith("left out, for want of onnxruntime")]
+    assert bool(left_out) == (cpu == arm.ARMV7L)
+
+
+def test_benchmark_tunes_for_the_next_command(board, demo_bundles, picture, tmp_path):
+    here, cache = board(arm.ARMV7L), {"XDG_CACHE_HOME": tmp_path}
+    file = next(demo_bundles[0].glob("*int8.tflite"))
+    words = ["benchmark", file, "--tune", "--runs", 4, "--warmup", 1, "--openings", 0, "--json"]
+    done = here.command(*words, timeout=300, environment=cache)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kept"] == [str(tmp_path / "mbn-deploy" / "threads.json")]
+    done = here.command("run", file, picture, "--json", timeout=300, environment=cache)
+    assert json.loads(done.stdout)["model"]["threads_from"] == "tuned"

@@ -79,6 +79,7 @@ def export(
     input_dtype: str = "uint8",
     layout: str = "nchw",
     onnx_activations: str = "uint8",
+    stem_pixels: int = 1,
     batch: int = 1,
     overwrite: bool = False,
     recipe: str | None = None,
@@ -114,6 +115,9 @@ def export(
         layout: of the input of ONNX files, `nchw` or `nhwc`.
         onnx_activations: of int8 ONNX files, `uint8` (integers on every processor) or `int8` (worth a trial
             on ARM64, float in part on x86-64; see `export.onnx_qdq.write_onnx_int8`).
+        stem_pixels: of int8 files, how many neighbouring pixels the first convolution reads as one: 1, 2, 4 or 8.
+            The answers stay the same. 8 is for TFLite on x86-64 servers with tile registers (AMX), 4 for ONNX
+            Runtime; phones and boards are fastest with 1 or 2 (see `quantize.stem`).
         batch: images at once, fixed in the files.
         overwrite: replace a bundle that stands at `out`.
         recipe: how int8 is made (`quantize.recipe.RECIPES`); by default the first rung of the ladder.
@@ -138,7 +142,7 @@ def export(
         formats=tuple(formats), precisions=tuple(precisions), calibration=calibration,
         calibration_count=calibration_count, seed=seed, evaluate=evaluate, evaluate_resize=evaluate_resize,
         labels=labels, synsets=synsets, input_dtype=input_dtype, layout=layout, batch=batch, overwrite=overwrite,
-        onnx_activations=onnx_activations, recipe=recipe, granularity=granularity,
+        onnx_activations=onnx_activations, stem_pixels=stem_pixels, recipe=recipe, granularity=granularity,
         float_layers=tuple(float_layers), max_drop=max_drop, about=about,
     )  # fmt: skip
     check_target(Path(out), overwrite=overwrite)
@@ -257,6 +261,7 @@ class _Work:
                     encoded = encode_int8(
                         integers, made.preprocess, self.source.facts, file_format,
                         input_dtype=request.input_type, activation_dtype=request.activation_type,
+                        stem_pixels=request.stem_pixels,
                     )  # fmt: skip
                     files.append(encoded)
         return Attempt(recipe, made, tuple(files))

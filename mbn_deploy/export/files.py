@@ -22,6 +22,7 @@ from mbn_deploy.export.tflite_metadata import (
 from mbn_deploy.export.tflite_writer import FloatPrecision, InputType, write_tflite, write_tflite_int8
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, FileFormat, Layout, Preprocess, Scores, TensorInfo
 from mbn_deploy.quantize.scheme import QuantizedGraph
+from mbn_deploy.quantize.stem import group_pixels
 
 # ONNX float16 and dynamic files are not written: CPUs run neither faster than float32 or int8.
 PRECISIONS: dict[FileFormat, tuple[str, ...]] = {
@@ -97,9 +98,11 @@ def encode_int8(
     *,
     input_dtype: InputType = "uint8",
     activation_dtype: ActivationType = "uint8",
+    stem_pixels: int = 1,
 ) -> Encoded:
     """An int8 or int8-mixed file. `preprocess` is that of the quantized graph, whose integers are pixels."""
     layout: Layout = facts.layout if file_format == "onnx" else "nhwc"
+    quantized = group_pixels(quantized, stem_pixels)
     precision = quantized.precision
     text = _description(facts, precision, preprocess, layout)
     if file_format == "onnx":

@@ -15,6 +15,7 @@ from mbn_deploy.export.tflite_writer import InputType
 from mbn_deploy.manifest import FileFormat, Filter, Layout, Preprocess, Resize
 from mbn_deploy.quantize.quantizer import Granularity
 from mbn_deploy.quantize.recipe import RECIPES
+from mbn_deploy.quantize.stem import PIXELS_TOGETHER
 
 Names = str | Path | Sequence[str]  # a text file, or the lines themselves
 FORMATS: tuple[str, ...] = tuple(PRECISIONS)
@@ -43,6 +44,7 @@ class Request:
     input_dtype: str = "uint8"
     layout: str = "nchw"
     onnx_activations: str = "uint8"
+    stem_pixels: int = 1
     batch: int = 1
     overwrite: bool = False
     recipe: str | None = None
@@ -62,6 +64,9 @@ class Request:
         _known("recipe", [] if self.recipe is None else [self.recipe], list(RECIPES))
         _known("granularity", [self.granularity], get_args(Granularity))
         self._check_guard()
+        if self.stem_pixels not in PIXELS_TOGETHER:
+            known = ", ".join(map(str, PIXELS_TOGETHER))
+            raise UsageError(f"pixels that the first layer reads together: {known}, not {self.stem_pixels}")
         if self.batch < 1:
             raise UsageError(f"batch must be at least 1, not {self.batch}")
         if not self.files():

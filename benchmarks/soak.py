@@ -14,7 +14,9 @@ open_close   open, one inference, close
 Every answer is compared with the first that the same picture got. Memory is the resident set (`/proc/self/statm`),
 sampled a hundred times; growth is the last quarter's median less that of the second quarter, after which everything
 that is made once (buffers, arenas of malloc, the interpreter's caches) is there. The bound is 1 MiB, twenty bytes
-an inference: less than the smallest Python object.
+an inference: less than the smallest Python object. Openings have 4 MiB, 8 kB each, where an interpreter that is
+not freed costs over a hundred: they leave malloc with free pieces that it keeps (of 5.4 MB after 3000 openings with
+onnxruntime, 1.3 MB more than after 500; in use, by mallinfo2, were 205 kB more, and with LiteRT nothing).
 The exit code is 1 for a wrong answer or growth beyond the bound.
 """
 
@@ -43,7 +45,7 @@ from mbn_deploy.runtime import Classifier, ClassifierPool
 WEIGHTS = "mobilenet_v1_0.25_224.h5"
 WAYS = ("one", "threads", "pool", "stream", "open_close")
 THREADS, SAMPLES, PICTURES = 16, 100, 64
-BOUND = 2**20
+BOUND, OPENINGS_BOUND = 2**20, 2**22
 PAGE = 4096
 
 
@@ -124,8 +126,8 @@ def main() -> int:
                 results.append({"backend": backend, "way": way, **found})
                 print(line(results[-1]), file=sys.stderr)
     if options.json:
-        print(json.dumps({"bound": BOUND, "results": results}, indent=2))
-    return 0 if all(result["wrong"] == 0 and result["growth"] <= BOUND for result in results) else 1
+        print(json.dumps({"results": results}, indent=2))
+    return 0 if all(result["wrong"] == 0 and result["growth"] <= result["bound"] for result in results) else 1
 
 
 def measured(bundle: Path, backend: str, way: str, inferences: int, openings: int) -> dict[str, Any]:
@@ -139,7 +141,8 @@ def measured(bundle: Path, backend: str, way: str, inferences: int, openings: in
     quarter = len(samples) // 4
     growth = median(samples[-quarter:]) - median(samples[quarter : 2 * quarter])
     count = openings if way == "open_close" else inferences // (10 if way == "stream" else 1)
-    return {"count": count, "wrong": wrong, "seconds": seconds, "growth": growth, "samples": samples}
+    bound = OPENINGS_BOUND if way == "open_close" else BOUND
+    return {"count": count, "wrong": wrong, "seconds": seconds, "growth": growth, "bound": bound, "samples": samples}
 
 
 def exported(shared: Path, folder: Path) -> Path:

@@ -1,7 +1,8 @@
 """int8 of five real models: ours and the plain converters', on the same calibration and validation photographs.
 
     .venv/bin/python benchmarks/quantization.py [--data ../shared] [--models v2 ...] [--parts files ...]
-        [--recipes int8 ...] [--images 200] [--json benchmarks/results/quantization.json] [--checks-only]
+        [--recipes int8 ...] [--stem-pixels 1 8] [--images 200] [--json benchmarks/results/quantization.json]
+        [--checks-only]
 
 files       accuracy of float32, the plain converters and each recipe, in both formats; what XNNPACK takes
 latency     one inference on one thread, every file beside float32; as the machine is, and with --without-amx
@@ -42,13 +43,13 @@ from mbn_deploy.export.files import Encoded
 from mbn_deploy.images import Pixels
 from mbn_deploy.quantize.api import quantize
 from mbn_deploy.quantize.channels import channel_groups
-from mbn_deploy.quantize.recipe import INT8, RECIPES
+from mbn_deploy.quantize.recipe import FAST, INT8, RECIPES
 from mbn_deploy.verify.evaluate import Predictor, evaluate, top_classes
 
 REFERENCE = "float32 TFLite"
 IMAGE_COUNTS = (50, 100)  # and --images
 # What --recipes is without the option: more rungs of the ladder are for those who ask.
-DEFAULT_RECIPES = ["int8", "int8-twin", "int8-mixed"]
+DEFAULT_RECIPES = ["int8-fast", "int8", "int8-twin", "int8-mixed"]
 HERE = Path(__file__).resolve().parent
 
 Figures = dict[str, Any]
@@ -116,17 +117,18 @@ def machine() -> Figures:
     }
 
 
-def _wanted_files(bench: Bench, names: list[str]) -> dict[str, Encoded]:
+def _wanted_files(bench: Bench, names: list[str], stems: list[int]) -> dict[str, Encoded]:
     files = {REFERENCE: bench.float_file("tflite"), "float32 ONNX": bench.float_file("onnx"), **bench.plain()}
     for recipe in recipes(names):
-        if bench.swishes or recipe.hard_swish == INT8.hard_swish or recipe.mixed:
-            files |= bench.ours(recipe)
+        if bench.swishes or (recipe.hard_swish == INT8.hard_swish and recipe != FAST) or recipe.mixed:
+            for pixels in stems if not recipe.mixed else [1]:
+                files |= bench.ours(recipe, pixels=pixels)
     return files
 
 
 def measure_files(bench: Bench, arguments: argparse.Namespace) -> Figures:
     """Accuracy of everything, and what each recipe is."""
-    files = _wanted_files(bench, arguments.recipes)
+    files = _wanted_files(bench, arguments.recipes, arguments.stem_pixels)
     found = measured(bench, files)
     return found | {"seconds": dict(bench.seconds), "recipes": dict(bench.facts)}
 
@@ -160,7 +162,7 @@ def measure_time(bench: Bench, arguments: argparse.Namespace) -> Figures:
 
 def measure_latency(bench: Bench, arguments: argparse.Namespace) -> Figures:
     """Milliseconds by label, in children, since a file may take its process with it."""
-    files = _wanted_files(bench, arguments.recipes)
+    files = _wanted_files(bench, arguments.recipes, arguments.stem_pixels)
     refused = {label: delegate(f)["error"] for label, f in files.items() if f.format == "tflite"}
     opened = {label: f for label, f in files.items() if refused.get(label) is None}
     modes = {"as it is": [], **({"without AMX": ["--without-amx"]} if arguments.without_amx else {})}
@@ -235,6 +237,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", nargs="*", default=[""], help="parts of file names; all without it")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--recipes", nargs="*", choices=RECIPES, default=DEFAULT_RECIPES)
+    parser.add_argument("--stem-pixels", nargs="*", type=int, default=[1], help="that the first layer reads as one")
     parser.add_argument("--images", type=int, default=200, help="to calibrate on")
     parser.add_argument("--without-amx", action="store_true", help="measure latency in both ways")
     parser.add_argument("--json", type=Path, help="read and write the figures here")

@@ -92,9 +92,10 @@ class Bench:
             lambda: encode_float(self.source.graph, self.source.facts, file_format, "float32"),
         )
 
-    def ours(self, recipe: Recipe, *, scrambled: bool = False) -> dict[str, Encoded]:
-        """Our int8 files by label, both formats of one calibration."""
+    def ours(self, recipe: Recipe, *, scrambled: bool = False, pixels: int = 1) -> dict[str, Encoded]:
+        """Our int8 files by label, both formats of one calibration; the first layer reads `pixels` as one."""
         name = f"{recipe.name} {SCRAMBLED}" if scrambled else recipe.name
+        name += f" {pixels} pixels" if pixels > 1 else ""
         labels = {f"{name} {TITLES[f]}": f for f in FORMATS}
         if not all(label in self._made for label in labels):
             graph = scramble(self.source.graph) if scrambled else self.source.graph
@@ -104,7 +105,9 @@ class Bench:
             self.seconds[name] = perf_counter() - start
             self.facts[name] = {"recipe": found.facts["recipe"], "float_layers": found.facts["float_layers"]}
             for label, file_format in labels.items():
-                self._made[label] = encode_int8(found.graph, found.preprocess, self.source.facts, file_format)
+                self._made[label] = encode_int8(
+                    found.graph, found.preprocess, self.source.facts, file_format, stem_pixels=pixels
+                )
         return {label: self._made[label] for label in labels}
 
     def plain(self, *, per_tensor: bool = False) -> dict[str, Encoded]:

@@ -14,10 +14,12 @@ import numpy as np
 from mbn_deploy.errors import MbnError
 from mbn_deploy.export.files import Encoded
 from mbn_deploy.export.graph import Graph
+from mbn_deploy.export.request import Request
 from mbn_deploy.quantize.api import Quantization
 from mbn_deploy.quantize.diagnose import diagnose
 from mbn_deploy.quantize.quantizer import Granularity
-from mbn_deploy.quantize.recipe import FAST, INT8, LADDER, Recipe, recipe
+from mbn_deploy.quantize.recipe import FAST, INT8, INT16, LADDER, Recipe, recipe
+from mbn_deploy.quantize.scheme import INT16X8
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.verify.guard import Rung, rung_facts, sentence
 
@@ -28,7 +30,7 @@ TIMED_RUNS = 30
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """What one recipe gave: the quantized graph and the int8 files made from it."""
+    """What one recipe gave: the quantized graph and the files made from it."""
 
     recipe: Recipe
     quantization: Quantization
@@ -52,14 +54,24 @@ class Climb:
         return (dict(self.held.quantization.facts) if self.held is not None else {}) | tried
 
 
-def rungs_for(graph: Graph, name: str | None, granularity: str, float_layers: Sequence[str]) -> tuple[Recipe, ...]:
-    """The recipes to try on `graph`: the one called `name`, or the ladder.
+def ladder_of(precision: str, graph: Graph, request: Request) -> tuple[Recipe, ...]:
+    """The recipes to try on `graph` for files of a precision that the request names: int16x8 has one."""
+    if precision == INT16X8:
+        return (replace(INT16, granularity=cast("Granularity", request.granularity)),)
+    return rungs_for(graph, request.recipe, request.granularity, request.float_layers, request.int16_layers)
+
+
+def rungs_for(
+    graph: Graph, name: str | None, granularity: str, float_layers: Sequence[str], int16_layers: Sequence[str] = ()
+) -> tuple[Recipe, ...]:
+    """The recipes of int8 to try on `graph`: the one called `name`, or the ladder.
 
     Recipes that differ from an earlier one in nothing that the graph has (its h-swishes) are left out.
     """
     chosen = LADDER if name is None else (recipe(name),)
     kind = cast("Granularity", granularity)
-    adapted = [replace(r, granularity=kind, float_layers=(*r.float_layers, *float_layers)) for r in chosen]
+    floats, wide = tuple(float_layers), tuple(int16_layers)
+    adapted = [replace(r, granularity=kind, float_layers=floats, int16_layers=wide) for r in chosen]
     if any(op.kind == "hard_swish" for op in graph.ops):
         return tuple(adapted)
     kept: dict[Recipe, Recipe] = {}
@@ -108,7 +120,7 @@ def failure(found: Climb, float_files: Sequence[Encoded], data: Path, max_drop: 
     """Why there is no int8 file: every rung, and the layers that hurt most on the last one."""
     tried = "; ".join(f"{rung.recipe}: {sentence(rung.judgement, max_drop)}" for rung in found.rungs)
     worst = _worst(found, float_files, data)
-    return f"no int8 file keeps the accuracy within {max_drop:g} points. Tried: {tried}. {worst}"
+    return f"no {found.last.recipe.asked} file keeps the accuracy within {max_drop:g} points. Tried: {tried}. {worst}"
 
 
 def _worst(found: Climb, float_files: Sequence[Encoded], data: Path) -> str:

@@ -12,23 +12,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from mbn_deploy.bundle.describe import evaluation_metrics, model_source, tool_versions
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.bundle.write import check_target, write_bundle
 from mbn_deploy.errors import VerificationError
-from mbn_deploy.export.files import Encoded, encode_float, encode_int8, labels_text, with_batch
-from mbn_deploy.export.request import ALL_PRECISIONS, FORMATS, Names, Request
+from mbn_deploy.export.files import DEFAULT_PRECISIONS, Encoded, encode_float, encode_int8, labels_text, with_batch
+from mbn_deploy.export.request import FORMATS, Names, Request
 from mbn_deploy.export.source import Source, lines, open_source
 from mbn_deploy.export.tflite_metadata import NOTHING_SAID, About
 from mbn_deploy.images import Pixels, sha256
-from mbn_deploy.ladder import Attempt, Climb, climb, failure, latency, rungs_for
+from mbn_deploy.ladder import Attempt, Climb, climb, failure, ladder_of, latency
 from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile, Preprocess, Resize
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.api import quantize
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
 from mbn_deploy.quantize.recipe import Recipe
+from mbn_deploy.quantize.scheme import INT16X8
 from mbn_deploy.runtime.backends import default_threads, open_backend
 from mbn_deploy.verify.dataset import Dataset, load_dataset
 from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor, remembered
@@ -51,7 +52,7 @@ from mbn_deploy.verify.trial import Candidate, Tester, Trial, try_files
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["ALL_PRECISIONS", "FORMATS", "Request", "export"]
+__all__ = ["DEFAULT_PRECISIONS", "FORMATS", "Request", "export"]
 
 LABELS_NAME = "labels.txt"
 REFERENCE = "keras"  # the float model's name while files are compared with it
@@ -68,7 +69,7 @@ def export(
     crop_fraction: float | None = None,
     filter: str | None = None,  # noqa: A002 - the manifest's own word
     formats: Sequence[str] = FORMATS,
-    precisions: Sequence[str] = ALL_PRECISIONS,
+    precisions: Sequence[str] = DEFAULT_PRECISIONS,
     calibration: str | Path | None = None,
     calibration_count: int = 200,
     seed: int = 0,
@@ -85,6 +86,7 @@ def export(
     recipe: str | None = None,
     granularity: str = "per-channel",
     float_layers: Sequence[str] = (),
+    int16_layers: Sequence[str] = (),
     max_drop: float | None = None,
     about: About = NOTHING_SAID,
     progress: Progress = silent,
@@ -102,8 +104,9 @@ def export(
         crop_fraction: the share of the picture that a centre crop keeps.
         filter: how pictures are resampled.
         formats: out of `tflite`, `onnx`.
-        precisions: out of `float32`, `float16`, `dynamic`, `int8`; ONNX is written as float32 and int8.
-        calibration: a folder of images or an .npz; int8 needs it.
+        precisions: out of `float32`, `float16`, `dynamic`, `int8` (all of these if nothing is said) and `int16x8`
+            (activations of 16 bits); ONNX is written as float32 and int8.
+        calibration: a folder of images or an .npz; int8 and int16x8 need it.
         calibration_count: how many of them are used.
         seed: which of them.
         evaluate: a folder with one sub-folder a class: every file's accuracy goes into the manifest.
@@ -111,7 +114,7 @@ def export(
         evaluate_resize: how those images are resized, where it differs from `preprocess.resize`.
         labels: line i is the name of class i.
         synsets: line i is the name that sub-folders of `evaluate` have for class i.
-        input_dtype: of int8 files, `uint8` (raw pixels), `int8` or `float32`.
+        input_dtype: of int8 and int16x8 files, `uint8` (raw pixels), `int8` or `float32`; of int16x8 `int16`, too.
         layout: of the input of ONNX files, `nchw` or `nhwc`.
         onnx_activations: of int8 ONNX files, `uint8` (integers on every processor) or `int8` (worth a trial
             on ARM64, float in part on x86-64; see `export.onnx_qdq.write_onnx_int8`).
@@ -123,7 +126,8 @@ def export(
         recipe: how int8 is made (`quantize.recipe.RECIPES`); by default the first rung of the ladder.
         granularity: of int8 weights, `per-channel` or `per-tensor`.
         float_layers: layers that stay in float in int8 files, by name; the files are then `int8-mixed`.
-        max_drop: points of top-1 that int8 may lose against the Keras model on `evaluate`. Recipes are
+        int16_layers: layers with activations of 16 bits in int8 files (TFLite only), which then are `int8-mixed`.
+        max_drop: points of top-1 that int8 and int16x8 may lose against the Keras model on `evaluate`. Recipes are
             tried, cheapest on the device first, until one keeps to it; a given `recipe` is the only one tried.
         about: description, version, author and licence of the model, for the files' metadata and the manifest.
         progress: is told of every step.
@@ -134,8 +138,8 @@ def export(
     Raises:
         UsageError: an option that makes no sense, or something that must be said is not.
         InputError: model, images or labels that cannot be used; a full disk or a missing permission.
-        VerificationError: a file was made that the default interpreter refuses; or no int8 file keeps to
-            `max_drop`: then the bundle has all files but those, if there are any.
+        VerificationError: a file was made that the default interpreter refuses; or no int8 or no int16x8 file
+            keeps to `max_drop`: then the bundle has all files but those, if there are any.
     """
     request = Request(
         name=name, size=size, preprocess=preprocess, resize=resize, crop_fraction=crop_fraction, filter=filter,
@@ -143,7 +147,7 @@ def export(
         calibration_count=calibration_count, seed=seed, evaluate=evaluate, evaluate_resize=evaluate_resize,
         labels=labels, synsets=synsets, input_dtype=input_dtype, layout=layout, batch=batch, overwrite=overwrite,
         onnx_activations=onnx_activations, stem_pixels=stem_pixels, recipe=recipe, granularity=granularity,
-        float_layers=tuple(float_layers), max_drop=max_drop, about=about,
+        float_layers=tuple(float_layers), int16_layers=tuple(int16_layers), max_drop=max_drop, about=about,
     )  # fmt: skip
     check_target(Path(out), overwrite=overwrite)
     clock = _Clock(progress)
@@ -153,28 +157,29 @@ def export(
         with clock.step("load images"):
             images = _images(request, source, progress)
         work = _Work(request, source, images, clock)
-        found = work.climbed()
-        files = work.files(found)
-        if not files and found is not None:
-            raise VerificationError(work.failure(found, files))
+        climbs = work.climbed()
+        files = work.files(climbs)
+        failed = [found for found in climbs if found.held is None]
+        if not files and failed:
+            raise VerificationError(work.failure(failed, files))
         with clock.step("try the files"):
             pixels = golden_pixels(images.calibrating(), source.size, source.channels, seed)
             trials = tester.try_files({file.name: candidate(file) for file in files}, pixels)
     with clock.step("evaluate the files"):
         evaluation = work.evaluated(files, trials)
     with clock.step("write the bundle"):
-        made = _Made(source, found, files, trials, pixels)
+        made = _Made(source, climbs, files, trials, pixels)
         contents, manifest = _contents(made, evaluation, images.geometry)
         write_bundle(Path(out), contents, overwrite=overwrite)
-    if found is not None and found.held is None:
-        raise VerificationError(f"{work.failure(found, files)}. {Path(out)} has the other files")
+    if failed:
+        raise VerificationError(f"{work.failure(failed, files)}. {Path(out)} has the other files")
     return Bundle(
         Path(out),
         manifest,
         source.facts.labels,
         clock.seconds,
-        work.warnings(found),
-        () if found is None else found.rungs,
+        work.warnings(climbs),
+        tuple(rung for found in climbs for rung in found.rungs),
     )
 
 
@@ -217,7 +222,7 @@ def _images(request: Request, source: Source, progress: Progress) -> _Images:
         )
         exclude = dataset.hashes(source.size, geometry, progress)
     calibration = None
-    if request.int8 and request.calibration is not None:
+    if request.quantized and request.calibration is not None:
         calibration = load_calibration(
             request.calibration, source.size, own,
             count=request.calibration_count, seed=request.seed, exclude=exclude, progress=progress,
@@ -237,13 +242,13 @@ class _Work:
         self.request, self.source, self.images, self.clock = request, source, images, clock
         self._keras = remembered(keras_predictor(source.model, source.keras_preprocess))
 
-    def climbed(self) -> Climb | None:
-        """The int8 files, by the first recipe that keeps the accuracy; `None` if none are asked for."""
-        if self.images.calibration is None:
-            return None
+    def climbed(self) -> tuple[Climb, ...]:
+        """The quantized files, by the first recipe that keeps the accuracy; one climb a precision asked for."""
         request = self.request
-        recipes = rungs_for(self.source.graph, request.recipe, request.granularity, request.float_layers)
-        return climb(recipes, self._attempt, None if request.max_drop is None else self._rung)
+        if self.images.calibration is None:
+            return ()
+        ladders = [ladder_of(precision, self.source.graph, request) for precision in request.quantized]
+        return tuple(climb(tried, self._attempt, None if request.max_drop is None else self._rung) for tried in ladders)
 
     def _attempt(self, recipe: Recipe) -> Attempt:
         calibration = self.images.calibration
@@ -256,7 +261,7 @@ class _Work:
         integers = replace(made.graph, graph=with_batch(made.graph.graph, request.batch))
         files = []
         for file_format, precision in request.files():
-            if precision == "int8":
+            if precision == recipe.asked:
                 with self.clock.step(f"write {file_format} {precision}"):
                     encoded = encode_int8(
                         integers, made.preprocess, self.source.facts, file_format,
@@ -278,14 +283,14 @@ class _Work:
             first = attempt.files[0]
             return Rung(attempt.recipe.name, first.precision, judgement, len(first.data), latency(first))
 
-    def files(self, found: Climb | None) -> list[Encoded]:
-        """Every file of the bundle, in the order of the request; int8 ones only if they hold."""
+    def files(self, climbs: Sequence[Climb]) -> list[Encoded]:
+        """Every file of the bundle, in the order of the request; quantized ones only if they hold."""
         graph = with_batch(self.source.graph, self.request.batch)
-        integers = [] if found is None or found.held is None else list(found.held.files)
+        held = {found.last.recipe.asked: () if found.held is None else found.held.files for found in climbs}
         files = []
         for file_format, precision in self.request.files():
-            if precision == "int8":
-                files += [file for file in integers if file.format == file_format]
+            if precision in held:
+                files += [file for file in held[precision] if file.format == file_format]
             else:
                 with self.clock.step(f"write {file_format} {precision}"):
                     files.append(encode_float(graph, self.source.facts, file_format, precision))
@@ -305,26 +310,25 @@ class _Work:
             reference=REFERENCE, scores=self.source.facts.scores, progress=self.clock.progress,
         )  # fmt: skip
 
-    def failure(self, found: Climb, files: Sequence[Encoded]) -> str:
-        """Why there is no int8 file."""
+    def failure(self, failed: Sequence[Climb], files: Sequence[Encoded]) -> str:
+        """Why there is no int8 or no int16x8 file."""
         data = self.request.calibration if self.request.evaluate is None else self.request.evaluate
-        return failure(found, files, Path(data or ""), self.request.max_drop or 0.0)
+        return ". ".join(failure(found, files, Path(data or ""), self.request.max_drop or 0.0) for found in failed)
 
-    def warnings(self, found: Climb | None) -> tuple[str, ...]:
+    def warnings(self, climbs: Sequence[Climb]) -> tuple[str, ...]:
         """About the images, the ranges they gave, and what they do not decide."""
         calibration, max_drop = self.images.calibration, self.request.max_drop
-        about = () if calibration is None else calibration.warnings
-        if found is None:
-            return about
-        about += found.last.quantization.warnings
-        if max_drop is None or not found.rungs or found.rungs[-1].judgement.decided:
-            return about
-        return (*about, sentence(found.rungs[-1].judgement, max_drop))
+        about = list(() if calibration is None else calibration.warnings)
+        for found in climbs:
+            about += found.last.quantization.warnings
+            if max_drop is not None and found.rungs and not found.rungs[-1].judgement.decided:
+                about.append(sentence(found.rungs[-1].judgement, max_drop))
+        return tuple(dict.fromkeys(about))
 
 
 def candidate(file: Encoded) -> Candidate:
     """The file as it is handed to the trial."""
-    return Candidate(file.data, file.format, file.preprocess, file.layout, file.precision == "int8")
+    return Candidate(file.data, file.format, file.preprocess, file.layout, file.precision in ("int8", INT16X8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +336,7 @@ class _Made:
     """All that goes into the bundle."""
 
     source: Source
-    climb: Climb | None
+    climbs: tuple[Climb, ...]
     files: list[Encoded]
     trials: dict[str, Trial]
     pixels: Pixels
@@ -352,10 +356,8 @@ class _Made:
         )  # fmt: skip
 
     def _tolerance(self, file: Encoded) -> float:
-        level = None
-        if file.precision.startswith("int8") and self.climb is not None and self.climb.held is not None:
-            graph = self.climb.held.quantization.graph
-            level = graph.activations[graph.graph.output].scale
+        held = [found.held for found in self.climbs if found.held is not None and file in found.held.files]
+        level = held[0].quantization.graph.output_params.scale if held else None
         facts = self.source.facts
         return tolerance(
             self.trials[file.name].outputs, file.precision, level,
@@ -378,7 +380,7 @@ def _contents(made: _Made, evaluation: Evaluation | None, geometry: Preprocess) 
     contents[GOLDEN_NAME] = golden_bytes(made.golden())
     if labels is not None:
         contents[LABELS_NAME] = labels_text(labels)
-    facts: dict[str, Any] = {} if made.climb is None else made.climb.facts()
+    facts = {found.last.recipe.asked: found.facts() for found in made.climbs}
     manifest = Manifest(
         model=made.source.facts.model,
         classes=made.source.classes,
@@ -389,7 +391,7 @@ def _contents(made: _Made, evaluation: Evaluation | None, geometry: Preprocess) 
         golden=GOLDEN_NAME,
         golden_sha256=sha256(contents[GOLDEN_NAME]),
         source=model_source(made.source),
-        quantization=facts,
+        quantization=facts.pop("int8", {}) | facts,
         metrics={} if evaluation is None else evaluation_metrics(evaluation, REFERENCE, geometry),
         tools=tool_versions(),
     )

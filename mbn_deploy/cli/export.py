@@ -43,7 +43,7 @@ def export(
     ] = None,
     formats: Annotated[str, typer.Option(help="tflite, onnx, separated by commas.")] = "tflite,onnx",
     precisions: Annotated[
-        str, typer.Option(help="float32, float16, dynamic, int8, separated by commas.")
+        str, typer.Option(help="float32, float16, dynamic, int8, int16x8 (TFLite only), separated by commas.")
     ] = "float32,float16,dynamic,int8",
     calibrate: Annotated[
         Path | None,
@@ -66,7 +66,8 @@ def export(
     filter: Filter = None,  # noqa: A002 (typer takes the option's name from it)
     preprocess: PreprocessText = None,
     input_type: Annotated[
-        str, typer.Option("--input", metavar="uint8|int8|float32", help="Input of int8 files; uint8 is raw pixels.")
+        str,
+        typer.Option("--input", metavar="uint8|int8|int16|float32", help="Of quantized files; uint8 is raw pixels."),
     ] = "uint8",
     layout: Annotated[str, typer.Option(metavar="nchw|nhwc", help="Input of ONNX files.")] = "nchw",
     onnx_activations: Annotated[
@@ -93,6 +94,9 @@ def export(
     ] = "per-channel",
     float_layers: Annotated[
         str, typer.Option(metavar="NAME,...", help="Layers that stay in float; int8 is then int8-mixed.")
+    ] = "",
+    int16_layers: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Layers with activations of 16 bits; int8 is then int8-mixed.")
     ] = "",
     description: Annotated[str, typer.Option(help="What the model is for; into the .tflite files' metadata.")] = "",
     model_version: Annotated[str, typer.Option(help="Of the model; likewise.")] = "",
@@ -126,6 +130,7 @@ def export(
         "recipe": recipe,
         "granularity": granularity,
         "float_layers": comma_list(float_layers, "--float-layers") if float_layers else (),
+        "int16_layers": comma_list(int16_layers, "--int16-layers") if int16_layers else (),
         "about": About(description, model_version, author, license),
     }
     network = {"alpha": alpha, "classes": classes, "weights": weights}

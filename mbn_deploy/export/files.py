@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mbn_deploy.errors import InputError
 from mbn_deploy.export.graph import Graph
 from mbn_deploy.export.normalization import is_uniform, uniform_input
-from mbn_deploy.export.onnx_qdq import ActivationType, write_onnx_int8
+from mbn_deploy.export.onnx_qdq import NO_INT16, ActivationType, write_onnx_int8
 from mbn_deploy.export.onnx_writer import write_onnx
 from mbn_deploy.export.tflite_metadata import (
     METADATA_KEY,
@@ -21,14 +22,17 @@ from mbn_deploy.export.tflite_metadata import (
 )
 from mbn_deploy.export.tflite_writer import FloatPrecision, InputType, write_tflite, write_tflite_int8
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, FileFormat, Layout, Preprocess, Scores, TensorInfo
-from mbn_deploy.quantize.scheme import QuantizedGraph
+from mbn_deploy.quantize.scheme import INT16X8, QuantizedGraph
 from mbn_deploy.quantize.stem import group_pixels
 
-# ONNX float16 and dynamic files are not written: CPUs run neither faster than float32 or int8.
+# ONNX float16 and dynamic files are not written: CPUs run neither faster than float32 or int8. Nor is int16x8, for
+# which ONNX Runtime has no kernels (`onnx_qdq.NO_INT16`).
 PRECISIONS: dict[FileFormat, tuple[str, ...]] = {
-    "tflite": ("float32", "float16", "dynamic", "int8"),
+    "tflite": ("float32", "float16", "dynamic", "int8", INT16X8),
     "onnx": ("float32", "int8"),
 }
+# What is made if nothing is said: int16x8 is for processors with such kernels, and slow on all others.
+DEFAULT_PRECISIONS = tuple(precision for precision in PRECISIONS["tflite"] if precision != INT16X8)
 UNSIGNED_SHIFT = 128  # from the int8 domain of the quantized graph to uint8
 
 
@@ -100,12 +104,17 @@ def encode_int8(
     activation_dtype: ActivationType = "uint8",
     stem_pixels: int = 1,
 ) -> Encoded:
-    """An int8 or int8-mixed file. `preprocess` is that of the quantized graph, whose integers are pixels."""
+    """An int8, int8-mixed or int16x8 file. `preprocess` is that of the quantized graph, whose integers are pixels.
+
+    Raises `InputError` for activations of 16 bits in ONNX, and as the writers.
+    """
     layout: Layout = facts.layout if file_format == "onnx" else "nhwc"
     quantized = group_pixels(quantized, stem_pixels)
     precision = quantized.precision
     text = _description(facts, precision, preprocess, layout)
     if file_format == "onnx":
+        if input_dtype == "int16":
+            raise InputError(f"{facts.model}: {NO_INT16}")
         data = write_onnx_int8(
             quantized, activation_dtype=activation_dtype, input_dtype=input_dtype, layout=layout,
             metadata={DESCRIPTION_KEY: text},
@@ -113,7 +122,7 @@ def encode_int8(
     else:
         metadata, packed = _tflite_metadata(facts, quantized.graph, preprocess, text)
         data = with_files(write_tflite_int8(quantized, input_dtype=input_dtype, metadata=metadata), packed)
-    params = quantized.activations[quantized.graph.input]
+    params = (quantized.wide if input_dtype == "int16" else quantized.activations)[quantized.graph.input]
     shift = UNSIGNED_SHIFT if input_dtype == "uint8" else 0
     known = None if input_dtype == "float32" else (params.scale, params.zero_point + shift)
     return Encoded(_file_name(facts, precision, file_format), data, file_format, precision, preprocess, layout, known)

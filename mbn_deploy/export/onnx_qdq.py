@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.errors import InputError
 from mbn_deploy.export.graph import Op
 from mbn_deploy.export.onnx_writer import (
     LOWERINGS,
@@ -36,6 +37,7 @@ from mbn_deploy.quantize.scheme import (
 )
 
 ActivationType = Literal["uint8", "int8"]
+NO_INT16 = "ONNX Runtime's CPU kernels convolve integers of 8 bits only; activations of 16 bits are for TFLite"
 InputType = Literal["uint8", "int8", "float32"]
 
 _UNSIGNED_SHIFT = 128  # from the int8 domain of `ActivationParams` to uint8
@@ -65,9 +67,11 @@ def write_onnx_int8(
     alone (platform.cpp: SymmQgemmDispatch). x86-64 without VNNI adds pairs of uint8 x int8 products in 16 bits,
     which can saturate; there, the session option "session.x64quantprecision" = "1" is exact and slower.
 
-    Raises `InputError` for ops without an integer form, and where onnx finds fault.
+    Raises `InputError` for ops without an integer form, for activations of 16 bits, and where onnx finds fault.
     """
     graph = quantized.graph
+    if quantized.wide_outputs:
+        raise InputError(f"{graph.name}: {NO_INT16}")
     walk = QdqWalk(quantized, activation_dtype)
     walk.input(input_dtype, layout)
     walk.ops()

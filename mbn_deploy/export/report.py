@@ -136,13 +136,13 @@ class FileReport:
 
     @property
     def relu6(self) -> tuple[Relu6Range, ...]:
-        """The quantized tensors that a ReLU6 bounds."""
+        """The tensors of 8 bits that a ReLU6 bounds; in 16 bits the activation itself has the bound."""
         return tuple(
             _relu6_range(tensor)
             for op in self.ops
             if op.activation == "relu6"
             for tensor in op.outputs
-            if tensor.range is not None
+            if tensor.range is not None and tensor.dtype != "int16"
         )
 
     @property
@@ -184,14 +184,18 @@ class FileReport:
 def _relu6_range(tensor: TensorReport) -> Relu6Range:
     low, high = tensor.range or (0.0, 0.0)
     scale = tensor.scale or 0.0
-    clean = low == 0 and tensor.dtype != "int16" and abs(scale / RELU6_SCALE - 1) < _SCALE_TOLERANCE
+    clean = low == 0 and abs(scale / RELU6_SCALE - 1) < _SCALE_TOLERANCE
     return Relu6Range(tensor.name, scale, high, clean)
 
 
 def precision_of(ops: tuple[OpReport, ...], *, all_integer: bool, weight_types: set[str]) -> str:
-    """`int8`, `float16`, `dynamic`, `float32`, or `int8-mixed` for integer ops beside float ones."""
+    """`int8`, `int16x8`, `float16`, `dynamic`, `float32`, or `int8-mixed` for a mixture of integer ops with others.
+
+    Whether activations have 16 bits is seen at what ops write.
+    """
     if all_integer:
-        return "int8"
+        written = {tensor.dtype for op in ops if op.kind not in _BORDER for tensor in op.outputs}
+        return "int16x8" if written == {"int16"} else "int8-mixed" if "int16" in written else "int8"
     if any(op.integer for op in ops if op.constants):
         return "int8-mixed"
     if "float16" in weight_types:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from mbn_deploy.errors import UnknownNameError, UsageError
-from mbn_deploy.export.files import PRECISIONS, wanted_files
-from mbn_deploy.export.onnx_qdq import ActivationType
+from mbn_deploy.export.files import DEFAULT_PRECISIONS, PRECISIONS, wanted_files
+from mbn_deploy.export.onnx_qdq import NO_INT16, ActivationType
 from mbn_deploy.export.tflite_metadata import NOTHING_SAID, About
 from mbn_deploy.export.tflite_writer import InputType
 from mbn_deploy.manifest import FileFormat, Filter, Layout, Preprocess, Resize
 from mbn_deploy.quantize.quantizer import Granularity
 from mbn_deploy.quantize.recipe import RECIPES
+from mbn_deploy.quantize.scheme import INT16X8
 from mbn_deploy.quantize.stem import PIXELS_TOGETHER
 
 Names = str | Path | Sequence[str]  # a text file, or the lines themselves
@@ -33,7 +34,7 @@ class Request:
     crop_fraction: float | None = None
     filter: str | None = None
     formats: Sequence[str] = FORMATS
-    precisions: Sequence[str] = ALL_PRECISIONS
+    precisions: Sequence[str] = DEFAULT_PRECISIONS
     calibration: str | Path | None = None
     calibration_count: int = 200
     seed: int = 0
@@ -50,6 +51,7 @@ class Request:
     recipe: str | None = None
     granularity: str = "per-channel"
     float_layers: Sequence[str] = ()
+    int16_layers: Sequence[str] = ()
     max_drop: float | None = None
     about: About = NOTHING_SAID
 
@@ -64,6 +66,7 @@ class Request:
         _known("recipe", [] if self.recipe is None else [self.recipe], list(RECIPES))
         _known("granularity", [self.granularity], get_args(Granularity))
         self._check_guard()
+        self._check_wide()
         if self.stem_pixels not in PIXELS_TOGETHER:
             known = ", ".join(map(str, PIXELS_TOGETHER))
             raise UsageError(f"pixels that the first layer reads together: {known}, not {self.stem_pixels}")
@@ -72,27 +75,45 @@ class Request:
         if not self.files():
             written = "; ".join(f"{known} as {', '.join(those)}" for known, those in PRECISIONS.items())
             raise UsageError(f"these formats and precisions give no file; there are {written}")
-        if self.int8 and self.calibration is None:
-            others = ",".join(p for p in self.precisions if p != "int8") or "float32"
+        if self.quantized and self.calibration is None:
+            others = ",".join(p for p in self.precisions if p not in self.quantized) or "float32"
+            said = " and ".join(self.quantized)
             raise UsageError(
-                "int8 needs calibration images: give a folder of them (--calibrate), "
-                f"or leave int8 out (--precisions {others})"
+                f"{said} {'needs' if len(self.quantized) == 1 else 'need'} calibration images: give a folder of them "
+                f"(--calibrate), or leave {said} out (--precisions {others})"
             )
+
+    def _check_wide(self) -> None:
+        """Activations of 16 bits."""
+        if INT16X8 in self.precisions and "tflite" not in self.formats:
+            raise UsageError(f"{INT16X8} is written as TFLite only: {NO_INT16}")
+        if self.int16_layers and "onnx" in self.formats:
+            raise UsageError(f"--int16-layers: {NO_INT16}; leave ONNX out (--formats tflite)")
+        if (self.int16_layers or self.float_layers) and not self.int8:
+            raise UsageError("--int16-layers and --float-layers are for int8 files, and none is asked for")
+        if self.input_dtype == "int16" and self.quantized != (INT16X8,):
+            raise UsageError(f"an input of int16 is for {INT16X8} files, and for nothing beside them that is quantized")
 
     def _check_guard(self) -> None:
         if self.max_drop is None:
             return
         if not 0 <= self.max_drop < 100:
             raise UsageError(f"a largest drop is a number of percentage points from 0 to 100, not {self.max_drop}")
-        if self.evaluate is None or not self.int8:
+        if self.evaluate is None or not self.quantized:
             raise UsageError(
-                "a largest drop (--max-drop) is measured on images that say so (--evaluate FOLDER), for int8 files"
+                "a largest drop (--max-drop) is measured on images that say so (--evaluate FOLDER), for int8 "
+                f"and {INT16X8} files"
             )
 
     @property
     def int8(self) -> bool:
         """Whether there is an int8 file to make."""
         return "int8" in self.precisions
+
+    @property
+    def quantized(self) -> tuple[str, ...]:
+        """The precisions whose files take their ranges from calibration images."""
+        return tuple(precision for precision in ("int8", INT16X8) if precision in self.precisions)
 
     @property
     def input_type(self) -> InputType:

@@ -1,4 +1,4 @@
-"""Folded graphs become .tflite files: float32, float16, dynamic-range and full-integer int8.
+"""Folded graphs become .tflite files: float32, float16, dynamic-range, full-integer int8 and int16x8.
 
 One walk over the ops serves every precision; a `Storage` says how activations and weights lie in
 the file. Tensors of rank 2 are kept as (N, 1, 1, C) until the last op, and a dense layer is a 1x1
@@ -20,6 +20,7 @@ from mbn_deploy.export.tflite_storage import (
     DynamicStorage,
     Float16Storage,
     Float32Storage,
+    Form,
     Int8Storage,
     Storage,
     float_constant,
@@ -28,31 +29,36 @@ from mbn_deploy.export.tflite_storage import (
 from mbn_deploy.quantize.scheme import QuantizedGraph
 
 FloatPrecision = Literal["float32", "float16", "dynamic"]
-InputType = Literal["uint8", "int8", "float32"]
+InputType = Literal["uint8", "int8", "int16", "float32"]
 
-_Form = Literal["float", "int8", "uint8"]  # how a tensor lies in the file
+_Lies = Form | Literal["uint8"]  # how a tensor lies in the file
 
 SIGNATURE_INPUT, SIGNATURE_OUTPUT = "image", "scores"
-# ActivationFunctionType of the schema; the clip to [0, 1] is the saturation of the integers.
+# ActivationFunctionType of the schema; the clip to [0, 1] is the saturation of the integers, in int16 at its upper end.
 _FUSED = {"none": 0, "relu": 1, "relu6": 3, "unit": 0}
+_FUSED_INT16 = _FUSED | {"unit": _FUSED["relu"]}
 _SAME, _VALID = 0, 1
 
-# Operator versions (TensorFlow: tensorflow/lite/tools/versioning/op_version.cc), float and int8.
-_VERSIONS: dict[str, tuple[int, int]] = {
-    "CONV_2D": (1, 3),
-    "DEPTHWISE_CONV_2D": (1, 3),
-    "ADD": (1, 2),
-    "MUL": (1, 2),
-    "MEAN": (1, 2),
-    "REDUCE_MAX": (1, 2),
-    "RELU": (1, 2),
-    "RELU6": (1, 2),
-    "LOGISTIC": (1, 2),
-    "SOFTMAX": (1, 2),
-    "AVERAGE_POOL_2D": (1, 2),
-    "MAX_POOL_2D": (1, 2),
-    "PAD": (1, 2),
+# Operator versions (TensorFlow: tensorflow/lite/tools/versioning/op_version.cc), float, int8 and int16. The
+# convolutions of int16 have that of int8, as TensorFlow's own converter writes them: version 8, which is due to
+# the field that names the bias type, keeps out interpreters before 2.15, which read the tensor's type instead.
+_VERSIONS: dict[str, tuple[int, int, int]] = {
+    "CONV_2D": (1, 3, 3),
+    "DEPTHWISE_CONV_2D": (1, 3, 3),
+    "ADD": (1, 2, 3),
+    "MUL": (1, 2, 4),
+    "MEAN": (1, 2, 3),
+    "REDUCE_MAX": (1, 2, 3),
+    "RELU": (1, 2, 3),
+    "RELU6": (1, 2, 3),
+    "LOGISTIC": (1, 2, 3),
+    "SOFTMAX": (1, 2, 3),
+    "AVERAGE_POOL_2D": (1, 2, 3),
+    "MAX_POOL_2D": (1, 2, 3),
+    "PAD": (1, 2, 3),
 }
+_COLUMN: dict[Form, int] = {"float": 0, "int8": 1, "int16": 2}
+_DEQUANTIZE_VERSIONS = {"uint8": 1, "int8": 2, "int16": 3}
 _HYBRID_VERSIONS = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6}
 
 
@@ -82,10 +88,12 @@ def write_tflite_int8(
 
     `input_dtype` is the type of both ends. int8: nothing stands in front of the first
     convolution. uint8 and float32: one QUANTIZE in front, one QUANTIZE or DEQUANTIZE at the end.
+    Where the first op has activations of 16 bits, int16 is the type that needs nothing in front; an
+    output of 16 bits stays int16 but for float32, since no kernel makes uint8 of it.
     """
     graph = quantized.graph
     walk = _Walk(graph, Int8Storage(quantized))
-    params = quantized.activations[graph.input]
+    params = (quantized.wide if input_dtype == "int16" else quantized.activations)[graph.input]
     source = walk.boundary(graph.input, graph.shapes[graph.input], input_dtype, params.scale, params.zero_point)
     walk.input(source, "float" if input_dtype == "float32" else input_dtype)
     walk.ops()
@@ -96,11 +104,11 @@ def _outer_output(walk: _Walk, quantized: QuantizedGraph, dtype: InputType) -> i
     """The file's output in the type `dtype`, behind one conversion where the last op gives another."""
     name = quantized.graph.output
     inner, form = walk.logical(name), walk.forms[name]
-    if form == ("float" if dtype == "float32" else dtype):
+    if form == ("float" if dtype == "float32" else dtype) or (form == "int16" and dtype != "float32"):
         return inner
-    params = quantized.activations[name]
+    params = quantized.output_params
     outer = walk.boundary(f"{name}/{dtype}", quantized.graph.shapes[name], dtype, params.scale, params.zero_point)
-    code, version = ("DEQUANTIZE", 2) if dtype == "float32" else ("QUANTIZE", 1)
+    code, version = ("DEQUANTIZE", _DEQUANTIZE_VERSIONS[form]) if dtype == "float32" else ("QUANTIZE", 1)
     kind = "DequantizeOptions" if dtype == "float32" else "QuantizeOptions"
     walk.build.operator(code, [inner], [outer], version, options_type=kind)
     return outer
@@ -114,18 +122,22 @@ class _Walk:
         self.build = ModelBuilder(graph.name)
         self.writers = graph.writers()
         self.indices: dict[str, int] = {}
-        self.forms: dict[str, _Form] = {}
+        self.forms: dict[str, _Lies] = {}
         self.shapes: dict[str, Shape] = {}
-        self._converted: dict[tuple[str, _Form], int] = {}
+        self._converted: dict[tuple[str, Form], int] = {}
 
-    def input(self, index: int, form: _Form) -> None:
+    def input(self, index: int, form: _Lies) -> None:
         self.indices[self.graph.input] = index
         self.forms[self.graph.input] = form
         self.shapes[self.graph.input] = self.graph.shapes[self.graph.input]
 
-    def form(self, op: Op) -> _Form:
+    def form(self, op: Op) -> Form:
         """In what `op` computes."""
-        return "int8" if self.storage.computes_integers(op) else "float"
+        return self.storage.form(op)
+
+    def fused(self, op: Op) -> int:
+        """The activation that `op` has in the file."""
+        return (_FUSED_INT16 if self.form(op) == "int16" else _FUSED)[op.activation]
 
     def source(self, op: Op, at: int = 0) -> int:
         """The op's input number `at` in the form that it computes in, converted once where it lies in another."""
@@ -133,18 +145,19 @@ class _Walk:
         if self.forms[name] == form:
             return self.indices[name]
         if (name, form) not in self._converted:
-            self._converted[name, form] = self._convert(name, form)
+            self._converted[name, form] = self._convert(name, op)
         return self._converted[name, form]
 
-    def _convert(self, name: str, form: _Form) -> int:
-        shape = self.shapes[name]
+    def _convert(self, name: str, reader: Op) -> int:
+        shape, form = self.shapes[name], self.form(reader)
         if form == "float":
             result = self.build.tensor(f"{name}/float", shape, "float32")
-            version = 2 if self.forms[name] == "int8" else 1
+            version = _DEQUANTIZE_VERSIONS[self.forms[name]]
             self.build.operator("DEQUANTIZE", [self.indices[name]], [result], version, options_type="DequantizeOptions")
             return result
-        result = self.storage.quantized_tensor(self.build, f"{name}/int8", name, shape)
-        self.build.operator("QUANTIZE", [self.indices[name]], [result], options_type="QuantizeOptions")
+        result = self.storage.quantized_tensor(self.build, f"{name}/{form}", reader, name, shape)
+        version = 2 if form == "int16" else 1
+        self.build.operator("QUANTIZE", [self.indices[name]], [result], version, options_type="QuantizeOptions")
         return result
 
     def boundary(self, name: str, shape: Shape, dtype: InputType, scale: float, zero_point: int) -> int:
@@ -153,6 +166,10 @@ class _Walk:
             return self.build.tensor(name, shape, "float32")
         shift = 128 if dtype == "uint8" else 0
         return self.build.tensor(name, shape, dtype, scale=[scale], zero_point=zero_point + shift)
+
+    def sums(self, op: Op, bias: int) -> dict[str, int]:
+        """The option by which interpreters since 2.15 know the type in which a convolution of int16 sums up."""
+        return {"quantizedBiasType": self.build.type(bias)} if self.form(op) == "int16" else {}
 
     def finish(self, source: int, result: int, metadata: Mapping[str, bytes] | None) -> bytes:
         from mbn_deploy import __version__
@@ -183,7 +200,7 @@ class _Walk:
         """A new tensor in the form that `op` computes in, with parameters like its output's if nothing else is said."""
         if self.form(op) == "float":
             return self.build.tensor(name, shape, "float32")
-        return self.storage.quantized_tensor(self.build, name, params_of or op.output, shape)
+        return self.storage.quantized_tensor(self.build, name, op, params_of or op.output, shape)
 
     def alias(self, op: Op) -> None:
         """The op changes nothing in the file: its output is its input."""
@@ -209,7 +226,7 @@ class _Walk:
 
     def emit(self, op: Op, code: str, inputs: list[int], output: int, *, hybrid: bool = False, **options: Any) -> None:
         """Append an operator that is a part of `op`."""
-        version = _HYBRID_VERSIONS[code] if hybrid else _VERSIONS.get(code, (1, 1))[self.form(op) == "int8"]
+        version = _HYBRID_VERSIONS[code] if hybrid else _VERSIONS.get(code, (1, 1, 1))[_COLUMN[self.form(op)]]
         self.build.operator(code, inputs, [output], version, **options)
 
 
@@ -250,7 +267,8 @@ def _lower_conv(walk: _Walk, op: Op) -> None:
     weights, bias, hybrid = walk.storage.weights(walk.build, op, kernel, 0)
     walk.emit(
         op, "CONV_2D", [source, weights, bias], walk.result(op), hybrid=hybrid, options_type="Conv2DOptions",
-        padding=padding, fusedActivationFunction=_FUSED[op.activation], **_strides(op), **_dilations(op),
+        padding=padding, fusedActivationFunction=walk.fused(op), **_strides(op), **_dilations(op),
+        **walk.sums(op, bias),
     )  # fmt: skip
 
 
@@ -262,22 +280,30 @@ def _lower_depthwise(walk: _Walk, op: Op) -> None:
     walk.emit(
         op, "DEPTHWISE_CONV_2D", [source, weights, bias], walk.result(op), hybrid=hybrid,
         options_type="DepthwiseConv2DOptions", padding=padding, depthMultiplier=multiplier,
-        fusedActivationFunction=_FUSED[op.activation], **_strides(op), **_dilations(op),
+        fusedActivationFunction=walk.fused(op), **_strides(op), **_dilations(op),
     )  # fmt: skip
 
 
 def _lower_elementwise(walk: _Walk, op: Op) -> None:
     code, kind = {"add": ("ADD", "AddOptions"), "multiply": ("MUL", "MulOptions")}[op.kind]
     sources = [walk.source(op, at) for at in range(len(op.inputs))]
-    fused = _FUSED[op.activation]
-    walk.emit(op, code, sources, walk.result(op), options_type=kind, fusedActivationFunction=fused)
+    walk.emit(
+        op, code, sources, walk.result(op), options_type=kind, fusedActivationFunction=walk.fused(op),
+        **(_general_scales(walk, op) if code == "ADD" else {}),
+    )  # fmt: skip
 
 
 def _lower_add_constant(walk: _Walk, op: Op) -> None:
     sources = [walk.source(op), walk.storage.offset(walk.build, op, f"{op.output}/constant")]
     walk.emit(
-        op, "ADD", sources, walk.result(op), options_type="AddOptions", fusedActivationFunction=_FUSED[op.activation]
-    )
+        op, "ADD", sources, walk.result(op), options_type="AddOptions", fusedActivationFunction=walk.fused(op),
+        **_general_scales(walk, op),
+    )  # fmt: skip
+
+
+def _general_scales(walk: _Walk, op: Op) -> dict[str, bool]:
+    """ADD of int16 takes scales for powers of two where nothing else is said."""
+    return {"potScaleInt16": False} if walk.form(op) == "int16" else {}
 
 
 def _lower_unary(walk: _Walk, op: Op) -> None:
@@ -288,8 +314,8 @@ def _lower_unary(walk: _Walk, op: Op) -> None:
 
 def _lower_hard_sigmoid(walk: _Walk, op: Op) -> None:
     """relu6(x + 3) / 6: TFLite has no op of its own for it."""
-    if walk.form(op) == "int8":
-        raise InputError(f"layer {op.name!r}: a hard sigmoid must be lowered before int8 is written")
+    if walk.form(op) != "float":
+        raise InputError(f"layer {op.name!r}: a hard sigmoid must be lowered before integers are written")
     shape = walk.shapes[op.inputs[0]]
     inner = walk.build.tensor(f"{op.output}/relu6", shape, "float32")
     three = float_constant(walk.build, f"{op.output}/three", 3.0)

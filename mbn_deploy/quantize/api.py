@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,15 +15,21 @@ from mbn_deploy.quantize.bias import correct_biases
 from mbn_deploy.quantize.bounds import bind, free_bounds
 from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.quantize.equalize import equalize
-from mbn_deploy.quantize.hard_swish import Lowered, lower_hard_swishes, pays_twice, shared_noise
+from mbn_deploy.quantize.hard_swish import (
+    Lowered,
+    lower_hard_swishes,
+    pays_twice,
+    pays_twice_in_16_bits,
+    shared_noise,
+)
 from mbn_deploy.quantize.lint import unsteady
 from mbn_deploy.quantize.lower import absorb_hard_sigmoids, pixel_input
 from mbn_deploy.quantize.quantizer import quantize_graph
 from mbn_deploy.quantize.range_methods import cut
 from mbn_deploy.quantize.ranges import Calibrated, observe, sample
 from mbn_deploy.quantize.recipe import INT8, RangeMethod, Recipe
-from mbn_deploy.quantize.regions import float_region
-from mbn_deploy.quantize.scheme import QuantizedGraph
+from mbn_deploy.quantize.regions import float_region, wide_region
+from mbn_deploy.quantize.scheme import INT16_MAX, INT16X8, LEVELS, QuantizedGraph
 from mbn_deploy.quantize.split import split_vectors
 from mbn_deploy.runtime.preprocess import normalize
 
@@ -55,18 +61,23 @@ def quantize(
     Raises `InputError` for graphs without an integer form, `UsageError` for layers that are not there.
     """
     pixels = pixel_input(graph, preprocess)
+    levels = LEVELS if recipe.activations == "int8" else INT16_MAX
     region = float_region(pixels.graph, recipe.float_blocks, recipe.float_layers)
+    float_region(pixels.graph, 0, recipe.int16_layers)  # raises for names that are no layers
     lowered = _lowered(pixels.graph, region, recipe, _normalized(calibration, pixels.preprocess, CHOICE_IMAGES))
     images = _normalized(calibration, pixels.preprocess)
     ranges = observe(lowered.graph, images, len(calibration), progress)
     state = Calibrated(lowered.graph, ranges, lowered.floors)
     if recipe.equalize:
-        state = equalize(state, recipe.granularity)
-    state = bind(state)
+        state = equalize(state, recipe.granularity, levels)
+    state = bind(state, levels)
+    wide = _wide(state.graph, recipe) - region
     if recipe.split_vectors:
-        state = split_vectors(state, region)
-    state = _cut_ranges(state, calibration, pixels.preprocess, recipe)
-    quantized = quantize_graph(state, pixels.params, granularity=recipe.granularity, float_outputs=region)
+        state = split_vectors(state, region | wide)
+    state = _cut_ranges(state, calibration, pixels.preprocess, recipe, wide)
+    quantized = quantize_graph(
+        state, pixels.params, granularity=recipe.granularity, float_outputs=region, wide_outputs=wide
+    )
     if recipe.correct_biases:
         quantized = correct_biases(quantized, _bias_images(state.graph, calibration, pixels.preprocess), progress)
     return Quantization(quantized, pixels.preprocess, _facts(quantized, state, calibration, recipe), unsteady(ranges))
@@ -76,8 +87,9 @@ def _lowered(graph: Graph, region: frozenset[str], recipe: Recipe, images: Itera
     """The graph in integer form, but for the ops that write `region`; `images` show which form of h-swish pays."""
 
     def twin(lowered: Graph, op: Op) -> bool:
+        pays = pays_twice_in_16_bits if recipe.activations == "int16" else pays_twice
         return recipe.hard_swish == "twin" or (
-            recipe.hard_swish == "economical" and op.output in worth and pays_twice(lowered, op)
+            recipe.hard_swish == "economical" and op.output in worth and pays(lowered, op)
         )
 
     graph = absorb_hard_sigmoids(graph, region)
@@ -85,6 +97,13 @@ def _lowered(graph: Graph, region: frozenset[str], recipe: Recipe, images: Itera
     if recipe.granularity == "per-tensor" and recipe.equalize:
         graph = free_bounds(graph, region)
     return lower_hard_swishes(graph, twin, region)
+
+
+def _wide(graph: Graph, recipe: Recipe) -> frozenset[str]:
+    """Outputs of the ops whose activations have 16 bits."""
+    if recipe.activations == "int16":
+        return frozenset(op.output for op in graph.ops)
+    return wide_region(graph, recipe.int16_layers)
 
 
 def _worth_twins(graph: Graph, recipe: Recipe, images: Iterator[Floats]) -> frozenset[str]:
@@ -102,9 +121,14 @@ def _worth_twins(graph: Graph, recipe: Recipe, images: Iterator[Floats]) -> froz
     )
 
 
-def _cut_ranges(state: Calibrated, calibration: CalibrationSet, preprocess: Preprocess, recipe: Recipe) -> Calibrated:
-    """Ranges by the recipe's methods, from a second look at the images where that is needed."""
-    methods = {op.output: _method(state, op, recipe) for op in state.graph.ops}
+def _cut_ranges(
+    state: Calibrated, calibration: CalibrationSet, preprocess: Preprocess, recipe: Recipe, wide: frozenset[str]
+) -> Calibrated:
+    """Ranges by the recipe's methods, from a second look at the images where that is needed.
+
+    Those in `wide` have levels enough for all that was seen.
+    """
+    methods = {op.output: _method(state, op, recipe) for op in state.graph.ops if op.output not in wide}
     names = [name for name, method in methods.items() if method != "min-max"]
     if not names:
         return state
@@ -118,8 +142,8 @@ def _cut_ranges(state: Calibrated, calibration: CalibrationSet, preprocess: Prep
 
 
 def _method(state: Calibrated, op: Op, recipe: Recipe) -> RangeMethod:
-    """By kind of tensor; what an activation bounds keeps its clean range, [0, 6] or [0, 1]."""
-    if op.activation in ("relu6", "unit") or op.kind in ("softmax", "sigmoid"):
+    """By kind of tensor; what an activation bounds keeps its clean range, and constants their grid."""
+    if op.activation in ("relu6", "unit") or op.kind in ("softmax", "sigmoid", "add_constant"):
         return "min-max"
     shape = state.graph.shapes[op.output]
     if len(shape) == 2 or shape[1:3] == (1, 1):
@@ -144,10 +168,15 @@ def _facts(quantized: QuantizedGraph, state: Calibrated, calibration: Calibratio
         for op in state.graph.ops
         if op.kind in WEIGHTED and op.activation in ("relu", "relu6")
     }
+
+    def names(chosen: Callable[[Op], bool]) -> list[str]:
+        return [op.name for op in quantized.graph.ops if chosen(op)]
+
     return {
         "recipe": recipe.to_dict(),
         "precision": quantized.precision,
-        "float_layers": [op.name for op in quantized.graph.ops if quantized.is_float(op)],
+        "float_layers": names(quantized.is_float),
+        "int16_layers": [] if quantized.precision == INT16X8 else names(quantized.is_wide),
         "dead_channels": {name: count for name, count in dead.items() if count},
         "calibration": {"images": len(calibration), "sha256": calibration.sha256},
     }

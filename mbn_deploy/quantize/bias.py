@@ -17,7 +17,7 @@ from mbn_deploy.export.execute import activated, run_op
 from mbn_deploy.export.graph import WEIGHTED, Doubles, Floats, Op
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.quantizer import quantize_bias
-from mbn_deploy.quantize.scheme import INT8_MAX, INT8_MIN, ActivationParams, QuantizedGraph, QuantizedWeights
+from mbn_deploy.quantize.scheme import ActivationParams, QuantizedGraph, QuantizedWeights
 
 ROUNDS = 3  # saturation makes the mean bend with the bias; each round leaves a fraction of the shift
 
@@ -47,25 +47,24 @@ def correct_biases(quantized: QuantizedGraph, images: Floats, progress: Progress
 
 
 def stored_inputs(quantized: QuantizedGraph, op: Op, values: Mapping[str, Any]) -> list[Any]:
-    """What `op` reads of `values`: an integer op reads what a float one wrote through 8 bits."""
+    """What `op` reads of `values`: an integer op reads what a float or a wider one wrote through its own bits."""
     if quantized.is_float(op):
         return [values[name] for name in op.inputs]
-    return [
-        as_stored(values[name], quantized.activations[name]) if name in quantized.float_outputs else values[name]
-        for name in op.inputs
-    ]
+    finer = quantized.float_outputs if quantized.is_wide(op) else quantized.float_outputs | quantized.wide_outputs
+    params = quantized.params(op)
+    return [as_stored(values[name], params[name]) if name in finer else values[name] for name in op.inputs]
 
 
 def stored_output(quantized: QuantizedGraph, op: Op, values: Any) -> Any:
     """What `op` leaves of its result."""
-    return values if quantized.is_float(op) else as_stored(values, quantized.activations[op.output])
+    return values if quantized.is_float(op) else as_stored(values, quantized.params(op)[op.output])
 
 
 def as_stored(x: Any, params: ActivationParams) -> Any:
-    """The real values that `x` has once it went through 8 bits."""
+    """The real values that `x` has once it went through the levels of `params`."""
     import tensorflow as tf
 
-    integers = tf.clip_by_value(tf.round(x / params.scale) + params.zero_point, INT8_MIN, INT8_MAX)
+    integers = tf.clip_by_value(tf.round(x / params.scale) + params.zero_point, *params.limits)
     return (integers - params.zero_point) * params.scale
 
 
@@ -83,7 +82,8 @@ def _corrected(
     import tensorflow as tf
 
     weights = quantized.weights[op.name]
-    low, high = quantized.activations[op.output].range
+    params = quantized.params(op)
+    low, high = params[op.output].range
     made = run_op(real_weights(op, weights), inputs, shape)
     bias = op.weights()[1].astype(np.float64)
 
@@ -96,7 +96,7 @@ def _corrected(
     target = means(wanted)
     for _ in range(ROUNDS):
         bias = bias + _shrunk(target - means(activated(op, made + bias.astype(np.float32))))
-    integers = quantize_bias(bias.astype(np.float32), quantized.activations[op.inputs[0]].scale, weights.scales)
+    integers = quantize_bias(bias.astype(np.float32), params[op.inputs[0]].scale, weights.scales)
     return replace(weights, bias=integers), made + bias.astype(np.float32)
 
 

@@ -42,22 +42,25 @@ def free_bounds(graph: Graph, keep: frozenset[str] = frozenset()) -> Graph:
     return replace(graph, ops=tuple(ops), shapes=shapes)
 
 
-def bind(state: Calibrated) -> Calibrated:
-    """Every minimum as the saturation of integers; tensors behind are in units of their largest bound."""
+def bind(state: Calibrated, levels: int = LEVELS) -> Calibrated:
+    """Every minimum as the saturation of integers, `levels` steps above 0.
+
+    Tensors behind are in units of their largest bound.
+    """
     for op in state.graph.ops:
         if op.kind == "minimum":
-            state = _bound(state, op)
+            state = _bound(state, op, levels)
     return state
 
 
-def _bound(state: Calibrated, op: Op) -> Calibrated:
+def _bound(state: Calibrated, op: Op, levels: int) -> Calibrated:
     graph = state.graph
     source = graph.writers()[op.inputs[0]]
     bounds = _offset(op)
     reached = np.minimum(state.ranges[source.output].high, bounds)
     most = float(reached.max()) if reached.max() > 0 else 1.0
-    steps = np.rint(np.maximum(most - bounds, 0.0) / most * LEVELS)
-    shift = steps / LEVELS
+    steps = np.rint(np.maximum(most - bounds, 0.0) / most * levels)
+    shift = steps / levels
     kernel, bias = source.weights()
     scaled = replace(
         source,

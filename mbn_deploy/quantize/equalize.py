@@ -34,17 +34,20 @@ _EXPONENTS = {
 _SWEEPS = {"per-channel": 1, "per-tensor": 4}
 
 
-def equalize(state: Calibrated, granularity: Granularity = "per-channel") -> Calibrated:
-    """Choose factors for every group of `state`, for weights of this granularity; the float function stays the same."""
+def equalize(state: Calibrated, granularity: Granularity = "per-channel", levels: int = LEVELS) -> Calibrated:
+    """Choose factors for every group of `state`; the float function stays the same.
+
+    They are for weights of this granularity, and activations with so many `levels` from end to end.
+    """
     for _ in range(_SWEEPS[granularity]):
         for group in channel_groups(state.graph):
-            factors = _best_factors(state, group, granularity)
+            factors = _best_factors(state, group, granularity, levels)
             if factors is not None:
                 state = state.rescaled(rescale(state.graph, group, factors), group.tensors, factors)
     return state
 
 
-def _best_factors(state: Calibrated, group: ChannelGroup, granularity: Granularity) -> Doubles | None:
+def _best_factors(state: Calibrated, group: ChannelGroup, granularity: Granularity, levels: int) -> Doubles | None:
     readers = [op for op in state.graph.ops if op.kind in WEIGHTED and op.inputs[0] in group.tensors]
     span_choices = _span_choices(state, group, {op.inputs[0] for op in readers})
     if not readers or not span_choices:
@@ -53,7 +56,7 @@ def _best_factors(state: Calibrated, group: ChannelGroup, granularity: Granulari
     written = _written_spans(state, group)
     choices = product(span_choices, *_EXPONENTS[granularity])
     tried = [_candidate(spans**-a * weights ** (w * (1 - a)), written, v) for spans, a, w, v in choices]
-    noise = _Noise.of(state, group, readers, granularity)
+    noise = _Noise.of(state, group, readers, granularity, levels)
     return min(tried, key=noise.relative)
 
 
@@ -139,14 +142,17 @@ class _Noise:
     state: Calibrated
     group: ChannelGroup
     granularity: Granularity
+    levels: int
     readers: list[_Reader]
     written: dict[str, Doubles]  # by the op's output: the largest weight of each output channel
 
     @classmethod
-    def of(cls, state: Calibrated, group: ChannelGroup, readers: list[Op], granularity: Granularity) -> _Noise:
+    def of(
+        cls, state: Calibrated, group: ChannelGroup, readers: list[Op], granularity: Granularity, levels: int
+    ) -> _Noise:
         made = [_Reader.of(op, group.channels) for op in readers]
         writers = [op for op in state.graph.ops if op.kind in WEIGHTED and op.output in group.tensors]
-        return cls(state, group, granularity, made, {op.output: _written(op) for op in writers})
+        return cls(state, group, granularity, levels, made, {op.output: _written(op) for op in writers})
 
     def relative(self, factors: Doubles) -> float:
         """Noise power over signal power in the outputs of the readers, for uniform rounding.
@@ -173,7 +179,7 @@ class _Noise:
     def _values(self, name: str, factors: Doubles) -> Doubles:
         """Power of the error in each channel: the tensor's rounding, and what the group's tensors before it hand on."""
         low, high = self.state.useful(name)
-        step = ((factors * high).max() - (factors * low).min()) / LEVELS
+        step = ((factors * high).max() - (factors * low).min()) / self.levels
         noise = np.full(self.group.channels, step**2 / 12)
         writer = self.state.writers.get(name)
         if writer is None:

@@ -60,6 +60,16 @@ def pays_twice(graph: Graph, op: Op) -> bool:
     )
 
 
+def pays_twice_in_16_bits(graph: Graph, op: Op) -> bool:
+    """The same for activations of 16 bits.
+
+    There TFLite has a fast kernel for convolutions (int32 sums), and reference kernels only for depthwise
+    ones and for the ADD of a constant, which takes longer than a pointwise convolution.
+    """
+    source = graph.writers().get(op.inputs[0])
+    return source is not None and source.kind == "conv" and _twin_possible(graph, op)
+
+
 def shared_noise(source: ChannelRange, result: ChannelRange) -> float:
     """What the shared form loses: the share of a channel's variance that rounding takes, averaged over channels.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -14,19 +15,19 @@ from mbn_deploy.quantize.scheme import (
     INT8_MAX,
     INT8_MIN,
     LEVELS,
+    PASS_THROUGH,
     WEIGHT_MAX,
     ActivationParams,
     QuantizedGraph,
     QuantizedWeights,
 )
 from mbn_deploy.quantize.ties import untied_mean, untied_product
+from mbn_deploy.quantize.wide import MAX_WIDE_MULTIPLIER, wide_params, widened
 
 # TFLite fixes the output of SOFTMAX and LOGISTIC: scale 1/256, zero point -128.
 PROBABILITY = ActivationParams(1 / 256, INT8_MIN)
 # [0, 1] exactly: saturation is the clip of the activation `unit`.
 UNIT = ActivationParams(1 / LEVELS, INT8_MIN)
-# Ops whose int8 kernels hand values through: output and input share scale and zero point.
-PASS_THROUGH = frozenset({"reshape", "pad", "max_pool", "average_pool", "global_max_pool"})
 Granularity = Literal["per-channel", "per-tensor"]
 # XNNPACK refuses a requantization multiplier (input scale * weight scale / output scale) of 256 or more.
 MAX_MULTIPLIER = 255.0
@@ -40,26 +41,36 @@ def quantize_graph(
     *,
     granularity: Granularity = "per-channel",
     float_outputs: frozenset[str] = frozenset(),
+    wide_outputs: frozenset[str] = frozenset(),
 ) -> QuantizedGraph:
     """Choose parameters from what calibration saw and round the weights to nearest.
 
     Weights are symmetric, with one scale an output channel or one for all, activations asymmetric
     per tensor (arXiv 1806.08342, section 2). A tensor's range is the hull of what its channels need.
-    The ops that write `float_outputs` stay in float.
+    The ops that write `float_outputs` stay in float; those that write `wide_outputs` have activations
+    of 16 bits (`wide`).
     """
     activations = {state.graph.input: input_params}
+    wide = {state.graph.input: widened(input_params)} if wide_outputs else {}
     weights: dict[str, QuantizedWeights] = {}
     for op in state.graph.ops:
-        params = _params(op, state, activations)
-        if op.kind in WEIGHTED and op.output not in float_outputs:
-            source = activations[op.inputs[0]].scale
+        params, integer = _params(op, state, activations), op.output not in float_outputs
+        wider = wide_params(op, state, wide) if wide_outputs else None
+        if integer and op.kind in WEIGHTED:
+            source = (wide if op.output in wide_outputs else activations)[op.inputs[0]].scale
             made = quantize_weights(op, source, granularity)
-            params = _within_multiplier(params, source, made.scales)
+            if wider is not None and op.output in wide_outputs:
+                wider = _within_multiplier(wider, source, made.scales, MAX_WIDE_MULTIPLIER)
+            else:
+                params = _within_multiplier(params, source, made.scales)
             weights[op.name] = made
-        elif op.output not in float_outputs:
+        elif integer and op.output not in wide_outputs:
             params = _untied(op, params, state.graph, activations)
         activations[op.output] = params
-    return QuantizedGraph(state.graph, activations, weights, float_outputs)
+        if wider is not None:
+            written_in_8_bits = integer and op.output not in wide_outputs
+            wide[op.output] = widened(params) if written_in_8_bits else wider
+    return QuantizedGraph(state.graph, activations, weights, float_outputs, wide_outputs, wide)
 
 
 def _params(op: Op, state: Calibrated, activations: Mapping[str, ActivationParams]) -> ActivationParams:
@@ -101,11 +112,11 @@ def params_for(low: float, high: float) -> ActivationParams:
     return ActivationParams(scale, zero_point)
 
 
-def _within_multiplier(params: ActivationParams, source: float, scales: Floats) -> ActivationParams:
-    least = float(source * scales.max()) / MAX_MULTIPLIER
-    if params.scale >= least:
-        return params
-    return ActivationParams(float(np.float32(least)), params.zero_point)
+def _within_multiplier(
+    params: ActivationParams, source: float, scales: Floats, most: float = MAX_MULTIPLIER
+) -> ActivationParams:
+    least = float(source * scales.max()) / most
+    return params if params.scale >= least else replace(params, scale=float(np.float32(least)))
 
 
 def quantize_weights(op: Op, input_scale: float, granularity: Granularity = "per-channel") -> QuantizedWeights:
@@ -119,6 +130,8 @@ def quantize_weights(op: Op, input_scale: float, granularity: Granularity = "per
     columns = wide.reshape(-1, bias.size) if op.kind != "depthwise" else wide.reshape(*wide.shape[:2], -1)
     largest = np.abs(columns).max(axis=tuple(range(columns.ndim - 1)))
     least = np.abs(bias.astype(np.float64)) / (MAX_BIAS * input_scale)
+    if granularity == "per-tensor":
+        least[_saturates(op, bias)] = 0.0  # one channel that is always off must not cost all others their weights
     scales = np.maximum(largest / WEIGHT_MAX, least)
     if granularity == "per-tensor":
         scales = np.full_like(scales, scales.max())
@@ -128,10 +141,15 @@ def quantize_weights(op: Op, input_scale: float, granularity: Granularity = "per
     return QuantizedWeights(integers.reshape(kernel.shape), scales, bias_integers, granularity == "per-tensor")
 
 
+def _saturates(op: Op, bias: Floats) -> npt.NDArray[np.bool_]:
+    """Channels whose bias lies on the side that the activation cuts off: one too large for int32 may be cut as well."""
+    off = (bias < 0) & (op.activation != "none")
+    return np.asarray(off | ((bias > 0) & (op.activation in ("relu6", "unit"))))
+
+
 def quantize_bias(bias: Floats, input_scale: float, scales: Floats) -> npt.NDArray[np.int32]:
     """Bias integers at scale `input_scale * scales`, in the float32 product that interpreters form."""
     unit = (np.float32(input_scale) * scales).astype(np.float64)
-    limits = np.iinfo(np.int32)
-    rounded = np.clip(np.rint(bias.astype(np.float64) / unit), limits.min, limits.max)
+    rounded = np.clip(np.rint(bias.astype(np.float64) / unit), -MAX_BIAS, MAX_BIAS)
     integers: npt.NDArray[np.int32] = rounded.astype(np.int32)
     return integers

@@ -12,9 +12,13 @@ from typing import Any, Literal, get_args
 
 from mbn_deploy.errors import UnknownNameError, UsageError
 from mbn_deploy.quantize.quantizer import Granularity
+from mbn_deploy.quantize.scheme import INT16X8, ActivationType
 
 HardSwishForm = Literal["economical", "twin", "shared"]
 RangeMethod = Literal["min-max", "percentile", "mse", "entropy"]
+
+
+_LAYERS = ("float_layers", "int16_layers")  # fields that name layers: lists in JSON
 
 
 def _known(what: str, value: str, known: Iterable[str]) -> None:
@@ -32,7 +36,8 @@ class Recipe:
     (`hard_swish.shared_noise`; at the picture's convolution always). `one_sided`, `two_sided` and `vector` say
     how ranges are taken of ReLU outputs, of linear tensors and of feature vectors (one value a channel). `equalize`,
     `split_vectors` and `correct_biases` are the steps of those names. `float_blocks`: so many first
-    blocks compute in float; `float_layers`: and the layers of these names.
+    blocks compute in float; `float_layers`: and the layers of these names. `activations`: of 8 bits, or all
+    of 16 (TFLite only); `int16_layers`: those of these layers have 16 bits.
     """
 
     name: str
@@ -47,10 +52,13 @@ class Recipe:
     correct_biases: bool = True
     float_blocks: int = 0
     float_layers: tuple[str, ...] = ()
+    activations: ActivationType = "int8"
+    int16_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _known("granularity", self.granularity, get_args(Granularity))
         _known("h-swish form", self.hard_swish, get_args(HardSwishForm))
+        _known("type of activations", self.activations, get_args(ActivationType))
         for method in (self.one_sided, self.two_sided, self.vector):
             _known("range method", method, get_args(RangeMethod))
         if not 0 <= self.twin_above <= 1:
@@ -60,12 +68,17 @@ class Recipe:
 
     @property
     def mixed(self) -> bool:
-        """Whether some layers stay in float."""
-        return bool(self.float_blocks or self.float_layers)
+        """Whether some layers stay in float, or have activations of 16 bits among others of 8."""
+        return bool(self.float_blocks or self.float_layers or self.int16_layers)
+
+    @property
+    def asked(self) -> str:
+        """The precision by which files of this recipe are asked for: `int8`, mixed ones too, or `int16x8`."""
+        return INT16X8 if self.activations == "int16" else "int8"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return {**asdict(self), "float_layers": list(self.float_layers)}
+        return {**asdict(self), **{key: list(getattr(self, key)) for key in _LAYERS}}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Recipe:
@@ -74,7 +87,7 @@ class Recipe:
             _known("key of a recipe", key, list(cls.__dataclass_fields__))
         if "name" not in data:
             raise UsageError("a recipe needs a name")
-        return cls(**{**data, "float_layers": tuple(data.get("float_layers", ()))})
+        return cls(**{**data, **{key: tuple(data.get(key, ())) for key in _LAYERS}})
 
     def with_ranges(self, method: RangeMethod) -> Recipe:
         """The same with one range method for every kind of tensor."""
@@ -95,6 +108,10 @@ MIXED = replace(INT8_MSE, name="int8-mixed", float_blocks=1, twin_above=0.04, sp
 TWIN = replace(INT8_MSE, name="int8-twin", hard_swish="twin")
 MIXED_TWIN = replace(TWIN, name="int8-mixed-twin", float_blocks=1)
 MIXED_MORE = replace(TWIN, name="int8-mixed-3", float_blocks=3)
+
+# Levels enough for every channel: nothing needs a vector in parts. A wish of its own, and no rung: XNNPACK has no
+# kernels for it, and a CPU runs float32 faster.
+INT16 = Recipe(INT16X8, activations="int16", split_vectors=False)
 
 LADDER: tuple[Recipe, ...] = (FAST, INT8, INT8_MSE, MIXED, TWIN, MIXED_TWIN, MIXED_MORE)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PLAIN, *LADDER)}

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from mbn_deploy.errors import UnknownNameError
 from mbn_deploy.export.graph import Graph, Op
 
+# How lowering calls what it puts beside a layer (`hard_swish`, `bounds`).
+LOWERED_PARTS = frozenset({"gate", "sixth", "bound", "unbounded"})
+
 
 def float_region(graph: Graph, blocks: int, layers: Sequence[str]) -> frozenset[str]:
     """Outputs of the ops in the first `blocks` blocks, and of the `layers` called by name (of op or output)."""
@@ -17,6 +20,17 @@ def float_region(graph: Graph, blocks: int, layers: Sequence[str]) -> frozenset[
             raise UnknownNameError("layer", name, [known for op in graph.ops for known in (op.output, op.name)])
         chosen.update(found)
     return frozenset(chosen)
+
+
+def wide_region(graph: Graph, layers: Sequence[str]) -> frozenset[str]:
+    """Outputs of the ops of `layers` in the lowered `graph`: those that lowering wrote in their place, too."""
+    return frozenset(op.output for op in graph.ops if not {*_origins(op.name), *_origins(op.output)}.isdisjoint(layers))
+
+
+def _origins(name: str) -> tuple[str, ...]:
+    """A name, and that of the layer that lowering made a part of it from (`conv/gate`, `swish/sixth`)."""
+    outer, _, part = name.rpartition("/")
+    return (name, outer) if part in LOWERED_PARTS else (name,)
 
 
 def _first_blocks(graph: Graph, blocks: int) -> list[str]:

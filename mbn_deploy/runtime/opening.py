@@ -30,7 +30,7 @@ from mbn_deploy.runtime.tuning import ThreadsFrom, thread_count
 
 # Which file of a bundle runs if nobody says: the fastest and smallest first. That int8 answers well
 # enough is the export's accuracy guard's business. Precisions not listed come last.
-PREFERENCE = ("int8", "int8-mixed", "float16", "dynamic", "float32")
+PREFERENCE = ("int8", "int8-mixed", "float16", "dynamic", "float32", "int16x8")
 CHANNELS = (1, 3)
 
 

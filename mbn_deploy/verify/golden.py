@@ -34,6 +34,8 @@ INNER = (0, -1)  # the images that operations are compared on: one of the set, a
 COUNT = 4  # images of the calibration set, and one of noise, which reaches values that photographs do not
 # Names of arrays: a model file's own is its output's, and no file has a colon in its name.
 _PIXELS, _TOLERANCE, _MADE, _LIMITS, _SAMPLES = "pixels", "tolerance:", "made:", "limits:", "operations:"
+# Of 16 bits, 1/256 of a probability. LiteRT and TensorFlow Lite 2.14 differ in up to 32 on V3.
+WIDE_LEVELS = 128
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can name: the same bytes every time
 
 
@@ -126,16 +128,23 @@ def tolerance(outputs: Array, precision: str, level: float | None, fan_ins: list
     """How far a file's raw `outputs` may be off on another machine.
 
     One level where the file computes in integers: roundings of requantization differ by one, and one
-    only. `level` is what that is in real numbers, for int8 files that end in floats. Dynamic-range
-    files round their activations to 8 bits as well. Else see `float_tolerance`.
+    only. `level` is what that is in real numbers, for int8 files that end in floats. With 16 bits one
+    level in an early layer is many in the last, and as much is allowed as to 8 bits: `WIDE_LEVELS`.
+    Dynamic-range files round their activations to 8 bits as well. Else see `float_tolerance`.
     """
+    levels = _levels(outputs.dtype.name, precision)
     if outputs.dtype.kind in "iu":
-        return 1.0
+        return float(levels)
     if level is not None:
-        return level * (1 + 1e-6)  # the difference of two float32 multiples of it
+        return levels * level * (1 + 1e-6)  # the difference of two float32 multiples of it
     if precision == "dynamic":
         return (1.0 if probabilities else float(np.ptp(outputs))) / 256
     return float_tolerance(outputs, fan_ins, probabilities=probabilities)
+
+
+def _levels(output_type: str, precision: str) -> int:
+    """So many levels of its output may an integer file be off."""
+    return WIDE_LEVELS if "int16" in (output_type, precision.removesuffix("x8")) else 1
 
 
 def float_tolerance(outputs: Array, fan_ins: list[int], *, probabilities: bool) -> float:
@@ -316,10 +325,11 @@ class _Replay:
         return self._made.elsewhere
 
     def _level(self) -> float | None:
-        """A level of an integer file's output; the tolerance of one that ends in floats is one."""
+        """A level of an integer file's output, in the unit of the tolerance."""
         if not self.entry.precision.startswith("int"):
             return None
-        return self.golden.tolerances[self.entry.path]
+        levels = _levels(self.entry.output.dtype, self.entry.precision)
+        return self.golden.tolerances[self.entry.path] / levels
 
     def _operations(self, opened: Backend) -> OperationCheck | None:
         """`None` for a bundle that was made without samples."""

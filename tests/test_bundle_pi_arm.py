@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.arm, pytest.mark.slow, pytest.mark.skipif(not arm.READ
 MEGABYTE = 1_000_000
 CASES = {
     "aarch64-litert": (arm.AARCH64[1], Board.of("aarch64"), 120),
-    "aarch64-onnx": (arm.AARCH64[2], Board.of("aarch64", backend="onnx"), 150),
+    "aarch64-onnx": (arm.AARCH64[2], Board.of("aarch64", backend="onnx"), 120),
     "armv7l-tflite": (arm.ARMV7L, Board.of("armv7l"), 30),
 }
 # A script stands where a board has an ARM program, whose ELF header pip reads to see whether this is armhf.

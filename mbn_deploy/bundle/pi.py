@@ -16,6 +16,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -38,11 +39,13 @@ INSTALLER = "install.sh"
 _PROGRAMS = (INSTALLER, "classify.py")
 _SHIPPED = (*_PROGRAMS, "mbn-deploy.service")
 
-# Parts of wheels that no board of these uses, under site-packages: they need not take room on its card.
+# Parts of wheels, as shell patterns under site-packages, that classifying pictures never loads: accelerators, libraries
+# for programs in C, tests, tools of a workstation. They need not take room on a board's card.
+_TESTS = ("numpy/tests", "numpy/*/tests")
 UNUSED: dict[str, tuple[str, ...]] = {
-    "litert": ("ai_edge_litert/libLiteRtWebGpuAccelerator.so",),
-    "onnx": (),
-    "tflite": (),
+    "litert": ("ai_edge_litert/libLiteRtWebGpuAccelerator.so", *_TESTS),
+    "onnx": ("onnxruntime/capi/libonnxruntime.so.*", "onnxruntime/transformers", *_TESTS),
+    "tflite": _TESTS,
 }
 
 
@@ -192,7 +195,13 @@ def _settings(board: Board) -> str:
 
 
 def _unused_bytes(house: Wheelhouse, board: Board) -> int:
-    return sum(house.unpacked.get(name, 0) for name in UNUSED[board.backend])
+    patterns = UNUSED[board.backend]
+    return sum(size for name, size in house.unpacked.items() if any(_lies_under(name, p) for p in patterns))
+
+
+def _lies_under(name: str, pattern: str) -> bool:
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) >= len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
 def _readme(plan: _Plan) -> str:

@@ -14,7 +14,7 @@ venv=${VENV:-$here/venv}
 arch='' bits='' python_version='' backend='' # the board
 system_site='' modules='' packages=''        # whether the environment sees the system's modules, those it needs
 dependencies=''                              # whether pip checks them
-unused=''                                    # files of wheels that are taken away
+unused=''                                    # patterns of what is taken away of the wheels
 # shellcheck source=/dev/null
 . "$here/settings"
 
@@ -108,9 +108,8 @@ fill_venv() { # pip runs from its wheel: neither ensurepip nor the system's pip 
     --disable-pip-version-check --no-cache-dir --no-compile --no-index --find-links "$here/wheels" --require-hashes \
     --only-binary=:all: "$@" --requirement "$here/requirements.txt" ||
     fail 1 "pip could not install the wheels (above); is the copy of this folder complete?"
-  for file in $unused; do # parts of the wheels that no processor of these boards uses
-    rm -f "$venv"/lib/python*/site-packages/"$file"
-  done
+  # shellcheck disable=SC2086 # patterns
+  (cd "$venv"/lib/python*/site-packages && rm -rf -- $unused)
   mv "$venv/.mbn-deploy-unfinished" "$venv/.mbn-deploy"
   cp "$here/requirements.txt" "$venv/.mbn-deploy"
 }

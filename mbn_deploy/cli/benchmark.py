@@ -25,7 +25,7 @@ from mbn_deploy.runtime.tuning import cache_path, replace_file, write_cache, wri
 
 @guarded
 def benchmark(
-    paths: Annotated[list[Path], path_argument("BUNDLE|FILE...", "What to measure; all files of a bundle, in turns.")],
+    paths: Annotated[list[Path], path_argument("BUNDLE|FILE", "What to measure; all files of a bundle, in turns.")],
     *,
     precision: Annotated[str | None, typer.Option(help="Only this precision of a bundle.")] = None,
     backend: Backend = None,

@@ -251,7 +251,7 @@ def _notes(
     if before.load is not None and before.load > BUSY * machine.processors:
         yield (
             f"the machine was busy before anything was measured (load {before.load:.1f} of {machine.processors}): "
-            "times are too long, and the best number of threads is another one than on a quiet machine"
+            "times are too long, and the best number of threads is another one; measure again when it is quiet"
         )
     slow = [name for name in after.governors if name in ("powersave", "conservative")]
     if slow and before.frequency != before.frequency_limit:

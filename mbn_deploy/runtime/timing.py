@@ -145,11 +145,10 @@ class _Rounds:
         return runs >= self._block_runs or len(case.times[0]) >= self._runs
 
     def progress(self) -> tuple[int, int]:
-        """(done, of how much), in runs or in tenths of a second, of the case that has least."""
+        """(done, of how much), in runs or in percent of the seconds, of the case that has least."""
         if self._runs is not None:
             return min(len(case.times[0]) for case in self._cases), self._runs
-        whole = math.ceil(10 * self._seconds)
-        return min(whole, *(int(10 * case.spent) for case in self._cases)), whole
+        return min(100, *(int(100 * case.spent / self._seconds) for case in self._cases)), 100
 
 
 def _block(case: Case, rounds: _Rounds, start: float, yardstick: Callable[[int], float]) -> None:

@@ -32,7 +32,7 @@ class ZipArchive:
         )  # fmt: skip
 
     def alignment(self, entry: ZipEntry) -> int:
-        """The largest power of two, up to `COARSEST`, that the place of its data in the outermost file is a multiple of."""
+        """The largest power of two, up to `COARSEST`, that divides the place of its data in the outermost file."""
         place = self._window.start + entry.offset
         return min(place & -place or COARSEST, COARSEST)
 

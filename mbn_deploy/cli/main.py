@@ -12,6 +12,7 @@ import typer
 import mbn_deploy
 from mbn_deploy.cli.benchmark import benchmark
 from mbn_deploy.cli.bundle import bundle
+from mbn_deploy.cli.check_apk import check_apk
 from mbn_deploy.cli.demo import demo
 from mbn_deploy.cli.describe import describe
 from mbn_deploy.cli.doctor import doctor
@@ -45,6 +46,7 @@ app.command("verify")(verify)
 app.command("doctor")(doctor)
 app.command("inspect")(inspect)
 app.add_typer(bundle, name="bundle")
+app.command("check-apk")(check_apk)
 app.command("demo")(demo)
 
 

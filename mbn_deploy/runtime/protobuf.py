@@ -13,7 +13,12 @@ _MORE, _LOW = 0x80, 0x7F
 
 def messages(data: memoryview, field: int) -> list[memoryview]:
     """The values of a field of strings, bytes or messages, in their order. Raises `DamagedError`."""
-    return [value for number, value in _fields(data) if number == field]
+    return [value for number, value in _fields(data) if number == field and isinstance(value, memoryview)]
+
+
+def numbers(data: memoryview, field: int) -> list[int]:
+    """The values of a field of integers that are written one by one, unsigned. Raises `DamagedError`."""
+    return [value for number, value in _fields(data) if number == field and isinstance(value, int)]
 
 
 def texts(data: memoryview, field: int) -> list[str]:
@@ -31,14 +36,15 @@ def encoded(field: int, value: bytes) -> bytes:
     return _varint(field << 3 | _BYTES) + _varint(len(value)) + value
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(number, value) of what has a length; numbers are passed over."""
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """(number, value) of what has a length and of varints; numbers of fixed size are passed over."""
     at = 0
     while at < len(data):
         key, at = _number(data, at)
         kind, size = key & 7, 0
         if kind == _VARINT:
-            _, at = _number(data, at)
+            value, at = _number(data, at)
+            yield key >> 3, value
             continue
         if kind == _BYTES:
             size, at = _number(data, at)

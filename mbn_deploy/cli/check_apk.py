@@ -1,0 +1,120 @@
+"""`mbn-deploy check-apk FILE`: will the models and libraries of an Android app work on a phone?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mbn_deploy.cli.common import Json, guarded, human_bytes, plain, print_json, stdout, table
+from mbn_deploy.cli.options import path_argument, path_option
+from mbn_deploy.errors import VerificationError
+from mbn_deploy.manifest import DESCRIPTION_KEY
+from mbn_deploy.runtime.tflite_metadata import GOOGLE_KEY
+
+if TYPE_CHECKING:
+    from mbn_deploy.bundle.apk_report import ApkReport, LibraryReport, ModelReport
+
+_KINDS = {
+    "apk": "an APK",
+    "aab": "an app bundle: the store makes APKs of it, as BundleConfig.pb says",
+    "aar": "a library: the build of the app that uses it decides what is compressed, and aligns it",
+}
+_METADATA = {DESCRIPTION_KEY: "ours", GOOGLE_KEY: "Google's"}
+_MATCHED = {"equal": "equal", "differs": "DIFFERS", "unknown": "none", None: "-"}
+
+
+@guarded
+def check_apk(
+    file: Annotated[Path, path_argument("FILE", "An .apk, .aab or .aar file.")],
+    *,
+    bundle: Annotated[
+        Path | None, path_option(help="The bundle whose models should be in it: sha256 and labels are compared.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What of an Android app breaks on a phone: its models and native libraries. Exit code 5 if anything does.
+
+    Models must be stored, aligned, whole, and those of the bundle; 64-bit libraries ready for pages of 16 KB.
+    """
+    from mbn_deploy.bundle.apk import check_apk as check
+
+    report = check(file, bundle)
+    if as_json:
+        print_json(_facts(report))
+    else:
+        _print(report)
+    if not report.passed:
+        raise typer.Exit(VerificationError.exit_code)
+
+
+def _facts(report: ApkReport) -> dict[str, Any]:
+    return asdict(report) | {"passed": report.passed, "abis": list(report.abis)}
+
+
+def _print(report: ApkReport) -> None:
+    console = stdout()
+    console.print(plain(f"{report.path}: {report.entries} files, {_KINDS[report.kind]}"), soft_wrap=True)
+    if report.models:
+        console.print()
+        _models(console, report)
+    if report.libraries:
+        console.print()
+        _libraries(console, report)
+    for (level, text, advice), names in _grouped(report).items():
+        console.print()
+        where = f" {', '.join(names)}" if names != [""] else ""
+        console.print(plain(f"{'PROBLEM' if level == 'problem' else 'note'}{where}: {text}"), soft_wrap=True)
+        if advice:
+            console.print(plain(f"  {advice}"), soft_wrap=True)
+    console.print()
+    count = len(report.problems)
+    console.print(
+        "Nothing in it was found that breaks on a phone."
+        if report.passed
+        else f"{count} {'problems' if count > 1 else 'problem'} that a phone would have with it."
+    )
+
+
+def _grouped(report: ApkReport) -> dict[tuple[str, str, str], list[str]]:
+    """The files of each finding; many libraries often have the same."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for finding in report.findings:
+        found.setdefault((finding.level, finding.text, finding.advice), []).append(finding.entry)
+    return found
+
+
+def _models(console: Console, report: ApkReport) -> None:
+    shown = table("model", "size", "on a phone", "labels", "metadata", "manifest")
+    for model in report.models:
+        ends = "" if model.input is None else f"\n  {model.input} → {model.output}"
+        labels = "-" if model.labels is None else f"{model.labels}/{model.classes or '?'}"
+        known = [_METADATA[name] for name in model.metadata if name in _METADATA]
+        shown.add_row(
+            plain(model.name + ends),
+            human_bytes(model.size),
+            _placed(model),
+            labels,
+            " and ".join(known) or "-",
+            _MATCHED[model.matched],
+        )
+    console.print(shown)
+
+
+def _libraries(console: Console, report: ApkReport) -> None:
+    shown = table("native library", "size", "on a phone", "pages up to")
+    for library in report.libraries:
+        pages = "?" if library.page_size is None else f"{library.page_size / 1024:g} KB"
+        shown.add_row(plain(library.name), human_bytes(library.size), _placed(library), pages)
+    console.print(shown)
+
+
+def _placed(report: ModelReport | LibraryReport) -> str:
+    """`stored /4096`: uncompressed, at a place that is a multiple of 4096."""
+    if report.stored is None:
+        return "-"
+    place = "" if report.alignment is None else f" /{report.alignment}"
+    return f"stored{place}" if report.stored else "compressed"

@@ -24,7 +24,7 @@ from mbn_deploy.manifest import FileFormat, Preprocess
 from mbn_deploy.models.api import build
 from mbn_deploy.quantize.api import quantize
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
-from mbn_deploy.quantize.recipe import INT8, RECIPES, Recipe
+from mbn_deploy.quantize.recipe import INT8, INT16, RECIPES, Recipe
 from mbn_deploy.runtime.backends import Backend, open_backend
 from mbn_deploy.runtime.preprocess import normalize
 from mbn_deploy.verify.dataset import Dataset, load_dataset
@@ -36,6 +36,7 @@ from scramble import scramble
 
 FORMATS: tuple[FileFormat, ...] = ("tflite", "onnx")
 TITLES = {"tflite": "TFLite", "onnx": "ONNX"}
+KNOWN = RECIPES | {INT16.name: INT16}
 PER_TENSOR = replace(INT8, name="int8 per-tensor", granularity="per-tensor")
 SCRAMBLED = "scrambled"
 THREADS = 2  # of evaluations: what they answer does not depend on it
@@ -93,10 +94,13 @@ class Bench:
         )
 
     def ours(self, recipe: Recipe, *, scrambled: bool = False, pixels: int = 1) -> dict[str, Encoded]:
-        """Our int8 files by label, both formats of one calibration; the first layer reads `pixels` as one."""
+        """Our int8 files by label, both formats of one calibration; int16x8 in the one that has it.
+
+        The first layer reads `pixels` neighbours as one.
+        """
         name = f"{recipe.name} {SCRAMBLED}" if scrambled else recipe.name
         name += f" {pixels} pixels" if pixels > 1 else ""
-        labels = {f"{name} {TITLES[f]}": f for f in FORMATS}
+        labels = {f"{name} {TITLES[f]}": f for f in (FORMATS if recipe.asked == "int8" else ("tflite",))}
         if not all(label in self._made for label in labels):
             graph = scramble(self.source.graph) if scrambled else self.source.graph
             calibration = self.calibration
@@ -120,6 +124,11 @@ class Bench:
             ),
         }
 
+    def plain_wide(self) -> dict[str, Encoded]:
+        """The plain converter's int16x8."""
+        label = f"plain {INT16.name} TFLite"
+        return {label: self._once(label, lambda: self._plain_tflite(wide=True))}
+
     def plain_scrambled(self) -> dict[str, Encoded]:
         """The plain ONNX quantizer on the scrambled graph; the TFLite converter wants a Keras model."""
         label = f"plain {SCRAMBLED} ONNX"
@@ -132,8 +141,8 @@ class Bench:
             self.seconds[label] = perf_counter() - start
         return self._made[label]
 
-    def _plain_tflite(self, *, per_tensor: bool) -> Encoded:
-        """Full integer as TensorFlow's documentation says, min-max, uint8 at both ends."""
+    def _plain_tflite(self, *, per_tensor: bool = False, wide: bool = False) -> Encoded:
+        """Full integer as TensorFlow's documentation says, min-max, uint8 at both ends; `wide`: 16x8, int16 at both."""
         import tensorflow as tf
 
         preprocess = self.source.keras_preprocess
@@ -145,12 +154,14 @@ class Bench:
         converter = tf.lite.TFLiteConverter.from_keras_model(self.source.model)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = representative
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.uint8
+        sets = tf.lite.OpsSet
+        kinds = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8 if wide else sets.TFLITE_BUILTINS_INT8
+        converter.target_spec.supported_ops = [kinds]
+        converter.inference_input_type = converter.inference_output_type = tf.int16 if wide else tf.uint8
         converter._experimental_disable_per_channel = per_tensor  # noqa: SLF001 - there is no public way
         with redirect_stdout(sys.stderr):  # Keras lists every variable
             data = bytes(converter.convert())
-        return Encoded("plain.tflite", data, "tflite", "int8", preprocess, "nhwc")
+        return Encoded("plain.tflite", data, "tflite", INT16.name if wide else "int8", preprocess, "nhwc")
 
     def _plain_onnx(self, graph: Graph, *, per_tensor: bool) -> Encoded:
         """`quantize_static` on our float file: per-channel QDQ U8S8, min-max."""
@@ -201,4 +212,4 @@ def _without_delegate(file: Encoded) -> Backend:
 
 def recipes(names: list[str]) -> list[Recipe]:
     """By name, as the package knows them."""
-    return [RECIPES[name] for name in names]
+    return [KNOWN[name] for name in names]

@@ -34,7 +34,7 @@ INNER = (0, -1)  # the images that operations are compared on: one of the set, a
 COUNT = 4  # images of the calibration set, and one of noise, which reaches values that photographs do not
 # Names of arrays: a model file's own is its output's, and no file has a colon in its name.
 _PIXELS, _TOLERANCE, _MADE, _LIMITS, _SAMPLES = "pixels", "tolerance:", "made:", "limits:", "operations:"
-# Of 16 bits, 1/256 of a probability. LiteRT and TensorFlow Lite 2.14 differ in up to 32 on V3.
+# Of 16 bits: half of what one level of 8 bits is worth to logits, and all of it to probabilities.
 WIDE_LEVELS = 128
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can name: the same bytes every time
 

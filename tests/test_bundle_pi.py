@@ -140,7 +140,7 @@ def test_the_first_choice_of_every_architecture_can_be_made():
         assert Board.of(architecture).backend == backends[0]
     assert Board.of(python="3.13").platforms[0] == "manylinux_2_41_aarch64"
     assert not Board.of(python="3.13", camera=True).constraints
-    assert Board.of(python="3.11", camera=True).constraints == ("numpy<2",)
+    assert Board.of(python="3.11", camera=True).packages == ("python3-numpy", "python3-pil", "python3-picamera2")
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,7 @@ def test_the_first_choice_of_every_architecture_can_be_made():
         ({"architecture": "armv7l", "backend": "litert"}, UsageError, "64-bit system"),
         ({"architecture": "armv7l", "python": "3.13"}, UsageError, "end at 3.11"),
         ({"python": "3.12", "backend": "tflite"}, UsageError, "litert or onnx"),
+        ({"python": "3.12", "camera": True}, UsageError, "3.11 or 3.13"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_fetched(options, error, words):
@@ -186,6 +187,15 @@ def test_markers_are_those_of_the_board_not_of_this_machine(tmp_path, monkeypatc
         wheel = next(data for file, data in house.wheels.items() if file.startswith(name + "-"))
         assert line.endswith("sha256:" + hashlib.sha256(wheel).hexdigest())
     assert "pip" in {name.split("-")[0] for name in house.wheels}
+
+
+def test_a_camera_takes_the_systems_numpy_and_what_fits_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(wheelhouse, "_own_texts", lambda: ["numpy>=1.26", "ml-dtypes", "pillow"])
+    write_wheel(tmp_path / "w", "ml_dtypes", "0.5")
+    write_wheel(tmp_path / "w", "ml_dtypes", "0.6", ["numpy>=2"])
+    house = build_wheelhouse(Board.of(camera=True), [tmp_path / "w"])
+    assert {name.split("-")[0] for name in house.wheels} == {"ml_dtypes", "mbn_deploy", "pip"}
+    assert "ml-dtypes==0.5" in house.requirements
 
 
 def test_what_debian_brings_is_not_asked_for(tmp_path, monkeypatch):

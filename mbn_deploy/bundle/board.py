@@ -25,12 +25,12 @@ BACKENDS: dict[Architecture, tuple[BoardBackend, ...]] = {
 }
 LAST_TFLITE_PYTHON = "3.11"
 
+# picamera2 is a package of these systems; its compiled parts fit their numpy and no other
+# (raspberrypi/picamera2#1088, #1211), so that numpy and Pillow, which it brings along, serve for all.
+CAMERA_SYSTEMS = ("3.11", "3.13")
 # Debian's packages stand in for wheels that the usual index does not have: those of piwheels are built against
 # libraries that apt has to install too, and they are for Raspberry Pi OS only.
-DEBIAN_PACKAGES: dict[Architecture, dict[str, str]] = {
-    "aarch64": {},
-    "armv7l": {"numpy": "python3-numpy", "pillow": "python3-pil"},
-}
+DEBIAN_PACKAGES = {"numpy": "python3-numpy", "pillow": "python3-pil"}
 _MODULES = {"numpy": "numpy", "pillow": "PIL"}
 
 
@@ -68,6 +68,10 @@ class Board:
             raise UsageError(
                 f"tflite-runtime has no wheels for CPython {python}: they end at {LAST_TFLITE_PYTHON}; take {other}"
             )
+        if camera and python not in CAMERA_SYSTEMS:
+            raise UsageError(
+                f"picamera2 is a package of Raspberry Pi OS, with Python {' or '.join(CAMERA_SYSTEMS)}, not {python}"
+            )
         return cls(machine, python, name, camera)
 
     @property
@@ -83,7 +87,7 @@ class Board:
     @property
     def debian_packages(self) -> dict[str, str]:
         """Python distributions that come from apt instead of a wheel, with the names of their packages."""
-        return DEBIAN_PACKAGES[self.architecture]
+        return DEBIAN_PACKAGES if self.camera or self.architecture == "armv7l" else {}
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -98,7 +102,7 @@ class Board:
     @property
     def sees_system(self) -> bool:
         """Whether the virtual environment sees the system's Python packages."""
-        return self.camera or bool(self.debian_packages)
+        return bool(self.debian_packages)
 
     @property
     def platforms(self) -> tuple[str, ...]:
@@ -109,12 +113,11 @@ class Board:
 
     @property
     def constraints(self) -> tuple[str, ...]:
-        """Requirements beyond those of the program itself.
+        """Versions of what is needed, by normalized name, beyond what the program itself asks for.
 
-        picamera2 of Bookworm is compiled against numpy 1 and cannot be imported beside numpy 2
-        (raspberrypi/picamera2#1088, #1211).
+        Bookworm has numpy 1.24; ml-dtypes, which LiteRT needs, asks for numpy 2 from 0.6 on.
         """
-        return ("numpy<2",) if self.camera and self.python == "3.11" else ()
+        return ("ml-dtypes<0.6",) if self.debian_packages and self.python == "3.11" else ()
 
     def markers(self, extra: str = "") -> dict[str, str]:
         """What environment markers of requirements are compared with on the board (PEP 508)."""

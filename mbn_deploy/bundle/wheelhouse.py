@@ -106,7 +106,7 @@ def _fetch_all(board: Board, folders: Sequence[Path], scratch: Path, progress: P
 def _closure(board: Board, fetched: Mapping[str, Path]) -> dict[str, _Want]:
     """What is needed on the board, as far as the wheels fetched so far tell, without what its system brings."""
     wanted: dict[str, _Want] = {}
-    pending = [(text, {""}) for text in board.constraints] + [(text, _own_extras(board)) for text in _own_texts()]
+    pending = [(text, _own_extras(board)) for text in _own_texts()]
     while pending:
         text, extras = pending.pop(0)
         requirement = _parsed(text)
@@ -121,6 +121,9 @@ def _closure(board: Board, fetched: Mapping[str, Path]) -> dict[str, _Want]:
         want.extras |= new
         if name in fetched and (new or not known):
             pending += [(t, {"", *want.extras}) for t in _metadata(fetched[name]).get_all("Requires-Dist") or ()]
+    for constraint in map(_parsed, board.constraints):
+        if constraint.name in wanted:
+            wanted[constraint.name].specifiers.add(str(constraint.specifier))
     return wanted
 
 

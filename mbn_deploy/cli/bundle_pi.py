@@ -38,7 +38,7 @@ def pi(
     precision: Annotated[str | None, typer.Option(help="Only this precision of the bundle.")] = None,
     camera: Annotated[
         bool,
-        typer.Option("--camera", help="For picamera2: the system's Python packages are seen, and numpy fits them."),
+        typer.Option("--camera", help="For picamera2: it, numpy and Pillow come from the system's packages."),
     ] = False,
     wheels: Annotated[
         list[Path] | None,

@@ -1,0 +1,2 @@
+    /** §{megabytes} MB, §{sha256} */
+    §{constant}("§{folder}/§{path}"),

@@ -1,0 +1,11 @@
+// Made by mbn-deploy §{version}.
+plugins {
+    id("com.android.§{plugin}")
+}
+
+§{block} {
+    packName.set("§{pack}") // the name of this folder
+    dynamicDelivery {
+        deliveryType.set("§{delivery}")
+    }
+}

@@ -26,8 +26,8 @@ PIXELS_TOGETHER = (1, 2, 4, 8)
 def group_pixels(quantized: QuantizedGraph, pixels: int) -> QuantizedGraph:
     """`quantized` with first convolutions that read `pixels` neighbours of a row as one; every result is the same.
 
-    Those that compute in float or on activations of 16 bits stay. Raises `InputError` where the width is no multiple of `pixels`, or where
-    another layer reads the picture.
+    Those that compute in float or on activations of 16 bits stay. Raises `InputError` where the width is no multiple
+    of `pixels`, or where another layer reads the picture.
     """
     graph = quantized.graph
     first = [op for op in graph.readers()[graph.input] if not (quantized.is_float(op) or quantized.is_wide(op))]

@@ -149,8 +149,9 @@ def read_directory(window: Window) -> dict[str, ZipEntry]:
         if at + _CENTRAL_RECORD.size > len(data):
             raise window.wrong("damaged: its directory ends within a file's record")
         record = _Central(*_CENTRAL_RECORD.unpack_from(data, at))
-        texts = data[at + _CENTRAL_RECORD.size :][: record.name_bytes + record.extra_bytes]
-        at += _CENTRAL_RECORD.size + record.name_bytes + record.extra_bytes + record.comment_bytes
+        at += _CENTRAL_RECORD.size
+        texts = data[at : at + record.name_bytes + record.extra_bytes]
+        at += record.name_bytes + record.extra_bytes + record.comment_bytes
         if record.magic != _CENTRAL or at > len(data):
             raise window.wrong("damaged: its directory has something else where a file's record should be")
         entry, span = _entry(window, record, texts, place.begin)

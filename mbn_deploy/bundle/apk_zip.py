@@ -57,7 +57,8 @@ class ZipArchive:
 
     def part(self, entry: ZipEntry, start: int, length: int) -> bytes:
         """Up to `length` bytes from `start`, fewer at the end; no checksum is compared."""
-        length = max(0, min(length, entry.size - start))
+        start = min(start, entry.size)
+        length = min(length, entry.size - start)
         if entry.stored:
             return self._window.read(entry.offset + start, length)
         found, passed = bytearray(), 0

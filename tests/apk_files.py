@@ -4,6 +4,8 @@ import io
 import struct
 import zipfile
 
+from mbn_deploy.bundle.apk import check_apk
+
 BINARY_MANIFEST = b"\x03\x00\x08\x00" + bytes(60)
 TEXT_MANIFEST = b'<manifest package="org.example"/>'
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
@@ -79,3 +81,22 @@ def bundle_config(globs=(), *, alignment=None, packs=0):
     native = field(1, 1) + (b"" if alignment is None else field(2, alignment))
     compression = b"".join(field(1, glob.encode()) for glob in globs) + (field(2, packs) if packs else b"")
     return field(1, field(2, b"1.18.1")) + field(2, field(2, native)) + field(3, compression)
+
+
+def check(folder, files, *, bundle=None, make=apk, name="app.apk", **options):
+    """The report on an archive of these files."""
+    path = folder / name
+    path.write_bytes(make(files, **options))
+    return check_apk(path, bundle)
+
+
+def problems(report):
+    return [f"{finding.entry}: {finding.text}" for finding in report.problems]
+
+
+def the_problem(report):
+    """The only one; it says what to do."""
+    (finding,) = report.problems
+    assert finding.advice
+    assert not report.passed
+    return f"{finding.entry}: {finding.text}"

@@ -198,8 +198,7 @@ class _Layout:
 
     def _readme(self) -> bytes:
         """The part of the kind, then the part that all kinds share."""
-        lines = (f'    implementation("{coordinate}")' for coordinate in self.runtime.dependencies)
-        coordinates = "\n".join(lines)
+        lines = [f'implementation("{coordinate}")' for coordinate in self.runtime.dependencies]
         usage = "usage-later.md" if self.is_later else "usage.md"
         library = {"asset-pack": "asset-delivery:2.3.0", "ai-pack": "ai-delivery:0.1.1-alpha01"}.get(
             self.asked.kind, ""
@@ -208,7 +207,7 @@ class _Layout:
         values = {
             "pack": self.pack,
             "delivery": self.delivery_or_none or "",
-            "dependencies": coordinates,
+            "dependencies": f"\n{' ' * 11}".join(lines),
             "library": library,
             "manager": manager,
             "open": "context, " if self.runtime.name == "mediapipe" else "",

@@ -79,7 +79,7 @@ def class_name_of(model: str) -> str:
 
 def snake_case(name: str) -> str:
     """`FlowerClassifier` as `flower_classifier`: the folder of its assets."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def constant(precision: str) -> str:

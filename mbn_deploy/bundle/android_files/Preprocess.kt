@@ -9,8 +9,10 @@ import kotlin.math.round
 import kotlin.math.sin
 
 /**
- * From a picture of any size to the model's pixels: bit for bit those that mbn-deploy measured the model with, which
- * are Pillow's (it antialiases; `Bitmap.createScaledBitmap` does not, and costs accuracy). Nothing here needs Android.
+ * From a picture of any size to the model's pixels: those that mbn-deploy measured the model with, which are Pillow's
+ * (it antialiases; `Bitmap.createScaledBitmap` does not, and costs accuracy). They are the same bit for bit, but where
+ * the height shrinks much more than the width: there Pillow 13 takes columns first, and roundings differ by one.
+ * Nothing here needs Android.
  */
 internal class §{name}Preprocess(
     val width: Int,

@@ -10,12 +10,12 @@ borders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from mbn_deploy.export.graph import Doubles
 from mbn_deploy.quantize.scheme import INT8_MAX, INT8_MIN, ActivationParams
 
 WIDENING = 2.0**-13  # a step of the search, relative
@@ -28,23 +28,36 @@ def untied_product(result: ActivationParams, factors: Sequence[ActivationParams]
     """`result`, or the next wider parameters that leave no product of two levels of `factors` near a border."""
     levels = np.arange(INT8_MIN, INT8_MAX + 1)
     products = np.unique(np.outer(*(levels - f.zero_point for f in factors)))
-    return _untied(result, products, factors[0].scale * factors[1].scale)
+
+    def around(places: Doubles) -> Doubles:
+        above = np.clip(np.searchsorted(products, places), 1, len(products) - 1)
+        return np.concatenate([products[above - 1], products[above]])
+
+    return _untied(result, around, factors[0].scale * factors[1].scale)
 
 
 def untied_mean(result: ActivationParams, source: ActivationParams, positions: int) -> ActivationParams:
     """The same for the mean over `positions` levels of `source`: for every sum that they can have."""
-    sums = np.arange(positions * (INT8_MIN - source.zero_point), positions * (INT8_MAX - source.zero_point) + 1)
-    return _untied(result, sums, source.scale / positions)
+    least, most = (positions * (level - source.zero_point) for level in (INT8_MIN, INT8_MAX))
+
+    def around(places: Doubles) -> Doubles:
+        return np.concatenate([np.floor(places), np.ceil(places)]).clip(least, most)
+
+    return _untied(result, around, source.scale / positions)
 
 
-def _untied(result: ActivationParams, integers: npt.NDArray[np.int64], gain: float) -> ActivationParams:
-    """The first candidate that is clear of all borders, or the one that comes nearest to it."""
+def _untied(result: ActivationParams, around: Callable[[Doubles], Doubles], gain: float) -> ActivationParams:
+    """The first candidate that is clear of all borders, or the one that comes nearest to it.
+
+    A value is an integer times `gain`; `around` gives the integers next to each place, on both sides.
+    """
+    borders = np.arange(INT8_MIN - 1, INT8_MAX + 1) + 0.5 - result.zero_point
     best, furthest = result, 0.0
     for step in range(TRIES):
         candidate = replace(result, scale=float(np.float32(result.scale * (1 + step * WIDENING))))
-        values = integers * (gain / candidate.scale)
-        inside = np.abs(values[np.abs(values + candidate.zero_point) <= INT8_MAX + 2])
-        clearance = float((np.abs(inside % 1 - 0.5) / (inside + 1)).min()) / MARGIN
+        factor = gain / candidate.scale
+        nearest = np.abs(around(borders / factor) * factor)
+        clearance = float((np.abs(nearest % 1 - 0.5) / (nearest + 1)).min()) / MARGIN
         if clearance > 1:
             return candidate
         if clearance > furthest:

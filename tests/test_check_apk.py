@@ -264,6 +264,15 @@ def test_the_screen(tmp_path, bundle):
     assert "3 problems that a phone would have with it." in result.stdout
 
 
+def test_what_bundle_android_makes(exported, tmp_path):
+    made_here = run("bundle", "android", exported[0], "-o", tmp_path / "p", "--kind", "aar")
+    assert made_here.exit_code == 0, made_here.stderr
+    (path,) = (tmp_path / "p").glob("*.aar")
+    result = run("check-apk", path, "--bundle", exported[0], "--json")
+    assert result.exit_code == 0, result.stdout
+    assert [model["matched"] for model in json.loads(result.stdout)["models"]] == ["equal"]
+
+
 def test_json(tmp_path):
     path = tmp_path / "app.apk"
     path.write_bytes(made.apk(GOOD, packed=[MODEL]))

@@ -88,20 +88,21 @@ def _grouped(report: ApkReport) -> dict[tuple[str, str, str], list[str]]:
 
 
 def _models(console: Console, report: ApkReport) -> None:
-    shown = table("model", "size", "on a phone", "labels", "metadata", "manifest")
+    compared = any(model.matched for model in report.models)
+    shown = table("model", "size", "on a phone", "labels", "metadata", *(["manifest"] if compared else []))
     for model in report.models:
-        ends = "" if model.input is None else f"\n  {model.input} → {model.output}"
-        labels = "-" if model.labels is None else f"{model.labels}/{model.classes or '?'}"
+        ends = "" if model.input is None else f"\n  in {model.input}\n  out {model.output}"
         known = [_METADATA[name] for name in model.metadata if name in _METADATA]
-        shown.add_row(
-            plain(model.name + ends),
-            human_bytes(model.size),
-            _placed(model),
-            labels,
-            " and ".join(known) or "-",
-            _MATCHED[model.matched],
-        )
+        columns = [plain(model.name + ends), human_bytes(model.size), _placed(model), _labels(model)]
+        columns += [" and ".join(known) or "-", *([_MATCHED[model.matched]] if compared else [])]
+        shown.add_row(*columns)
     console.print(shown)
+
+
+def _labels(model: ModelReport) -> str:
+    if model.labels is None or model.labels == model.classes:
+        return "-" if model.labels is None else str(model.labels)
+    return f"{model.labels} for {model.classes or '?'}"
 
 
 def _libraries(console: Console, report: ApkReport) -> None:

@@ -56,7 +56,7 @@ def _untied(result: ActivationParams, around: Callable[[Doubles], Doubles], gain
     for step in range(TRIES):
         candidate = replace(result, scale=float(np.float32(result.scale * (1 + step * WIDENING))))
         factor = gain / candidate.scale
-        nearest = np.abs(around(borders / factor) * factor)
+        nearest = np.abs(around((borders / factor).astype(np.float64)) * factor)
         clearance = float((np.abs(nearest % 1 - 0.5) / (nearest + 1)).min()) / MARGIN
         if clearance > 1:
             return candidate

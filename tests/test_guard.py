@@ -108,8 +108,8 @@ def test_recipes_that_make_no_difference_are_left_out():
         r.name for r in LADDER
     ]
     plain = rungs_for(graph_of("mobilenet_v2"), None, "per-channel", ())
-    assert [r.name for r in plain] == ["int8", "int8-mse", "int8-mixed", "int8-mixed-3"]
-    (only,) = rungs_for(graph_of("mobilenet_v2"), "int8-mse", "per-tensor", ("Conv1",))
+    assert [r.name for r in plain] == ["int8", "int8-mixed", "int8-mixed-3"]
+    (only,) = rungs_for(graph_of("mobilenet_v2"), "int8-twin", "per-tensor", ("Conv1",))
     assert (only.granularity, only.float_layers) == ("per-tensor", ("Conv1",))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from mbn_deploy.export.graph import WEIGHTED, Floats, Graph, Op
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
+from mbn_deploy.quantize.absorb import absorb
 from mbn_deploy.quantize.bias import correct_biases
 from mbn_deploy.quantize.bounds import bind, free_bounds
 from mbn_deploy.quantize.calibration import CalibrationSet
@@ -68,6 +69,8 @@ def quantize(
     images = _normalized(calibration, pixels.preprocess)
     ranges = observe(lowered.graph, images, len(calibration), progress)
     state = Calibrated(lowered.graph, ranges, lowered.floors)
+    if recipe.absorb:
+        state = absorb(state)
     if recipe.equalize:
         state = equalize(state, recipe.granularity, levels)
     state = bind(state, levels)

@@ -2,10 +2,10 @@
 
 Both files run in their interpreters, and every tensor that both have is compared: that is the error
 as it accumulates. What a layer adds by itself is computed from the quantized file's own weights and
-scales: the operations between compared tensors get the float file's exact values (brought to the
-scale that the quantized file keeps each channel in), and what they compute is rounded wherever the
-file rounds. Put into the float network in place of the exact tensor, that result shows what this layer
-alone does to the output; the diagnosis is sorted by it.
+scales: the operations between compared tensors get the float file's exact values (brought to the scale
+and the centre that the quantized file keeps each channel at), and what they compute is rounded wherever
+the file rounds. Put into the float network in place of the exact tensor, that result shows what this
+layer alone does to the output; the diagnosis is sorted by it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from mbn_deploy.export.stored import Levels, StoredNetwork, StoredOp
 from mbn_deploy.images import Pixels
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
-from mbn_deploy.quantize.factors import PointFactors, weight_factors
+from mbn_deploy.quantize.factors import PointFactors, bias_shift, in_reference, shown_shift, weight_factors
 from mbn_deploy.quantize.layer_errors import ChannelSums, Diagnosis, LayerError, badness, divergences, spread
-from mbn_deploy.quantize.matching import PADDING, STORAGE, Point, is_part, match
+from mbn_deploy.quantize.matching import PADDING, STORAGE, Point, is_part, match, movable
 from mbn_deploy.quantize.opened import Opened, load_images, open_file
 
 STEP = "compare layers"
@@ -135,6 +135,11 @@ class _Comparison:
         # By tensor of the quantized file: factors against float, and those that a layer's weights show.
         self._factors: dict[str, Doubles] = {quantized.network.input: _input_factors(quantized, exact)}
         self._by_weights: dict[str, Doubles | None] = {}
+        self._by_bias: dict[str, Doubles | None] = {}
+        # How much lower the quantized file keeps each channel: in its own units, and of layers in those of the other.
+        self._shifts: dict[str, Doubles | None] = {}
+        self._lowered: dict[str, Doubles | None] = {}
+        self._movable = movable(quantized.network)
         self._integers: dict[str, Floats] = {}
         self._divergences: list[float] = []
         self._agreements: list[bool] = []
@@ -144,11 +149,12 @@ class _Comparison:
         real = self._float_run(pixels)
         integer = self._integers = self._integer_run(pixels)
         self._outputs(real[self.exact.network.output], integer[self.quantized.network.output])
-        for point in self.points:
-            r, q = real[point.name], integer[point.stored]
-            self.found[point.stored].accumulated.add(_floored(r, point), _floored(q.reshape(r.shape), point))
         base = self._base(pixels) if self._whole else None
         self._alone(pixels, real, base)
+        for point in self.points:
+            r = real[point.name]
+            q = self._raised(integer[point.stored].reshape(r.shape), point)
+            self.found[point.stored].accumulated.add(_floored(r, point), _floored(q, point))
 
     def _kept(self, op: StoredOp, levels: Levels) -> bool:
         """Whether the op hands on integers that have these levels already: nothing is rounded once more."""
@@ -216,9 +222,14 @@ class _Comparison:
         inputs = self._factors.get(op.inputs[0])
         if inputs is not None and (op.kind in STORAGE or op.moves_only) and op.output not in self._by_stored:
             self._factors[op.output] = inputs
+        shifts = [shift for name in op.inputs if (shift := self._shifts.get(name)) is not None]
+        if op.kernel is None and shifts:  # a sum, or what hands its values on: see `movable`
+            self._shifts[op.output] = np.sum(shifts, axis=0)
         reference = self._layers.get(op.layer)
         if op.kernel is not None and reference is not None:
-            self._by_weights[op.output] = weight_factors(op, reference, inputs)
+            factors = self._by_weights[op.output] = weight_factors(op, reference, inputs)
+            if factors is not None:
+                self._by_bias[op.output] = bias_shift(op, reference, factors, self._shifts.get(op.inputs[0]))
 
     def _at_point(
         self, point: Point, found: _Found, r: Floats, *, made: Any, rounded: Any, base: dict[str, Any] | None
@@ -229,23 +240,44 @@ class _Comparison:
         found.known = made is not None
         # Without the result of exact inputs, what the interpreter made has to show the factors.
         shown = self._integers[point.stored] if made is None else np.asarray(made)
+        by_weights, by_input = known[-1] if known else None, self._read_factors(point, r.shape[-1])
+        below = self._below(point, r, made, by_weights, by_input)
+        centred = r if below is None else (r - below).astype(np.float32)
         factors = found.factors.update(
-            _floored(r, point), _floored(shown.reshape(r.shape), point), levels,
-            by_weights=known[-1] if known else None, by_input=self._read_factors(point, r.shape[-1]),
+            _floored(centred, point), _floored(shown.reshape(r.shape), point), levels,
+            by_weights=by_weights, by_input=by_input,
         )  # fmt: skip
         self._factors[point.stored] = factors
-        exact = (r * factors).astype(np.float32)
+        self._shifts[point.stored] = None if below is None else factors * below
+        exact = (centred * factors).astype(np.float32)
         if levels is not None:
             low, high = levels.range
             kept = _floored(exact, point)
             found.low += int((kept < low - levels.scale / 2).sum())
             found.high += int((kept > high + levels.scale / 2).sum())
         if made is not None:
-            alone = np.asarray(rounded).reshape(r.shape)
+            alone = self._raised(np.asarray(rounded).reshape(r.shape), point)
             found.alone.add(_floored(r, point), _floored(alone, point))
             if base is not None:
                 found.effect += self._effect(point, (alone / factors).astype(np.float32), base)
         return exact
+
+    def _below(
+        self, point: Point, r: Floats, made: Any, by_weights: Doubles | None, by_input: Doubles | None
+    ) -> Doubles | None:
+        """How much lower than the float file the quantized one keeps each channel, in units of the former."""
+        by_bias = self._by_bias.get(point.writer) if point.stored in self._movable else None
+        if by_weights is None or by_bias is None:
+            return in_reference(self._shifts.get(point.stored), by_input)
+        if point.stored not in self._lowered and made is not None:
+            shown = shown_shift(r, made.reshape(r.shape), by_weights, by_bias)
+            self._lowered[point.stored] = in_reference(shown, by_weights)
+        return self._lowered.get(point.stored)
+
+    def _raised(self, values: Floats, point: Point) -> Floats:
+        """Values of the quantized file around the centre that the float one has."""
+        shift = self._shifts.get(point.stored)
+        return values if shift is None else (values + shift).astype(np.float32)
 
     def _read_factors(self, point: Point, channels: int) -> Doubles | None:
         """Of the first tensor with as many channels that operations without weights read."""

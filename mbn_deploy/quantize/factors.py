@@ -1,9 +1,10 @@
-"""By which factor a quantized file keeps each channel of a tensor.
+"""By which factor a quantized file keeps each channel of a tensor, and how much lower.
 
-Conditioning multiplies whole channels by factors that the weights behind them take back, and leaves no
-record in the file. But the weights tell: those of a layer in the quantized file, times the factors of
-its input, are those of the float file times the factors of its output, up to rounding, which averages out
-over a channel's weights. Operations without weights show the factor by their exact result.
+Conditioning multiplies whole channels by factors that the weights behind them take back, and lowers them
+by constants that the biases behind give back; it leaves no record in the file. But the weights tell: those of
+a layer in the quantized file, times the factors of its input, are those of the float file times the factors of
+its output, up to rounding, which averages out over a channel's weights. Operations without weights show the
+factor by their exact result.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _KNOWN = np.array([1.0, 6.0, 1 / 6])
 _NEAR = 0.15
 _LOOSE, _MOST = 0.25, 0.95
 _TINY = 1e-30
+_LEAST_SHIFT = 0.5 / 255  # of a tensor's reach: half a step of 8 bits
 
 
 def weight_factors(op: StoredOp, reference: StoredOp, inputs: Doubles | None) -> Doubles | None:
@@ -55,6 +57,44 @@ def _snapped(factor: float) -> float:
     """One factor for a whole tensor, which is one of few: errors of estimation must not add up over layers."""
     nearest = float(_KNOWN[np.argmin(np.abs(np.log(_KNOWN / factor)))])
     return nearest if abs(factor / nearest - 1) < _NEAR else factor
+
+
+def bias_shift(op: StoredOp, reference: StoredOp, factors: Doubles, lowered_by: Doubles | None) -> Doubles | None:
+    """What a linear layer's biases take off each output channel, (output channels,).
+
+    `factors` are those of its output, `lowered_by` is how low its input is kept. None if it cannot be run.
+    """
+    if op.kernel is None or op.run is None or reference.run is None:
+        return None
+    window = op.kernel.shape[:2] if op.kernel.ndim == 4 else ()
+    zeros = np.zeros((1, *window, op.kernel.shape[-2]), np.float32)
+    wanted = np.asarray(reference.run([zeros])).reshape(-1, factors.size)[0]
+    # A padded layer's input is never lowered: any pixel of its result shows the bias.
+    given = np.asarray(op.run([zeros if lowered_by is None else (zeros - lowered_by).astype(np.float32)]))
+    return np.asarray(_positive(factors) * wanted - given.reshape(-1, factors.size)[0])
+
+
+def shown_shift(reference: Floats, made: Floats, factors: Doubles, by_bias: Doubles) -> Doubles | None:
+    """How far a layer keeps each channel of a linear tensor lower, (channels,); None if its biases do not show it.
+
+    `made` is what the layer makes of exact inputs, without rounding. Biases know of a shift, but hold corrections
+    for rounded weights, too; the means do not.
+    """
+    if reference.min() >= 0 or np.abs(by_bias).max() <= _LEAST_SHIFT * np.ptp(made):  # clipped at 0: never shifted
+        return None
+    means = (values.reshape(-1, factors.size).mean(0, dtype=np.float64) for values in (reference, made))
+    expected, found = means
+    return np.asarray(_positive(factors) * expected - found)
+
+
+def _positive(factors: Doubles) -> Doubles:
+    """Factors, with 1 for channels that have none."""
+    return np.where(factors > 0, factors, 1.0)
+
+
+def in_reference(shift: Doubles | None, factors: Doubles | None) -> Doubles | None:
+    """A shift in the units of the reference, of which the file keeps each channel times its factor."""
+    return shift if shift is None or factors is None else np.asarray(shift / _positive(factors))
 
 
 class PointFactors:

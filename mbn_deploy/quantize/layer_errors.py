@@ -31,7 +31,8 @@ class LayerError:
     that lie beyond the tensor's range by more than half a step. `weight_spread` and `channel_spread` are the
     largest over the median channel: of max |weight| an output channel, and of max |value| a channel.
     `factors` are the smallest and largest by which the file keeps a channel of the float tensor (see
-    `factors`): other than 1 where channels were equalized. All is compared up to these factors.
+    `factors`): other than 1 where channels were equalized. All is compared up to these factors, and up to
+    constants that biases take and give back (`absorb`).
     None stands where something has no meaning: no levels, no weights, an operation that is not known.
     """
 

@@ -10,6 +10,8 @@ from mbn_deploy.export.stored import StoredNetwork, StoredOp
 HARD_SWISH_FLOOR = -3.0  # h-swish is 0 below: integers may saturate there, and lose nothing
 PADDING = frozenset({"PAD", "Pad"})
 _HARD_SWISH = frozenset({"HARD_SWISH", "HardSwish"})
+_SUMS = frozenset({"ADD", "Add"})
+_POOLS = frozenset({"MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D", "GlobalAveragePool", "AveragePool", "MaxPool"})
 STORAGE = frozenset({"QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Identity"})
 
 
@@ -32,6 +34,11 @@ class Point:
     def operations(self) -> tuple[str, ...]:
         """Kinds of the ops that compute."""
         return tuple(op.kind for op in _computing(self))
+
+    @property
+    def writer(self) -> str:
+        """What the last op that computes calls its result."""
+        return next((op.output for op in reversed(_computing(self))), self.stored)
 
     @property
     def layer(self) -> str:
@@ -109,3 +116,24 @@ def _segment(end: str, makers: dict[str, StoredOp], ends: set[str], network: Sto
             inside.add(name)
             waiting += makers[name].inputs
     return tuple(op for op in network.ops if op.output in inside)
+
+
+def movable(network: StoredNetwork) -> frozenset[str]:
+    """Tensors that reach layers only, through sums and pooling at most: `absorb` may have shifted them."""
+    found: set[str] = set()
+    readers_of = network.readers()
+    for op in reversed(network.ops):
+        readers = readers_of.get(op.output, [])
+        if (
+            op.output != network.output
+            and readers
+            and all(reader.kernel is not None or _hands_on(reader, found) for reader in readers)
+        ):
+            found.add(op.output)
+    return frozenset(found)
+
+
+def _hands_on(op: StoredOp, movable_tensors: set[str]) -> bool:
+    """Whether a shift of what it reads, of two tensors if it adds, is a shift of what it writes, and may be."""
+    carries = op.kind in _POOLS | STORAGE or op.moves_only or (op.kind in _SUMS and len(op.inputs) > 1)
+    return carries and op.output in movable_tensors

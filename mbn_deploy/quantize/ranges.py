@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -46,6 +46,12 @@ class ChannelRange:
         """The range after multiplying each channel by its factor (above 0)."""
         return ChannelRange(self.low * factors, self.high * factors, self.mean * factors, self.power * factors**2)
 
+    def shifted(self, constants: Doubles) -> ChannelRange:
+        """The range after lowering each channel by its constant."""
+        power = np.maximum(self.power - 2 * constants * self.mean + constants**2, 0.0)
+        low, high, mean = (value - constants for value in (self.low, self.high, self.mean))
+        return replace(self, low=low, high=high, mean=mean, power=power)
+
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
@@ -84,6 +90,11 @@ class Calibrated:
             ranges={n: r.scaled(factors) if n in touched else r for n, r in self.ranges.items()},
             floors={n: f * factors if n in touched else f for n, f in self.floors.items()},
         )
+
+    def shifted(self, graph: Graph, shifts: Mapping[str, Doubles]) -> Calibrated:
+        """After `absorb.shift`: ranges follow the constants exactly. Tensors with floors are none of `shifts`."""
+        ranges = {n: r.shifted(shifts[n]) if n in shifts else r for n, r in self.ranges.items()}
+        return replace(self, graph=graph, ranges=ranges)
 
 
 def observe(

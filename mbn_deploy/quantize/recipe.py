@@ -34,9 +34,9 @@ class Recipe:
     twice and can equalize it, `shared` does not, `economical` has twins where they pay
     (`hard_swish.pays_twice`) and the shared form would take more than `twin_above` of a channel's variance
     (`hard_swish.shared_noise`; at the picture's convolution always). `one_sided`, `two_sided` and `vector` say
-    how ranges are taken of ReLU outputs, of linear tensors and of feature vectors (one value a channel). `equalize`,
-    `split_vectors` and `correct_biases` are the steps of those names. `float_blocks`: so many first
-    blocks compute in float; `float_layers`: and the layers of these names. `activations`: of 8 bits, or all
+    how ranges are taken of ReLU outputs, of linear tensors and of feature vectors (one value a channel).
+    `absorb`, `equalize`, `split_vectors` and `correct_biases` are the steps of those names. `float_blocks`: so many
+    first blocks compute in float; `float_layers`: and the layers of these names. `activations`: of 8 bits, or all
     of 16 (TFLite only); `int16_layers`: those of these layers have 16 bits.
     """
 
@@ -47,6 +47,7 @@ class Recipe:
     one_sided: RangeMethod = "min-max"
     two_sided: RangeMethod = "min-max"
     vector: RangeMethod = "min-max"
+    absorb: bool = True
     equalize: bool = True
     split_vectors: bool = True
     correct_biases: bool = True
@@ -94,18 +95,17 @@ class Recipe:
         return replace(self, one_sided=method, two_sided=method, vector=method)
 
 
-PLAIN = Recipe("plain", hard_swish="shared", equalize=False, split_vectors=False, correct_biases=False)
-INT8 = Recipe("int8")
-# Ranges may cut off what is rare: as fast, and closer where tensors have long tails. Vectors keep theirs,
-# whose margins are there because values beyond the calibration set are not rare.
-INT8_MSE = replace(INT8, name="int8-mse", one_sided="mse", two_sided="mse")
+PLAIN = Recipe("plain", hard_swish="shared", absorb=False, equalize=False, split_vectors=False, correct_biases=False)
+# Ranges cut off what is rare: it is closer where tensors have long tails. Vectors keep theirs, whose margins are
+# there because values beyond the calibration set are not rare.
+INT8 = Recipe("int8", one_sided="mse", two_sided="mse")
 # Few twins, and no vector in parts, which makes the file a quarter larger.
-FAST = replace(INT8_MSE, name="int8-fast", twin_above=0.08, split_vectors=False)
+FAST = replace(INT8, name="int8-fast", twin_above=0.08, split_vectors=False)
 # The first block sees the largest images with the fewest channels: little work, and much depends on it. Without
 # its error, the twins that change least are left out.
-MIXED = replace(INT8_MSE, name="int8-mixed", float_blocks=1, twin_above=0.04, split_vectors=False)
+MIXED = replace(INT8, name="int8-mixed", float_blocks=1, twin_above=0.04, split_vectors=False)
 # Every h-swish has two convolutions: closer to float, slower.
-TWIN = replace(INT8_MSE, name="int8-twin", hard_swish="twin")
+TWIN = replace(INT8, name="int8-twin", hard_swish="twin")
 MIXED_TWIN = replace(TWIN, name="int8-mixed-twin", float_blocks=1)
 MIXED_MORE = replace(TWIN, name="int8-mixed-3", float_blocks=3)
 
@@ -113,7 +113,7 @@ MIXED_MORE = replace(TWIN, name="int8-mixed-3", float_blocks=3)
 # kernels for it, and a CPU runs float32 faster.
 INT16 = Recipe(INT16X8, activations="int16", split_vectors=False)
 
-LADDER: tuple[Recipe, ...] = (FAST, INT8, INT8_MSE, MIXED, TWIN, MIXED_TWIN, MIXED_MORE)
+LADDER: tuple[Recipe, ...] = (FAST, INT8, MIXED, TWIN, MIXED_TWIN, MIXED_MORE)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PLAIN, *LADDER)}
 
 

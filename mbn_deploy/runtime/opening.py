@@ -107,7 +107,7 @@ def _open_bundle(folder: Path, options: Options) -> OpenedModel:
     data = check_file(folder, entry)
     name = choose_backend(entry.format, options.backend)
     threads, reason = thread_count(options.threads, data, name, sha256=entry.sha256, stated=bundle.manifest.threads)
-    backend = open_backend(data, entry.format, name=name, threads=threads, where=where)
+    backend = open_backend(data, entry.format, name=name, threads=threads, where=where, vouched=True)
     for said, found in ((entry.input, backend.input), (entry.output, backend.output)):
         if (said.shape, said.dtype) != (found.shape, found.dtype):
             raise InputError(

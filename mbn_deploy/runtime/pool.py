@@ -68,7 +68,7 @@ class ClassifierPool(Classifier):
         opened = open_model(path, Options(precision, backend, each, labels, resize, preprocess))
         info = opened.info
         others = [
-            open_backend(opened.data, info.format, name=info.backend, threads=each, where=info.path)
+            open_backend(opened.data, info.format, name=info.backend, threads=each, where=info.path, vouched=True)
             for _ in range(count - 1)
         ]
         return cls(opened, others)

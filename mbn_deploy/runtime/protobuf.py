@@ -13,12 +13,12 @@ _MORE, _LOW = 0x80, 0x7F
 
 def messages(data: memoryview, field: int) -> list[memoryview]:
     """The values of a field of strings, bytes or messages, in their order. Raises `DamagedError`."""
-    return [value for number, value in _fields(data) if number == field and isinstance(value, memoryview)]
+    return [value for number, value in numbered(data) if number == field and isinstance(value, memoryview)]
 
 
 def numbers(data: memoryview, field: int) -> list[int]:
     """The values of a field of integers that are written one by one, unsigned. Raises `DamagedError`."""
-    return [value for number, value in _fields(data) if number == field and isinstance(value, int)]
+    return [value for number, value in numbered(data) if number == field and isinstance(value, int)]
 
 
 def texts(data: memoryview, field: int) -> list[str]:
@@ -36,30 +36,29 @@ def encoded(field: int, value: bytes) -> bytes:
     return _varint(field << 3 | _BYTES) + _varint(len(value)) + value
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """(number, value) of what has a length and of varints; numbers of fixed size are passed over."""
+def numbered(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(number, value) of every field in its order; numbers of fixed width are given as if unsigned."""
     at = 0
     while at < len(data):
-        key, at = _number(data, at)
+        key, at = number_at(data, at)
         kind, size = key & 7, 0
         if kind == _VARINT:
-            value, at = _number(data, at)
+            value, at = number_at(data, at)
             yield key >> 3, value
             continue
         if kind == _BYTES:
-            size, at = _number(data, at)
+            size, at = number_at(data, at)
         elif kind in _FIXED:
             size = _FIXED[kind]
         else:
             raise DamagedError(f"wire type {kind} at byte {at}")
         if at + size > len(data):
             raise DamagedError(f"{size} bytes at byte {at} reach beyond the end of {len(data)}")
-        if kind == _BYTES:
-            yield key >> 3, data[at : at + size]
+        yield key >> 3, data[at : at + size] if kind == _BYTES else int.from_bytes(data[at : at + size], "little")
         at += size
 
 
-def _number(data: memoryview, at: int) -> tuple[int, int]:
+def number_at(data: memoryview, at: int) -> tuple[int, int]:
     """A varint, and the place behind it."""
     value = 0
     for shift in range(0, 70, 7):

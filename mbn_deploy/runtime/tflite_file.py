@@ -15,7 +15,7 @@ IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 LARGEST_TENSOR = 2**30  # bytes; the interpreter would ask the system for as much as a damaged shape says
 # TensorType: bytes of one value, for the types whose size is a whole number of bytes.
-_BYTES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 8: 8, 9: 1, 10: 8, 11: 16, 12: 8, 15: 4, 16: 2}
+TYPE_BYTES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 8: 8, 9: 1, 10: 8, 11: 16, 12: 8, 15: 4, 16: 2}
 # TensorType: smallest and largest zero point.
 _ZERO_POINTS = {2: (0, 0), 3: (0, 255), 7: (0, 0), 9: (-128, 127)}
 
@@ -77,7 +77,7 @@ def _is_constant(tensor: Table, sizes: list[int]) -> bool:
     if any(n < 0 for n in shape):
         raise DamagedError(f"tensor {tensor.text(3)!r} has shape {shape}")
     _check_quantization(tensor, shape)
-    width = _BYTES.get(tensor.scalar(1, "b", 0))
+    width = TYPE_BYTES.get(tensor.scalar(1, "b", 0))
     if math.prod(shape) * (width or 1) > LARGEST_TENSOR:
         raise DamagedError(f"tensor {tensor.text(3)!r} of shape {shape} is too large for any picture classifier")
     sparse = tensor.table(6) is not None

@@ -102,6 +102,7 @@ def open_backend(
     name: str | None = None,
     threads: int | None = None,
     where: str | None = None,
+    vouched: bool = False,
 ) -> Backend:
     """Open a model file, given as bytes or as a path.
 
@@ -111,9 +112,11 @@ def open_backend(
         name: `litert`, `tflite` or `onnx`; by default the first that is installed.
         threads: for one inference; by default `default_threads()`.
         where: how errors call the file, if bytes are given.
+        vouched: the bytes are those that a manifest names, or were opened before: `check_model` is left out.
 
     Raises:
-        InputError: the interpreter does not accept the file, or it is not one image to one row of scores.
+        InputError: the file is damaged, the interpreter does not accept it, or it is not one image to one row of
+            scores.
         UsageError, MissingExtraError: as `choose_backend`; a thread count below 1.
     """
     chosen = choose_backend(file_format, name)
@@ -121,6 +124,8 @@ def open_backend(
     if count < 1:
         raise UsageError(f"threads must be at least 1, not {count}")
     data, title = _contents(source, where or f"{file_format} model")
+    if not vouched:
+        check_model(data, file_format, title)
     if chosen == "litert":
         from mbn_deploy.runtime.backends.litert import open_litert
 
@@ -132,6 +137,21 @@ def open_backend(
     from mbn_deploy.runtime.backends.onnx import OnnxBackend
 
     return OnnxBackend(data, count, title)
+
+
+def check_model(data: bytes, file_format: FileFormat, where: str) -> None:
+    """Refuse what an interpreter could stumble over, before it sees the file: some milliseconds.
+
+    Interpreters are C++ and end the process on some damaged files. Raises `InputError` that names `where`.
+    """
+    if file_format == "tflite":
+        from mbn_deploy.runtime.tflite_check import check_tflite
+
+        check_tflite(data, where)
+        return
+    from mbn_deploy.runtime.onnx_check import check_onnx
+
+    check_onnx(data, where)
 
 
 def _contents(source: bytes | str | PathLike[str], where: str) -> tuple[bytes, str]:

@@ -37,7 +37,7 @@ class InterpreterBackend:
             self._interpreter.set_tensor(self._input_index, values)
             self._interpreter.invoke()
             result: Array = self._interpreter.get_tensor(self._output_index)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, MemoryError) as error:
             raise InputError(f"{self._where}: {self.name} failed on it: {error}") from error
         return result
 
@@ -61,7 +61,7 @@ def allocated(interpreter: Any, data: bytes, threads: int, where: str, **options
         made = interpreter(model_content=data, num_threads=threads, **options)
         made.allocate_tensors()
         return made, made.get_input_details(), made.get_output_details()
-    except (ValueError, RuntimeError, TypeError) as error:  # TypeError: a tensor type without a numpy one
+    except (ValueError, RuntimeError, TypeError, MemoryError) as error:  # TypeError: a tensor type without a numpy one
         raise InputError(f"{where}: the interpreter does not accept it: {error}") from error
 
 

@@ -14,48 +14,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mbn_deploy.bundle.describe import evaluation_metrics, model_source, tool_versions
 from mbn_deploy.bundle.open import Bundle
-from mbn_deploy.bundle.write import check_target, write_bundle
+from mbn_deploy.bundle.write import REPORT_NAME, check_target, write_bundle
+from mbn_deploy.contents import REFERENCE, Made, candidate, contents
 from mbn_deploy.errors import VerificationError
-from mbn_deploy.export.files import DEFAULT_PRECISIONS, Encoded, encode_float, encode_int8, labels_text, with_batch
+from mbn_deploy.export.files import DEFAULT_PRECISIONS, Encoded, encode_float, encode_int8, with_batch
 from mbn_deploy.export.request import FORMATS, Names, Request
 from mbn_deploy.export.source import Source, lines, open_source
 from mbn_deploy.export.tflite_metadata import NOTHING_SAID, About
-from mbn_deploy.images import Pixels, sha256
+from mbn_deploy.images import Pixels
 from mbn_deploy.ladder import Attempt, Climb, climb, failure, ladder_of, latency
-from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile, Preprocess, Resize
+from mbn_deploy.manifest import Manifest, Preprocess, Resize
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.api import quantize
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
 from mbn_deploy.quantize.recipe import Recipe
-from mbn_deploy.quantize.scheme import INT16X8
-from mbn_deploy.runtime.backends import default_threads, open_backend
+from mbn_deploy.report.collect import Sources, report_html
+from mbn_deploy.report.examples import Watch
+from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.verify.dataset import Dataset, load_dataset
 from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor, remembered
 from mbn_deploy.verify.evaluate import evaluate as measure
 from mbn_deploy.verify.golden import (
-    GOLDEN_NAME,
-    Golden,
-    Making,
-    golden_bytes,
     golden_pixels,
-    making,
-    relative_tolerance,
-    tolerance,
 )
 from mbn_deploy.verify.guard import Rung, judge, sentence
-from mbn_deploy.verify.operations import Subject
 from mbn_deploy.verify.runner import FileRunner
-from mbn_deploy.verify.trial import Candidate, Tester, Trial, try_files
+from mbn_deploy.verify.trial import Tester, Trial, try_files
 
 if TYPE_CHECKING:
     import keras
 
 __all__ = ["DEFAULT_PRECISIONS", "FORMATS", "Request", "export"]
-
-LABELS_NAME = "labels.txt"
-REFERENCE = "keras"  # the float model's name while files are compared with it
 
 
 def export(
@@ -89,6 +79,8 @@ def export(
     int16_layers: Sequence[str] = (),
     max_drop: float | None = None,
     about: About = NOTHING_SAID,
+    report: bool = True,
+    report_images: bool = True,
     progress: Progress = silent,
 ) -> Bundle:
     """Export `model` to the bundle `out`, all or nothing.
@@ -130,6 +122,9 @@ def export(
         max_drop: points of top-1 that int8 and int16x8 may lose against the Keras model on `evaluate`. Recipes are
             tried, cheapest on the device first, until one keeps to it; a given `recipe` is the only one tried.
         about: description, version, author and licence of the model, for the files' metadata and the manifest.
+        report: write `report.html`, the page for people. It holds measured times and so is the only file of the
+            bundle that is not the same for the same input.
+        report_images: show some pictures of `evaluate` in it, small.
         progress: is told of every step.
 
     Returns:
@@ -166,11 +161,15 @@ def export(
             pixels = golden_pixels(images.calibrating(), source.size, source.channels, seed)
             trials = tester.try_files({file.name: candidate(file) for file in files}, pixels)
     with clock.step("evaluate the files"):
-        evaluation = work.evaluated(files, trials)
+        evaluation = work.evaluated(files, trials, watched=report)
     with clock.step("write the bundle"):
-        made = _Made(source, climbs, files, trials, pixels)
-        contents, manifest = _contents(made, evaluation, images.geometry)
-        write_bundle(Path(out), contents, overwrite=overwrite)
+        made = Made(source, climbs, files, trials, pixels)
+        written, manifest = contents(made, evaluation, images.geometry)
+    if report:
+        with clock.step("write the report"):
+            written[REPORT_NAME] = work.report(Path(out), manifest, made, pictures=report_images)
+    with clock.step("write the bundle"):
+        write_bundle(Path(out), written, overwrite=overwrite)
     if failed:
         raise VerificationError(f"{work.failure(failed, files)}. {Path(out)} has the other files")
     return Bundle(
@@ -241,6 +240,7 @@ class _Work:
     def __init__(self, request: Request, source: Source, images: _Images, clock: _Clock) -> None:
         self.request, self.source, self.images, self.clock = request, source, images, clock
         self._keras = remembered(keras_predictor(source.model, source.keras_preprocess))
+        self._watch = Watch(REFERENCE, source.facts.scores)
 
     def climbed(self) -> tuple[Climb, ...]:
         """The quantized files, by the first recipe that keeps the accuracy; one climb a precision asked for."""
@@ -296,8 +296,10 @@ class _Work:
                     files.append(encode_float(graph, self.source.facts, file_format, precision))
         return files
 
-    def evaluated(self, files: Sequence[Encoded], trials: dict[str, Trial]) -> Evaluation | None:
-        """Files beside the Keras model, image by image; `None` without images."""
+    def evaluated(
+        self, files: Sequence[Encoded], trials: dict[str, Trial], *, watched: bool = False
+    ) -> Evaluation | None:
+        """Files beside the Keras model, image by image; `None` without images. `watched`: for the report's examples."""
         if self.images.dataset is None:
             return None
         predictors: dict[str, Predictor] = {REFERENCE: self._keras}
@@ -305,9 +307,23 @@ class _Work:
             backend = open_backend(file.data, file.format, where=file.name)
             described = file.described(trials[file.name].input)
             predictors[file.name] = FileRunner(backend, file.preprocess, file.layout, described)
+        if watched:
+            predictors = self._watch(predictors, {file.name: file.precision for file in files})
         return measure(
             predictors, self.images.dataset, self.source.size, self.images.geometry,
             reference=REFERENCE, scores=self.source.facts.scores, progress=self.clock.progress,
+        )  # fmt: skip
+
+    def report(self, out: Path, manifest: Manifest, made: Made, *, pictures: bool) -> bytes:
+        """`report.html`."""
+        images, request = self.images, self.request
+        return report_html(
+            Sources(
+                folder=out, manifest=manifest, labels=self.source.facts.labels, files=made.files, climbs=made.climbs,
+                calibration=images.calibration, dataset=images.dataset, geometry=images.geometry,
+                size=self.source.size, watch=self._watch, max_drop=request.max_drop,
+                warnings=self.warnings(made.climbs), pictures=pictures,
+            )
         )  # fmt: skip
 
     def failure(self, failed: Sequence[Climb], files: Sequence[Encoded]) -> str:
@@ -324,76 +340,3 @@ class _Work:
             if max_drop is not None and found.rungs and not found.rungs[-1].judgement.decided:
                 about.append(sentence(found.rungs[-1].judgement, max_drop))
         return tuple(dict.fromkeys(about))
-
-
-def candidate(file: Encoded) -> Candidate:
-    """The file as it is handed to the trial."""
-    return Candidate(file.data, file.format, file.preprocess, file.layout, file.precision in ("int8", INT16X8))
-
-
-@dataclass(frozen=True, eq=False)
-class _Made:
-    """All that goes into the bundle."""
-
-    source: Source
-    climbs: tuple[Climb, ...]
-    files: list[Encoded]
-    trials: dict[str, Trial]
-    pixels: Pixels
-
-    def golden(self) -> Golden:
-        """The trial's outputs, with how far another machine's may be off."""
-        outputs = {name: trial.outputs for name, trial in self.trials.items()}
-        made = {file.name: self._making(file) for file in self.files}
-        return Golden(self.pixels, outputs, {file.name: self._tolerance(file) for file in self.files}, made)
-
-    def _making(self, file: Encoded) -> Making:
-        trial = self.trials[file.name]
-        subject = Subject(file.data, file.format, file.precision, trial.backend, default_threads(), file.name)
-        return making(
-            subject, self.entry(file), self.pixels, trial.outputs, kernels=trial.kernels,
-            allowed=self._tolerance(file), relative=relative_tolerance(self.source.fan_ins()),
-        )  # fmt: skip
-
-    def _tolerance(self, file: Encoded) -> float:
-        held = [found.held for found in self.climbs if found.held is not None and file in found.held.files]
-        level = held[0].quantization.graph.output_params.scale if held else None
-        facts = self.source.facts
-        return tolerance(
-            self.trials[file.name].outputs, file.precision, level,
-            self.source.fan_ins(), probabilities=facts.scores != "logits",
-        )  # fmt: skip
-
-    def entry(self, file: Encoded) -> ModelFile:
-        """The manifest's line: tensors as the interpreter described them."""
-        trial = self.trials[file.name]
-        return ModelFile(
-            file.name, file.format, file.precision, sha256(file.data), len(file.data),
-            file.described(trial.input), trial.output, file.preprocess, file.layout,
-        )  # fmt: skip
-
-
-def _contents(made: _Made, evaluation: Evaluation | None, geometry: Preprocess) -> tuple[dict[str, bytes], Manifest]:
-    """Every file of the bundle by name, and its manifest."""
-    labels = made.source.facts.labels
-    contents = {file.name: file.data for file in made.files}
-    contents[GOLDEN_NAME] = golden_bytes(made.golden())
-    if labels is not None:
-        contents[LABELS_NAME] = labels_text(labels)
-    facts = {found.last.recipe.asked: found.facts() for found in made.climbs}
-    manifest = Manifest(
-        model=made.source.facts.model,
-        classes=made.source.classes,
-        scores=made.source.facts.scores,
-        files=tuple(made.entry(file) for file in made.files),
-        labels=None if labels is None else LABELS_NAME,
-        labels_sha256=None if labels is None else sha256(contents[LABELS_NAME]),
-        golden=GOLDEN_NAME,
-        golden_sha256=sha256(contents[GOLDEN_NAME]),
-        source=model_source(made.source),
-        quantization=facts.pop("int8", {}) | facts,
-        metrics={} if evaluation is None else evaluation_metrics(evaluation, REFERENCE, geometry),
-        tools=tool_versions(),
-    )
-    contents[MANIFEST_NAME] = manifest.to_json().encode()
-    return contents, Manifest.from_json(contents[MANIFEST_NAME])  # as anybody will read it

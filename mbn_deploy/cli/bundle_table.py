@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from mbn_deploy.bundle.write import REPORT_NAME
 from mbn_deploy.cli.common import human_bytes, plain, stdout, table
+from mbn_deploy.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from mbn_deploy.bundle.open import Bundle
@@ -35,7 +37,9 @@ def print_bundle(bundle: Bundle) -> None:
         )
     if bundle.rungs:
         _print_rungs(bundle)
-    names = ", ".join(n for n in ("manifest.json", bundle.manifest.labels, bundle.manifest.golden) if n is not None)
+    report = REPORT_NAME if (bundle.folder / REPORT_NAME).is_file() else None
+    beside = (MANIFEST_NAME, bundle.manifest.labels, bundle.manifest.golden, report)
+    names = ", ".join(name for name in beside if name is not None)
     console.print(f"In {plain(str(bundle.folder))} with {plain(names)}.", soft_wrap=True)
 
 

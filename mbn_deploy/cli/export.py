@@ -102,6 +102,12 @@ def export(
     model_version: Annotated[str, typer.Option(help="Of the model; likewise.")] = "",
     author: Annotated[str, typer.Option(help="Of the model; likewise.")] = "",
     license: Annotated[str, typer.Option(help="Of the model; likewise.")] = "",  # noqa: A002 (typer: the option's name)
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="report.html, a page for people; it holds times.")
+    ] = True,
+    report_images: Annotated[
+        bool, typer.Option("--report-images/--no-report-images", help="Some pictures of --evaluate in it, small.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Float and int8 files in both formats, each opened and run, in one folder with labels and a manifest."""
@@ -133,8 +139,11 @@ def export(
         "int16_layers": comma_list(int16_layers, "--int16-layers") if int16_layers else (),
         "about": About(description, model_version, author, license),
     }
+    page = {"report": report, "report_images": report_images}
     network = {"alpha": alpha, "classes": classes, "weights": weights}
-    bundle = _exported(model, output, {key: value for key, value in network.items() if value is not None}, options)
+    bundle = _exported(
+        model, output, {key: value for key, value in network.items() if value is not None}, options, page
+    )
     for warning in bundle.warnings:
         say(f"warning: {warning}")
     if as_json:
@@ -151,7 +160,9 @@ def is_file(model: str) -> bool:
     )
 
 
-def _exported(model: str, output: Path, network: dict[str, Any], options: dict[str, Any]) -> Bundle:
+def _exported(
+    model: str, output: Path, network: dict[str, Any], options: dict[str, Any], page: dict[str, Any]
+) -> Bundle:
     """What makes no sense is said before the frameworks are loaded, which takes seconds."""
     from mbn_deploy.bundle.write import check_target
     from mbn_deploy.export.request import Request
@@ -169,7 +180,7 @@ def _exported(model: str, output: Path, network: dict[str, Any], options: dict[s
 
     with progress_bar() as progress:
         source = _built(model, network, options["size"]) if by_name else Path(model)
-        return pipeline.export(source, output, **options, progress=progress)
+        return pipeline.export(source, output, **options, **page, progress=progress)
 
 
 def _built(name: str, network: dict[str, Any], size: int | None) -> Any:

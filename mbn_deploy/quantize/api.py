@@ -42,11 +42,17 @@ CHOICE_IMAGES = 50
 
 @dataclass(frozen=True, eq=False)
 class Quantization:
-    """The quantized graph, what its input means, and what is written down about it in the manifest."""
+    """The quantized graph, what its input means, and what is written down about it in the manifest.
+
+    `observed` is the float network with the ranges that its images gave, `conditioned` what became of both before
+    integers were chosen.
+    """
 
     graph: QuantizedGraph
     preprocess: Preprocess
     facts: dict[str, Any]
+    observed: Calibrated
+    conditioned: Calibrated
     warnings: tuple[str, ...] = ()  # about the ranges that the calibration images gave
 
 
@@ -68,7 +74,7 @@ def quantize(
     lowered = _lowered(pixels.graph, region, recipe, _normalized(calibration, pixels.preprocess, CHOICE_IMAGES))
     images = _normalized(calibration, pixels.preprocess)
     ranges = observe(lowered.graph, images, len(calibration), progress)
-    state = Calibrated(lowered.graph, ranges, lowered.floors)
+    state = observed = Calibrated(lowered.graph, ranges, lowered.floors)
     if recipe.absorb:
         state = absorb(state)
     if recipe.equalize:
@@ -83,7 +89,8 @@ def quantize(
     )
     if recipe.correct_biases:
         quantized = correct_biases(quantized, _bias_images(state.graph, calibration, pixels.preprocess), progress)
-    return Quantization(quantized, pixels.preprocess, _facts(quantized, state, calibration, recipe), unsteady(ranges))
+    facts = _facts(quantized, state, calibration, recipe)
+    return Quantization(quantized, pixels.preprocess, facts, observed, state, unsteady(ranges))
 
 
 def _lowered(graph: Graph, region: frozenset[str], recipe: Recipe, images: Iterator[Floats]) -> Lowered:

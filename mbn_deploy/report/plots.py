@@ -1,0 +1,141 @@
+"""The plots of the page, as SVG: accuracy against latency, noise and spread by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mbn_deploy.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, frame, grid, padded
+from mbn_deploy.report.html import Html, joined, tag
+from mbn_deploy.verify.latency import Latency
+from mbn_deploy.verify.statistics import Estimate
+
+LETTER, LINE = 5.9, 13  # width and height of text, in the plot's units
+RADIUS = 4
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A file in the plot: milliseconds, percent with interval, and how it is drawn (`tflite` or `onnx`)."""
+
+    name: str
+    kind: str
+    latency: Latency
+    share: Estimate
+
+
+def accuracy_plot(marks: Sequence[Mark], reference: float | None, measure: str, description: str) -> Html:
+    """Percent (`measure` says of what) against milliseconds; `reference` is Keras' percent, a dashed line."""
+    height = 300
+    ends = [100 * e for m in marks for e in (m.share.low, m.share.high)] + ([] if reference is None else [reference])
+    low, high = padded(ends, least=2.0)
+    x = Axis(0.0, 1.25 * max(m.latency.high for m in marks), LEFT, WIDTH - RIGHT)
+    y = Axis(max(low, 0.0), min(high, 100.0), height - BOTTOM, TOP)
+    dashed = None
+    taken: list[Box] = [_box(m, x, y) for m in marks]
+    if reference is not None:
+        at = y(reference)
+        dashed = joined(
+            [
+                tag("line", x1=x.start, x2=x.end, y1=at, y2=at, class_="reference"),
+                tag("text", "Keras", x=x.end, y=at - 4, text_anchor="end", class_="quiet"),
+            ]
+        )
+        taken.append((x.end - 36, at - LINE, x.end, at))
+    drawn, names = [], []
+    for mark in sorted(marks, key=lambda m: m.latency.median):
+        drawn.append(_mark(mark, x, y))
+        names.append(_name(mark, x, y, taken))
+    title = f"{measure} against latency"
+    lines = grid(x, y, "milliseconds a picture, one thread", f"{measure}, %")
+    return frame(height, "tradeoff", title, description, lines, dashed, *drawn, *names)
+
+
+def _box(mark: Mark, x: Axis, y: Axis) -> Box:
+    at, middle = x(mark.latency.median), y(100 * mark.share.value)
+    return at - RADIUS - 1, middle - RADIUS - 1, at + RADIUS + 1, middle + RADIUS + 1
+
+
+def _mark(mark: Mark, x: Axis, y: Axis) -> Html:
+    """The point with its 95 % interval and the spread of the turns."""
+    at, middle = x(mark.latency.median), y(100 * mark.share.value)
+    low, high = y(100 * mark.share.low), y(100 * mark.share.high)
+    bars = [
+        tag("line", x1=at, x2=at, y1=low, y2=high, class_="interval"),
+        tag("line", x1=x(mark.latency.low), x2=x(mark.latency.high), y1=middle, y2=middle, class_="interval"),
+    ]
+    if mark.kind == "onnx":
+        side = 2 * RADIUS
+        point = tag("rect", x=at - RADIUS, y=middle - RADIUS, width=side, height=side, class_=f"point {mark.kind}")
+    else:
+        point = tag("circle", cx=at, cy=middle, r=RADIUS, class_=f"point {mark.kind}")
+    return tag("g", *bars, point)
+
+
+def _name(mark: Mark, x: Axis, y: Axis, taken: list[Box]) -> Html:
+    """The file's name at the nearest free place, and a line to it where that is not beside the point."""
+    at, middle = x(mark.latency.median), y(100 * mark.share.value)
+    width = LETTER * len(mark.name)
+    best: tuple[float, float, float, Box] | None = None
+    for shift in (n * LINE * sign for n in range(16) for sign in (-1, 1)):
+        for left in (at + RADIUS + 4, at - RADIUS - 4 - width):
+            box = (left, middle + shift - LINE / 2, left + width, middle + shift + LINE / 2)
+            free = not any(_overlap(box, other) for other in taken)
+            inside = box[0] >= x.start and box[2] <= WIDTH and box[1] >= y.end - LINE and box[3] <= y.start
+            if free and inside and best is None:
+                best = (abs(shift), left, middle + shift, box)
+    _, left, line, box = best or (0.0, at + RADIUS + 4, middle, (0.0, 0.0, 0.0, 0.0))
+    taken.append(box)
+    text = tag("text", mark.name, x=round(left, 1), y=round(line + 4, 1))
+    if abs(line - middle) < LINE:
+        return text
+    end = left - 2 if left > at else left + width + 2
+    return joined([tag("line", x1=at, y1=middle, x2=round(end, 1), y2=round(line, 1), class_="leader"), text])
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def noise_plot(alone: Sequence[float], run: Sequence[float], identity: str, description: str) -> Html:
+    """Signal to noise in dB of every layer in order, alone and as the network runs."""
+    height = 210
+    low, high = padded([*alone, *run], least=10.0)
+    x, y = _layers(len(run)), Axis(low, high, height - BOTTOM, TOP)
+    lines = grid(x, y, "layers, from the picture to the answer", "signal to noise, dB", x_ticks=False)
+    series = [_series(alone, x, y, "alone"), _series(run, x, y, "run")]
+    return frame(height, f"noise-{identity}", "Signal to noise by layer", description, lines, *series)
+
+
+def _layers(count: int) -> Axis:
+    return Axis(-0.5, max(count, 2) - 0.5, LEFT, WIDTH - RIGHT)
+
+
+def _series(values: Sequence[float], x: Axis, y: Axis, kind: str) -> Html:
+    points = [(x(at), y(value)) for at, value in enumerate(values)]
+    line = tag("polyline", points=" ".join(f"{a},{b}" for a, b in points), class_=f"series {kind}")
+    return joined([line, *(tag("circle", cx=a, cy=b, r=1.8, class_=f"dot {kind}") for a, b in points)])
+
+
+def spread_plot(pairs: Sequence[tuple[float | None, float | None]], identity: str, description: str) -> Html:
+    """How uneven channels are (largest over median), before and after conditioning, of every layer in order."""
+    height = 210
+    known = [value for pair in pairs for value in pair if value is not None] or [1.0]
+    x, y = _layers(len(pairs)), Axis(1.0, max(1.1 * max(known), 10.0), height - BOTTOM, TOP, log=True)
+    lines = grid(x, y, "layers, from the picture to the answer", "widest channel over median channel", x_ticks=False)
+    marks = [_pair(x(at), pair, y) for at, pair in enumerate(pairs)]
+    title = "Spread of channels before and after conditioning"
+    return frame(height, f"spread-{identity}", title, description, lines, *marks)
+
+
+def _pair(at: float, pair: tuple[float | None, float | None], y: Axis) -> Html:
+    before, after = (None if value is None else y(value) for value in pair)
+    parts = []
+    if before is not None and after is not None:
+        parts.append(tag("line", x1=at, x2=at, y1=before, y2=after, class_="pair"))
+    if before is not None:
+        parts.append(tag("circle", cx=at, cy=before, r=2.2, class_="dot before"))
+    if after is not None:
+        parts.append(tag("circle", cx=at, cy=after, r=2.2, class_="dot after"))
+    return joined(parts)

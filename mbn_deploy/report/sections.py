@@ -1,0 +1,292 @@
+"""The sections on what was exported, how it is run, what it says of pictures, and what became of each layer."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from mbn_deploy.manifest import Preprocess
+from mbn_deploy.quantize.by_layer import Extent, LayerFigures
+from mbn_deploy.report.data import Example, Guess, Layers, Report
+from mbn_deploy.report.html import Html, joined, tag
+from mbn_deploy.report.parts import code, commands, facts, number, section, significant, table
+from mbn_deploy.report.plots import noise_plot, spread_plot
+
+WORST = 8
+SHORT = 12  # characters of a hash
+
+
+def origin(report: Report) -> Html:
+    """What was exported, from what, with which recipe."""
+    manifest, source = report.manifest, report.manifest.source
+    about: Mapping[str, Any] = source.get("about", {})
+    first = manifest.files[0]
+    file = source.get("file")
+    return section(
+        "origin",
+        "What was exported",
+        facts(
+            [
+                ("model", code(manifest.model)),
+                ("from", None if file is None else joined([code(file["name"]), " ", _hash(file["sha256"])])),
+                *((key, value) for key, value in about.items()),
+                ("weights", joined([f"{source['parameters']:,} parameters, ", _hash(source["weights_sha256"])])),
+                ("answers", f"{manifest.classes} classes, {manifest.scores}"),
+                ("picture", _picture(first.preprocess, source.get("preprocess"), _size(report))),
+                ("recipe", _recipes(manifest.quantization)),
+                ("made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
+            ]
+        ),
+        _warnings(report.warnings),
+    )
+
+
+def _hash(value: str) -> Html:
+    return tag("span", "sha256 ", tag("code", value[:SHORT], title=value), "…", class_="quiet")
+
+
+def _size(report: Report) -> tuple[int, int]:
+    first = report.manifest.files[0]
+    shape = first.input.shape
+    return (shape[1], shape[2]) if first.layout == "nhwc" else (shape[2], shape[3])
+
+
+def _picture(preprocess: Preprocess, keras: Mapping[str, Any] | None, size: tuple[int, int]) -> str:
+    """The geometry, and what the Keras model's own input wants."""
+    kept = f", {100 * preprocess.crop_fraction:g} % of the picture" if preprocess.resize == "crop" else ""
+    said = f"{size[0]} × {size[1]} (height × width), {preprocess.resize}{kept}, {preprocess.filter}"
+    if keras is None:
+        return said
+    if set(keras["mean"]) == {0.0} and set(keras["std"]) == {1.0}:
+        return f"{said}; Keras reads pixels as they are, 0 to 255, {str(keras['channels']).upper()}"
+    mean, std = (", ".join(f"{v:g}" for v in dict.fromkeys(keras[key])) for key in ("mean", "std"))
+    return f"{said}; Keras reads (pixel − {mean}) / {std}, {str(keras['channels']).upper()}"
+
+
+def _recipes(quantization: Mapping[str, Any]) -> Html | None:
+    """By precision, the recipe's settings, and what it was calibrated on."""
+    found = [q for q in (quantization, *quantization.values()) if isinstance(q, dict) and "recipe" in q]
+    if not found:
+        return None
+    return joined(tag("div", _recipe(made)) for made in found)
+
+
+def _recipe(made: Mapping[str, Any]) -> Html:
+    recipe, calibration = made["recipe"], made["calibration"]
+    settings = [(key.replace("_", " "), _setting(v)) for key, v in recipe.items() if key != "name" and v not in ([], 0)]
+    return joined(
+        [
+            joined([tag("strong", recipe["name"]), f", calibrated on {calibration['images']} pictures "]),
+            _hash(calibration["sha256"]),
+            tag("details", tag("summary", f"Settings of {recipe['name']}"), facts(settings)),
+        ]
+    )
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _warnings(warnings: tuple[str, ...]) -> Html | None:
+    if not warnings:
+        return None
+    return tag("div", tag("p", tag("strong", "Warnings")), tag("ul", *(tag("li", w) for w in warnings)), class_="note")
+
+
+def usage(report: Report) -> Html:
+    """Lines to copy."""
+    folder = shlex.quote(report.folder)
+    pi, android = (shlex.quote(f"{report.folder}-{device}") for device in ("pi", "android"))
+    archive = shlex.quote(f"{report.folder}-pi.tar.gz")
+    return section(
+        "usage",
+        "Run it",
+        tag("p", "From the folder that holds ", code(report.folder), ". "),
+        tag("h3", "Raspberry Pi and other ARM boards"),
+        commands(f"mbn-deploy bundle pi {folder} -o {pi}", f"scp {archive} pi@raspberrypi.local:"),
+        tag("p", "and on the board, without network:"),
+        commands(f"tar -xzf {archive}", f"cd {pi}", "./install.sh", "venv/bin/mbn-deploy run models picture.jpg"),
+        tag("h3", "Android"),
+        commands(f"mbn-deploy bundle android {folder} -o {android}"),
+        tag("h3", "Here"),
+        commands(
+            f"mbn-deploy run {folder} picture.jpg",
+            f"mbn-deploy verify {folder}",
+            f"mbn-deploy benchmark {folder}",
+        ),
+    )
+
+
+def pictures(report: Report) -> Html | None:
+    """Predictions side by side, disagreements first."""
+    found = report.examples
+    if found is None:
+        return None
+    alike = found.compared - found.differing
+    return section(
+        "pictures",
+        "Pictures",
+        tag(
+            "p",
+            f"Keras and {found.file} give the same first answer on {alike} of {found.compared} pictures. "
+            "Where they differ comes first.",
+        ),
+        tag("ul", *(_example(example, found.file) for example in found.shown), class_="pictures"),
+    )
+
+
+def _example(example: Example, file: str) -> Html:
+    right = None if example.truth is None else tag("p", "is ", tag("strong", example.truth))
+    verdict = "same answer" if example.same else "other answer"
+    return tag(
+        "li",
+        tag(
+            "div",
+            _thumbnail(example),
+            tag(
+                "div",
+                tag("h3", example.name),
+                tag("p", verdict, class_="verdict same" if example.same else "verdict other"),
+                right,
+            ),
+            class_="head",
+        ),
+        tag(
+            "div",
+            _guesses("Keras", example.reference, example.truth),
+            _guesses(file.rpartition(".")[0].rpartition("_")[2], example.other, example.truth),
+            class_="both",
+        ),
+    )
+
+
+def _thumbnail(example: Example) -> Html | None:
+    if example.picture is None:
+        return None
+    data = base64.b64encode(example.picture).decode()
+    width, height = example.size
+    source = Html(f"data:image/jpeg;base64,{data}")
+    return tag("img", src=source, alt=f"Picture {example.name}", width=width, height=height)
+
+
+def _guesses(name: str, guesses: tuple[Guess, ...], truth: str | None) -> Html:
+    items = [
+        tag("li", tag("span", g.label, class_="strong" if g.label == truth else None), " ", _share(g.score))
+        for g in guesses
+    ]
+    return tag("div", tag("h4", name), tag("ol", *items), class_="guesses")
+
+
+def _share(score: float) -> Html:
+    return tag("span", f"{number(100 * score, 1)} %", class_="quiet")
+
+
+def layers(report: Report) -> Html | None:
+    """By layer: error, and ranges before and after conditioning."""
+    if not report.layers:
+        return None
+    return section("layers", "Layer by layer", *(_layers(found) for found in report.layers))
+
+
+def _layers(found: Layers) -> Html:
+    alone, run = [row.alone for row in found.rows], [row.run for row in found.rows]
+    identity = found.precision
+    worst = sorted(found.rows, key=lambda row: row.alone)[:WORST]
+    unwritten = None if found.written else tag("p", "This was the last recipe tried; its files were not written.")
+    return joined(
+        [
+            tag("h3", f"{found.precision}, recipe {found.recipe}"),
+            unwritten,
+            tag("p", _explained(found.images)),
+            tag(
+                "figure",
+                noise_plot(alone, run, identity, _noise_text(found)),
+                tag("figcaption", _key("alone", "alone"), " what a layer adds by itself; ",
+                    _key("run", "as the network runs"), " what has gathered up to it. More is better; "
+                    "6 dB are one bit."),
+            ),
+            tag(
+                "figure",
+                spread_plot([(_spread(r.values[0]), _spread(r.values[1])) for r in found.rows], identity,
+                            _spread_text(found)),
+                tag("figcaption", _key("before", "before"), " and ", _key("after", "after conditioning"),
+                    ": how much wider the widest channel of a layer's values is than the median one. All share one "
+                    "scale, so 1 is best."),
+            ),
+            table(f"worst-{identity}", "Layers with most noise of their own", _COLUMNS, map(_row, worst)),
+            tag("details", tag("summary", f"All {len(found.rows)} layers"),
+                table(f"layers-{identity}", "All layers, in the order of the network", _COLUMNS,
+                      map(_row, found.rows))),
+        ]
+    )  # fmt: skip
+
+
+_COLUMNS = (
+    "layer",
+    "alone, dB",
+    "as it runs, dB",
+    "weights, before and after",
+    "spread",
+    "values, before and after",
+    "spread",
+    "integers cover",
+)
+
+
+def _explained(images: int) -> str:
+    return (
+        f"Signal to noise of the quantized network against the float one, on {images} calibration pictures; ranges "
+        "over the whole calibration set, before conditioning (small) and after it. Spread is the widest channel over "
+        "the median one. To look into the files themselves: "
+        "mbn-deploy inspect INT8 --reference FLOAT32 --data PICTURES"
+    )
+
+
+def _key(kind: str, name: str) -> Html:
+    return joined([tag("span", "", class_=f"key {kind}"), tag("strong", name)])
+
+
+def _noise_text(found: Layers) -> str:
+    worst = min(found.rows, key=lambda row: row.alone)
+    last = found.rows[-1]
+    return (
+        f"{len(found.rows)} layers. Alone, {worst.layer} is the noisiest with {number(worst.alone, 1)} dB; "
+        f"as the network runs, the last layer has {number(last.run, 1)} dB."
+    )
+
+
+def _spread_text(found: Layers) -> str:
+    before, after = ([s for row in found.rows if (s := _spread(row.values[at])) is not None] for at in (0, 1))
+    return f"The widest is {significant(max(before, default=1))} before and {significant(max(after, default=1))} after."
+
+
+def _spread(extent: Extent | None) -> float | None:
+    return None if extent is None else extent.spread
+
+
+def _row(row: LayerFigures) -> list[object]:
+    covered = row.dtype if row.covered is None else _pair(row.dtype, _range(*row.covered))
+    return [
+        code(row.layer), number(row.alone, 1), number(row.run, 1),
+        _ranges(row.weights), _spreads(row.weights), _ranges(row.values), _spreads(row.values), covered,
+    ]  # fmt: skip
+
+
+def _ranges(pair: tuple[Extent | None, Extent]) -> Html:
+    return _pair(*("–" if extent is None else _range(extent.low, extent.high) for extent in pair))
+
+
+def _pair(before: str, after: str) -> Html:
+    return joined([tag("span", before, class_="bounds"), tag("span", after, class_="line")])
+
+
+def _range(low: float, high: float) -> str:
+    return f"{significant(low)} to {significant(high)}"
+
+
+def _spreads(pair: tuple[Extent | None, Extent]) -> Html:
+    return _pair(*("–" if (s := _spread(extent)) is None else significant(s, 2) for extent in pair))

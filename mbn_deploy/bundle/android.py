@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mbn_deploy import __version__
 from mbn_deploy.bundle.aar import aar
-from mbn_deploy.bundle.android_choice import AndroidRuntime, chosen_files, download_warnings, runtime_named
+from mbn_deploy.bundle.android_choice import AndroidRuntime, asset_name, chosen_files, download_warnings, runtime_named
 from mbn_deploy.bundle.android_code import AndroidCode
 from mbn_deploy.bundle.android_golden import golden_assets
 from mbn_deploy.bundle.android_names import class_name, class_name_of, pack_name, package_name, snake_case
@@ -146,14 +146,15 @@ def _assets(bundle: Bundle, files: Sequence[ModelFile]) -> dict[str, bytes]:
 
     What was measured and how it was made stays in the bundle: nobody asks for it on a phone.
     """
+    renamed = tuple(replace(entry, path=asset_name(entry)) for entry in files)
     manifest = replace(
-        bundle.manifest, files=tuple(files), labels=bundle.manifest.labels and LABELS, golden=None, golden_sha256=None,
+        bundle.manifest, files=renamed, labels=bundle.manifest.labels and LABELS, golden=None, golden_sha256=None,
         source={}, quantization={}, metrics={}, threads=(),
     )  # fmt: skip
     named = bundle.manifest.labels
     indices = "".join(f"{index}\n" for index in range(bundle.manifest.classes))
     labels = indices.encode() if named is None else read_file(bundle.folder / named)
-    models = {entry.path: check_file(bundle.folder, entry) for entry in files}
+    models = {asset_name(entry): check_file(bundle.folder, entry) for entry in files}
     return models | {LABELS: labels, MANIFEST_NAME: manifest.to_json().encode()}
 
 
@@ -229,5 +230,5 @@ class _Layout:
             "min_sdk": self.min_sdk,
             "pack": self.pack_or_none,
             "delivery": self.delivery_or_none,
-            "models": {entry.path: entry.sha256 for entry in self.code.files},
+            "models": {asset_name(entry): entry.sha256 for entry in self.code.files},
         }

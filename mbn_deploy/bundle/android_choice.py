@@ -85,7 +85,19 @@ def chosen_files(bundle: Bundle, runtime: AndroidRuntime, precisions: Sequence[s
     for entry in chosen:
         _check(bundle, entry, runtime)
         _check_same_pictures(bundle, entry, chosen[0])
+    if len({asset_name(entry) for entry in chosen}) < len(chosen):
+        raise InputError(f"{bundle.folder}: {', '.join(e.path for e in chosen)} would have the same name in an app")
     return chosen
+
+
+def asset_name(entry: ModelFile) -> str:
+    """What the file is called in an app: with one dot.
+
+    aapt2 takes for a name's extension all that follows its first dot, so that `-0 .tflite` does not keep
+    `v1_0.25_int8.tflite` from being compressed.
+    """
+    stem, _, extension = entry.path.rpartition(".")
+    return f"{stem.replace('.', '_')}.{extension}"
 
 
 def _rank(precision: str) -> tuple[int, str]:

@@ -15,7 +15,7 @@ from string import Template
 import numpy as np
 
 from mbn_deploy import __version__
-from mbn_deploy.bundle.android_choice import AndroidRuntime, picture_of
+from mbn_deploy.bundle.android_choice import AndroidRuntime, asset_name, picture_of
 from mbn_deploy.bundle.android_names import constant
 from mbn_deploy.manifest import Manifest, ModelFile
 
@@ -138,7 +138,7 @@ class AndroidCode:
                 constant=constant(file.precision),
                 name=self.name,
                 folder=self.folder,
-                path=file.path,
+                path=asset_name(file),
                 megabytes=f"{file.size / 1e6:.2f}",
                 sha256=f"sha256 {plain(file.sha256)}",
                 width=width,

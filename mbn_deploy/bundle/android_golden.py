@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mbn_deploy.bundle.android_choice import asset_name
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.manifest import ModelFile
 from mbn_deploy.runtime.bundle import read_file
@@ -18,7 +19,7 @@ _ROUNDING = 1e-6
 
 
 def golden_assets(bundle: Bundle, files: Sequence[ModelFile]) -> dict[str, bytes]:
-    """By file name with `.golden` behind it; empty for a bundle without golden vectors.
+    """By the model's name as an asset with `.golden` behind it; empty for a bundle without golden vectors.
 
     Big-endian, as Java's DataInputStream reads: count, bytes of pixels, classes (int32 each), tolerance
     (float32); then for each picture its pixels (H, W, C), RGB or grey, and scores (classes,) as float32.
@@ -27,7 +28,7 @@ def golden_assets(bundle: Bundle, files: Sequence[ModelFile]) -> dict[str, bytes
     if name is None:
         return {}
     golden = read_golden(read_file(bundle.folder / name), str(bundle.folder / name))
-    return {f"{e.path}.golden": _packed(bundle, golden, e) for e in files if e.path in golden.outputs}
+    return {f"{asset_name(e)}.golden": _packed(bundle, golden, e) for e in files if e.path in golden.outputs}
 
 
 def _packed(bundle: Bundle, golden: Golden, entry: ModelFile) -> bytes:

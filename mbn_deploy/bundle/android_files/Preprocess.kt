@@ -10,8 +10,8 @@ import kotlin.math.sin
 
 /**
  * From a picture of any size to the model's pixels: those that mbn-deploy measured the model with, which are Pillow's
- * (it antialiases; `Bitmap.createScaledBitmap` does not, and costs accuracy). They are the same bit for bit, but where
- * the height shrinks much more than the width: there Pillow 13 takes columns before rows, which rounds otherwise.
+ * (it antialiases; `Bitmap.createScaledBitmap` does not, and costs accuracy). They are the same bit for bit, but for
+ * pictures more than about twice as high as wide: there Pillow 13 takes columns before rows, which rounds otherwise.
  * Nothing here needs Android.
  */
 internal class §{name}Preprocess(

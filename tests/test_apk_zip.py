@@ -289,3 +289,29 @@ def test_pieces_that_are_moved_or_left_out(tmp_path):
         first, second = sorted(rng.integers(len(REAL), size=2).tolist())
         for data in (REAL[:first] + REAL[second:], REAL[:second] + REAL[first:]):
             only_our_errors(tmp_path / "x.apk", data)
+
+
+def test_what_is_read_is_what_others_read():
+    """Archives that are changed and still accepted hold for zipfile, where it reads them, the same files."""
+    stream = Stream()
+    with zipfile.ZipFile(stream, "w", made.DEFLATED) as archive:
+        for name, data in FILES.items():
+            archive.writestr(name, data[:200])
+    seeds, accepted = [REAL, TWO, bytes(stream.data), made.many(3)], 0
+    rng = np.random.default_rng(3)
+    for _ in range(4000):
+        changed = bytearray(seeds[rng.integers(len(seeds))])
+        at = int(rng.integers(len(changed)))
+        changed[at] = int(rng.choice([0, 1, 0x7F, 0xFF, changed[at] ^ 1]))
+        try:
+            ours = contents(bytes(changed))
+        except InputError:
+            continue
+        accepted += 1
+        try:
+            with zipfile.ZipFile(io.BytesIO(changed)) as archive:
+                theirs = {name: archive.read(name) for name in archive.namelist()}
+        except (zipfile.BadZipFile, NotImplementedError):
+            continue
+        assert ours == theirs
+    assert accepted > 100

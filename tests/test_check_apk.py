@@ -9,6 +9,7 @@ from functools import partial
 
 import android_tools as tools
 import apk_files as made
+import numpy as np
 import pytest
 import runtime_models as models
 from apk_files import problems, the_problem
@@ -318,6 +319,31 @@ def test_without_any_framework(tmp_path):
     assert done.stdout == "2\n", done.stderr
 
 
+def test_any_bytes_in_models_and_configurations(tmp_path, bundle):
+    """Damage inside of an archive that is whole is found out, or does not matter; it never is a bug."""
+    beside_it = {f"assets/{name}": (bundle / name).read_bytes() for name in ("manifest.json", "labels.txt")}
+    files = beside_it | {
+        MODEL: described_twice(models.LABELS), "assets/b.onnx": models.float_onnx(), "lib/arm64-v8a/a.so": made.elf(),
+        "assets/c.task": made.archive({"i.tflite": models.int8_tflite()}),
+        "BundleConfig.pb": made.bundle_config(["**.tflite"], alignment=1, packs=2),
+    }  # fmt: skip
+    rng = np.random.default_rng(11)
+    path = tmp_path / "x.apk"
+    for turn in range(400):
+        name = list(files)[turn % len(files)]
+        data = bytearray(files[name])
+        for at in rng.integers(len(data), size=4):
+            data[at] = rng.choice([0, 1, 0x7F, 0xFF])
+        changed = files | {name: bytes(data)}
+        if name != "BundleConfig.pb":
+            del changed["BundleConfig.pb"]
+        path.write_bytes(made.apk(changed))
+        try:
+            assert isinstance(check_apk(path).passed, bool)
+        except InputError as error:
+            assert str(path) in str(error)  # noqa: PT017
+
+
 # Archives that Android's own tools made.
 
 MANIFEST = """<manifest xmlns:android="http://schemas.android.com/apk/res/android" package="org.example.flowers">
@@ -337,9 +363,26 @@ def test_apks_of_aapt2(tmp_path, options):
     with zipfile.ZipFile(linked, "a") as archive:
         archive.writestr("lib/arm64-v8a/liba.so", made.elf())
     tools.debian("zipalign", "-f", "-p", 4, linked, path)
+    tools.debian("zipalign", "-c", "-p", 4, path)
     report = check_apk(tools.signed(path, tmp_path))
     (model,) = report.models
     assert model.sha256 == hashlib.sha256(models.float_tflite()).hexdigest()
     assert model.stored is bool(options)
     assert (model.alignment or 4) >= 4
     assert ("is compressed" in " ".join(problems(report))) is not bool(options)
+
+
+@tools.packaging
+def test_zipalign_says_the_same_of_places(tmp_path):
+    """For every place that the length of a name can give."""
+    path, verdicts = tmp_path / "app.apk", []
+    for length in range(4):
+        name = f"assets/{'m' * length}.tflite"
+        path.write_bytes(made.apk({name: models.int8_tflite()}, packed=["AndroidManifest.xml"], alignment=0))
+        verdicts.append(check_apk(path).passed)
+        if verdicts[-1]:
+            tools.debian("zipalign", "-c", 4, path)
+        else:
+            with pytest.raises(subprocess.CalledProcessError):
+                tools.debian("zipalign", "-c", 4, path)
+    assert sorted(verdicts) == [False, False, False, True]

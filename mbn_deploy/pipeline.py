@@ -300,7 +300,7 @@ class _Work:
         self, files: Sequence[Encoded], trials: dict[str, Trial], *, watched: bool = False
     ) -> Evaluation | None:
         """Files beside the Keras model, image by image; `None` without images. `watched`: for the report's examples."""
-        if self.images.dataset is None:
+        if self.images.dataset is None and not watched:
             return None
         predictors: dict[str, Predictor] = {REFERENCE: self._keras}
         for file in files:
@@ -309,6 +309,9 @@ class _Work:
             predictors[file.name] = FileRunner(backend, file.preprocess, file.layout, described)
         if watched:
             predictors = self._watch(predictors, {file.name: file.precision for file in files})
+        if self.images.dataset is None:
+            self._watch.look(self.images.calibrating())
+            return None
         return measure(
             predictors, self.images.dataset, self.source.size, self.images.geometry,
             reference=REFERENCE, scores=self.source.facts.scores, progress=self.clock.progress,

@@ -112,6 +112,23 @@ def test_only_its_command_imports_the_server_and_only_in_its_function(path):
     assert found <= ({"lazy", "types"} if name_of(path) == "mbn_deploy.cli.serve" else set())
 
 
+@pytest.mark.parametrize("path", [p for p in MODULES if not within(name_of(p), "mbn_deploy.report")], ids=ids)
+def test_only_the_pipeline_imports_the_report(path):
+    found = [module for module, _ in imports(path) if within(module, "mbn_deploy.report")]
+    assert not found or name_of(path) == "mbn_deploy.pipeline"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "report").rglob("*.py")), ids=ids)
+def test_the_report_turns_values_into_a_page(path):
+    """`collect` asks the other layers; what writes the page knows their values only, and loads nothing."""
+    assert not {module.split(".")[0] for module, _ in imports(path)} & (FRAMEWORKS | PRINTERS)
+    values = ("manifest", "quantize.by_layer", "quantize.layer_errors", "verify.guard", "verify.latency", "report")
+    own = tuple(f"mbn_deploy.{name}" for name in (*values, "verify.statistics"))
+    wrong = [m for m, _ in imports(path) if within(m, "mbn_deploy") and not within(m, *own) and m != "mbn_deploy"]
+    if path.stem not in ("collect", "examples"):
+        assert [module for module in wrong if module != "mbn_deploy.__version__"] == []
+
+
 @pytest.mark.parametrize("path", sorted((PACKAGE / "models").rglob("*.py")), ids=ids)
 def test_models_import_nothing_that_comes_after_them(path):
     own = ("mbn_deploy.errors", "mbn_deploy.manifest", "mbn_deploy.progress", "mbn_deploy.models")

@@ -33,7 +33,7 @@ HOSTILE = (
     "\u202egnikool",
     "a\nb\x1b[31m",
 )
-VOID = {"meta", "img", "br", "link"}
+VOID = {"meta", "img", "br", "wbr", "link"}
 
 
 class Tree(HTMLParser):
@@ -49,11 +49,13 @@ class Tree(HTMLParser):
     def handle_starttag(self, tag, attrs):
         assert len(dict(attrs)) == len(attrs), f"an attribute twice in {tag}"
         self.elements.append((tag, dict(attrs)))
+        self.texts.append("" if tag == "wbr" else " ")  # a place where a name may break
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+        self.texts.append(" ")
 
     def handle_data(self, data):
         if not {"style", "script"} & set(self.open):
@@ -61,7 +63,7 @@ class Tree(HTMLParser):
 
     @property
     def text(self):
-        return " ".join(" ".join(self.texts).split())
+        return " ".join("".join(self.texts).split())
 
     def all(self, name):
         return [attributes for tag, attributes in self.elements if tag == name]
@@ -183,6 +185,15 @@ def test_without_pictures_the_words_stay(images, tmp_path):
     assert "give the same first answer on" in text
 
 
+def test_without_evaluation_calibration_pictures_are_compared(images, tmp_path):
+    bundle = export(small_model(), tmp_path / "dist", calibration=images["calibration"], precisions=["float32", "int8"])
+    tree = Tree((bundle.folder / "report.html").read_text("utf-8"))
+    assert re.search(r"same first answer on \d+ of 12 calibration pictures", tree.text)
+    assert "labelled" not in tree.text
+    assert "Accuracy was not measured" in tree.text
+    assert 4 <= len(tree.all("img")) <= 12
+
+
 def test_without_a_report(images, tmp_path):
     bundle = export(
         small_model(), tmp_path / "dist", calibration=images["calibration"], precisions=["float32"], report=False
@@ -235,8 +246,8 @@ def hostile(made):
     metrics = {**manifest.metrics, "dataset": HOSTILE[1]}
     return Report(
         folder=HOSTILE[1], manifest=replace(manifest, metrics=metrics), machine=HOSTILE[0],
-        latencies={f.path: Latency(1.0, 0.9, 1.2) for f in made.files}, rungs=made.rungs, max_drop=1.0, layers=(),
-        examples=Examples("a_int8.tflite", 5, 5, shown), warnings=HOSTILE,
+        latencies={f.path: Latency(0.9, 1.2) for f in made.files}, rungs=made.rungs, max_drop=1.0, layers=(),
+        examples=Examples("a_int8.tflite", 5, 5, shown, held_back=True), warnings=HOSTILE,
     )  # fmt: skip
 
 
@@ -262,7 +273,7 @@ def test_axes_have_round_numbers_that_lie_on_them():
 def test_names_in_the_plot_do_not_cover_each_other():
     """Eleven files at nearly one place."""
     marks = [
-        Mark(f"file {n} TFLite", "tflite", Latency(2 + n / 50, 1.9, 2.9), Estimate(0.7 + n / 1000, 0.66, 0.75))
+        Mark(f"file {n} TFLite", "tflite", Latency(2 + n / 50, 2.9), Estimate(0.7 + n / 1000, 0.66, 0.75))
         for n in range(11)
     ]
     plot = str(accuracy_plot(marks, 70.0, "Top-1", "words"))
@@ -306,7 +317,7 @@ def test_the_file_beside_float_is_the_one_that_differs_most():
 def test_latencies_are_those_of_real_runs(made):
     found = latencies({f.path: (made.path(f).read_bytes(), f.format) for f in made.files})
     assert list(found) == [f.path for f in made.files]
-    assert all(0 < each.low <= each.median <= each.high for each in found.values())
+    assert all(0 < each.low <= each.high for each in found.values())
 
 
 def test_thumbnails_keep_their_shape_and_are_small():

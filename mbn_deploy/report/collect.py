@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from mbn_deploy.export.files import Encoded
-from mbn_deploy.images import Pixels, load_image
+from mbn_deploy.images import load_image
 from mbn_deploy.ladder import Climb
 from mbn_deploy.manifest import Manifest, Preprocess
 from mbn_deploy.quantize.by_layer import by_layer
@@ -22,8 +22,9 @@ from mbn_deploy.verify.latency import latencies
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """What the page is made from. `watch` saw every picture of `dataset`, which is resized as `geometry` says.
+    """What the page is made from.
 
+    `watch` saw every picture of `dataset`, which is resized as `geometry` says, else some of `calibration`.
     `pictures`: whether the page shows them; what the models said of them it always does.
     """
 
@@ -36,7 +37,7 @@ class Sources:
     dataset: Dataset | None
     geometry: Preprocess
     size: tuple[int, int]
-    watch: Watch | None
+    watch: Watch
     max_drop: float | None
     warnings: tuple[str, ...]
     pictures: bool
@@ -71,13 +72,18 @@ def _layers(climbs: Sequence[Climb], calibration: CalibrationSet | None) -> tupl
 
 def _examples(sources: Sources) -> Examples | None:
     """With the pixels that the models saw."""
-    watch, dataset = sources.watch, sources.dataset
-    if watch is None or watch.file is None or dataset is None:
+    watch, dataset, calibration = sources.watch, sources.dataset, sources.calibration
+    if watch.file is None:
         return None
-    truths = [int(index) for index in dataset.classes] if dataset.labelled else None
-
-    def pixels(image: int) -> Pixels | None:
-        return load_image(dataset.paths[image], sources.size, sources.geometry).pixels if sources.pictures else None
-
-    shown = {image: (dataset.paths[image].name, pixels(image)) for image in choose(watch, truths)}
-    return examples(watch, truths, sources.labels, shown)
+    if dataset is not None:
+        truths = [int(index) for index in dataset.classes] if dataset.labelled else None
+        chosen = choose(watch, truths)
+        paths = {image: dataset.paths[image] for image in chosen}
+        seen = {i: (p.name, load_image(p, sources.size, sources.geometry).pixels) for i, p in paths.items()}
+    elif calibration is not None:
+        truths = None
+        seen = {i: (PurePath(calibration.names[i]).name, calibration.pixels[i]) for i in choose(watch, truths)}
+    else:
+        return None
+    shown = {image: (name, pixels if sources.pictures else None) for image, (name, pixels) in seen.items()}
+    return examples(watch, truths, sources.labels, shown, held_back=dataset is not None)

@@ -33,12 +33,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """`shown` out of `compared` pictures, of which `differing` got different first answers of Keras and of `file`."""
+    """`shown` out of `compared` pictures, of which `differing` got different first answers of Keras and of `file`.
+
+    `held_back`: they are none of those that the ranges of integers were taken from.
+    """
 
     file: str
     compared: int
     differing: int
     shown: tuple[Example, ...]
+    held_back: bool
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from mbn_deploy.runtime.ranking import softmax
 from mbn_deploy.verify.evaluate import Floats, Predictor, top_classes
 
 DIFFERING, ALIKE = 12, 4  # pictures shown at most
+CALIBRATION = 16  # pictures that are looked at where nothing is evaluated
 GUESSES = 3
 SIDE = 144  # pixels of a thumbnail's longer side
 QUALITY = 82
@@ -69,6 +70,12 @@ class Watch:
         self.answers = {name: Answers(predictors[name], self.scores) for name in watched}
         return {**predictors, **self.answers}
 
+    def look(self, pixels: Pixels | None) -> None:
+        """Where nothing is evaluated: the first of the calibration's `pixels`, if there are any."""
+        if pixels is not None:
+            for predict in self.answers.values():
+                predict(pixels[:CALIBRATION])
+
 
 def preferred(precisions: Mapping[str, str]) -> str | None:
     """The file to show beside float: by name, out of their precisions."""
@@ -96,8 +103,13 @@ def examples(
     truths: Sequence[int] | None,
     labels: Sequence[str] | None,
     shown: Mapping[int, tuple[str, Pixels | None]],
+    *,
+    held_back: bool,
 ) -> Examples:
-    """The images `shown` (from `choose`): name, and pixels (H, W, C) where the picture itself is to be seen."""
+    """The images `shown` (from `choose`): name, and pixels (H, W, C) where the picture itself is to be seen.
+
+    `held_back`: they are no calibration pictures.
+    """
     mine, theirs = watch.answers[watch.reference], watch.answers[str(watch.file)]
     differ = mine.classes[:, 0] != theirs.classes[:, 0]
 
@@ -114,7 +126,7 @@ def examples(
         picture, size = (None, (0, 0)) if pixels is None else thumbnail(pixels)
         both = guesses(mine, image), guesses(theirs, image)
         found.append(Example(name, truth, *both, not differ[image], picture, size))
-    return Examples(str(watch.file), len(differ), int(differ.sum()), tuple(found))
+    return Examples(str(watch.file), len(differ), int(differ.sum()), tuple(found), held_back)
 
 
 def thumbnail(pixels: Pixels) -> tuple[bytes, tuple[int, int]]:

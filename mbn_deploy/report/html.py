@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-VOID = frozenset({"img", "meta", "br"})
+VOID = frozenset({"img", "meta", "br", "wbr"})
 # Controls, text direction marks, separators, and half pairs: they are shown as their numbers, since they could hide or
 # turn what stands around them.
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})

@@ -7,7 +7,7 @@ import hashlib
 from importlib import resources
 
 from mbn_deploy import __version__
-from mbn_deploy.report import results, sections
+from mbn_deploy.report import layers, results, sections
 from mbn_deploy.report.data import Report
 from mbn_deploy.report.html import Html, joined, tag
 
@@ -23,7 +23,7 @@ def page(report: Report) -> str:
         sections.pictures(report),
         sections.usage(report),
         results.rungs(report),
-        sections.layers(report),
+        layers.layers(report),
     ]
     head = tag(
         "head",

@@ -36,8 +36,13 @@ def commands(*lines: str) -> Html:
 
 
 def code(value: object) -> Html:
-    """A name as it is typed."""
-    return tag("code", value)
+    """A name as it is typed; a long one breaks behind underscores."""
+    return tag("code", breaking(value))
+
+
+def breaking(value: object) -> Html:
+    """A name that may break behind its underscores."""
+    return Html(text(value).replace("_", "_<wbr>"))
 
 
 def number(value: float, digits: int) -> str:

@@ -10,6 +10,7 @@ from mbn_deploy.report.html import Html, joined, tag
 from mbn_deploy.verify.latency import Latency
 from mbn_deploy.verify.statistics import Estimate
 
+MOST_DB = 80.0  # what is next to exact would leave no room for the others
 LETTER, LINE = 5.9, 13  # width and height of text, in the plot's units
 RADIUS = 4
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -30,7 +31,7 @@ def accuracy_plot(marks: Sequence[Mark], reference: float | None, measure: str, 
     height = 300
     ends = [100 * e for m in marks for e in (m.share.low, m.share.high)] + ([] if reference is None else [reference])
     low, high = padded(ends, least=2.0)
-    x = Axis(0.0, 1.25 * max(m.latency.high for m in marks), LEFT, WIDTH - RIGHT)
+    x = Axis(0.0, 1.25 * max(m.latency.low for m in marks), LEFT, WIDTH - RIGHT)
     y = Axis(max(low, 0.0), min(high, 100.0), height - BOTTOM, TOP)
     dashed = None
     taken: list[Box] = [_box(m, x, y) for m in marks]
@@ -44,7 +45,7 @@ def accuracy_plot(marks: Sequence[Mark], reference: float | None, measure: str, 
         )
         taken.append((x.end - 36, at - LINE, x.end, at))
     drawn, names = [], []
-    for mark in sorted(marks, key=lambda m: m.latency.median):
+    for mark in sorted(marks, key=lambda m: m.latency.low):
         drawn.append(_mark(mark, x, y))
         names.append(_name(mark, x, y, taken))
     title = f"{measure} against latency"
@@ -53,29 +54,26 @@ def accuracy_plot(marks: Sequence[Mark], reference: float | None, measure: str, 
 
 
 def _box(mark: Mark, x: Axis, y: Axis) -> Box:
-    at, middle = x(mark.latency.median), y(100 * mark.share.value)
+    at, middle = x(mark.latency.low), y(100 * mark.share.value)
     return at - RADIUS - 1, middle - RADIUS - 1, at + RADIUS + 1, middle + RADIUS + 1
 
 
 def _mark(mark: Mark, x: Axis, y: Axis) -> Html:
-    """The point with its 95 % interval and the spread of the turns."""
-    at, middle = x(mark.latency.median), y(100 * mark.share.value)
+    """The point with its 95 % interval."""
+    at, middle = x(mark.latency.low), y(100 * mark.share.value)
     low, high = y(100 * mark.share.low), y(100 * mark.share.high)
-    bars = [
-        tag("line", x1=at, x2=at, y1=low, y2=high, class_="interval"),
-        tag("line", x1=x(mark.latency.low), x2=x(mark.latency.high), y1=middle, y2=middle, class_="interval"),
-    ]
+    bar = tag("line", x1=at, x2=at, y1=low, y2=high, class_="interval")
     if mark.kind == "onnx":
         side = 2 * RADIUS
         point = tag("rect", x=at - RADIUS, y=middle - RADIUS, width=side, height=side, class_=f"point {mark.kind}")
     else:
         point = tag("circle", cx=at, cy=middle, r=RADIUS, class_=f"point {mark.kind}")
-    return tag("g", *bars, point)
+    return tag("g", bar, point)
 
 
 def _name(mark: Mark, x: Axis, y: Axis, taken: list[Box]) -> Html:
     """The file's name at the nearest free place, and a line to it where that is not beside the point."""
-    at, middle = x(mark.latency.median), y(100 * mark.share.value)
+    at, middle = x(mark.latency.low), y(100 * mark.share.value)
     width = LETTER * len(mark.name)
     best: tuple[float, float, float, Box] | None = None
     for shift in (n * LINE * sign for n in range(16) for sign in (-1, 1)):
@@ -101,7 +99,7 @@ def _overlap(a: Box, b: Box) -> bool:
 def noise_plot(alone: Sequence[float], run: Sequence[float], identity: str, description: str) -> Html:
     """Signal to noise in dB of every layer in order, alone and as the network runs."""
     height = 210
-    low, high = padded([*alone, *run], least=10.0)
+    low, high = padded([min(value, MOST_DB) for value in (*alone, *run)], least=10.0)
     x, y = _layers(len(run)), Axis(low, high, height - BOTTOM, TOP)
     lines = grid(x, y, "layers, from the picture to the answer", "signal to noise, dB", x_ticks=False)
     series = [_series(alone, x, y, "alone"), _series(run, x, y, "run")]

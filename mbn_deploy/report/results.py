@@ -42,9 +42,9 @@ def headline(report: Report) -> Html | None:
     full = next((e for e in files if e.format == entry.format and e.precision == "float32"), entry)
     tiles = [*_accuracy_tiles(report, name), _tile("size", size(entry.size), _share(entry.size, full.size, full))]
     if name in report.latencies:
-        mine = report.latencies[name].median
+        mine = report.latencies[name].low
         other = report.latencies.get(full.path)
-        beside = f"one thread; float32 {milliseconds(other.median)}" if other and full is not entry else "one thread"
+        beside = f"one thread; float32 {milliseconds(other.low)}" if other and full is not entry else "one thread"
         tiles.append(_tile("latency here", milliseconds(mine), beside))
     return joined([tag("p", "The ", tag("strong", title(entry)), " file:"), tag("dl", *tiles, class_="tiles")])
 
@@ -125,7 +125,13 @@ def _or_dash(cell: Html | None) -> Html:
 def _times(latency: Latency | None) -> Html:
     if latency is None:
         return _or_dash(None)
-    return interval(*(significant(value) for value in (latency.median, latency.low, latency.high)))
+    return joined(
+        [
+            tag("span", significant(latency.low), class_="figure"),
+            " ",
+            tag("span", f"to {significant(latency.high)}", class_="bounds"),
+        ]
+    )
 
 
 def _reference_row(metrics: dict[str, Any], *, latency: bool) -> list[object]:
@@ -148,9 +154,9 @@ def _measured(report: Report) -> str:
         said.append("Accuracy was not measured: there were no pictures to evaluate on.")
     if report.latencies:
         said.append(
-            f"Latency of one run on one thread, median, and the lowest and highest of five turns, on {report.machine}, "
-            "right after the export: a first impression of this machine, not of a phone or a board. "
-            "There, mbn-deploy benchmark measures."
+            "Latency of one run on one thread: files took turns, and the medians of the quietest and of the busiest "
+            f"turn are given. On {report.machine}, right after the export: a first impression of this machine, not of "
+            "a phone or a board. There, mbn-deploy benchmark measures."
         )
     return " ".join(said)
 
@@ -170,12 +176,12 @@ def tradeoff(report: Report) -> Html | None:
         return None
     reference = 100 * metrics["reference"]["top1"]["value"] if labelled else None
     said = "; ".join(
-        f"{m.name} {number(100 * m.share.value, 1)} % at {milliseconds(m.latency.median)}"
-        for m in sorted(marks, key=lambda m: m.latency.median)
+        f"{m.name} {number(100 * m.share.value, 1)} % at {milliseconds(m.latency.low)}"
+        for m in sorted(marks, key=lambda m: m.latency.low)
     )
     caption = (
-        "Up and to the left is better. Circles are TFLite files, squares ONNX; vertical lines are 95 % intervals, "
-        "horizontal ones the lowest and highest of five turns. The figures are in the table above."
+        "Up and to the left is better. Circles are TFLite files, squares ONNX; lines are 95 % intervals. The figures "
+        "are in the table above."
     )
     plot = accuracy_plot(marks, reference, measure, said)
     return section(
@@ -187,7 +193,9 @@ def rungs(report: Report) -> Html | None:
     """The recipes that the accuracy guard tried."""
     if not report.rungs:
         return None
-    allowed = "" if report.max_drop is None else f" The budget: {report.max_drop:g} percentage points of top-1."
+    budget = report.max_drop
+    unit = "percentage point" if budget == 1 else "percentage points"
+    allowed = "" if budget is None else f" The budget: {budget:g} {unit} of top-1."
     columns = ["recipe", "precision", "drop, points", "answers as Keras, %", "size", "latency, ms", "verdict"]
     rows = [_rung(rung) for rung in report.rungs]
     return section(

@@ -1,4 +1,4 @@
-"""The sections on what was exported, how it is run, what it says of pictures, and what became of each layer."""
+"""The sections on what was exported, how it is run, and what it says of pictures."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.quantize.by_layer import Extent, LayerFigures
-from mbn_deploy.report.data import Example, Guess, Layers, Report
+from mbn_deploy.report.data import Example, Guess, Report
 from mbn_deploy.report.html import Html, joined, tag
-from mbn_deploy.report.parts import code, commands, facts, number, section, significant, table
-from mbn_deploy.report.plots import noise_plot, spread_plot
+from mbn_deploy.report.parts import breaking, code, commands, facts, number, section
 
-WORST = 8
 SHORT = 12  # characters of a hash
 
 
@@ -127,12 +124,13 @@ def pictures(report: Report) -> Html | None:
     if found is None:
         return None
     alike = found.compared - found.differing
+    kind = "pictures" if found.held_back else "calibration pictures, which say less than pictures that were held back"
     return section(
         "pictures",
         "Pictures",
         tag(
             "p",
-            f"Keras and {found.file} give the same first answer on {alike} of {found.compared} pictures. "
+            f"Keras and {found.file} give the same first answer on {alike} of {found.compared} {kind}. "
             "Where they differ comes first.",
         ),
         tag("ul", *(_example(example, found.file) for example in found.shown), class_="pictures"),
@@ -140,7 +138,7 @@ def pictures(report: Report) -> Html | None:
 
 
 def _example(example: Example, file: str) -> Html:
-    right = None if example.truth is None else tag("p", "is ", tag("strong", example.truth))
+    right = None if example.truth is None else tag("p", "labelled ", tag("strong", example.truth))
     verdict = "same answer" if example.same else "other answer"
     return tag(
         "li",
@@ -149,7 +147,7 @@ def _example(example: Example, file: str) -> Html:
             _thumbnail(example),
             tag(
                 "div",
-                tag("h3", example.name),
+                tag("h3", breaking(example.name)),
                 tag("p", verdict, class_="verdict same" if example.same else "verdict other"),
                 right,
             ),
@@ -182,111 +180,4 @@ def _guesses(name: str, guesses: tuple[Guess, ...], truth: str | None) -> Html:
 
 
 def _share(score: float) -> Html:
-    return tag("span", f"{number(100 * score, 1)} %", class_="quiet")
-
-
-def layers(report: Report) -> Html | None:
-    """By layer: error, and ranges before and after conditioning."""
-    if not report.layers:
-        return None
-    return section("layers", "Layer by layer", *(_layers(found) for found in report.layers))
-
-
-def _layers(found: Layers) -> Html:
-    alone, run = [row.alone for row in found.rows], [row.run for row in found.rows]
-    identity = found.precision
-    worst = sorted(found.rows, key=lambda row: row.alone)[:WORST]
-    unwritten = None if found.written else tag("p", "This was the last recipe tried; its files were not written.")
-    return joined(
-        [
-            tag("h3", f"{found.precision}, recipe {found.recipe}"),
-            unwritten,
-            tag("p", _explained(found.images)),
-            tag(
-                "figure",
-                noise_plot(alone, run, identity, _noise_text(found)),
-                tag("figcaption", _key("alone", "alone"), " what a layer adds by itself; ",
-                    _key("run", "as the network runs"), " what has gathered up to it. More is better; "
-                    "6 dB are one bit."),
-            ),
-            tag(
-                "figure",
-                spread_plot([(_spread(r.values[0]), _spread(r.values[1])) for r in found.rows], identity,
-                            _spread_text(found)),
-                tag("figcaption", _key("before", "before"), " and ", _key("after", "after conditioning"),
-                    ": how much wider the widest channel of a layer's values is than the median one. All share one "
-                    "scale, so 1 is best."),
-            ),
-            table(f"worst-{identity}", "Layers with most noise of their own", _COLUMNS, map(_row, worst)),
-            tag("details", tag("summary", f"All {len(found.rows)} layers"),
-                table(f"layers-{identity}", "All layers, in the order of the network", _COLUMNS,
-                      map(_row, found.rows))),
-        ]
-    )  # fmt: skip
-
-
-_COLUMNS = (
-    "layer",
-    "alone, dB",
-    "as it runs, dB",
-    "weights, before and after",
-    "spread",
-    "values, before and after",
-    "spread",
-    "integers cover",
-)
-
-
-def _explained(images: int) -> str:
-    return (
-        f"Signal to noise of the quantized network against the float one, on {images} calibration pictures; ranges "
-        "over the whole calibration set, before conditioning (small) and after it. Spread is the widest channel over "
-        "the median one. To look into the files themselves: "
-        "mbn-deploy inspect INT8 --reference FLOAT32 --data PICTURES"
-    )
-
-
-def _key(kind: str, name: str) -> Html:
-    return joined([tag("span", "", class_=f"key {kind}"), tag("strong", name)])
-
-
-def _noise_text(found: Layers) -> str:
-    worst = min(found.rows, key=lambda row: row.alone)
-    last = found.rows[-1]
-    return (
-        f"{len(found.rows)} layers. Alone, {worst.layer} is the noisiest with {number(worst.alone, 1)} dB; "
-        f"as the network runs, the last layer has {number(last.run, 1)} dB."
-    )
-
-
-def _spread_text(found: Layers) -> str:
-    before, after = ([s for row in found.rows if (s := _spread(row.values[at])) is not None] for at in (0, 1))
-    return f"The widest is {significant(max(before, default=1))} before and {significant(max(after, default=1))} after."
-
-
-def _spread(extent: Extent | None) -> float | None:
-    return None if extent is None else extent.spread
-
-
-def _row(row: LayerFigures) -> list[object]:
-    covered = row.dtype if row.covered is None else _pair(row.dtype, _range(*row.covered))
-    return [
-        code(row.layer), number(row.alone, 1), number(row.run, 1),
-        _ranges(row.weights), _spreads(row.weights), _ranges(row.values), _spreads(row.values), covered,
-    ]  # fmt: skip
-
-
-def _ranges(pair: tuple[Extent | None, Extent]) -> Html:
-    return _pair(*("–" if extent is None else _range(extent.low, extent.high) for extent in pair))
-
-
-def _pair(before: str, after: str) -> Html:
-    return joined([tag("span", before, class_="bounds"), tag("span", after, class_="line")])
-
-
-def _range(low: float, high: float) -> str:
-    return f"{significant(low)} to {significant(high)}"
-
-
-def _spreads(pair: tuple[Extent | None, Extent]) -> Html:
-    return _pair(*("–" if (s := _spread(extent)) is None else significant(s, 2) for extent in pair))
+    return tag("span", f"{number(100 * score, 1)}\u00a0%", class_="quiet")

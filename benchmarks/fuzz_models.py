@@ -95,8 +95,9 @@ def _imports() -> None:
     import ai_edge_litert.interpreter
     import onnxruntime
 
-    import mbn_deploy.runtime.backends.litert
-    import mbn_deploy.runtime.backends.onnx  # noqa: F401
+    import mbn_deploy.runtime.classifier
+    import mbn_deploy.runtime.onnx_check
+    import mbn_deploy.runtime.tflite_check  # noqa: F401
 
     _ = ai_edge_litert.interpreter, onnxruntime
 

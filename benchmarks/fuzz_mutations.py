@@ -47,7 +47,7 @@ def _weights(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def damaged(path: Path, files: list[Path], seed: int, number: int) -> tuple[str, bytes]:
-    """(kind of damage, damaged file): the same for the same seed, number and name; `files` are what it may be spliced with."""
+    """(kind of damage, damaged file): the same for the same seed, number and name; spliced with one of `files`."""
     rng = np.random.Generator(np.random.PCG64([seed, number, zlib.crc32(path.name.encode())]))
     data = path.read_bytes()
     kind = (*KINDS, splice)[rng.integers(len(KINDS) + 1)]

@@ -83,10 +83,8 @@ class _Graph:
         if missing < rule.needed or len(read) > rule.inputs or not 1 <= len(written) <= rule.outputs:
             raise DamagedError(f"{kind} has {missing} of {len(read)} inputs and {len(written)} outputs")
         inputs = tuple(None if i < 0 else tensors[i] for i in read)
-        options = operator.table(4)
-        return Node(
-            kind, inputs, tuple(tensors[i] for i in written), operator.scalar(3, "B", 0), options, tuple(read), tuple(written)
-        )  # fmt: skip
+        outputs = tuple(tensors[i] for i in written)
+        return Node(kind, inputs, outputs, operator.scalar(3, "B", 0), operator.table(4), tuple(read), tuple(written))
 
     def _check_order(self, nodes: Sequence[Node], count: int) -> None:
         """Every tensor is written once, and no constant and no input is."""

@@ -61,7 +61,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Node:
-    """An operation with its tensors, whose indices are `read` and `written`; `options` of the union's `options_kind`."""
+    """An operation with its tensors (indices: `read`, `written`) and options, of the union's `options_kind`."""
 
     kind: str
     inputs: tuple[Tensor | None, ...]

@@ -20,7 +20,7 @@ DEBIAN = TOP / "root" / "usr"
 FRAMEWORK = DEBIAN / "share" / "android-framework-res" / "framework-res.apk"
 KOTLIN = TOP / "kotlin" / "node_modules" / "kotlin-compiler" / "lib"
 STUBS = HERE / "android_stubs"
-HARNESS = STUBS / "harness" / "Harness.kt"
+HARNESS, BOX = (STUBS / "harness" / name for name in ("Harness.kt", "Box.kt"))
 
 packaging = pytest.mark.skipif(not FRAMEWORK.exists(), reason="no aapt2 here: scripts/android_tools.sh sets it up")
 compiling = pytest.mark.skipif(
@@ -84,9 +84,18 @@ def run_harness(classes, stubs, command, assets, test_assets, data=b""):  # noqa
     return io.BytesIO(target.read_bytes())
 
 
+def run_box(classes, stubs, cases):
+    """The boxes of (width, height, degrees) that MediaPipe's class looks at; see `Box.kt`."""
+    path = f"{classes}:{stubs}:{KOTLIN / 'kotlin-stdlib.jar'}"
+    numbers = [str(number) for case in cases for number in case]
+    lines = _run([*JAVA, "-cp", path, "com.example.flowers.BoxKt", *numbers]).splitlines()
+    return [tuple(map(float, line.split())) for line in lines]
+
+
 def _run(command):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 class Interpreters:

@@ -10,6 +10,7 @@ import struct
 
 import android_tools as tools
 import export_models as models
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,12 +50,12 @@ def source(root):
     return root / "bundle"
 
 
-def compiled(bundle, folder, stubs, *, harness=True, **options):
+def compiled(bundle, folder, stubs, *, harness=tools.HARNESS, **options):
     """(the package's folder, its classes, where the models lie)."""
     asked = AndroidOptions(class_name="FlowerClassifier", package="com.example.flowers", **options)
     package_android(bundle, folder / "package", asked)
     sources = [path for kind in ("kt", "java") for path in sorted((folder / "package").rglob(f"*.{kind}"))]
-    classes = tools.compile_package([*sources, tools.HARNESS] if harness else sources, stubs, folder / "classes")
+    classes = tools.compile_package([*sources, harness], stubs, folder / "classes")
     later = options.get("delivery", "install-time") != "install-time"
     return folder / "package", classes, folder / "package" / (TEST_ASSETS if later else ASSETS)
 
@@ -269,5 +270,54 @@ def test_compressed_assets_say_what_to_do(litert, stubs, root):
     assert "No such file" in ran(litert, stubs, "open", assets=folder).read()[2:].decode()
 
 
-def test_mediapipe(source, root, stubs):
-    compiled(source, root / "mediapipe", stubs, harness=False, runtime="mediapipe", precisions=("int8", "float16"))
+@pytest.fixture(scope="module")
+def mediapipe(source, root, stubs):
+    options = {"runtime": "mediapipe", "precisions": ("int8", "float32")}
+    return compiled(source, root / "mediapipe", stubs, harness=tools.BOX, **options)
+
+
+def all_over(root):
+    """A network that sees where things are, where those with random weights hardly tell pictures apart: a .tflite."""
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(8, 8, strides=8)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(5, activation="softmax")(x))
+    sizes = {4: 0.03, 2: 0.25, 1: 0}
+    model.set_weights([rng.normal(size=w.shape) * sizes[w.ndim] for w in model.get_weights()])
+    export(model, root / "all-over", preprocess=Preprocess.parse("tf"), formats=["tflite"], precisions=["float32"])
+    (file,) = (root / "all-over").glob("*.tflite")
+    return file
+
+
+def test_mediapipe_looks_at_the_same_part_of_a_picture(mediapipe, root, stubs):
+    """By MediaPipe's own code, which is the same on Android: scores of the box are ours, of the whole picture not."""
+    mp = pytest.importorskip("mediapipe", reason="mediapipe has no wheel for this machine", exc_type=ImportError)
+    vision = pytest.importorskip("mediapipe.tasks.python.vision", exc_type=ImportError)
+    rect = pytest.importorskip("mediapipe.tasks.python.components.containers.rect", exc_type=ImportError)
+    core = pytest.importorskip("mediapipe.tasks.python.vision.core.image_processing_options", exc_type=ImportError)
+    rng, file = np.random.default_rng(7), all_over(root)
+    every = [(width, height, degrees) for width, height in ((160, 120), (120, 200)) for degrees in ORIENTATIONS]
+    boxes = tools.run_box(mediapipe[1], stubs, every)
+    base = mp.tasks.BaseOptions(model_asset_path=str(file))
+    classifier = vision.ImageClassifier.create_from_options(vision.ImageClassifierOptions(base_options=base))
+    with classifier as tasks, Classifier.open(file) as ours:
+
+        def off(pixels, degrees, box):
+            region = (
+                None if box is None else rect.RectF(**dict(zip(("left", "top", "right", "bottom"), box, strict=True)))
+            )
+            options = core.ImageProcessingOptions(region, degrees)
+            (found,) = tasks.classify(mp.Image(mp.ImageFormat.SRGB, pixels), options).classifications
+            image = Image.fromarray(pixels)
+            image.getexif()[0x0112] = ORIENTATIONS[degrees]
+            expected = {p.index: p.score for p in ours.classify(image)}
+            return max(abs(c.score - expected[c.index]) for c in found.categories)
+
+        near, far = [], []
+        for (width, height, degrees), box in zip(every, boxes, strict=True):
+            coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
+            pixels = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+            near.append(off(pixels, degrees, box))
+            far.append(off(pixels, degrees, None))
+    assert np.mean(near) < np.mean(far) / 3, (near, far)  # MediaPipe does not antialias
+    assert max(near) < 0.1

@@ -44,6 +44,13 @@ def run(
     labels: FileLabels = None,
     resize: Resize = None,
     preprocess: PreprocessText = None,
+    isolate: Annotated[
+        bool,
+        typer.Option(
+            "--isolate",
+            help="A file of unknown origin: its interpreter runs in a process with bounds on memory and time.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """The most likely classes of each image or frame. An unreadable one is named, the others still run (exit 3).
@@ -66,6 +73,7 @@ def run(
             labels=labels,
             resize=resize,
             preprocess=preprocess,
+            isolate=isolate,
         )
     with opened as classifier:
         if camera is None:

@@ -65,6 +65,7 @@ class Classifier:
         labels: str | PathLike[str] | Sequence[str] | None = None,
         resize: str | None = None,
         preprocess: str | Preprocess | None = None,
+        isolate: bool = False,
     ) -> Classifier:
         """Open a bundle's folder or a lone .tflite or .onnx file. What is given wins over what the file says.
 
@@ -79,6 +80,8 @@ class Classifier:
             resize: `squash`, `crop` or `letterbox`.
             preprocess: `raw`, `unit`, `tf`, `torch`, `caffe`, `MEAN/STD`, or a whole `Preprocess`.
                 A file with a uint8 input that says nothing takes pixels as they are.
+            isolate: run the interpreter in a process of its own, with bounds on its memory and time: for files of
+                unknown origin. What they do to it is an `InputError` then, also while `classify` runs. Unix only.
 
         Raises:
             InputError: no such file, damaged, changed after the export, not a classifier of pictures,
@@ -87,7 +90,7 @@ class Classifier:
                 option says; the message names it.
             MissingExtraError: no interpreter for the file is installed; has the install line.
         """
-        return cls(open_model(path, Options(precision, backend, threads, labels, resize, preprocess)))
+        return cls(open_model(path, Options(precision, backend, threads, labels, resize, preprocess, isolate)))
 
     @property
     def info(self) -> ModelInfo:

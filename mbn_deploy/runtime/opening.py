@@ -44,6 +44,7 @@ class Options:
     labels: str | PathLike[str] | Sequence[str] | None = None
     resize: str | None = None
     preprocess: str | Preprocess | None = None
+    isolate: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ def _open_bundle(folder: Path, options: Options) -> OpenedModel:
     data = check_file(folder, entry)
     name = choose_backend(entry.format, options.backend)
     threads, reason = thread_count(options.threads, data, name, sha256=entry.sha256, stated=bundle.manifest.threads)
-    backend = open_backend(data, entry.format, name=name, threads=threads, where=where, vouched=True)
+    backend = open_interpreter(
+        data, entry.format, name=name, threads=threads, where=where, isolate=options.isolate, vouched=True
+    )
     for said, found in ((entry.input, backend.input), (entry.output, backend.output)):
         if (said.shape, said.dtype) != (found.shape, found.dtype):
             raise InputError(
@@ -118,6 +121,17 @@ def _open_bundle(folder: Path, options: Options) -> OpenedModel:
         entry.input, entry.output, entry.layout, bundle.manifest.scores, _overridden(entry.preprocess, options), reason,
     )  # fmt: skip
     return OpenedModel(backend, info, _labels(options, bundle.labels, info), data)
+
+
+def open_interpreter(
+    data: bytes, file_format: FileFormat, *, name: str, threads: int, where: str, isolate: bool, vouched: bool
+) -> Backend:
+    """In this process, or in one of its own. There a manifest counts for nothing: it has the file's origin."""
+    if not isolate:
+        return open_backend(data, file_format, name=name, threads=threads, where=where, vouched=vouched)
+    from mbn_deploy.runtime.isolated import open_isolated
+
+    return open_isolated(data, file_format, name=name, threads=threads, where=where)
 
 
 def choose_file(files: Sequence[ModelFile], options: Options, where: str) -> ModelFile:
@@ -158,7 +172,9 @@ def _open_file(path: Path, options: Options) -> OpenedModel:
     file_format = _format_of(data, path)
     name = choose_backend(file_format, options.backend)
     threads, reason = thread_count(options.threads, data, name)
-    backend = open_backend(data, file_format, name=name, threads=threads, where=where)
+    backend = open_interpreter(
+        data, file_format, name=name, threads=threads, where=where, isolate=options.isolate, vouched=False
+    )
     own = backend.metadata.get(DESCRIPTION_KEY)
     described = None if own is None else Description.from_json(own, where)
     google = GoogleMetadata()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.runtime.backends import MAX_DEFAULT_THREADS, Array, Backend, open_backend
+from mbn_deploy.runtime.backends import MAX_DEFAULT_THREADS, Array, Backend
 from mbn_deploy.runtime.classifier import TOP_K, Classifier
 from mbn_deploy.runtime.device import usable_processors
 from mbn_deploy.runtime.images import Source
-from mbn_deploy.runtime.opening import OpenedModel, Options, open_model
+from mbn_deploy.runtime.opening import OpenedModel, Options, open_interpreter, open_model
 
 if TYPE_CHECKING:
     from mbn_deploy.runtime.camera import Frame
@@ -47,6 +47,7 @@ class ClassifierPool(Classifier):
         labels: str | PathLike[str] | Sequence[str] | None = None,
         resize: str | None = None,
         preprocess: str | Preprocess | None = None,
+        isolate: bool = False,
     ) -> ClassifierPool:
         """Open `size` interpreters on one file; everything but `size` and `threads` as `Classifier.open`.
 
@@ -60,15 +61,24 @@ class ClassifierPool(Classifier):
             labels: as there.
             resize: as there.
             preprocess: as there.
+            isolate: as there; a process for each interpreter.
 
         Raises:
             UsageError: `size` or `threads` below 1, and what `Classifier.open` raises.
         """
         count, each = split(usable_processors(), size, threads)
-        opened = open_model(path, Options(precision, backend, each, labels, resize, preprocess))
+        opened = open_model(path, Options(precision, backend, each, labels, resize, preprocess, isolate))
         info = opened.info
         others = [
-            open_backend(opened.data, info.format, name=info.backend, threads=each, where=info.path, vouched=True)
+            open_interpreter(
+                opened.data,
+                info.format,
+                name=info.backend,
+                threads=each,
+                where=info.path,
+                isolate=isolate,
+                vouched=True,
+            )
             for _ in range(count - 1)
         ]
         return cls(opened, others)

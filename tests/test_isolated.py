@@ -1,0 +1,118 @@
+"""An interpreter in a process of its own: the same answers, and errors where the process ends."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import runtime_models as models
+from cli_run import run
+
+from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.runtime import Classifier, ClassifierPool
+from mbn_deploy.runtime.backends import open_backend
+from mbn_deploy.runtime.isolated import IsolatedBackend, open_isolated
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no bounds on memory there")
+
+FILES = [("tflite", models.float_tflite), ("tflite", models.int8_tflite), ("onnx", models.float_onnx)]
+
+
+@pytest.fixture
+def isolated():
+    opened = open_isolated(models.float_tflite(), "tflite", threads=1, where="m.tflite")
+    yield opened
+    opened.close()
+
+
+def zeros(backend):
+    return np.zeros(backend.input.shape, backend.input.dtype)
+
+
+@pytest.mark.parametrize(("kind", "make"), FILES, ids=["float tflite", "int8 tflite", "onnx"])
+def test_the_same_as_in_this_process(kind, make):
+    here = open_backend(make(), kind, threads=1)
+    there = open_isolated(make(), kind, threads=1, where="m")
+    facts = ("name", "threads", "input", "output", "kernels")
+    assert [getattr(there, fact) for fact in facts] == [getattr(here, fact) for fact in facts]
+    assert dict(there.metadata) == dict(here.metadata)
+    values = zeros(here)
+    np.testing.assert_array_equal(there.run(values), here.run(values))
+    there.close()
+
+
+@pytest.mark.parametrize("opener", [Classifier.open, ClassifierPool.open])
+def test_a_classifier(opener, tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(models.float_tflite())
+    with opener(path, isolate=True, threads=1) as there, Classifier.open(path, threads=1) as here:
+        assert there.classify(models.pictures(1)[0]) == here.classify(models.pictures(1)[0])
+
+
+def test_a_bundle_is_checked_in_spite_of_its_manifest(tmp_path):
+    folder = tmp_path / "bundle"
+    models.write_bundle(folder, [("m.tflite", "tflite", "float32", models.float_tflite(), models.TF, "nhwc")])
+    with Classifier.open(folder, isolate=True) as there:
+        assert there.classify(models.pictures(1)[0])
+
+
+def test_what_is_wrong_with_a_file_is_said_as_ever():
+    data = models.float_tflite()
+    with pytest.raises(InputError, match=r"m\.tflite: damaged"):
+        open_isolated(data[: len(data) // 2], "tflite", where="m.tflite")
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
+def test_a_crash_is_an_error(isolated, number):
+    os.kill(isolated._child.pid, number)
+    with pytest.raises(InputError, match=f"m.tflite: litert crashed on it.*{number.name}"):
+        isolated.run(zeros(isolated))
+    with pytest.raises(UsageError, match="closed"):
+        isolated.run(zeros(isolated))
+
+
+def test_a_hang_is_an_error(isolated):
+    os.kill(isolated._child.pid, signal.SIGSTOP)
+    isolated._seconds = 0.5
+    with pytest.raises(InputError, match=r"no answer within 0\.5 s"):
+        isolated.run(zeros(isolated))
+
+
+def test_a_hang_while_opening():
+    with pytest.raises(InputError, match=r"no answer within 0\.001 s"):
+        IsolatedBackend(models.float_tflite(), "tflite", "litert", 1, "m.tflite", seconds=0.001)
+
+
+def test_growth_is_an_error():
+    """The file is sound; so little memory is not enough to read its bytes and to prepare it."""
+    with pytest.raises(InputError, match=r"m\.onnx: (it needs more than|onnx crashed|.*[Mm]emory|.*alloc)"):
+        IsolatedBackend(models.float_onnx(), "onnx", "onnx", 1, "m.onnx", memory=1)
+
+
+def test_nothing_stays_behind():
+    opened = open_isolated(models.float_tflite(), "tflite", threads=1, where="m.tflite")
+    child = opened._child
+    before = threading.active_count()
+    opened.run(zeros(opened))
+    opened.close()
+    assert child.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+
+
+def test_other_shapes_are_refused(isolated):
+    with pytest.raises(UsageError, match=r"m\.tflite takes float32"):
+        isolated.run(np.zeros((1, 2), np.float32))
+    with pytest.raises(UsageError, match="threads"):
+        open_isolated(b"", "tflite", threads=0, where="m")
+
+
+def test_the_command(exported, picture):
+    told = run("run", exported[0], picture, "--isolate")
+    plain = run("run", exported[0], picture)
+    assert (told.exit_code, told.stdout) == (0, plain.stdout)

@@ -16,7 +16,7 @@ from mbn_deploy.images import sha256
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.backends import open_backend
 
-pytestmark = tools.packaging
+pytestmark = [tools.packaging, pytest.mark.android]
 
 LABELS = ('quote "', "$x", "a\tb", "ü 猫", "<e>")
 

@@ -23,7 +23,7 @@ from mbn_deploy.runtime.preprocess import _plan, _reduction
 from mbn_deploy.runtime.ranking import Ranker
 from mbn_deploy.runtime.tensors import PixelEncoder
 
-pytestmark = [tools.compiling, pytest.mark.slow]
+pytestmark = [tools.compiling, pytest.mark.android, pytest.mark.slow]
 
 LABELS = ('quote " and \\', "${run()} $x", "two\tcolumns", "ünï 猫", "*/ // end")
 ALL = ("int8", "float32", "float16", "dynamic", "int16x8")

@@ -32,7 +32,7 @@ from mbn_deploy.quantize.recipe import Recipe
 from mbn_deploy.report.collect import Sources, report_html
 from mbn_deploy.report.examples import Watch
 from mbn_deploy.runtime.backends import open_backend
-from mbn_deploy.verify.dataset import Dataset, load_dataset
+from mbn_deploy.verify.dataset import Dataset, all_images, load_dataset
 from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor, remembered
 from mbn_deploy.verify.evaluate import evaluate as measure
 from mbn_deploy.verify.golden import (
@@ -65,6 +65,7 @@ def export(
     seed: int = 0,
     evaluate: str | Path | None = None,
     evaluate_resize: str | None = None,
+    exclude: str | Path | None = None,
     labels: Names | None = None,
     synsets: Names | None = None,
     input_dtype: str = "uint8",
@@ -104,6 +105,8 @@ def export(
         evaluate: a folder with one sub-folder a class: every file's accuracy goes into the manifest.
             A folder of images alone gives agreement with the float model only.
         evaluate_resize: how those images are resized, where it differs from `preprocess.resize`.
+        exclude: a folder of images that must not be calibrated on: those of an evaluation that comes later. Those of
+            `evaluate` are left out anyway.
         labels: line i is the name of class i.
         synsets: line i is the name that sub-folders of `evaluate` have for class i.
         input_dtype: of int8 and int16x8 files, `uint8` (raw pixels), `int8` or `float32`; of int16x8 `int16`, too.
@@ -140,9 +143,10 @@ def export(
         name=name, size=size, preprocess=preprocess, resize=resize, crop_fraction=crop_fraction, filter=filter,
         formats=tuple(formats), precisions=tuple(precisions), calibration=calibration,
         calibration_count=calibration_count, seed=seed, evaluate=evaluate, evaluate_resize=evaluate_resize,
-        labels=labels, synsets=synsets, input_dtype=input_dtype, layout=layout, batch=batch, overwrite=overwrite,
-        onnx_activations=onnx_activations, stem_pixels=stem_pixels, recipe=recipe, granularity=granularity,
-        float_layers=tuple(float_layers), int16_layers=tuple(int16_layers), max_drop=max_drop, about=about,
+        exclude=exclude, labels=labels, synsets=synsets, input_dtype=input_dtype, layout=layout, batch=batch,
+        overwrite=overwrite, onnx_activations=onnx_activations, stem_pixels=stem_pixels, recipe=recipe,
+        granularity=granularity, float_layers=tuple(float_layers), int16_layers=tuple(int16_layers),
+        max_drop=max_drop, about=about,
     )  # fmt: skip
     check_target(Path(out), overwrite=overwrite)
     clock = _Clock(progress)
@@ -220,6 +224,8 @@ def _images(request: Request, source: Source, progress: Progress) -> _Images:
             request.evaluate, source.classes, labels=source.facts.labels, synsets=folders, unlabelled=True
         )
         exclude = dataset.hashes(source.size, geometry, progress)
+    if request.exclude is not None and request.quantized:
+        exclude |= all_images(request.exclude).hashes(source.size, geometry, progress)
     calibration = None
     if request.quantized and request.calibration is not None:
         calibration = load_calibration(

@@ -40,6 +40,7 @@ class Request:
     seed: int = 0
     evaluate: str | Path | None = None
     evaluate_resize: str | None = None
+    exclude: str | Path | None = None
     labels: Names | None = None
     synsets: Names | None = None
     input_dtype: str = "uint8"

@@ -88,7 +88,7 @@ def load_dataset(
     paths = find_images(root)
     loose = [p.name for p in paths if p.parent == root]
     if unlabelled and len(loose) == len(paths):
-        return Dataset(root.resolve().name, tuple(paths), np.full(len(paths), -1, np.int64))
+        return _without_labels(root, paths)
     if loose:
         raise InputError(
             f"{root}: images must lie in one sub-folder a class, named by label, synset or index; "
@@ -102,6 +102,15 @@ def load_dataset(
         raise InputError(f"{root}: {_unknown(unknown, len(folders), names, class_count)}")
     classes = np.array([indices[p.relative_to(root).parts[0]] for p in paths], np.int64)
     return Dataset(root.resolve().name, tuple(paths), classes)
+
+
+def all_images(folder: str | Path) -> Dataset:
+    """All images below `folder`, whatever its sub-folders are called, without classes; raises `InputError`."""
+    return _without_labels(Path(folder), find_images(Path(folder)))
+
+
+def _without_labels(root: Path, paths: Sequence[Path]) -> Dataset:
+    return Dataset(root.resolve().name, tuple(paths), np.full(len(paths), -1, np.int64))
 
 
 def _names(class_count: int, labels: Sequence[str] | None, synsets: Sequence[str] | None) -> dict[str, int | None]:

@@ -6,8 +6,8 @@ taken image by image. Images are decoded once and streamed through every file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,22 @@ def evaluate(
     Predictors are given pixels at `size` (height, width), resized as `preprocess` says, and normalize
     by themselves. `scores` says what they return. Raises `InputError` for an image that cannot be read.
     """
-    tallies = {name: _Tally() for name in predictors}
+    tallies = tallied(predictors, dataset, size, preprocess, reference=reference, scores=scores, progress=progress)
+    return concluded([tallies], dataset, reference)
+
+
+def tallied(
+    predictors: Mapping[str, Predictor],
+    dataset: Dataset,
+    size: tuple[int, int],
+    preprocess: Preprocess,
+    *,
+    reference: str | None = None,
+    scores: Scores = "softmax",
+    progress: Progress = silent,
+) -> dict[str, Tally]:
+    """What `evaluate` counts, by predictor, before anything is concluded; `dataset` may be a part of a larger one."""
+    tallies = {name: Tally() for name in predictors}
     done = 0
     for pixels, classes in _batches(dataset, size, preprocess, progress):
         answers = {name: predict(pixels) for name, predict in predictors.items()}
@@ -93,6 +108,16 @@ def evaluate(
             tallies[name].add(answer, classes, None if reference is None else answers[reference], scores)
         done += len(pixels)
         progress("evaluate", done, len(dataset))
+    return tallies
+
+
+def concluded(parts: Sequence[Mapping[str, Tally]], dataset: Dataset, reference: str | None) -> Evaluation:
+    """The evaluation of `dataset`, whose consecutive parts were tallied one by one.
+
+    Bit for bit what one pass gives, if every part but the last holds a multiple of `BATCH` images: a tally keeps what
+    it found image by image, and is concluded from all of it, in order.
+    """
+    tallies = {name: Tally.joined([part[name] for part in parts]) for name in parts[0]}
     return Evaluation(
         dataset=dataset.name,
         images=len(dataset),
@@ -114,7 +139,7 @@ def remembered(predict: Predictor) -> Predictor:
     return answer
 
 
-def _comparisons(tallies: Mapping[str, _Tally], reference: str | None, *, labelled: bool) -> dict[str, Comparison]:
+def _comparisons(tallies: Mapping[str, Tally], reference: str | None, *, labelled: bool) -> dict[str, Comparison]:
     if reference is None:
         return {}
     compared = {n: tally.compare(reference, tallies[reference]) for n, tally in tallies.items() if n != reference}
@@ -168,7 +193,7 @@ def _batches(
 
 
 @dataclass(eq=False)
-class _Tally:
+class Tally:
     """What is kept of each image: not the scores, which are too many for a large data set."""
 
     first: list[npt.NDArray[np.int64]] = field(default_factory=list)
@@ -177,7 +202,14 @@ class _Tally:
     kl: list[Floats] = field(default_factory=list)
     drift: list[Floats] = field(default_factory=list)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Tally]) -> Tally:
+        """One tally of the images of all `parts`, in their order."""
+        columns = {column.name: [array for p in parts for array in getattr(p, column.name)] for column in fields(cls)}
+        return cls(**columns)
+
     def add(self, scores: Floats, classes: Classes, reference: Floats | None, kind: Scores) -> None:
+        """A batch: scores (N, classes), classes (N,); raises `InputError` for scores that are not finite."""
         if not np.isfinite(scores).all():
             raise InputError("a model answers with values that are not finite")
         top = top_classes(scores, min(TOP, scores.shape[1]))
@@ -191,11 +223,13 @@ class _Tally:
             self.drift.append(mine.max(1) - theirs.max(1))
 
     def accuracy(self) -> Accuracy:
+        """Top-1 and top-5 of all images so far."""
         right, among = np.concatenate(self.right), np.concatenate(self.among)
         n = len(right)
         return Accuracy(n, proportion(int(right.sum()), n), proportion(int(among.sum()), n))
 
-    def compare(self, name: str, reference: _Tally) -> Comparison:
+    def compare(self, name: str, reference: Tally) -> Comparison:
+        """Against the tally called `name` of the same images."""
         first, theirs = np.concatenate(self.first), np.concatenate(reference.first)
         return Comparison(
             reference=name,

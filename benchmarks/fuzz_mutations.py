@@ -19,7 +19,7 @@ Random = np.random.Generator
 # What a number of a format must not be able to be without somebody noticing.
 EXTREMES = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 _STRUCTURE = 0.85  # this share of the damage hits the bytes between weights
-_LARGE = 256  # bytes; constants that are smaller are shapes, biases, amounts of padding
+_LARGE = 64  # bytes; constants that are smaller are shapes, biases, amounts of padding
 
 
 @lru_cache(maxsize=64)
@@ -32,9 +32,16 @@ def structure(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 
 def _weights(data: bytes) -> Iterator[tuple[int, int]]:
-    """(place, length) of large constants."""
+    """(place, length) of large constants, and of what a scale for each channel takes."""
     if data[4:8] == IDENTIFIER:
-        blobs = [buffer.vector(0, 1) for buffer in root(data, IDENTIFIER).tables(4)]
+        model = root(data, IDENTIFIER)
+        blobs = [buffer.vector(0, 1) for buffer in model.tables(4)]
+        for tensor in model.tables(2)[0].tables(0):
+            quantization = tensor.table(4)
+            if quantization is not None:  # smallest and largest value, scales, zero points
+                sizes = zip(range(4), (4, 4, 4, 8), strict=True)
+                vectors = [(quantization.vector(field, width), width) for field, width in sizes]
+                blobs += [(start, count * width) for (start, count), width in vectors]
         yield from (blob for blob in blobs if blob[1] > _LARGE)
         return
     at = 0
@@ -131,6 +138,17 @@ def _names(data: bytes) -> list[tuple[int, int]]:
     return [match.span() for match in re.finditer(rb"[A-Za-z_/0-9.]{4,60}", data)]
 
 
+def step(changed: bytearray, data: bytes, rng: Random) -> None:
+    """A count, an index or a length of 32 bits becomes one more, or some fewer."""
+    for _ in range(100):
+        at = _place(data, rng, 4)
+        value = int.from_bytes(data[at : at + 4], "little")
+        if at + 4 <= len(data) and 0 < value < 2048:
+            _put(changed, at, max(0, value + int(rng.choice([1, 1, 2, -1, -1, -1, -2, -3]))).to_bytes(4, "little"))
+            return
+    bits(changed, data, rng)
+
+
 def cut(changed: bytearray, data: bytes, rng: Random) -> None:
     """The end is missing."""
     _ = data
@@ -157,7 +175,7 @@ def moved(changed: bytearray, data: bytes, rng: Random) -> None:
 
 
 KINDS: tuple[Callable[[bytearray, bytes, Random], None], ...] = (
-    bits, byte, run, word, word, half, field, field, field, varint, name, cut, missing, twice, moved,
+    bits, byte, run, word, word, half, field, field, field, step, step, step, varint, name, cut, missing, twice, moved,
 )  # fmt: skip
 
 

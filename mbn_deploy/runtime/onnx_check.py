@@ -19,10 +19,12 @@ from mbn_deploy.runtime.tflite_file import LARGEST_TENSOR
 MOST_FIELDS = 500_000
 LARGEST_STEP = 4096  # of a window, a stride, a dilation, an amount of padding
 LARGEST_AXIS = 2**24
+LARGEST_SHAPE = 2**26  # values; the runtime takes memory for what a shape says before it compares it with the input
+MOST_AMOUNTS = 16  # numbers; longer lists are no shapes
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 # TensorProto.DataType: bits of a value, of those that have a size. Strings and complex numbers have no place here.
 _BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 16: 16, 21: 4, 22: 4}
-_INT32, _INT64 = 6, 7
+_INT64 = 7
 # TensorProto's fields of numbers, and how long one is at least.
 _LISTS = {4: 4, 5: 1, 7: 1, 10: 8, 11: 1}
 _ELSEWHERE = frozenset({3, 6, 13})  # segment, string_data, external_data
@@ -43,6 +45,7 @@ class _Check:
     def __init__(self) -> None:
         self._left = MOST_FIELDS
         self._values: dict[str, int] = {}  # how many numbers each known value has, 0 where that is not known
+        self._amounts: dict[str, tuple[int, ...]] = {}
 
     def _fields(self, data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         for field in numbered(data):
@@ -79,6 +82,8 @@ class _Check:
     def graph(self, data: memoryview) -> None:
         """GraphProto: constants, inputs, then operations in their order."""
         fields = self._messages(data)
+        if 1 not in fields or 12 not in fields:
+            raise DamagedError("there is no graph in it")
         if 15 in fields:
             raise DamagedError("sparse constants")
         total = 0
@@ -132,17 +137,16 @@ class _Check:
         raw = _last(fields, 9, memoryview(b""))
         if listed or len(raw) != (count * bits + 7) // 8:
             raise DamagedError(f"the constant {name!r} of shape {dims} has {len(raw)} bytes of data")
-        if kind in (_INT32, _INT64):
-            self._check_amounts(name, kind, raw)
+        if kind == _INT64 and len(raw) <= 8 * MOST_AMOUNTS:
+            self._amounts[name] = struct.unpack(f"<{len(raw) // 8}q", raw)
 
-    def _check_amounts(self, name: str, kind: int, raw: memoryview) -> None:
-        """Short lists of integers are shapes and amounts; longer ones are biases."""
-        width = 4 if kind == _INT32 else 8
-        if len(raw) > 16 * width or kind == _INT32:
+    def _check_amounts(self, kind: str, name: str) -> None:
+        """Shapes, amounts and axes: all short lists of integers but the ends of a Slice, which may lie anywhere."""
+        values = self._amounts.get(name, ())
+        if kind == "Slice" or not values:
             return
-        values = struct.unpack(f"<{len(raw) // width}q", raw)
-        if math.prod(max(1, abs(n)) for n in values if abs(n) < 2**31 - 1) > LARGEST_TENSOR:
-            raise DamagedError(f"the amounts {name!r} are {values}")
+        if max(map(abs, values)) > LARGEST_AXIS or math.prod(max(1, abs(n)) for n in values) > LARGEST_SHAPE:
+            raise DamagedError(f"{kind}: the amounts {name!r} are {values}")
 
     def value(self, data: memoryview) -> tuple[str, int]:
         """ValueInfoProto with a TypeProto.Tensor: (name, values); 0 where a length is open."""
@@ -179,6 +183,7 @@ class _Check:
         for name in map(_text, fields.get(1, [])):
             if name and name not in self._values:
                 raise DamagedError(f"{kind}: nothing writes its input {name!r} before it")
+            self._check_amounts(kind, name)
         for attribute in fields.get(5, []):
             self._attribute(kind, attribute)
         for name in map(_text, fields.get(2, [])):

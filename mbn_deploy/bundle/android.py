@@ -212,7 +212,7 @@ class _Layout:
             "library": library,
             "manager": manager,
             "open": "context, " if self.runtime.name == "mediapipe" else "",
-            "least": str(self.runtime.min_sdk),
+            "least": str(self.asked.min_sdk or self.runtime.min_sdk),
             "runtime": self.runtime.name,
         }
         parts = (f"{self.asked.kind if self.asked.kind not in PACKS else 'pack'}.md", usage, "golden.md")

@@ -31,7 +31,8 @@ def android(
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            help="Which files go in, separated by commas; may be repeated. By default one: int8 if there is one."
+            metavar="int8,float32",
+            help="Which files go in, separated by commas; may be repeated. By default one: int8 if there is one.",
         ),
     ] = None,
     package: Annotated[

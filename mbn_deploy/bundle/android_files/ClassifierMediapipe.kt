@@ -70,6 +70,7 @@ class §{name} private constructor(
         }
 
         private fun opened(context: Context, file: ByteBuffer, labels: List<String>): §{name} {
+            // MediaPipe copies the file: it need not stay mapped.
             val base = BaseOptions.builder().setModelAssetBuffer(file).build()
             val options = ImageClassifierOptions.builder().setBaseOptions(base).build()
             return §{name}(ImageClassifier.createFromOptions(context, options), labels)

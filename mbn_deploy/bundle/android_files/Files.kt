@@ -9,7 +9,7 @@ import java.io.InputStream
 import java.nio.ByteBuffer
 import java.nio.channels.FileChannel
 
-/** Models are mapped into memory, not read: they take no memory twice, and only what is used is fetched. */
+/** Models are mapped where they lie in the app, not read: that takes no memory twice, and only what is used is fetched. */
 internal object §{name}Files {
     fun map(assets: AssetManager, path: String): ByteBuffer {
         val asset = try {

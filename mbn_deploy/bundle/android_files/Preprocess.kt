@@ -62,7 +62,7 @@ internal class §{name}Preprocess(
     fun pixels(pictureWidth: Int, pictureHeight: Int, rotationDegrees: Int, rows: Rows): ByteArray {
         val plan = plan(pictureWidth, pictureHeight, rotationDegrees)
         val small = resampled(pictureWidth, pictureHeight, plan, rows)
-        return placed(small, plan, Math.floorMod(rotationDegrees, 360) / 90)
+        return placed(small, plan, rotationDegrees.mod(360) / 90)
     }
 
     /** By how much a picture can be decoded smaller (`BitmapFactory.Options.inSampleSize`): 1, 2, 4 or 8. */

@@ -219,7 +219,7 @@ def _images(request: Request, source: Source, progress: Progress) -> _Images:
     geometry = replace(own, resize=cast("Resize", request.evaluate_resize or own.resize))
     dataset, exclude = None, frozenset[str]()
     if request.evaluate is not None:
-        folders = _synsets(request.synsets)
+        folders = synset_names(request.synsets)
         dataset = load_dataset(
             request.evaluate, source.classes, labels=source.facts.labels, synsets=folders, unlabelled=True
         )
@@ -235,7 +235,7 @@ def _images(request: Request, source: Source, progress: Progress) -> _Images:
     return _Images(calibration, dataset, geometry)
 
 
-def _synsets(names: Names | None) -> list[str] | None:
+def synset_names(names: Names | None) -> list[str] | None:
     """The first word of each line: files that list synsets often have their meaning behind it."""
     return None if names is None else [line.split()[0] for line in lines(names) if line.strip()]
 

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "mbn_deploy"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FRAMEWORKS = {
     *("tensorflow", "keras", "onnx", "onnxruntime", "ai_edge_litert", "tflite_runtime", "h5py", "flatbuffers"),
-    *("cv2", "sklearn", "matplotlib", "torch", "jax"),
+    *("cv2", "sklearn", "matplotlib", "torch", "jax", "dask", "distributed"),
 }
 SERVERS = {"starlette", "uvicorn", "h11", "anyio"}
 INTERPRETERS = {"ai_edge_litert", "tflite_runtime", "onnxruntime"}
@@ -127,6 +127,12 @@ def test_the_report_turns_values_into_a_page(path):
     wrong = [m for m, _ in imports(path) if within(m, "mbn_deploy") and not within(m, *own) and m != "mbn_deploy"]
     if path.stem not in ("collect", "examples"):
         assert [module for module in wrong if module != "mbn_deploy.__version__"] == []
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if not within(name_of(p), "mbn_deploy.sweep")], ids=ids)
+def test_only_its_command_imports_the_sweep_and_only_in_its_functions(path):
+    found = {where for module, where in imports(path) if within(module, "mbn_deploy.sweep")}
+    assert found <= ({"lazy", "types"} if name_of(path) == "mbn_deploy.cli.sweep" else set())
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "models").rglob("*.py")), ids=ids)

@@ -22,6 +22,7 @@ from mbn_deploy.cli.inspect import inspect
 from mbn_deploy.cli.list import list_models
 from mbn_deploy.cli.run import run
 from mbn_deploy.cli.serve import serve
+from mbn_deploy.cli.sweep import sweep
 from mbn_deploy.cli.verify import verify
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command("list")(list_models)
 app.command("describe")(describe)
 app.command("export")(export)
+app.command("sweep")(sweep)
 app.command("evaluate")(evaluate)
 app.command("run")(run)
 app.command("benchmark")(benchmark)

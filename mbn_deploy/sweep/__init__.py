@@ -1,0 +1,1 @@
+"""Sweeps: many variants, a bundle each, on any executor; a table with the Pareto fronts."""

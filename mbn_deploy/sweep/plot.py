@@ -1,0 +1,83 @@
+"""The plot of a front: a point a file, and the step line of those that nothing beats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mbn_deploy.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, frame, grid, padded
+from mbn_deploy.report.html import Html, joined, tag
+
+HEIGHT = 300
+LETTER, LINE = 5.9, 13  # width and height of text, in the plot's units
+BESIDE = 7  # between a point and its name
+
+
+@dataclass(frozen=True)
+class Point:
+    """A file: its cost (milliseconds, megabytes), percent, how it is drawn, and whether it is on the front."""
+
+    name: str
+    kind: str
+    cost: float
+    percent: float
+    front: bool
+
+
+def front_plot(points: Sequence[Point], identity: str, cost: str, measure: str, description: str) -> Html:
+    """Percent against cost, the cost's axis logarithmic: sweeps go over orders of magnitude."""
+    low, high = padded([p.percent for p in points], least=2.0)
+    costs = [p.cost for p in points]
+    x = Axis(min(costs) / 1.3, max(costs) * 1.3, LEFT, WIDTH - RIGHT, log=True)
+    y = Axis(max(low, 0.0), min(high, 100.0), HEIGHT - BOTTOM, TOP + 8)
+    best = sorted((p for p in points if p.front), key=lambda p: (p.cost, p.percent))
+    steps = _steps([(x(p.cost), y(p.percent)) for p in best], x.end)
+    line = tag("polyline", points=" ".join(f"{a},{b}" for a, b in steps), class_="series alone")
+    marks = [_mark(p, x, y) for p in sorted(points, key=lambda p: p.front)]
+    title = f"{measure} against {cost}"
+    return frame(
+        HEIGHT, identity, title, description, grid(x, y, cost, f"{measure}, %"), line, *marks, *_names(best, x, y)
+    )
+
+
+def _steps(corners: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
+    """From a point along its height to where the next begins: in between, nothing better can be had."""
+    found: list[tuple[float, float]] = []
+    for at, level in corners:
+        if found:
+            found.append((at, found[-1][1]))
+        found.append((at, level))
+    return [*found, (end, found[-1][1])] if found else []
+
+
+def _mark(point: Point, x: Axis, y: Axis) -> Html:
+    at, level = x(point.cost), y(point.percent)
+    size = 4.0 if point.front else 2.5
+    said = tag("title", f"{point.name}: {point.percent:.1f} %")
+    shape = f"point {point.kind}"
+    faint = None if point.front else 0.45
+    if point.kind == "onnx":
+        return tag(
+            "rect", said, x=at - size, y=level - size, width=2 * size, height=2 * size, class_=shape, opacity=faint
+        )
+    return tag("circle", said, cx=at, cy=level, r=size, class_=shape, opacity=faint)
+
+
+def _names(best: Sequence[Point], x: Axis, y: Axis) -> list[Html]:
+    """Names of the front's points where there is room; all of them stand in the table."""
+    made: list[Html] = []
+    taken: list[tuple[float, float, float, float]] = []
+    for point in best:
+        width, at, level = LETTER * len(point.name), x(point.cost), y(point.percent)
+        for left, base in (
+            (at + BESIDE, level + LINE),
+            (at - BESIDE - width, level - 4),
+            (at + BESIDE, level + 2 * LINE),
+        ):
+            box = (left, base - LINE, left + width, base)
+            free = all(box[2] < o[0] or o[2] < box[0] or box[3] < o[1] or o[3] < box[1] for o in taken)
+            if free and left >= x.start and left + width <= WIDTH and box[1] >= y.end - LINE and base <= y.start:
+                taken.append(box)
+                made.append(tag("text", point.name, x=round(left, 1), y=round(base, 1)))
+                break
+    return [joined(made)]

@@ -1,0 +1,93 @@
+"""An executor of processes that outlives any of them: one that is killed takes its task along, and no other."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from mbn_deploy.errors import InputError, UsageError
+
+T = TypeVar("T")
+
+
+class Processes(Executor):
+    """`count` processes of this machine, fresh ones (spawned), which load the frameworks; this one need not.
+
+    The standard pool is lost as a whole with one process, which a model that takes all memory may well cost; here
+    each process is a pool of its own. On Ctrl-C the tasks at work are interrupted, too, wherever the key was
+    pressed, and clean up after themselves.
+    """
+
+    def __init__(self, count: int) -> None:
+        if count < 1:
+            raise UsageError(f"the number of jobs must be at least 1, not {count}")
+        self._threads = ThreadPoolExecutor(count)
+        self._own = threading.local()
+        self._pools: list[ProcessPoolExecutor] = []
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """As of any executor. The task's future raises `InputError` where its process ended before it did."""
+        return self._threads.submit(self._run, fn, args, kwargs)
+
+    def _run(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        try:
+            return self._pool().submit(_interruptible, fn, args, kwargs).result()
+        except BrokenProcessPool as error:
+            self._own.pool.shutdown(wait=False)
+            del self._own.pool
+            raise InputError("the process at work on it was killed; perhaps the memory was not enough") from error
+
+    def _pool(self) -> ProcessPoolExecutor:
+        if not hasattr(self._own, "pool"):
+            context = multiprocessing.get_context("spawn")
+            self._own.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin)
+            self._pools.append(self._own.pool)
+        pool: ProcessPoolExecutor = self._own.pool
+        return pool
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 (inherited)
+        """With `cancel_futures`, tasks at work are interrupted and tasks that wait are dropped."""
+        self._threads.shutdown(wait=False, cancel_futures=cancel_futures)
+        if cancel_futures:
+            for child in multiprocessing.active_children():
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid or 0, signal.SIGINT)
+        self._threads.shutdown(wait=wait)
+        for pool in self._pools:
+            pool.shutdown(wait=wait)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Wait for what was asked for; after an exception, Ctrl-C among them, stop it."""
+        self.shutdown(cancel_futures=kind is not None)
+
+
+def _begin() -> None:
+    """In the child: it lives until it is told to go, and TensorFlow's greetings are dropped."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as dropped:
+        os.dup2(dropped.fileno(), 2)
+        try:
+            with suppress(ImportError):
+                import keras  # noqa: F401 (so that it is quiet later)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _interruptible(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    """`fn`, which Ctrl-C ends by an exception; between tasks the process has nothing to clean up."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

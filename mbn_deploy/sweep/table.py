@@ -1,0 +1,155 @@
+"""The sweep's table: a row a file, a row a failure; as CSV, JSON and a page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from mbn_deploy.bundle.open import Bundle
+from mbn_deploy.errors import InputError
+from mbn_deploy.manifest import ModelFile
+from mbn_deploy.runtime.tuning import replace_file
+from mbn_deploy.sweep.latency import Pass
+from mbn_deploy.sweep.pareto import front
+from mbn_deploy.sweep.plan import Job
+from mbn_deploy.sweep.record import Record
+
+KIND, SCHEMA_VERSION = "mbn-deploy sweep", 1
+FORMULA = tuple("=+-@\t\r")  # what a spreadsheet would take for a formula at the start of a text
+UNITS = {"bytes": "bytes", "latency": "milliseconds, one inference on one thread", "shares": "fractions of 1"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A file of a bundle, or (`file` is None) a variant's failure.
+
+    Shares are fractions of 1 with the ends of their 95 % intervals; `score` says which of them the fronts are of:
+    `top1`, or `agreement` with the Keras model where images have no labels. `latency_front` and `size_front`: no
+    other file of the sweep is as accurate and faster, or smaller.
+    """
+
+    variant: str
+    model: str
+    alpha: float | None
+    height: int | None
+    width: int | None
+    format: str | None = None
+    precision: str | None = None
+    file: str | None = None
+    bytes: int | None = None
+    images: int | None = None
+    keras_top1: float | None = None
+    top1: float | None = None
+    top1_low: float | None = None
+    top1_high: float | None = None
+    top5: float | None = None
+    agreement: float | None = None
+    agreement_low: float | None = None
+    agreement_high: float | None = None
+    latency_p50: float | None = None
+    latency_p90: float | None = None
+    score: str | None = None
+    latency_front: bool = False
+    size_front: bool = False
+    error: str | None = None
+    exit_code: int = 0
+
+    @property
+    def share(self) -> tuple[float, float, float] | None:
+        """(value, low, high) of the score, `None` where nothing was evaluated."""
+        if self.score is None:
+            return None
+        return tuple(getattr(self, f"{self.score}{end}") for end in ("", "_low", "_high"))
+
+
+def rows(
+    planned: Sequence[Job], records: Sequence[Record], bundles: Sequence[Bundle | None], timed: Pass | None
+) -> list[Row]:
+    """Of every variant its files, then its failure, in the order of the sweep."""
+    found: list[Row] = []
+    for job, record, bundle in zip(planned, records, bundles, strict=True):
+        variant = job.variant
+        base = Row(
+            variant.name, variant.model or Path(variant.file or "").name, variant.alpha, variant.size, variant.size
+        )
+        if bundle is not None:
+            found += [_row(base, entry, bundle.metrics, timed) for entry in bundle.files]
+        if record.status == "failed":
+            found.append(replace(base, error=record.error, exit_code=record.exit_code))
+    return _with_fronts(found)
+
+
+def _row(base: Row, entry: ModelFile, metrics: dict[str, Any], timed: Pass | None) -> Row:
+    own = metrics.get("files", {}).get(entry.path, {})
+    top1, agreement = own.get("top1") or {}, own.get("agreement") or {}
+    shape = entry.input.shape
+    height, width = (shape[1], shape[2]) if entry.layout == "nhwc" else (shape[2], shape[3])
+    p50, p90 = (None, None) if timed is None else timed.milliseconds.get(entry.sha256, (None, None))
+    return replace(
+        base, height=height, width=width, format=entry.format, precision=entry.precision, file=entry.path,
+        bytes=entry.size, images=metrics.get("images"),
+        keras_top1=metrics.get("reference", {}).get("top1", {}).get("value"),
+        top1=top1.get("value"), top1_low=top1.get("low"), top1_high=top1.get("high"),
+        top5=(own.get("top5") or {}).get("value"),
+        agreement=agreement.get("value"), agreement_low=agreement.get("low"), agreement_high=agreement.get("high"),
+        latency_p50=p50, latency_p90=p90, score="top1" if top1 else "agreement" if agreement else None,
+    )  # fmt: skip
+
+
+def _with_fronts(found: list[Row]) -> list[Row]:
+    """Files that were evaluated, against those that were evaluated in the same way."""
+    marks: list[dict[str, Any]] = [{} for _ in found]
+    for cost, mark in (("latency_p50", "latency_front"), ("bytes", "size_front")):
+        for score in ("top1", "agreement"):
+            at = [i for i, row in enumerate(found) if row.score == score and getattr(row, cost) is not None]
+            on = front([(getattr(found[i], cost), getattr(found[i], score)) for i in at])
+            for i, holds in zip(at, on, strict=True):
+                marks[i][mark] = holds
+    return [replace(row, **more) for row, more in zip(found, marks, strict=True)]
+
+
+def write_tables(out: Path, table: Sequence[Row], timed: Pass | None) -> None:
+    """`table.csv`, `table.json` and `table.html`, each replaced in one step; raises `InputError`."""
+    from mbn_deploy.sweep.page import page
+
+    contents = {
+        "csv": to_csv(table),
+        "json": json.dumps(to_dict(table, timed), indent=1) + "\n",
+        "html": page(table, timed),
+    }
+    for suffix, text in contents.items():
+        path = out / f"table.{suffix}"
+        try:
+            replace_file(path, text.encode())
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def to_dict(table: Sequence[Row], timed: Pass | None) -> dict[str, Any]:
+    """A JSON value."""
+    latency = None if timed is None else {k: v for k, v in asdict(timed).items() if k != "milliseconds"}
+    return {
+        "kind": KIND, "schema_version": SCHEMA_VERSION, "units": UNITS, "latency": latency,
+        "rows": [asdict(row) for row in table],
+    }  # fmt: skip
+
+
+def to_csv(table: Sequence[Row]) -> str:
+    """A line a row under a line of names, as RFC 4180 has it; an empty cell is unknown."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    names = [column.name for column in fields(Row)]
+    writer.writerow(names)
+    writer.writerows([_cell(getattr(row, name)) for name in names] for row in table)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return int(value)
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

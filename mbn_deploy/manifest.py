@@ -145,7 +145,7 @@ class Description:
                 layout=data["layout"],
                 labels=None if data.get("labels") is None else tuple(str(label) for label in data["labels"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, UsageError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError, UsageError) as error:
             raise InputError(f"{where}: its {DESCRIPTION_KEY!r} metadata are damaged: {error}") from None
 
 
@@ -199,7 +199,7 @@ class Manifest:
             )
         try:
             return _manifest(data)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise InputError(f"{where}: missing or wrong value: {error}") from None
         except (UsageError, InputError) as error:
             raise InputError(f"{where}: {error}") from None

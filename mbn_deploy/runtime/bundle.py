@@ -6,6 +6,7 @@ Files that the manifest does not name are ignored. Writing bundles is the workst
 from __future__ import annotations
 
 import hashlib
+import stat
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile
 from mbn_deploy.runtime.labels import parse_labels
+
+LARGEST_FILE = 2**31  # bytes: offsets of both model formats end there
+LARGEST_TEXT = 2**26  # of a manifest or labels
 
 _EDITED = "it was changed after the export, or damaged; export again or copy the bundle again"
 
@@ -34,7 +38,7 @@ def open_bundle(folder: str | PathLike[str], *, check_files: bool = True) -> Ope
     where = Path(folder)
     if not where.is_dir():
         raise InputError(f"{where}: no such folder")
-    manifest = Manifest.from_json(read_file(where / MANIFEST_NAME), str(where / MANIFEST_NAME))
+    manifest = Manifest.from_json(read_file(where / MANIFEST_NAME, LARGEST_TEXT), str(where / MANIFEST_NAME))
     labels = None
     if manifest.labels is not None:
         path = where / manifest.labels
@@ -56,18 +60,28 @@ def check_file(folder: str | PathLike[str], entry: ModelFile) -> bytes:
     return _verified(path, data, entry.sha256)
 
 
-def read_file(path: Path) -> bytes:
-    """The file's bytes; raises `InputError` that says why not."""
+def read_file(path: Path, limit: int = LARGEST_FILE) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; raises `InputError` that says why not.
+
+    A pipe would be waited for without end, and a device read without end.
+    """
     try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
+            raise InputError(f"{path}: a pipe or a device, not a file")
+        if facts.st_size > limit:
+            raise InputError(f"{path}: {facts.st_size} bytes, more than the {limit} that are read")
         return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _checked(path: Path, sha256: str | None) -> bytes:
-    data = read_file(path)
+    if sha256 is None and path.is_symlink():
+        raise InputError(f"{path}: a link, and the manifest has no sha256 of what it should lead to")
+    data = read_file(path, LARGEST_TEXT)
     return data if sha256 is None else _verified(path, data, sha256)
 
 

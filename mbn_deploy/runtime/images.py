@@ -13,10 +13,12 @@ Only the formats of `FORMATS` are opened: Pillow knows others that start program
 from __future__ import annotations
 
 import io
+import os
+import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import IO, Any, Union
@@ -188,6 +190,7 @@ def _known_formats() -> list[str]:
 
 def _readable(source: Any, name: str) -> Any:
     if isinstance(source, (str, PathLike)):
+        _check_kind(source, name)
         return source
     if isinstance(source, (bytes, bytearray, memoryview)):
         return io.BytesIO(source)
@@ -195,6 +198,14 @@ def _readable(source: Any, name: str) -> Any:
         raise UsageError(f"{name}: a picture is a path, bytes, an open file, a PIL image or an array")
     seekable = getattr(source, "seekable", None)
     return source if seekable is not None and seekable() else io.BytesIO(source.read())
+
+
+def _check_kind(path: str | PathLike[str], name: str) -> None:
+    """A pipe would be waited for without end."""
+    with suppress(OSError, ValueError):  # opening it says what is wrong
+        mode = os.stat(path).st_mode  # noqa: PTH116 (paths may be bytes or text)
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise InputError(f"{name}: a pipe or a device, not a file")
 
 
 @contextmanager

@@ -73,19 +73,23 @@ class _Check:
             for domain in self._messages(opset).get(1, []):
                 if _text(domain) not in (*_DOMAINS, "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"):
                     raise DamagedError(f"operations of domain {_text(domain)!r}")
-        for entry in fields.get(14, []):
-            for text in self._messages(entry).values():
-                for value in text:
-                    _text(value)
-        self.graph(fields[7][0])
-
-    def graph(self, data: memoryview) -> None:
-        """GraphProto: constants, inputs, then operations in their order."""
-        fields = self._messages(data)
-        if 1 not in fields or 12 not in fields:
+        self._check_texts(fields.get(14, []))
+        graph = self._messages(fields[7][0])
+        if 1 not in graph or 12 not in graph:
             raise DamagedError("there is no graph in it")
-        if 15 in fields:
+        if 15 in graph:
             raise DamagedError("sparse constants")
+        self.graph(graph)
+
+    def _check_texts(self, metadata: list[memoryview]) -> None:
+        """Entries of StringStringEntryProto: the runtime gives them out as text."""
+        for entry in metadata:
+            for values in self._messages(entry).values():
+                for value in values:
+                    _text(value)
+
+    def graph(self, fields: dict[int, list[memoryview]]) -> None:
+        """GraphProto: constants, inputs, then operations in their order."""
         total = 0
         for tensor in fields.get(5, []):
             name, count, bits = self.tensor(tensor)

@@ -8,6 +8,7 @@ samples of every operation's result say from where on (see `operations`).
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ Array = npt.NDArray[Any]
 
 GOLDEN_NAME = "golden.npz"
 INNER = (0, -1)  # the images that operations are compared on: one of the set, and noise
+LARGEST_EXPANSION = 2**26  # bytes
 COUNT = 4  # images of the calibration set, and one of noise, which reaches values that photographs do not
 # Names of arrays: a model file's own is its output's, and no file has a colon in its name.
 _PIXELS, _TOLERANCE, _MADE, _LIMITS, _SAMPLES = "pixels", "tolerance:", "made:", "limits:", "operations:"
@@ -214,6 +216,7 @@ def golden_bytes(golden: Golden) -> bytes:
 def read_golden(data: bytes, where: str) -> Golden:
     """The inverse of `golden_bytes`; raises `InputError` that names `where`. Nothing is unpickled."""
     try:
+        _check_sizes(data)
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         pixels = arrays.pop(_PIXELS)
@@ -227,6 +230,12 @@ def read_golden(data: bytes, where: str) -> Golden:
         EOFError,
         KeyError,
         AttributeError,
+        OverflowError,
+        MemoryError,  # a header that claims more than there can be
+        RuntimeError,  # an encrypted member; NotImplementedError: an unknown compression
+        SyntaxError,  # numpy reads an array's header as Python's literals
+        RecursionError,
+        struct.error,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
@@ -234,6 +243,14 @@ def read_golden(data: bytes, where: str) -> Golden:
     if pixels.dtype != np.uint8 or pixels.ndim != 4:
         raise InputError(f"{where}: not a file of golden vectors: its pixels are {pixels.dtype} {pixels.shape}")
     return Golden(pixels, outputs, tolerances, made)
+
+
+def _check_sizes(data: bytes) -> None:
+    """Vectors are stored as they are: an archive that unpacks to more than it has is none of ours."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > len(data) + LARGEST_EXPANSION:
+        raise ValueError(f"an archive of {len(data)} bytes that unpacks to {unpacked}")
 
 
 def _making(arrays: dict[str, Array], name: str) -> Making:

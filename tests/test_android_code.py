@@ -7,6 +7,7 @@ interpreters of this machine (`android_stubs/org/tensorflow/lite/Remote.java`).
 import json
 import shutil
 import struct
+from pathlib import Path
 
 import android_tools as tools
 import export_models as models
@@ -18,6 +19,7 @@ from PIL import Image
 from mbn_deploy import Classifier, export
 from mbn_deploy.bundle.android import AndroidOptions, package_android
 from mbn_deploy.manifest import Manifest, Preprocess
+from mbn_deploy.models.api import build
 from mbn_deploy.runtime import load_pixels
 from mbn_deploy.runtime.preprocess import _plan, _reduction
 from mbn_deploy.runtime.ranking import Ranker
@@ -25,6 +27,7 @@ from mbn_deploy.runtime.tensors import PixelEncoder
 
 pytestmark = [tools.compiling, pytest.mark.android, pytest.mark.slow]
 
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 LABELS = ('quote " and \\', "${run()} $x", "two\tcolumns", "ünï 猫", "*/ // end")
 ALL = ("int8", "float32", "float16", "dynamic", "int16x8")
 SIDE = 32
@@ -236,13 +239,17 @@ def test_the_phones_test_finds_another_answer(litert, stubs, root):
 def test_classify_answers_as_the_runtime(variant, request, source, stubs):
     made, rng = request.getfixturevalue(variant), np.random.default_rng(5)
     pictures = [picture(rng, 60, 45, alpha=False) for _ in range(6)]
-    turns = [0, 90, 180, 270, 0, 90]
+    checked_answers(made, stubs, source, variant, list(zip(pictures, [0, 90, 180, 270, 0, 90], strict=True)))
+
+
+def checked_answers(made, stubs, source, backend, pictures):
+    """Top-3 of (RGBA pixels, degrees) by the generated code and by the runtime."""
     data = struct.pack(">i", len(pictures))
-    for pixels, degrees in zip(pictures, turns, strict=True):
+    for pixels, degrees in pictures:
         data += struct.pack(">i", degrees) + argb(pixels)
     out = ran(made, stubs, "classify", data)
-    with Classifier.open(source, precision="int8", backend=variant) as classifier:
-        for pixels, degrees in zip(pictures, turns, strict=True):
+    with Classifier.open(source, precision="int8", backend=backend) as classifier:
+        for pixels, degrees in pictures:
             image = Image.fromarray(pixels)
             image.getexif()[0x0112] = ORIENTATIONS[degrees]
             for expected in classifier.classify(image, top_k=3):
@@ -252,6 +259,19 @@ def test_classify_answers_as_the_runtime(variant, request, source, stubs):
                 assert (index, label) == (expected.index, expected.label)
                 assert score == pytest.approx(expected.score, rel=1e-6)
     assert not out.read()
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real models and photographs are not beside the checkout")
+def test_photographs_by_a_trained_model(root, stubs):
+    model = build("mobilenet_v1", alpha=0.25, weights=SHARED / "models/float/mobilenet_v1_0.25_224.h5")
+    photographs = sorted((SHARED / "imagenet/calibration").glob("*.jpg"))
+    export(model, root / "real-bundle", calibration=SHARED / "imagenet/calibration", calibration_count=50,
+           labels=SHARED / "imagenet/labels.txt", formats=["tflite"], precisions=["int8"])  # fmt: skip
+    made = compiled(root / "real-bundle", root / "real", stubs)
+    ran(made, stubs, "golden")
+    pictures = [(np.asarray(Image.open(path).convert("RGBA")), 0) for path in photographs[::10]]
+    checked_answers(made, stubs, root / "real-bundle", "litert", pictures)
 
 
 def test_from_a_folder(litert, stubs):

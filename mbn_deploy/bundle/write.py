@@ -2,13 +2,15 @@
 
 Everything goes into a new folder beside the target, is flushed to the disk, and is then put in the
 target's place with one rename; a bundle that stood there is exchanged for it. Whatever goes wrong
-before that leaves what was there, and takes the new folder away.
+before that leaves what was there, and takes the new folder away; of a process that was killed in
+between, the next one does (see `stale`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import json
 import os
 import secrets
@@ -24,6 +26,7 @@ from typing import Any
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.images import some
 from mbn_deploy.manifest import MANIFEST_NAME, plain_name
+from mbn_deploy.stale import in_use, remove_stale
 
 REPORT_NAME = "report.html"
 
@@ -99,15 +102,12 @@ def put_folder(folder: Path, files: Mapping[str, bytes], *, executable: Collecti
     staging = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(target.parent, f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}.tmp")  # of a run that was killed
         staging.mkdir()
-        for name, data in files.items():
-            _write_file(staging / name, data)
-        for name in executable:
-            (staging / name).chmod((staging / name).stat().st_mode | 0o111)
-        for inner in {staging, *((staging / name).parent for name in files)}:
-            _flush_folder(inner)
-        with _uninterrupted():
-            _put_in_place(staging, target)
+        with in_use(staging):
+            _fill(staging, files, executable)
+            with _uninterrupted():
+                _put_in_place(staging, target)
         with suppress(OSError):  # the folder stands; this only makes its name survive a power cut
             _flush_folder(target.parent)
     except OSError as error:
@@ -116,6 +116,16 @@ def put_folder(folder: Path, files: Mapping[str, bytes], *, executable: Collecti
         with _uninterrupted():
             shutil.rmtree(staging, ignore_errors=True)  # the new files after a failure, the old ones after success
             _remove_empty(made)
+
+
+def _fill(staging: Path, files: Mapping[str, bytes], executable: Collection[str]) -> None:
+    """Everything is in `staging`, and on the disk, when this is done."""
+    for name, data in files.items():
+        _write_file(staging / name, data)
+    for name in executable:
+        (staging / name).chmod((staging / name).stat().st_mode | 0o111)
+    for inner in {staging, *((staging / name).parent for name in files)}:
+        _flush_folder(inner)
 
 
 def _write_file(path: Path, data: bytes) -> None:

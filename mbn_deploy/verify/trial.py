@@ -27,8 +27,10 @@ from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.images import Pixels, some
 from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo, preprocess_from_dict
 from mbn_deploy.runtime.backends import choose_backend, open_backend
+from mbn_deploy.stale import in_use, remove_stale
 from mbn_deploy.verify.runner import FileRunner
 
+_FOLDER = "mbn-deploy-trial-"
 _PLAN, _PIXELS, _REPORT = "plan.json", "pixels.npy", "report.jsonl"
 # `-c` and not `-m`: the folder that the user stands in must not become a place that modules come from.
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from mbn_deploy.verify.trial import main; main()"
@@ -82,7 +84,8 @@ class Tester:
         """
         for candidate in files.values():
             choose_backend(candidate.format)  # a missing package is not the file's fault
-        with tempfile.TemporaryDirectory(prefix="mbn-deploy-") as name:
+        remove_stale(Path(tempfile.gettempdir()), f"{_FOLDER}*")
+        with tempfile.TemporaryDirectory(prefix=_FOLDER) as name, in_use(Path(name)):
             folder = Path(name)
             try:
                 _hand_over(folder, files, pixels)

@@ -27,7 +27,7 @@ def test_an_existing_bundle_is_replaced_only_when_asked(bundle):
     assert "--overwrite" in refused.stderr
     replaced = run(*args, "--overwrite")
     assert replaced.exit_code == 0
-    assert sorted(path.suffix for path in bundle.iterdir()) == [".json", ".npz", ".tflite"]
+    assert sorted(path.suffix for path in bundle.iterdir()) == [".html", ".json", ".npz", ".tflite"]
     assert "mobilenet_v1_0.25_32_float32.tflite" in replaced.stdout
     assert f"mbn-deploy run {bundle} IMAGE" in replaced.stderr
 

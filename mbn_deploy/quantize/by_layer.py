@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mbn_deploy.export.execute import activated, run_op
-from mbn_deploy.export.graph import WEIGHTED, Doubles, Floats, Op
+from mbn_deploy.export.graph import WEIGHTED, Floats, Op
 from mbn_deploy.quantize.api import Quantization
 from mbn_deploy.quantize.bias import real_weights, stored_inputs, stored_output
 from mbn_deploy.quantize.calibration import CalibrationSet
@@ -23,7 +23,7 @@ from mbn_deploy.quantize.ranges import Calibrated
 from mbn_deploy.quantize.scheme import QuantizedGraph
 from mbn_deploy.runtime.preprocess import normalize
 
-IMAGES = 8
+IMAGES = 4  # thousands of values of most tensors each
 BYTES = 2**27  # fewer images where the largest tensor would pass it
 
 
@@ -63,11 +63,7 @@ def by_layer(made: Quantization, calibration: CalibrationSet) -> tuple[int, tupl
     """The weighted layers in the order of the network; errors on the first images of the set, how many comes first."""
     images = normalize(calibration.pixels[: _count(made.graph)], made.preprocess)
     before = {op.name: op for op in made.observed.graph.weighted()}
-    rows = (
-        _figures(made, before.get(op.name), op, alone, run)
-        for op, alone, run in _noises(made, images)
-        if op.kind in WEIGHTED
-    )
+    rows = (_figures(made, before.get(op.name), op, alone, run) for op, alone, run in _noises(made, images))
     return len(images), tuple(rows)
 
 
@@ -108,7 +104,7 @@ def _of_values(state: Calibrated, op: Op) -> Extent:
 
 
 def _noises(made: Quantization, images: Floats) -> Iterator[tuple[Op, float, float]]:
-    """Every op with its signal to noise in dB: on exact inputs, and behind the ops before it."""
+    """Every weighted op with its signal to noise in dB: on exact inputs, and behind the ops before it."""
     quantized, graph = made.graph, made.graph.graph
     exact: dict[str, Any] = {graph.input: images}
     stored: dict[str, Any] = {graph.input: images}  # pixels are integers already
@@ -116,11 +112,12 @@ def _noises(made: Quantization, images: Floats) -> Iterator[tuple[Op, float, flo
     for at, op in enumerate(graph.ops):
         shape = (len(images), *graph.shapes[op.output][1:])
         wanted = activated(op, run_op(op, [exact[name] for name in op.inputs], shape))
-        alone = _integer(quantized, op, exact, shape)
         stored[op.output] = _integer(quantized, op, stored, shape)
+        if op.kind in WEIGHTED:
+            alone = _integer(quantized, op, exact, shape)
+            seen = [_seen(made.conditioned, op.output, value) for value in (wanted, alone, stored[op.output])]
+            yield op, _ratio(seen[0], seen[1]), _ratio(seen[0], seen[2])
         exact[op.output] = wanted
-        seen = [_seen(made.conditioned, op.output, value) for value in (wanted, alone, stored[op.output])]
-        yield op, _ratio(seen[0], seen[1]), _ratio(seen[0], seen[2])
         for name in op.inputs:
             if last[name] == at:
                 exact.pop(name, None)
@@ -137,13 +134,14 @@ def _integer(quantized: QuantizedGraph, op: Op, values: dict[str, Any], shape: t
     return stored_output(quantized, op, activated(op, run_op(op, inputs, shape)))
 
 
-def _seen(state: Calibrated, name: str, values: Any) -> Doubles:
+def _seen(state: Calibrated, name: str, values: Any) -> Floats:
     """Without what lies beyond bounds that the ops behind it set."""
-    found: Doubles = np.asarray(values, np.float64)
+    found: Floats = np.asarray(values, np.float32)
     if name in state.floors:
-        found = np.maximum(found, state.floors[name])
-    return np.minimum(found, state.ceilings[name]) if name in state.ceilings else found
+        found = np.maximum(found, state.floors[name].astype(np.float32))
+    return np.minimum(found, state.ceilings[name].astype(np.float32)) if name in state.ceilings else found
 
 
-def _ratio(wanted: Doubles, found: Doubles) -> float:
-    return decibel(float((wanted**2).sum()), float(((wanted - found) ** 2).sum()))
+def _ratio(wanted: Floats, found: Floats) -> float:
+    noise = (wanted - found).ravel()
+    return decibel(float(np.dot(wanted.ravel(), wanted.ravel())), float(np.dot(noise, noise)))

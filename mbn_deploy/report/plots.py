@@ -49,7 +49,7 @@ def accuracy_plot(marks: Sequence[Mark], reference: float | None, measure: str, 
         drawn.append(_mark(mark, x, y))
         names.append(_name(mark, x, y, taken))
     title = f"{measure} against latency"
-    lines = grid(x, y, "milliseconds a picture, one thread", f"{measure}, %")
+    lines = grid(x, y, "milliseconds a run, one thread", f"{measure}, %")
     return frame(height, "tradeoff", title, description, lines, dashed, *drawn, *names)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from mbn_deploy.manifest import FileFormat
 from mbn_deploy.runtime.backends import Backend, open_backend
 
-TURNS = 8
+TURNS = 6
 LEAST_RUNS = 2  # of a file in a turn, beside one that brings it back into the caches
 TURN_SECONDS = 0.01
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from cli_run import NETWORK, run
 from export_models import CLASSES, LABELS, small_model, write_labelled, write_pictures
 from PIL import Image
 
@@ -199,6 +200,18 @@ def test_without_a_report(images, tmp_path):
         small_model(), tmp_path / "dist", calibration=images["calibration"], precisions=["float32"], report=False
     )
     assert not (bundle.folder / "report.html").exists()
+
+
+def test_the_command_writes_it_unless_told_not_to(digits, tmp_path):
+    args = ["export", *NETWORK, "--formats", "tflite", "--precisions", "float32", "--evaluate", digits / "held-back"]
+    for option, files, pictures in (("--no-report", 0, 0), ("--no-report-images", 1, 0), ("--report-images", 1, 4)):
+        result = run(*args, "-o", tmp_path / option, option)
+        assert result.exit_code == 0, result.stderr
+        found = list((tmp_path / option).glob("report.html"))
+        assert len(found) == files
+        assert ("report.html" in result.stdout) == bool(files)
+        assert sum(len(Tree(path.read_text("utf-8")).all("img")) for path in found) >= pictures
+        assert pictures or not any("<img" in path.read_text("utf-8") for path in found)
 
 
 def test_a_bundle_without_pictures_and_without_int8(tmp_path):

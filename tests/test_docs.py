@@ -1,6 +1,7 @@
 """The documentation: its code blocks run, its references are what the program and the format say, the site builds."""
 
 import dataclasses
+import importlib.util
 import json
 import re
 import shlex
@@ -34,6 +35,20 @@ RUN = [page for page in PAGES if blocks_of(text_of(page), page)]
 LIGHT = [page for page in RUN if page.startswith("ideas/") or page in ("limits.md", "stability.md", "which-file.md")]
 
 
+# Extras that are for x86-64 Linux only, and the pages that show them.
+NEEDED = {
+    "how-to/mediapipe.md": "mediapipe",
+    "how-to/microcontroller.md": "tflite_micro",
+    "tutorial.md": "tflite_micro",
+}
+
+
+def need(*pages):
+    for page in pages:
+        if page in NEEDED and importlib.util.find_spec(NEEDED[page]) is None:
+            pytest.skip(f"{page} shows {NEEDED[page]}, which is not installed")
+
+
 @pytest.fixture(scope="session")
 def block_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("blocks")
@@ -41,6 +56,7 @@ def block_cache(tmp_path_factory):
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=() if page in LIGHT else pytest.mark.slow) for page in RUN])
 def test_the_blocks_of_a_page_run(page, block_cache, tmp_path):
+    need(page)
     found = blocks_of(text_of(page), page)
     made = outputs(found, page, cache=block_cache, environment=offline_index(tmp_path))
     assert len(made) == len(found)
@@ -49,6 +65,7 @@ def test_the_blocks_of_a_page_run(page, block_cache, tmp_path):
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(block_cache, tmp_path):
+    need(*NEEDED)
     pytest.importorskip("furo", reason="the group `docs` is not installed")
     command = [sys.executable, "-m", "sphinx", "-b", "html", "--fail-on-warning", "--keep-going", "--quiet"]
     options = ["-D", f"blocks_cache={block_cache}", "-d", tmp_path / "doctrees"]

@@ -19,8 +19,7 @@ html_math_renderer = "mathml"
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["extensions"]
-nitpicky = False
-suppress_warnings: list[str] = []
+default_role = "code"  # what docstrings have between single backticks
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -96,15 +96,19 @@ def test_int8_answers_are_those_of_here(board, cpu, demo_bundles, digits, tmp_pa
 
 
 def test_armv7l_answers_as_the_reference_kernels_do(board, demo_bundles, digits, tmp_path):
-    """tflite-runtime 2.14 runs int8 without XNNPACK there; V1 and V2 come out as the reference kernels have them.
+    """tflite-runtime 2.14 runs int8 without XNNPACK there; V1 comes out as the reference kernels have it.
 
-    V3 has no such twin: the MEAN of its squeeze-and-excitation rounds otherwise in 2.14 (by one unit, which
-    later layers enlarge to tens in a few of a thousand values). There the classes must be the same.
+    Its NEON kernels round fixed-point sums otherwise than the reference: in V2 one value of one convolution is
+    one level off on 2 of 500 pictures, in V3 the MEAN of squeeze-and-excitation is, too, and what follows
+    enlarges it. There few pictures may differ, and classes must be the same. That each operation alone is at
+    most one level off is what `verify` tests (tests/test_arm_commands.py).
     """
     files, pixels = [int8_of(bundle)[0] for bundle in demo_bundles], demo_pixels(demo_bundles[0], digits)
     v1, v2, v3 = there(board(arm.ARMV7L), files, pixels, tmp_path)
-    for file, found in ((files[0], v1), (files[1], v2)):
-        assert largest_difference(found, here(file, pixels, reference=True)) <= 1, file.name
+    assert largest_difference(v1, here(files[0], pixels, reference=True)) <= 1
+    reference = here(files[1], pixels, reference=True)
+    assert (np.abs(v2.astype(int) - reference.astype(int)).max(1) <= 1).mean() >= 0.99
+    assert (v2.argmax(1) == reference.argmax(1)).all()
     assert (v3.argmax(1) == here(files[2], pixels).argmax(1)).mean() >= 0.99
 
 

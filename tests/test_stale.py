@@ -71,7 +71,7 @@ def test_writing_a_bundle_removes_what_a_killed_run_left(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="folders are exchanged in one step on Linux only")
 def test_killed_exports_lose_nothing():
-    command = [sys.executable, ROOT / "benchmarks/kill_export.py", "--kills", "10", "--json"]
+    command = [sys.executable, ROOT / "benchmarks/kill_export.py", "--kills", "4", "--json"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     found = json.loads(ran.stdout)
     assert (ran.returncode, found["lost"], found["left_behind"], found["last_run_succeeds"]) == (0, 0, [], True)

@@ -205,6 +205,8 @@ def _judged(
         begun.parts[start] = outcome
         if begun.missing and len(begun.parts) == len(begun.missing):
             yield _concluded(begun)
+            begun.parts.clear()  # of 50,000 images they are many bytes
+            begun.missing.clear()
 
 
 def _part(task: tuple[str, int, Chunk]) -> dict[str, Tally]:

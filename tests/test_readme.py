@@ -49,7 +49,7 @@ def test_the_python_example_imports_what_there_is():
 
 
 def test_files_that_are_named_exist():
-    named = set(re.findall(r"(?:scripts|benchmarks|mbn_deploy|docs)/[\w/.]+\.(?:sh|py|md)|\w+\.md", TEXT))
+    named = set(re.findall(r"(?:scripts|benchmarks|mbn_deploy|docs)/[\w/.-]+\.(?:sh|py|md)|\w+\.md", TEXT))
     assert len(named) >= 6
     assert [name for name in named if not (ROOT / name).exists()] == []
 

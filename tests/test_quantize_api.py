@@ -162,11 +162,14 @@ def _layer(name, ops):
 
 
 def test_a_mixed_file_is_nearer_to_float():
-    """Than the same recipe with integers everywhere; with most blocks in float, so that chance does not decide."""
+    """Than the same recipe with integers everywhere: fewer pictures are more than a level off.
+
+    Counted, not averaged: of squares, one picture near the border of two classes makes most.
+    """
     reference = float_scores(SMALL)
     recipes = [replace(MIXED, name=f"int8-{blocks}-float", float_blocks=blocks) for blocks in (0, 9)]
-    errors = [np.square(scores(SMALL, recipe, "tflite") - reference).mean() for recipe in recipes]
-    assert errors[1] < errors[0]
+    off = [np.abs(scores(SMALL, recipe, "tflite") - reference).max(1) > 1 / 256 for recipe in recipes]
+    assert off[1].sum() < off[0].sum()
 
 
 def test_both_formats_of_a_mixed_file_agree():

@@ -15,3 +15,11 @@ environment() { # extras and groups changed since the last time mean a new insta
         cp pyproject.toml "$stamp"
     fi
 }
+
+test_tools() { # what some tests need beside it; MBN_ANDROID=no, MBN_BROWSER=no, MBN_ARM=no (tests/conftest.py) leave them out
+    [ "${MBN_ANDROID:-}" = no ] || scripts/android_tools.sh || echo "there are no Android tools (above): their tests are skipped" >&2
+    [ "${MBN_BROWSER:-}" = no ] || scripts/browser.sh || echo "there is no browser (above): its tests are skipped" >&2
+    if [ "${MBN_ARM:-}" != no ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
+        scripts/arm_userland.sh || echo "no ARM userland could be made (above): its tests are skipped" >&2
+    fi
+}

@@ -11,17 +11,5 @@ environment
 .venv/bin/ruff format --check --quiet .
 .venv/bin/ruff check --quiet .
 .venv/bin/mypy
-[ "${MBN_ANDROID:-}" = no ] || scripts/android_tools.sh || echo "there are no Android tools (above): their tests are skipped" >&2
-[ "${MBN_BROWSER:-}" = no ] || scripts/browser.sh || echo "there is no browser (above): its tests are skipped" >&2
-if [ "${MBN_ARM:-}" != no ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
-    scripts/arm_userland.sh || echo "no ARM userland could be made (above): its tests are skipped" >&2
-fi
-left_out=()
-if [ "${MBN_ARM:-}" = no ]; then left_out+=("not arm"); fi
-if [ "${MBN_BROWSER:-}" = no ]; then left_out+=("not browser"); fi
-if [ "${MBN_ANDROID:-}" = no ]; then left_out+=("not android"); fi
-if [ ${#left_out[@]} -gt 0 ]; then
-    marks=$(printf ' and %s' "${left_out[@]}")
-    set -- -m "${marks# and }" "$@"
-fi
+test_tools
 .venv/bin/python -m pytest "$@"

@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import json
+import os
 import shutil
 import signal
 
@@ -12,6 +13,15 @@ def pytest_configure():
     """Ctrl-C works in the tests and the processes they start: a shell's background jobs inherit that it is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config, items):
+    """MBN_ARM=no, MBN_BROWSER=no and MBN_ANDROID=no leave out what is marked so, whatever else is chosen by -m."""
+    without = {mark for mark in ("arm", "browser", "android") if os.environ.get(f"MBN_{mark.upper()}") == "no"}
+    left_out = [item for item in items if any(mark.name in without for mark in item.iter_markers())]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from mbn_deploy.quantize.quantizer import Granularity
 from mbn_deploy.quantize.recipe import FAST, INT8, INT16, LADDER, Recipe, recipe
 from mbn_deploy.quantize.scheme import INT16X8
 from mbn_deploy.runtime.backends import open_backend
+from mbn_deploy.runtime.temporary import scratch
 from mbn_deploy.verify.guard import Rung, rung_facts, sentence
 
 WORST = 5  # layers that a failure names
@@ -129,10 +129,10 @@ def _worst(found: Climb, float_files: Sequence[Encoded], data: Path) -> str:
     if reference is None or not data.is_dir():
         return "Export float32 too, and see with: mbn-deploy inspect INT8 --reference FLOAT32 --data IMAGES"
     try:
-        with tempfile.TemporaryDirectory(prefix="mbn-deploy-") as folder:
+        with scratch("diagnosis") as folder:
             for made in (file, reference):
-                (Path(folder) / made.name).write_bytes(made.data)
-            report = diagnose(Path(folder) / file.name, Path(folder) / reference.name, data, count=DIAGNOSED)
+                (folder / made.name).write_bytes(made.data)
+            report = diagnose(folder / file.name, folder / reference.name, data, count=DIAGNOSED)
     except (MbnError, OSError) as error:  # the verdict stands without it
         return f"Which layers hurt could not be found: {error}"
     return "The layers that hurt most: " + ", ".join(row.layer for row in report.layers[:WORST])

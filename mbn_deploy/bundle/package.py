@@ -10,16 +10,15 @@ import gzip
 import io
 import json
 import os
-import secrets
 import tarfile
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mbn_deploy.bundle.write import put_folder
+from mbn_deploy.bundle.write import put_back, put_folder
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.images import some
+from mbn_deploy.runtime.temporary import replacing
 
 PACKAGE_NAME = "package.json"
 ARCHIVE_SUFFIX = ".tar.gz"
@@ -42,6 +41,7 @@ def check_package_target(folder: Path, *, overwrite: bool) -> None:
     target, archive = folder.resolve(), archive_of(folder)
     if not target.name:
         raise UsageError(f"{folder}: a package needs a folder of its own")
+    put_back(target)
     if target.exists():
         _check_replaceable(folder, target, overwrite=overwrite)
     if archive.exists() and not (overwrite and archive.is_file()):
@@ -104,17 +104,13 @@ def write_package(
     listed = dict(facts) | {"files": sorted(files)}
     every = dict(files) | {PACKAGE_NAME: (json.dumps(listed, indent=2, sort_keys=True) + "\n").encode()}
     archive = archive_of(folder)
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    temporary = archive.with_name(f".{archive.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.write_bytes(_archive(folder.resolve().name, every, executable))
-        put_folder(folder, every, executable=executable)
-        temporary.replace(archive)
+        archive.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{archive} cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        raise InputError(f"{archive.parent} cannot be made: {error.strerror or error}") from error
+    with replacing(archive) as new:
+        new.write_bytes(_archive(folder.resolve().name, every, executable))
+        put_folder(folder, every, executable=executable)
     return archive
 
 

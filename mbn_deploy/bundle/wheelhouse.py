@@ -8,6 +8,7 @@ not for the one that it fetches for (pypa/pip#11010).
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import zipfile
@@ -16,7 +17,6 @@ from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from mbn_deploy.bundle.board import Board
@@ -24,6 +24,7 @@ from mbn_deploy.bundle.own_wheel import OWN, own_metadata, rebuilt_wheel
 from mbn_deploy.errors import InputError, MissingExtraError
 from mbn_deploy.images import sha256
 from mbn_deploy.progress import Progress, silent
+from mbn_deploy.runtime.temporary import scratch
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -64,8 +65,8 @@ def build_wheelhouse(board: Board, folders: Sequence[Path] = (), progress: Progr
         MissingExtraError: `packaging` is not installed here.
     """
     own, installer = rebuilt_wheel(OWN), rebuilt_wheel(INSTALLER)
-    with TemporaryDirectory() as scratch:
-        paths = sorted(_fetch_all(board, folders, Path(scratch), progress).values())
+    with scratch("wheels") as folder:
+        paths = sorted(_fetch_all(board, folders, folder, progress).values())
         wheels = {path.name: path.read_bytes() for path in paths} | {own.name: own.data}
     lines = sorted(f"{_pinned(name)} --hash=sha256:{sha256(data)}\n" for name, data in wheels.items())
     unpacked = {name: size for data in wheels.values() for name, size in _contents(data)}
@@ -88,7 +89,7 @@ class _Want:
         return ",".join(sorted(filter(None, self.specifiers)))
 
 
-def _fetch_all(board: Board, folders: Sequence[Path], scratch: Path, progress: Progress) -> dict[str, Path]:
+def _fetch_all(board: Board, folders: Sequence[Path], into: Path, progress: Progress) -> dict[str, Path]:
     """By normalized name, wheels that satisfy every requirement: rounds of pip until nothing is open."""
     fetched: dict[str, Path] = {}
     for done in range(_ROUNDS):
@@ -97,7 +98,7 @@ def _fetch_all(board: Board, folders: Sequence[Path], scratch: Path, progress: P
         progress(STEP, len(wanted) - len(missing), len(wanted))
         if not missing:
             return {name: path for name, path in fetched.items() if name in wanted}
-        folder = scratch / str(done)
+        folder = into / str(done)
         _download(board, folders, folder, missing)
         fetched |= {_normalized(path.name.split("-")[0]): path for path in folder.glob("*.whl")}
     raise InputError(f"these requirements contradict each other: {', '.join(missing)}")
@@ -143,7 +144,11 @@ def _satisfied(wheel: Path | None, want: _Want) -> bool:
 
 
 def _download(board: Board, folders: Sequence[Path], into: Path, requirements: Sequence[str]) -> None:
-    """One run of pip: wheels of exactly these requirements, without theirs. None is built, none is executed."""
+    """One run of pip: wheels of exactly these requirements, without theirs. None is built, none is executed.
+
+    Its temporary files lie in `into`, too: if both are killed, they go with it.
+    """
+    into.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
     command += ["--no-deps", "--only-binary=:all:", "--implementation", "cp", "--python-version", board.python]
     for platform in board.platforms:
@@ -153,8 +158,9 @@ def _download(board: Board, folders: Sequence[Path], into: Path, requirements: S
     for folder in folders:
         command += ["--find-links", str(folder)]
     done = subprocess.run(  # noqa: S603 - no shell; names come from packages' metadata
-        [*command, "--dest", str(into), "--", *requirements], capture_output=True, text=True, check=False
-    )
+        [*command, "--dest", str(into), "--", *requirements], capture_output=True, text=True, check=False,
+        env={**os.environ, "TMPDIR": str(into)},
+    )  # fmt: skip
     if done.returncode:
         raise InputError(
             f"pip finds no wheels of {', '.join(requirements)} for CPython {board.python} on {board.architecture}:\n"

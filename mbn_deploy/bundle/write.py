@@ -3,30 +3,31 @@
 Everything goes into a new folder beside the target, is flushed to the disk, and is then put in the
 target's place with one rename; a bundle that stood there is exchanged for it. Whatever goes wrong
 before that leaves what was there, and takes the new folder away; of a process that was killed in
-between, the next one does (see `stale`).
+between, the next one does (see `runtime.temporary`).
+
+Where folders cannot be exchanged (network disks, other systems than Linux), the old one is set aside for an
+instant. If the process is killed in it, the next one puts the old one back before anything else.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import glob
 import json
 import os
-import secrets
-import shutil
 import signal
 import sys
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.images import some
 from mbn_deploy.manifest import MANIFEST_NAME, plain_name
-from mbn_deploy.stale import in_use, remove_stale
+from mbn_deploy.runtime.temporary import OLD, abandoned, beside, claimed, held, pattern_beside, remove, remove_abandoned
 
 REPORT_NAME = "report.html"
 
@@ -42,6 +43,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
     can be written.
     """
     target = folder.resolve()
+    put_back(target)
     if target.exists():
         _check_replaceable(folder, target, overwrite=overwrite)
     parent = next(p for p in target.parents if p.exists())
@@ -64,7 +66,8 @@ def _check_replaceable(folder: Path, target: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{folder} is no bundle (it has no {MANIFEST_NAME}) and not empty; choose another folder")
     if not overwrite:
         raise UsageError(f"{folder} holds a bundle already; --overwrite replaces it")
-    foreign = [name for name in names if name not in _own_names(target)]
+    own, of_killed = _own_names(target), pattern_beside(MANIFEST_NAME)
+    foreign = [name for name in names if name not in own and not fnmatchcase(name, of_killed)]
     if foreign:
         raise UsageError(f"{folder} holds files that are no part of its bundle ({some(foreign)}); move them away first")
 
@@ -99,23 +102,38 @@ def put_folder(folder: Path, files: Mapping[str, bytes], *, executable: Collecti
     """
     target = folder.resolve()
     made = [p for p in target.parents if not p.exists()]
-    staging = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(target.parent, f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}.tmp")  # of a run that was killed
-        staging.mkdir()
-        with in_use(staging):
-            _fill(staging, files, executable)
-            with _uninterrupted():
-                _put_in_place(staging, target)
+        remove_abandoned(target.parent, pattern_beside(target.name))
+        with claimed(lambda: _made(beside(target))) as staging:
+            try:
+                _fill(staging, files, executable)
+                with _uninterrupted():
+                    _put_in_place(staging, target)
+            finally:
+                with _uninterrupted():
+                    remove(staging)  # the new files after a failure, the old ones after success
         with suppress(OSError):  # the folder stands; this only makes its name survive a power cut
             _flush_folder(target.parent)
     except OSError as error:
         raise _explained(folder, error, sum(map(len, files.values()))) from error
     finally:
         with _uninterrupted():
-            shutil.rmtree(staging, ignore_errors=True)  # the new files after a failure, the old ones after success
             _remove_empty(made)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def put_back(target: Path) -> None:
+    """What a killed run had set aside becomes `target` again, or goes where something stands there."""
+    for aside in abandoned(target.parent, pattern_beside(target.name, OLD)):
+        if target.exists():
+            remove(aside)
+        else:
+            aside.rename(target)
 
 
 def _fill(staging: Path, files: Mapping[str, bytes], executable: Collection[str]) -> None:
@@ -152,14 +170,15 @@ def _put_in_place(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.rename(target)
     elif not _exchange(staging, target):
-        aside = staging.with_suffix(".old")
-        target.rename(aside)
-        try:
-            staging.rename(target)
-        except OSError:
-            aside.rename(target)
-            raise
-        aside.rename(staging)
+        aside = beside(target, OLD)
+        with held(target):  # nobody else puts it back in the instant without it
+            target.rename(aside)
+            try:
+                staging.rename(target)
+            except OSError:
+                aside.rename(target)
+                raise
+            aside.rename(staging)
 
 
 def _exchange(first: Path, second: Path) -> bool:

@@ -19,8 +19,9 @@ from mbn_deploy.runtime.benchmark import benchmark as measure
 from mbn_deploy.runtime.comparison import compare as compared
 from mbn_deploy.runtime.comparison import read_benchmark
 from mbn_deploy.runtime.targets import Choice, picture_of
+from mbn_deploy.runtime.temporary import replace_file
 from mbn_deploy.runtime.timing import Amount
-from mbn_deploy.runtime.tuning import cache_path, replace_file, write_cache, write_to_bundle
+from mbn_deploy.runtime.tuning import cache_path, write_cache, write_to_bundle
 
 
 @guarded

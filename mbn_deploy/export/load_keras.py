@@ -7,7 +7,6 @@ and the weights are set by name; of a `.keras`, Keras loads a temporary copy tha
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from mbn_deploy.models.keras_zip import (
     is_zip,
     read_member,
 )
+from mbn_deploy.runtime.temporary import scratch
 
 if TYPE_CHECKING:
     import keras
@@ -71,8 +71,8 @@ def load_keras(path: str | Path) -> keras.Model:
         with opened(source.path, where) as file:
             load_named(model, file["model_weights"], where)
         return model
-    with tempfile.TemporaryDirectory(prefix="mbn-deploy-") as folder:
-        copy = Path(folder) / "model.keras"
+    with scratch("keras") as folder:
+        copy = folder / "model.keras"
         _copy_archive(source.path, copy, config)
         model = _made(lambda keras: keras.models.load_model(copy, compile=False, safe_mode=True), where)
     _check_order(model, config, where)

@@ -11,10 +11,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import get_ident
 from typing import Any, Literal
 
 from mbn_deploy.errors import InputError
@@ -22,6 +20,7 @@ from mbn_deploy.manifest import MANIFEST_NAME
 from mbn_deploy.runtime.backends import backend_version, default_threads
 from mbn_deploy.runtime.bundle import read_file
 from mbn_deploy.runtime.device import this_machine
+from mbn_deploy.runtime.temporary import replace_file
 
 ThreadsFrom = Literal["option", "tuned", "default"]
 
@@ -131,6 +130,8 @@ def write_cache(records: Iterable[ThreadRecord]) -> str | None:
         replace_file(path, text.encode())
     except OSError as error:
         return f"{path}: {error.strerror or error}"
+    except InputError as error:
+        return str(error)
     return None
 
 
@@ -147,25 +148,7 @@ def write_to_bundle(folder: Path, records: Iterable[ThreadRecord]) -> None:
         raise InputError(f"{path}: not a manifest: {error}") from None
     data[MANIFEST_KEY] = [asdict(r) for r in sorted(kept, key=lambda r: (r.sha256, r.backend, r.machine))]
     text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    try:
-        replace_file(path, text.encode())
-    except OSError as error:
-        raise InputError(f"{path}: thread counts cannot be written: {error.strerror or error}") from error
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` as the whole of `path`, or leave what was there; raises `OSError`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    replace_file(path, text.encode())
 
 
 def _merged(old: list[ThreadRecord], new: list[ThreadRecord]) -> list[ThreadRecord]:

@@ -11,7 +11,7 @@ from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.errors import InputError, VerificationError
 from mbn_deploy.images import sha256
 from mbn_deploy.manifest import MANIFEST_NAME
-from mbn_deploy.runtime.tuning import replace_file
+from mbn_deploy.runtime.temporary import replace_file
 from mbn_deploy.sweep.plan import Job
 
 FOLDER = "records"
@@ -50,9 +50,9 @@ def write_record(job: Job, record: Record) -> None:
     path = record_path(job)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, (json.dumps(asdict(record), indent=1, sort_keys=True) + "\n").encode())
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise InputError(f"{path.parent} cannot be made: {error.strerror or error}") from error
+    replace_file(path, (json.dumps(asdict(record), indent=1, sort_keys=True) + "\n").encode())
 
 
 def manifest_hash(folder: Path) -> str | None:

@@ -20,7 +20,7 @@ from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import MANIFEST_NAME
 from mbn_deploy.pipeline import synset_names
 from mbn_deploy.progress import Progress, silent
-from mbn_deploy.runtime.tuning import replace_file
+from mbn_deploy.runtime.temporary import replace_file
 from mbn_deploy.sweep.latency import Pass, measured
 from mbn_deploy.sweep.plan import Job, Variant, jobs
 from mbn_deploy.sweep.record import FOLDER, Record, bundle_of, failed, manifest_hash, standing, write_record
@@ -240,11 +240,7 @@ def _concluded(begun: _Measurement) -> Record:
     evaluation = concluded(parts, begun.images, REFERENCE)
     geometry = geometry_of(begun.bundle, begun.job.options)
     manifest = replace(begun.bundle.manifest, metrics=evaluation_metrics(evaluation, REFERENCE, geometry))
-    path = begun.job.folder / MANIFEST_NAME
-    try:
-        replace_file(path, manifest.to_json().encode())
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    replace_file(begun.job.folder / MANIFEST_NAME, manifest.to_json().encode())
     record = replace(begun.record, status="done", manifest=manifest_hash(begun.job.folder))
     write_record(begun.job, record)
     return record

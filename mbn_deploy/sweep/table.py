@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mbn_deploy.bundle.open import Bundle
-from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import ModelFile
-from mbn_deploy.runtime.tuning import replace_file
+from mbn_deploy.runtime.temporary import replace_file
 from mbn_deploy.sweep.latency import Pass
 from mbn_deploy.sweep.pareto import front
 from mbn_deploy.sweep.plan import Job
@@ -123,11 +122,7 @@ def write_tables(out: Path, table: Sequence[Row], timed: Pass | None) -> None:
         "html": page(table, timed),
     }
     for suffix, text in contents.items():
-        path = out / f"table.{suffix}"
-        try:
-            replace_file(path, text.encode())
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+        replace_file(out / f"table.{suffix}", text.encode())
 
 
 def to_dict(table: Sequence[Row], timed: Pass | None) -> dict[str, Any]:

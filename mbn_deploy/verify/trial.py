@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,10 +26,9 @@ from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.images import Pixels, some
 from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo, preprocess_from_dict
 from mbn_deploy.runtime.backends import choose_backend, open_backend
-from mbn_deploy.stale import in_use, remove_stale
+from mbn_deploy.runtime.temporary import scratch
 from mbn_deploy.verify.runner import FileRunner
 
-_FOLDER = "mbn-deploy-trial-"
 _PLAN, _PIXELS, _REPORT = "plan.json", "pixels.npy", "report.jsonl"
 # `-c` and not `-m`: the folder that the user stands in must not become a place that modules come from.
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from mbn_deploy.verify.trial import main; main()"
@@ -84,9 +82,7 @@ class Tester:
         """
         for candidate in files.values():
             choose_backend(candidate.format)  # a missing package is not the file's fault
-        remove_stale(Path(tempfile.gettempdir()), f"{_FOLDER}*")
-        with tempfile.TemporaryDirectory(prefix=_FOLDER) as name, in_use(Path(name)):
-            folder = Path(name)
+        with scratch("trial") as folder:
             try:
                 _hand_over(folder, files, pixels)
             except OSError as error:

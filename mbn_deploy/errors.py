@@ -56,7 +56,7 @@ class MissingExtraError(MbnError):
     def __init__(self, package: str, extra: str | None, purpose: str, *, install: str | None = None) -> None:
         line = install or f"pip install 'mbn-deploy[{extra}]'"
         super().__init__(f"{package} is needed {purpose}; install it with: {line}")
-        self.package, self.extra = package, extra
+        self.package, self.extra, self.purpose = package, extra, purpose
 
 
 class VerificationError(MbnError):

@@ -264,6 +264,15 @@ def test_damage_is_an_input_error_or_harmless(made, file):
             read(data[:length], "m")
 
 
+def test_no_module_of_the_folder_one_stands_in_is_run(made, tmp_path, monkeypatch):
+    """A download folder may hold anything, an `ai_edge_litert.py`, too."""
+    (tmp_path / "ai_edge_litert.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "m.tflite"
+    path.write_bytes(write_tflite_int8(made))
+    assert probe_delegate(path).error is None
+
+
 def test_delegate_partitions(made, tmp_path):
     whole, split = tmp_path / "whole.tflite", tmp_path / "split.tflite"
     whole.write_bytes(write_tflite_int8(made, input_dtype="int8"))

@@ -11,7 +11,7 @@ import pytest
 import runtime_models as models
 from cli_run import run
 
-from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.errors import InputError, MissingExtraError, UsageError
 from mbn_deploy.runtime import Classifier, ClassifierPool
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.runtime.isolated import IsolatedBackend, open_isolated
@@ -110,6 +110,25 @@ def test_other_shapes_are_refused(isolated):
         isolated.run(np.zeros((1, 2), np.float32))
     with pytest.raises(UsageError, match="threads"):
         open_isolated(b"", "tflite", threads=0, where="m")
+
+
+def test_a_package_that_is_missing_is_said_as_without_isolation(monkeypatch, tmp_path):
+    path = tmp_path / "tflite_runtime"  # what is installed by halves has a folder and no interpreter
+    path.mkdir()
+    (path / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingExtraError) as here:
+        open_backend(models.float_tflite(), "tflite", name="tflite")
+    with pytest.raises(MissingExtraError) as there:
+        open_isolated(models.float_tflite(), "tflite", name="tflite", where="m")
+    assert str(here.value) == str(there.value)
+    assert there.value.extra == "tflite"
+
+
+def test_where_no_process_can_be_started(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "")
+    with pytest.raises(UsageError, match="no process of its own can be started for m"):
+        open_isolated(models.float_tflite(), "tflite", where="m")
 
 
 def test_the_command(exported, picture):

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.errors import InputError, MissingExtraError
+from mbn_deploy.runtime.child import child_command
 
 ALIGNMENT = 16  # of the arena, and so the step of the search
 _LIMIT = 2**28  # bytes; no microcontroller has a hundredth of it
-_CHILD = "import sys; sys.path[:] = sys.argv[1:]; from mbn_deploy.bundle.micro_trial import main; main()"
 
 Array = npt.NDArray[Any]
 
@@ -44,7 +44,7 @@ def try_micro(data: bytes, inputs: Array, where: str) -> MicroTrial:
     request = io.BytesIO()
     np.savez(request, model=np.frombuffer(data, np.uint8), inputs=inputs)
     child = subprocess.run(  # noqa: S603 (no shell, our own command)
-        [sys.executable, "-c", _CHILD, *sys.path], input=request.getvalue(), capture_output=True, check=False
+        child_command(__name__), input=request.getvalue(), capture_output=True, check=False
     )
     if child.returncode != 0:
         words = child.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {child.returncode}"]

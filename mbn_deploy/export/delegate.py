@@ -14,15 +14,16 @@ from typing import Any
 from mbn_deploy.errors import MissingExtraError
 from mbn_deploy.export.report import DelegateReport
 from mbn_deploy.runtime.backends.delegation import division
+from mbn_deploy.runtime.child import child_command
 
 _TIMEOUT = 120  # seconds; opening a MobileNet takes half of one
 
 
 def probe_delegate(path: Path) -> DelegateReport:
     """Open the file with the default delegate. A refusal or a crash becomes `DelegateReport.error`."""
-    command = [sys.executable, "-m", __name__, str(path)]
+    command = child_command(__name__, str(path))
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603 (own program)
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)  # noqa: S603 (own program)
     except subprocess.TimeoutExpired:
         return DelegateReport(error=f"the interpreter did not open it within {_TIMEOUT} seconds")
     if done.returncode < 0:
@@ -30,10 +31,15 @@ def probe_delegate(path: Path) -> DelegateReport:
     try:
         answer = json.loads(done.stdout)
     except ValueError:
-        return DelegateReport(error=f"the interpreter ended without an answer: {done.stderr.strip()[-500:]}")
+        return DelegateReport(error=f"the interpreter ended without an answer: {_words(done.stderr)}")
     if answer.get("missing"):
         raise MissingExtraError("ai-edge-litert", "export", "to see how a delegate divides a .tflite file")
     return DelegateReport(answer["partitions"], tuple(answer["outside"]), answer["error"], tuple(answer["tensors"]))
+
+
+def _words(stderr: bytes) -> str:
+    """The end of what was said; names of tensors in it may be no text."""
+    return stderr.decode(errors="replace").strip()[-500:]
 
 
 def _probe(path: str) -> dict[str, Any]:
@@ -57,5 +63,6 @@ def _probe(path: str) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
-    print(json.dumps(_probe(sys.argv[1])))  # noqa: T201 (the answer to the parent process)
+def main() -> None:
+    """The child: the file's path comes as an argument, the answer is all that is printed."""
+    sys.stdout.write(json.dumps(_probe(sys.argv[1])) + "\n")

@@ -24,19 +24,18 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.errors import InputError, MbnError, UsageError
+from mbn_deploy.errors import InputError, MbnError, MissingExtraError, UsageError
 from mbn_deploy.manifest import FileFormat, TensorInfo
 from mbn_deploy.runtime.backends import choose_backend, default_threads, open_backend
+from mbn_deploy.runtime.child import child_command
 
 Array = npt.NDArray[Any]
 
 SECONDS = 60.0  # for opening, and for each inference: a hundred times what the slowest board needs
-MEMORY = (
-    2 * 2**30
-)  # bytes of address space beside what the interpreter itself maps; threads reserve much and use little
+# Bytes of address space beside what the interpreter itself maps; threads reserve much and use little.
+MEMORY = 2 * 2**30
 _LARGEST_HEAD, _LARGEST_BODY = 2**20, 2**28
 _DTYPES = frozenset({"float32", "float16", "float64", "uint8", "int8", "int16"})
-_CHILD = "import sys; sys.path[:] = sys.argv[1:]; from mbn_deploy.runtime.isolated import main; main()"
 
 
 class IsolatedBackend:
@@ -50,10 +49,12 @@ class IsolatedBackend:
             raise UsageError("a process with bounds on its memory needs Linux or another Unix")
         self.name, self.threads, self._where, self._seconds = name, threads, where, seconds
         self._memory = memory
-        self._child = subprocess.Popen(  # noqa: S603 (no shell, our own command)
-            [sys.executable, "-c", _CHILD, *sys.path],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        try:
+            self._child = subprocess.Popen(  # noqa: S603 (no shell, our own command)
+                child_command(__name__), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        except OSError as error:
+            raise UsageError(f"no process of its own can be started for {where}: {error}") from error
         try:
             head = {"format": file_format, "name": name, "threads": threads, "where": where, "memory": memory}
             said, body = self._asked(head, data)
@@ -100,6 +101,9 @@ class IsolatedBackend:
                 answer = None
         if answer is None:
             raise InputError(f"{self._where}: {self._fate(late=late.is_set())}")
+        if "missing" in answer[0]:
+            package, extra, purpose = map(str, answer[0]["missing"])
+            raise MissingExtraError(package, extra, purpose)
         if "error" in answer[0]:
             raise InputError(str(answer[0]["error"]))
         return answer
@@ -204,6 +208,8 @@ def main() -> None:
         while (asked := receive(sys.stdin.buffer)) is not None:
             values = np.frombuffer(asked[1], backend.input.dtype).reshape(backend.input.shape)
             send(answers, {}, backend.run(values).tobytes())
+    except MissingExtraError as error:
+        send(answers, {"missing": [error.package, error.extra, error.purpose]}, b"")
     except MbnError as error:
         send(answers, {"error": str(error)}, b"")
     except MemoryError:

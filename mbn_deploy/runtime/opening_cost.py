@@ -16,14 +16,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from mbn_deploy.runtime.child import child_command
 from mbn_deploy.runtime.classifier import Classifier
 
 # What `Classifier.open` imports to open a file; import time is told apart from the file's own.
 MODULES = {"litert": "ai_edge_litert.interpreter", "tflite": "tflite_runtime.interpreter", "onnx": "onnxruntime"}
 TIME_LIMIT = 300  # seconds
-_START = (
-    "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from mbn_deploy.runtime.opening_cost import main; main()"
-)
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,10 @@ def opening_cost(path: Path, options: Mapping[str, Any], picture: bytes) -> Cost
     """
     if not sys.executable:
         return "this Python does not say where its program lies"
-    command = [sys.executable, "-c", _START, "\n".join(sys.path)]
     request = json.dumps({"path": str(path), "options": options}).encode() + b"\n" + picture
     try:
         done = subprocess.run(  # noqa: S603 (this very Python)
-            command, input=request, capture_output=True, timeout=TIME_LIMIT, check=False
+            child_command(__name__), input=request, capture_output=True, timeout=TIME_LIMIT, check=False
         )
         if done.returncode:
             lines = done.stderr.decode(errors="replace").strip().splitlines()

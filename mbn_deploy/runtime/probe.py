@@ -16,6 +16,7 @@ import numpy as np
 from mbn_deploy.errors import MbnError
 from mbn_deploy.manifest import FileFormat
 from mbn_deploy.runtime.backends import BACKENDS, open_backend
+from mbn_deploy.runtime.child import child_command
 from mbn_deploy.runtime.tensors import to_real
 
 PRECISIONS = ("int8", "float32")
@@ -23,8 +24,6 @@ _TIMEOUT = 120  # seconds; an emulated processor takes ten for the slowest impor
 _CLOSE = 0.03  # of probabilities: int8 files of 256 levels, by kernels that round differently
 # What `scripts/make_probes.py` made answers for a ramp of pixels.
 EXPECTED = (0.135, 0.356, 0.310, 0.200)
-# `-c` and not `-m`: the folder that the user stands in must not become a place that modules come from.
-_CHILD = "import sys; sys.path[:] = sys.argv[3:]; from mbn_deploy.runtime.probe import main; main()"
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,9 @@ class Probe:
 
 def probe(backend: str, precision: str) -> Probe:
     """Open and run the tiny model; never raises."""
-    command = [sys.executable, "-c", _CHILD, backend, precision, *sys.path]
+    command = child_command(__name__, backend, precision)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603 (own program)
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)  # noqa: S603 (own program)
     except subprocess.TimeoutExpired:
         return Probe(backend, precision, error=f"no answer within {_TIMEOUT} seconds")
     except OSError:  # no processes: sandboxes, and emulated userlands, whose programs the kernel cannot start
@@ -56,7 +55,7 @@ def probe(backend: str, precision: str) -> Probe:
     try:
         return Probe(**json.loads(done.stdout.splitlines()[-1]))
     except (ValueError, IndexError, TypeError):
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return Probe(backend, precision, error=f"it ended without an answer: {last}")
 
 
@@ -82,4 +81,4 @@ def tried(backend: str, precision: str) -> Probe:
 
 def main() -> None:
     """The child: backend and precision come as arguments, the answer is the last line printed."""
-    sys.stdout.write(json.dumps(asdict(tried(*sys.argv[1:3]))) + "\n")
+    sys.stdout.write(json.dumps(asdict(tried(*sys.argv[1:]))) + "\n")

@@ -14,7 +14,7 @@ def tflite_module() -> Any:
     """The module that has `Interpreter`; raises `MissingExtraError`, for numpy 2 as well."""
     # Built for numpy 1: under numpy 2 the import works and the first interpreter fails with a riddle.
     if int(np.__version__.split(".")[0]) >= 2:
-        raise MissingExtraError("numpy below 2", "tflite", f"by tflite-runtime, this is numpy {np.__version__},")
+        raise MissingExtraError("numpy below 2", "tflite", f"by tflite-runtime (this is numpy {np.__version__})")
     try:
         from tflite_runtime import interpreter
     except ImportError as error:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import Preprocess
+from mbn_deploy.runtime.bundle import read_file
 from mbn_deploy.runtime.preprocess import load_pixels
 
 Pixels = npt.NDArray[np.uint8]
@@ -60,20 +61,12 @@ def _visible(path: Path, folder: Path) -> bool:
     return path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's bytes; raises `InputError` that names it."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-
-
 def load_image(path: Path, size: tuple[int, int], preprocess: Preprocess, data: bytes | None = None) -> LoadedImage:
     """The image as the model sees it before normalization; `data` are its bytes if they are at hand.
 
     `size` is (height, width); the number of channels is that of `preprocess.mean`. Raises `InputError`.
     """
-    data = read_bytes(path) if data is None else data
+    data = read_file(path) if data is None else data
     try:
         pixels = load_pixels(data, size, preprocess, len(preprocess.mean))
     except InputError as error:

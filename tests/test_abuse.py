@@ -15,6 +15,7 @@ import runtime_models as models
 from cli_run import run
 
 from mbn_deploy.errors import InputError, MbnError
+from mbn_deploy.export.source import lines
 from mbn_deploy.manifest import Description, Manifest
 from mbn_deploy.quantize.calibration import load_calibration
 from mbn_deploy.runtime import Classifier, open_bundle
@@ -107,6 +108,22 @@ def test_a_picture_that_is_a_pipe(folder, tmp_path):
     os.mkfifo(tmp_path / "cat.jpg")
     with Classifier.open(folder) as opened, pytest.raises(InputError, match=r"cat\.jpg: a pipe"):
         opened.classify(tmp_path / "cat.jpg")
+
+
+@unix
+@pytest.mark.parametrize("option", [[], ["--delegate"], ["--reference", "pipe.tflite", "--data", "."]])
+def test_a_file_to_inspect_that_is_a_pipe(folder, monkeypatch, option):
+    monkeypatch.chdir(folder)
+    os.mkfifo("pipe.tflite")
+    result = run("inspect", "pipe.tflite", *option)
+    assert (result.exit_code, "pipe.tflite: a pipe or a device" in result.stderr) == (3, True)
+
+
+@unix
+def test_labels_of_an_export_that_are_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "labels.txt")
+    with pytest.raises(InputError, match=r"labels\.txt: a pipe or a device"):
+        lines(tmp_path / "labels.txt")
 
 
 @unix

@@ -240,9 +240,9 @@ def test_what_is_no_model_is_refused(tmp_path, name, content):
 
 
 def test_unreadable_paths_are_refused(tmp_path):
-    for path in (tmp_path, tmp_path / "absent.onnx"):
-        with pytest.raises(InputError, match="cannot be read"):
-            inspect_file(path)
+    for name, why in ((".", "cannot be read"), ("absent.onnx", "no such file")):
+        with pytest.raises(InputError, match=why):
+            inspect_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("file", ["tflite", "onnx"])

@@ -197,6 +197,15 @@ def test_links_to_other_files_are_refused(tmp_path):
         ours("mobilenet_v1", weights=tmp_path / "a.h5")
 
 
+@pytest.mark.parametrize("target", ["/", "/layers"])
+def test_groups_in_groups_without_an_end_are_refused(tmp_path, target):
+    reference("mobilenet_v1").save_weights(tmp_path / "a.weights.h5")
+    with h5py.File(tmp_path / "a.weights.h5", "a") as file:
+        file["layers/loop"] = file[target]
+    with pytest.raises(InputError, match="/layers/loop has another name in it already"):
+        ours("mobilenet_v1", weights=tmp_path / "a.weights.h5")
+
+
 def test_a_dataset_that_unpacks_to_gigabytes_is_refused(tmp_path):
     with h5py.File(tmp_path / "a.weights.h5", "w") as file:
         file.create_dataset("layers/conv2d/vars/0", (1 << 20, 1 << 12), np.float32, chunks=True, compression="gzip")

@@ -16,8 +16,9 @@ import numpy as np
 
 from mbn_deploy import __version__
 from mbn_deploy.export.source import Source
-from mbn_deploy.images import read_bytes, sha256
+from mbn_deploy.images import sha256
 from mbn_deploy.manifest import Preprocess
+from mbn_deploy.runtime.bundle import read_file
 from mbn_deploy.verify.evaluate import Accuracy, Comparison, Evaluation
 from mbn_deploy.verify.statistics import Estimate
 
@@ -41,7 +42,7 @@ def model_source(source: Source) -> dict[str, Any]:
     if said:
         found["about"] = said
     if source.file is not None:
-        found["file"] = {"name": source.file.name, "sha256": sha256(read_bytes(source.file))}
+        found["file"] = {"name": source.file.name, "sha256": sha256(read_file(source.file))}
     return found
 
 

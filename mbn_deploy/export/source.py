@@ -13,8 +13,8 @@ from mbn_deploy.export.from_keras import KerasGraph, graph_from_keras, input_pre
 from mbn_deploy.export.graph import Graph
 from mbn_deploy.export.normalization import red_first
 from mbn_deploy.export.request import Names, Request
-from mbn_deploy.images import read_bytes
 from mbn_deploy.manifest import Preprocess
+from mbn_deploy.runtime.bundle import read_file
 from mbn_deploy.runtime.labels import mismatch, parse_labels
 
 # Keras numbers the inputs of all models of a process: its name says nothing, and differs from run to run.
@@ -84,7 +84,7 @@ def _with_input_name(graph: Graph, name: str) -> Graph:
 def lines(names: Names) -> tuple[str, ...]:
     """The lines of a text file, or what was given instead of one. Raises `InputError`."""
     if isinstance(names, (str, Path)):
-        return parse_labels(read_bytes(Path(names)), str(names))
+        return parse_labels(read_file(Path(names)), str(names))
     return tuple(str(name) for name in names)
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.errors import InputError
 from mbn_deploy.export.execute import activated, run_op
 from mbn_deploy.export.graph import Op, Shape
 from mbn_deploy.manifest import FileFormat
@@ -120,14 +118,6 @@ def read_network(data: bytes, file_format: FileFormat, where: str) -> StoredNetw
 
     read = read_tflite_network if file_format == "tflite" else read_onnx_network
     return read(data, where)
-
-
-def read_model_bytes(path: Path) -> bytes:
-    """The file's bytes; raises `InputError`."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def run_of(op: Op) -> Run:

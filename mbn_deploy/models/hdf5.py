@@ -38,10 +38,11 @@ def opened(source: Path | BinaryIO, where: str) -> Iterator[Any]:
 
 
 def _no_links(file: Any, where: str) -> None:
-    """Refuse links: they would let a model file read other files of this machine."""
+    """Refuse links, which would let a model file read other files of this machine, and groups without an end."""
     import h5py
 
     pending = [file]
+    seen = {h5py.h5o.get_info(file["/"].id).addr}
     while pending:
         group = pending.pop()
         for name in group:
@@ -49,6 +50,10 @@ def _no_links(file: Any, where: str) -> None:
                 raise InputError(f"{where}: {group.name}/{name} is a link to another place or file; Keras writes none")
             child = group[name]
             if isinstance(child, h5py.Group):
+                place = h5py.h5o.get_info(child.id).addr
+                if place in seen:  # inside of itself, or often enough to take forever
+                    raise InputError(f"{where}: {group.name}/{name} has another name in it already; Keras writes none")
+                seen.add(place)
                 pending.append(child)
             else:
                 _honest(child, where)

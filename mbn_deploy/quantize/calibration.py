@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.images import LoadedImage, Pixels, find_images, in_parallel, load_image, read_bytes, sha256, some
+from mbn_deploy.images import LoadedImage, Pixels, find_images, in_parallel, load_image, sha256, some
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.lint import lint
+from mbn_deploy.runtime.bundle import read_file
 from mbn_deploy.runtime.preprocess import ordered
 
 MIN_IMAGES = 8  # fewer say nothing about a range
@@ -99,7 +100,7 @@ class _FileCandidates:
         self.names: Sequence[str] = [p.relative_to(folder).as_posix() for p in self._paths]
 
     def load(self, index: int, exclude: frozenset[str]) -> LoadedImage | None:
-        data = read_bytes(self._paths[index])
+        data = read_file(self._paths[index])
         if sha256(data) in exclude:
             return None
         image = load_image(self._paths[index], self._size, self._preprocess, data)

@@ -13,11 +13,12 @@ from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.graph import Floats
 from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.export.report import FileReport
-from mbn_deploy.export.stored import StoredNetwork, read_model_bytes, read_network
+from mbn_deploy.export.stored import StoredNetwork, read_network
 from mbn_deploy.export.tensor_runs import open_runner
 from mbn_deploy.images import Pixels, find_images, in_parallel, load_image, sha256
 from mbn_deploy.manifest import Layout, Preprocess, Resize, Scores, TensorInfo
 from mbn_deploy.progress import Progress
+from mbn_deploy.runtime.bundle import read_file
 from mbn_deploy.runtime.tensors import PixelEncoder
 
 _LOAD = "load images"
@@ -80,7 +81,7 @@ class Opened:
 def open_file(path: Path, resize: str | None, preprocess: str | Preprocess | None) -> Opened:
     """Read a .tflite or .onnx file; errors as `diagnose`."""
     report = inspect_file(path)
-    data = read_model_bytes(path)
+    data = read_file(path)
     source = report.inputs[0] if report.inputs else None
     if source is None or len(source.shape) != 4 or any(n < 1 for n in source.shape[1:]):
         raise InputError(f"{path}: its input is no picture of one size")

@@ -17,10 +17,11 @@ from typing import Any
 from mbn_deploy.bundle.describe import tool_versions
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.request import Request
-from mbn_deploy.images import find_images, read_bytes, sha256
+from mbn_deploy.images import find_images, sha256
 from mbn_deploy.models import tables
 from mbn_deploy.models.imagenet import CLASSES
 from mbn_deploy.models.layers import Spec
+from mbn_deploy.runtime.bundle import read_file
 
 IMAGENET, RANDOM = "imagenet", "none"
 WEIGHTS_SUFFIXES = (".weights.h5", ".h5", ".keras")
@@ -155,13 +156,13 @@ def _inputs(options: Mapping[str, Any]) -> dict[str, Any]:
     for key in TEXTS:
         value = options.get(key)
         if value is not None:
-            found[key] = sha256(read_bytes(Path(value))) if isinstance(value, str) else list(value)
+            found[key] = sha256(read_file(Path(value))) if isinstance(value, str) else list(value)
     return found
 
 
 def _content(path: Path) -> str | None:
     """sha256 of a file; `None` where there is none, which the variant itself will complain about."""
-    return sha256(read_bytes(path)) if path.is_file() else None
+    return sha256(read_file(path)) if path.is_file() else None
 
 
 def _listing(folder: Path) -> str:

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import runtime_models as models
+from tflite_files import OPS, written
 
 from mbn_deploy.errors import InputError, MissingExtraError, UnknownNameError, UsageError
 from mbn_deploy.runtime import backends
@@ -172,6 +174,34 @@ def foreign_onnx(inputs):
 def test_onnx_files_that_no_picture_fits(inputs, said):
     with pytest.raises(InputError, match=said):
         open_backend(foreign_onnx(inputs), "onnx")
+
+
+def _open_side(model, _):
+    model.subgraphs[0].tensors[0].shapeSignature = [1, -1, 6, 4]
+
+
+def _scaled_by_channel(model, schema):
+    made = model.subgraphs[0].tensors[0].quantization = schema.QuantizationParametersT()
+    made.scale, made.zeroPoint, made.quantizedDimension = [0.1, 0.2, 0.3, 0.4], [0] * 4, 3
+
+
+PACK, NOTHING = OPS["pack"], lambda *_: None
+TWO_INPUTS = replace(PACK, inputs=(PACK.inputs[0], replace(PACK.inputs[0])))
+
+
+@pytest.mark.parametrize(
+    ("operation", "change", "said"),
+    [
+        (TWO_INPUTS, NOTHING, r"2 inputs \(t0, t1\); a classifier has one"),
+        (OPS["relu"], _open_side, "tensor 't0' has no fixed size"),
+        (OPS["quantize"], _scaled_by_channel, "tensor 't0' has a scale for each channel"),
+    ],
+    ids=["inputs", "size", "scales"],
+)
+def test_tflite_files_that_no_picture_fits(operation, change, said):
+    data = written(operation, change)
+    with pytest.raises(InputError, match=rf"m\.tflite: {said}"):
+        open_backend(data, "tflite", threads=1, vouched=True, where="m.tflite")
 
 
 def test_an_open_batch_is_one():

@@ -3,7 +3,11 @@
 import os
 
 import pytest
+import runtime_models as models
+from cli_run import run
 
+import mbn_deploy.runtime.benchmark as benchmark_module
+from mbn_deploy.runtime.benchmark import Amount, benchmark
 from mbn_deploy.runtime.device import condition, meaning, this_machine, usable_processors
 
 CPUFREQ = "sys/devices/system/cpu/cpufreq"
@@ -96,3 +100,45 @@ def test_this_machine():
     assert machine.model in machine.key
     assert machine.architecture in str(machine)
     assert meaning(0) == ()
+
+
+@pytest.fixture
+def on_a_board(tmp_path, monkeypatch):
+    """(a model file, a function that says what the board's files hold and how many processes want to run)."""
+    path = tmp_path / "m.tflite"
+    path.write_bytes(models.float_tflite())
+
+    def said(files, load=0.0):
+        root = tree(tmp_path / "board", PI | files)
+        monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+        monkeypatch.setattr(benchmark_module, "condition", lambda: condition(root))
+
+    return path, said
+
+
+SLOW = {f"{CPUFREQ}/policy0/scaling_governor": "powersave", "sys/class/thermal/thermal_zone0/temp": "81600"}
+QUICK = {f"{CPUFREQ}/policy0/scaling_cur_freq": "1500000", "sys/devices/platform/soc/soc:firmware/get_throttled": "0"}
+
+
+def test_what_made_a_benchmark_slow_is_said(on_a_board):
+    path, said = on_a_board
+    said(SLOW, load=1000.0)
+    few = Amount(seconds=None, runs=3, warmup=1)
+    busy, governor, firmware, hot = benchmark([path], threads=[1], amount=few, openings=0).notes[:4]
+    assert "the machine was busy before anything was measured (load 1000.0" in busy
+    assert governor.startswith("the processor's governor is powersave")
+    assert "under-voltage now, throttled now" in firmware
+    assert hot.startswith("82 °C at the end")
+    said(QUICK)
+    notes = benchmark([path], threads=[1], amount=few, openings=0).notes
+    assert [note for note in notes if "the last third" not in note] == []
+
+
+def test_a_board_on_the_screen(on_a_board):
+    path, said = on_a_board
+    said({})
+    done = run("benchmark", path, "--runs", 3, "--threads", 1, "--openings", 0)
+    assert done.exit_code == 0, done.stderr
+    facts = "governor ondemand, 600 MHz before, 600 after, 48 °C before, 48 after, throttling flags 0x50005 before"
+    assert facts in " ".join(done.stdout.split())
+    assert "not told" not in done.stdout

@@ -1,7 +1,9 @@
 """An interpreter in a process of its own: the same answers, and errors where the process ends."""
 
+import json
 import os
 import signal
+import struct
 import sys
 import threading
 import time
@@ -135,3 +137,60 @@ def test_the_command(exported, picture):
     told = run("run", exported[0], picture, "--isolate")
     plain = run("run", exported[0], picture)
     assert (told.exit_code, told.stdout) == (0, plain.stdout)
+
+
+SAYS = """
+import struct, sys
+for frame in map(bytes.fromhex, sys.argv[1:]):
+    size = struct.unpack("<I", sys.stdin.buffer.read(4))[0]
+    head = sys.stdin.buffer.read(size)
+    sys.stdin.buffer.read(int(head.split(b'"size": ')[1].rstrip(b"}")))
+    sys.stdout.buffer.write(frame)
+    sys.stdout.buffer.flush()
+sys.stdin.buffer.read()
+"""
+TENSOR = {"name": "t", "shape": [1, 2], "dtype": "float32", "scale": None, "zero_point": None}
+FACTS = {"input": TENSOR, "output": TENSOR, "kernels": "", "metadata": {}}
+
+
+def frame(head, body=b""):
+    text = json.dumps(head).encode()
+    return struct.pack("<I", len(text)) + text + body
+
+
+@pytest.fixture
+def taken_over(monkeypatch):
+    """Opens a file whose child answers every frame with the next of these bytes."""
+
+    def opened(*frames):
+        command = [sys.executable, "-c", SAYS, *(data.hex() for data in frames)]
+        monkeypatch.setattr("mbn_deploy.runtime.isolated.child_command", lambda _: command)
+        return IsolatedBackend(b"x", "tflite", "litert", 1, "m.tflite")
+
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        (struct.pack("<I", 2**21), "crashed"),  # a head that is too long
+        (frame(["size", 0]), "crashed"),
+        (frame({"size": -1}), "crashed"),
+        (frame({"size": 2**28 + 1}), "crashed"),
+        (frame({"size": 0}), "nonsense"),
+        (frame(FACTS | {"size": 0, "input": TENSOR | {"dtype": "object"}}), "nonsense: a tensor of type object"),
+        (frame(FACTS | {"size": 0, "output": TENSOR | {"shape": [1, 0]}}), r"nonsense: a tensor .*\(1, 0\)"),
+        (frame(FACTS | {"size": 0, "output": TENSOR | {"shape": 7}}), "nonsense"),
+        (frame({"size": 0, "error": "no such operation"}), "no such operation"),
+    ],
+)
+def test_a_child_that_was_taken_over_is_not_believed(taken_over, said, answer):
+    with pytest.raises(InputError, match=answer):
+        taken_over(said)
+
+
+def test_an_answer_of_another_length(taken_over):
+    opened = taken_over(frame(FACTS | {"size": 0}), frame({"size": 4}, bytes(4)))
+    with pytest.raises(InputError, match=r"m\.tflite: the process that runs it answers with 4 bytes"):
+        opened.run(np.zeros((1, 2), np.float32))
+    opened.close()

@@ -1,6 +1,7 @@
 """What a model file is asked before an interpreter sees it: sound files pass, and damaged ones end no process."""
 
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -73,9 +74,29 @@ DAMAGE = {
 }
 
 
+TFLITE_ANSWERS = {
+    "an input that is missing": "CONV_2D has 2 of 2 inputs",
+    "an input that is marked as missing": "RESHAPE has 0 of 2 inputs",
+    "two outputs in one tensor": "tensor 8 is read before anything is written to it",
+    "a result over a constant": "tensor 8 is read before anything is written to it",
+    "an operation of another kind": "MEAN 'g': axes None",
+    "a larger input": "its output would have shape (1, 20000, 6, 8)",
+    "a filter of other channels": "'c/kernel' of shape [8, 3, 3, 2] has 864 bytes",
+    "a longer bias": "'c/bias' of shape [9] has 32 bytes",
+    "another output": "its output would have shape (1, 8, 6, 8), not (1, 3, 6, 8)",
+    "a stride of 0": "windows and steps of [2, 0]",
+    "a stride without end": "windows and steps of [2, 2147483647]",
+    "options of another operation": "its options are missing",
+    "an operation of later days": "operation 206 is none",
+    "control flow": "operation 119 is none",
+    "a string without end": "has no end",
+}
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_tflite_file_is_refused(damage):
-    with pytest.raises(InputError, match=r"m\.tflite: damaged, or no TFLite file: "):
+    wanted = rf"m\.tflite: damaged, or no TFLite file: .*{re.escape(TFLITE_ANSWERS[damage])}"
+    with pytest.raises(InputError, match=wanted):
         check_model(DAMAGE[damage](models.float_tflite()), "tflite", "m.tflite")
 
 
@@ -137,27 +158,155 @@ def _attribute(name, values):
     return change
 
 
+def _constant(value):
+    return lambda model, onnx: model.graph.node.append(onnx.helper.make_node("Constant", [], ["z"], value=value))
+
+
+def _graph_in_an_attribute(model, onnx):
+    attribute = model.graph.node[0].attribute.add()
+    attribute.name, attribute.type = "body", onnx.AttributeProto.GRAPH
+    attribute.g.name = "inner"
+
+
+def _sequence(model, onnx):
+    kind = onnx.helper.make_tensor_sequence_value_info("more", onnx.TensorProto.FLOAT, [1])
+    model.graph.input.append(kind)
+
+
+def _listed(count, dims):
+    """A constant whose values are listed one by one, not as bytes."""
+
+    def change(model, onnx):
+        tensor = model.graph.initializer.add()
+        tensor.name, tensor.data_type = "listed", onnx.TensorProto.FLOAT
+        tensor.dims.extend(dims)
+        tensor.float_data.extend([0.5] * count)
+
+    return change
+
+
+def _amounts(model, onnx):
+    shape = next(tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT64)
+    shape.raw_data = struct.pack("<2q", 2**20, 2**20)
+
+
+def _wide(model, onnx):
+    for dimension in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dimension.dim_value = 2**20
+
+
 ONNX_DAMAGE = {
-    "data in another file": _external,
-    "control flow": _loop,
-    "an input of nowhere": lambda model, onnx: model.graph.node[0].input.__setitem__(0, "nowhere"),
-    "a cycle": lambda model, onnx: model.graph.node[0].input.__setitem__(0, model.graph.node[-1].output[0]),
-    "a value twice": lambda model, onnx: model.graph.node[-1].output.__setitem__(0, model.graph.node[0].output[0]),
-    "a constant that is too short": lambda model, onnx: model.graph.initializer[0].dims.__setitem__(0, 2**20),
-    "a constant of another type": lambda model, onnx: setattr(model.graph.initializer[0], "data_type", 11),
-    "a negative shape": lambda model, onnx: model.graph.initializer[0].dims.__setitem__(0, -1),
-    "a huge input": lambda model, onnx: setattr(model.graph.input[0].type.tensor_type.shape.dim[2], "dim_value", 2**40),
-    "endless padding": _attribute("pads", [2**40] * 4),
-    "a stride of 0": _attribute("strides", [0, 0]),
-    "somebody's own operations": lambda model, onnx: setattr(model.graph.node[0], "domain", "my.own"),
-    "an output of nowhere": lambda model, onnx: setattr(model.graph.output[0], "name", "nowhere"),
-}
+    "data in another file": (_external, "the constant 'c/kernel' is text, a part, or lies outside of the file"),
+    "text": (lambda model, onnx: model.graph.initializer[0].string_data.append(b"x"), "'c/kernel' is text"),
+    "control flow": (_loop, "operation 'If'"),
+    "a graph in an attribute": (_graph_in_an_attribute, "Conv: an attribute holds a graph"),
+    "an input of nowhere": (
+        lambda model, onnx: model.graph.node[0].input.__setitem__(0, "nowhere"),
+        "Conv: nothing writes its input 'nowhere' before it",
+    ),
+    "a cycle": (
+        lambda model, onnx: model.graph.node[0].input.__setitem__(0, model.graph.node[-1].output[0]),
+        "Conv: nothing writes its input 's' before it",
+    ),
+    "a value twice": (
+        lambda model, onnx: model.graph.node[-1].output.__setitem__(0, model.graph.node[0].output[0]),
+        "Softmax: its output 'c/linear' is there already",
+    ),
+    "a constant twice": (
+        lambda model, onnx: model.graph.initializer.append(model.graph.initializer[0]),
+        "the constant 'c/kernel' is there twice",
+    ),
+    "a constant that is too short": (
+        lambda model, onnx: model.graph.initializer[0].dims.__setitem__(0, 2**20),
+        "the constant 'c/kernel' of shape [1048576, 3, 3, 3] has 864 bytes",
+    ),
+    "a list that is too short": (_listed(3, [2, 2]), "the constant 'listed' of shape [2, 2] has 3 values"),
+    "a constant of another type": (
+        lambda model, onnx: setattr(model.graph.initializer[0], "data_type", 11),
+        "the constant 'c/kernel' of shape [8, 3, 3, 3] has 864 bytes",
+    ),
+    "complex numbers": (
+        lambda model, onnx: setattr(model.graph.initializer[0], "data_type", 14), "'c/kernel' has type 14"
+    ),
+    "a negative shape": (
+        lambda model, onnx: model.graph.initializer[0].dims.__setitem__(0, -1), "'c/kernel' has shape [-1, 3, 3, 3]"
+    ),
+    "a huge input": (
+        lambda model, onnx: setattr(model.graph.input[0].type.tensor_type.shape.dim[2], "dim_value", 2**40),
+        "'x' has an axis of length 1099511627776",
+    ),
+    "a large input": (_wide, "'x' has 3298534883328 values, too many"),
+    "an input that is no tensor": (_sequence, "'more' is no tensor"),
+    "endless padding": (_attribute("pads", [2**40] * 4), "Conv: pads is [1099511627776,"),
+    "a stride of 0": (_attribute("strides", [0, 0]), "Conv: strides is [0, 0]"),
+    "a shape without end": (_amounts, "Reshape: the amounts 'g/shape' are (1048576, 1048576)"),
+    "somebody's own operations": (
+        lambda model, onnx: setattr(model.graph.node[0], "domain", "my.own"), "operation 'Conv' of domain 'my.own'"
+    ),
+    "somebody's own operations, announced": (
+        lambda model, onnx: model.opset_import.append(onnx.helper.make_opsetid("my.own", 1)),
+        "operations of domain 'my.own'",
+    ),
+    "functions": (
+        lambda model, onnx: setattr(model.functions.add(), "name", "f"), "functions and training of its own"
+    ),
+    "sparse constants": (
+        lambda model, onnx: model.graph.sparse_initializer.add().dims.append(1), "sparse constants"
+    ),
+    "an output of nowhere": (
+        lambda model, onnx: setattr(model.graph.output[0], "name", "nowhere"), "nothing writes the output 'nowhere'"
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", ONNX_DAMAGE)
 def test_a_damaged_onnx_file_is_refused(damage):
-    with pytest.raises(InputError, match=r"m\.onnx: damaged, or no ONNX file: "):
-        check_model(onnx_of(ONNX_DAMAGE[damage]), "onnx", "m.onnx")
+    change, answer = ONNX_DAMAGE[damage]
+    with pytest.raises(InputError, match=rf"m\.onnx: damaged, or no ONNX file: .*{re.escape(answer)}"):
+        check_model(onnx_of(change), "onnx", "m.onnx")
+
+
+def test_constants_may_be_listed_and_stand_in_an_attribute():
+    import onnx
+
+    check_model(onnx_of(_listed(4, [2, 2])), "onnx", "m.onnx")
+    value = onnx.helper.make_tensor("v", onnx.TensorProto.FLOAT, [2], [0.5, 1])
+    check_model(onnx_of(_constant(value)), "onnx", "m.onnx")
+    value.dims[0] = 3
+    with pytest.raises(InputError, match="has 2 values"):
+        check_model(onnx_of(_constant(value)), "onnx", "m.onnx")
+
+
+def framed(number, data):
+    """A field of protobuf that has a length below 16,384."""
+    return bytes([number << 3 | 2, len(data) & 0x7F | 0x80, len(data) >> 7]) + data
+
+
+def onnx_with(constant):
+    """ModelProto, GraphProto, TensorProto by hand: what no library writes."""
+    return framed(7, framed(5, constant) + framed(1, b"") + framed(12, framed(1, b"y")))
+
+
+@pytest.mark.parametrize(
+    ("constant", "answer"),
+    [
+        (framed(2, b"\x01"), "field 2 of a constant is of another type"),
+        (framed(1, bytes(5000)), "a list of 5000 bytes where a shape is expected"),
+        (framed(1, b"\x02\x03") + b"\x10\x01" + framed(9, bytes(20)), "of shape [2, 3] has 20 bytes"),  # packed
+        (framed(1, b"\x02") + b"\x10\x06" + b"\x28\x01", "of shape [2] has 1 values"),  # not packed
+        (framed(1, b"\x02") + b"\x10\x06" + framed(5, b"\x80\x01\x02\x03"), "of shape [2] has 3 values"),
+        (b"\x08" + b"\xff" * 12, "a number at byte"),
+    ],
+)
+def test_constants_that_no_library_writes(constant, answer):
+    with pytest.raises(InputError, match=re.escape(answer)):
+        check_model(onnx_with(constant), "onnx", "m.onnx")
+
+
+def test_fields_without_end():
+    """Fields that nobody knows cost time, too."""
+    with pytest.raises(InputError, match="more than 500000 fields"):
+        check_model(b"\x78\x00" * 500_001, "onnx", "m.onnx")
 
 
 def test_nested_messages_without_end():

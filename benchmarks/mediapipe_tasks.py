@@ -7,8 +7,9 @@ C++ on Android. Three columns of top-1 agreement: of *pictures* each side resize
 Pillow's antialiased bilinear filter here, OpenCV's `warpPerspective` there);
 *filter* is the same, but the Classifier is given pixels that were resized as MediaPipe does it, which tells how
 much of the difference the filter explains; *prepared* pictures have the input's size already, so that what is left
-is the model; *built-in* is that against LiteRT without XNNPACK, for dynamic-range files, which MediaPipe leaves to
-the built-in kernels. Of classes with equal scores, which 8 bits make often, either side may name any first: that
+is the model; *built-in* is that against LiteRT without XNNPACK, for dynamic-range files: their activations are
+quantized while they run, by every version of the kernels in a way of its own, so that neither of LiteRT's families
+gives MediaPipe's scores. Of classes with equal scores, which 8 bits make often, either side may name any first: that
 counts as agreement, and *equal* says on how many prepared pictures it mattered. int8 files are tried with uint8 and
 with float32 input: int8 input MediaPipe refuses. Nothing is tuned on these pictures.
 

@@ -24,6 +24,8 @@ Scores = Literal["softmax", "sigmoid", "logits"]
 Layout = Literal["nhwc", "nchw"]
 FileFormat = Literal["tflite", "onnx"]
 
+LARGEST = 1e30  # of a mean or a deviation: float32, in which pixels are normalized, holds it and its reciprocal
+
 # Keras' mode names: (mean, std, channel order); x = (pixel - mean) / std with pixel in [0, 255].
 PREPROCESS_MODES: dict[str, tuple[tuple[float, ...], tuple[float, ...], Channels]] = {
     "raw": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "rgb"),
@@ -55,8 +57,9 @@ class Preprocess:
         _one_of("channel order", self.channels, get_args(Channels))
         if not 0 < self.crop_fraction <= 1:
             raise UsageError(f"crop fraction must be in (0, 1], not {self.crop_fraction}")
-        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or not all(s > 0 for s in self.std):
-            raise UsageError(f"mean {self.mean} and std {self.std} must be 3 numbers each, std above 0")
+        sound = all(abs(m) < LARGEST for m in self.mean) and all(1 / LARGEST < s < LARGEST for s in self.std)
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or not sound:
+            raise UsageError(f"mean {self.mean} and std {self.std} must be 1 or 3 finite numbers each, std above 0")
 
     @classmethod
     def parse(cls, text: str, **geometry: Any) -> Preprocess:
@@ -111,6 +114,13 @@ class ModelFile:
     def __post_init__(self) -> None:
         plain_name("model file", self.path)
         _one_of("file format", self.format, get_args(FileFormat))
+        _one_of("layout", self.layout, get_args(Layout))
+
+    @property
+    def picture(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the input."""
+        _, first, second, third = self.input.shape
+        return (second, third, first) if self.layout == "nchw" else (first, second, third)
 
 
 @dataclass(frozen=True)
@@ -214,14 +224,20 @@ def preprocess_from_dict(data: dict[str, Any]) -> Preprocess:
     return Preprocess(**known)
 
 
+_LARGEST_ZERO_POINT = 2**31  # no type of a model's ends has more
+
+
 def _tensor(data: dict[str, Any]) -> TensorInfo:
-    scale, zero = data.get("scale"), data.get("zero_point")
+    scale = None if data.get("scale") is None else float(data["scale"])
+    zero = None if data.get("zero_point") is None else int(data["zero_point"])
+    if (scale is not None and not 0 < scale < LARGEST) or abs(zero or 0) > _LARGEST_ZERO_POINT:
+        raise ValueError(f"scale {scale} and zero point {zero} of tensor {data['name']!r}")
     return TensorInfo(
         name=str(data["name"]),
         shape=tuple(int(n) for n in data["shape"]),
         dtype=str(data["dtype"]),
-        scale=None if scale is None else float(scale),
-        zero_point=None if zero is None else int(zero),
+        scale=scale,
+        zero_point=zero,
     )
 
 

@@ -107,6 +107,28 @@ def test_nothing_stays_behind():
     assert threading.active_count() <= before
 
 
+@pytest.mark.parametrize(
+    ("opener", "count"), [(Classifier.open, 1), (ClassifierPool.open, 1), (ClassifierPool.open, 3)]
+)
+def test_nothing_stays_behind_of_a_file_that_is_refused_when_it_is_open(monkeypatch, tmp_path, opener, count):
+    made = []
+
+    class Counted(IsolatedBackend):
+        def __init__(self, *args, **options):
+            if len(made) == 2:
+                raise InputError("no more of them")
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr("mbn_deploy.runtime.isolated.IsolatedBackend", Counted)
+    path = tmp_path / "m.tflite"
+    path.write_bytes(models.float_tflite())
+    wrong = {"size": count} if count > 1 else {"labels": ["one"]}
+    with pytest.raises(InputError, match=r"no more of them|1 labels"):
+        opener(path, isolate=True, threads=1, **wrong)
+    assert [opened._child.returncode for opened in made] == [-signal.SIGKILL] * min(count, 2)
+
+
 def test_other_shapes_are_refused(isolated):
     with pytest.raises(UsageError, match=r"m\.tflite takes float32"):
         isolated.run(np.zeros((1, 2), np.float32))

@@ -190,6 +190,11 @@ def test_only_the_file_that_runs_is_read(bundle):
         (lambda m: m["files"][2]["input"].update(shape=[1, 12, 16, 3]), "the manifest says"),
         (lambda m: m.update(schema_version=99), "schema version 99"),
         (lambda m: m["files"][2].pop("sha256"), "sha256"),
+        (lambda m: m["files"][2].update(layout="NHWC"), "unknown layout 'NHWC'"),
+        (lambda m: m["files"][2]["input"].update(scale=0), "scale 0.0 and zero point"),
+        (lambda m: m["files"][2]["output"].update(scale=float("nan")), "scale nan and zero point"),
+        (lambda m: m["files"][2]["output"].update(zero_point=10**30), "zero point 1000"),
+        (lambda m: m["files"][2]["preprocess"].update(mean=[float("nan")] * 3), "finite numbers"),
     ],
 )
 def test_a_wrong_manifest_says_what(bundle, change, message):

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import struct
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from cli_run import run
 from runtime_models import edit_manifest
 
+from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.backends import litert, open_backend
 from mbn_deploy.runtime.backends.delegation import BUILT_IN, XNNPACK
 from mbn_deploy.runtime.operations import Operation, open_operations
@@ -66,6 +68,19 @@ def change_golden(folder, change):
     data = golden_bytes(change(read_golden((folder / GOLDEN_NAME).read_bytes(), "golden")))
     (folder / GOLDEN_NAME).write_bytes(data)
     edit_manifest(folder, lambda manifest: manifest.update(golden_sha256=hashlib.sha256(data).hexdigest()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda g: replace(g, pixels=g.pixels[:0], outputs={n: o[:0] for n, o in g.outputs.items()}), "its pixels are"),
+        (lambda g: replace(g, pixels=g.pixels[:, :16]), r"the pictures of golden\.npz are \(16, "),
+    ],
+)
+def test_golden_pictures_that_are_not_of_this_bundle(bundle, change, message):
+    change_golden(bundle, change)
+    with pytest.raises(InputError, match=message):
+        verify_golden(bundle)
 
 
 def replayed(folder, name, **options):

@@ -147,10 +147,8 @@ def _check_same_pictures(bundle: Bundle, entry: ModelFile, first: ModelFile) -> 
 
 def picture_of(entry: ModelFile) -> tuple[int, int, int, str, float, str]:
     """(height, width, channels, resize, crop fraction, filter)."""
-    _, *rest = entry.input.shape
-    channels, height, width = rest if entry.layout == "nchw" else (rest[2], rest[0], rest[1])
     preprocess = entry.preprocess
-    return height, width, channels, preprocess.resize, preprocess.crop_fraction, preprocess.filter
+    return *entry.picture, preprocess.resize, preprocess.crop_fraction, preprocess.filter
 
 
 def download_warnings(bundle: Bundle, chosen: Sequence[ModelFile]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from mbn_deploy.manifest import Preprocess
+from mbn_deploy.manifest import ModelFile
 from mbn_deploy.report.data import Example, Guess, Report
 from mbn_deploy.report.html import Html, joined, tag
 from mbn_deploy.report.parts import breaking, code, commands, facts, number, section
@@ -31,7 +31,7 @@ def origin(report: Report) -> Html:
                 *((key, value) for key, value in about.items()),
                 ("weights", joined([f"{source['parameters']:,} parameters, ", _hash(source["weights_sha256"])])),
                 ("answers", f"{manifest.classes} classes, {manifest.scores}"),
-                ("picture", _picture(first.preprocess, source.get("preprocess"), _size(report))),
+                ("picture", _picture(first, source.get("preprocess"))),
                 ("recipe", _recipes(manifest.quantization)),
                 ("made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
             ]
@@ -44,16 +44,11 @@ def _hash(value: str) -> Html:
     return tag("span", "sha256 ", tag("code", value[:SHORT], title=value), "…", class_="quiet")
 
 
-def _size(report: Report) -> tuple[int, int]:
-    first = report.manifest.files[0]
-    shape = first.input.shape
-    return (shape[1], shape[2]) if first.layout == "nhwc" else (shape[2], shape[3])
-
-
-def _picture(preprocess: Preprocess, keras: Mapping[str, Any] | None, size: tuple[int, int]) -> str:
+def _picture(entry: ModelFile, keras: Mapping[str, Any] | None) -> str:
     """The geometry, and what the Keras model's own input wants."""
+    preprocess, (height, width, _) = entry.preprocess, entry.picture
     kept = f", {100 * preprocess.crop_fraction:g} % of the picture" if preprocess.resize == "crop" else ""
-    said = f"{size[0]} × {size[1]} (height × width), {preprocess.resize}{kept}, {preprocess.filter}"
+    said = f"{height} × {width} (height × width), {preprocess.resize}{kept}, {preprocess.filter}"
     if keras is None:
         return said
     if set(keras["mean"]) == {0.0} and set(keras["std"]) == {1.0}:

@@ -16,7 +16,7 @@ from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.backends import Array
 from mbn_deploy.runtime.images import Pixels, Source
-from mbn_deploy.runtime.opening import ModelInfo, OpenedModel, Options, open_model
+from mbn_deploy.runtime.opening import ModelInfo, OpenedModel, Options, closed_on_failure, open_model
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.ranking import Prediction, Ranker
 from mbn_deploy.runtime.tensors import PixelEncoder
@@ -90,7 +90,9 @@ class Classifier:
                 option says; the message names it.
             MissingExtraError: no interpreter for the file is installed; has the install line.
         """
-        return cls(open_model(path, Options(precision, backend, threads, labels, resize, preprocess, isolate)))
+        opened = open_model(path, Options(precision, backend, threads, labels, resize, preprocess, isolate))
+        with closed_on_failure([opened.backend]):
+            return cls(opened)
 
     @property
     def info(self) -> ModelInfo:

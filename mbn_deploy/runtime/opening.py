@@ -5,7 +5,8 @@ What is given by option wins over what the file says; what neither says is an er
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -111,16 +112,29 @@ def _open_bundle(folder: Path, options: Options) -> OpenedModel:
     backend = open_interpreter(
         data, entry.format, name=name, threads=threads, where=where, isolate=options.isolate, vouched=True
     )
-    for said, found in ((entry.input, backend.input), (entry.output, backend.output)):
-        if (said.shape, said.dtype) != (found.shape, found.dtype):
-            raise InputError(
-                f"{where}: the manifest says {said.dtype} {said.shape}, the file has {found.dtype} {found.shape}"
-            )
-    info = ModelInfo(
-        where, bundle.manifest.model, entry.format, entry.precision, backend.name, backend.threads,
-        entry.input, entry.output, entry.layout, bundle.manifest.scores, _overridden(entry.preprocess, options), reason,
-    )  # fmt: skip
-    return OpenedModel(backend, info, _labels(options, bundle.labels, info), data)
+    with closed_on_failure([backend]):
+        for said, found in ((entry.input, backend.input), (entry.output, backend.output)):
+            if (said.shape, said.dtype) != (found.shape, found.dtype):
+                raise InputError(
+                    f"{where}: the manifest says {said.dtype} {said.shape}, the file has {found.dtype} {found.shape}"
+                )
+        info = ModelInfo(
+            where, bundle.manifest.model, entry.format, entry.precision, backend.name, backend.threads,
+            entry.input, entry.output, _layout(entry.input, entry.layout, where), bundle.manifest.scores,
+            _overridden(entry.preprocess, options), reason,
+        )  # fmt: skip
+        return OpenedModel(backend, info, _labels(options, bundle.labels, info), data)
+
+
+@contextmanager
+def closed_on_failure(backends: Sequence[Backend]) -> Iterator[None]:
+    """Whatever the block raises closes them first, also those that were put into a list meanwhile."""
+    try:
+        yield
+    except BaseException:
+        for backend in backends:
+            backend.close()
+        raise
 
 
 def open_interpreter(
@@ -175,23 +189,24 @@ def _open_file(path: Path, options: Options) -> OpenedModel:
     backend = open_interpreter(
         data, file_format, name=name, threads=threads, where=where, isolate=options.isolate, vouched=False
     )
-    own = backend.metadata.get(DESCRIPTION_KEY)
-    described = None if own is None else Description.from_json(own, where)
-    google = GoogleMetadata()
-    if described is None and GOOGLE_KEY in backend.metadata:
-        google = google_metadata(backend.metadata[GOOGLE_KEY], data, where)
-    precision = "unknown" if described is None else described.precision
-    if options.precision not in (None, precision):
-        raise UsageError(f"{where} is one file, of precision {precision!r}; {options.precision!r} cannot be chosen")
-    layout = _layout(backend.input, described, where)
-    info = ModelInfo(
-        where, path.stem if described is None else described.model, file_format, precision,
-        backend.name, backend.threads, backend.input, backend.output, layout,
-        "softmax" if described is None else described.scores,
-        _preprocess(described, google, backend.input, options, where), reason,
-    )  # fmt: skip
-    labels = _labels(options, google.labels if described is None else described.labels, info)
-    return OpenedModel(backend, info, labels, data)
+    with closed_on_failure([backend]):
+        own = backend.metadata.get(DESCRIPTION_KEY)
+        described = None if own is None else Description.from_json(own, where)
+        google = GoogleMetadata()
+        if described is None and GOOGLE_KEY in backend.metadata:
+            google = google_metadata(backend.metadata[GOOGLE_KEY], data, where)
+        precision = "unknown" if described is None else described.precision
+        if options.precision not in (None, precision):
+            raise UsageError(f"{where} is one file, of precision {precision!r}; {options.precision!r} cannot be chosen")
+        layout = _layout(backend.input, None if described is None else described.layout, where)
+        info = ModelInfo(
+            where, path.stem if described is None else described.model, file_format, precision,
+            backend.name, backend.threads, backend.input, backend.output, layout,
+            "softmax" if described is None else described.scores,
+            _preprocess(described, google, backend.input, options, where), reason,
+        )  # fmt: skip
+        labels = _labels(options, google.labels if described is None else described.labels, info)
+        return OpenedModel(backend, info, labels, data)
 
 
 def _format_of(data: bytes, path: Path) -> FileFormat:
@@ -202,13 +217,11 @@ def _format_of(data: bytes, path: Path) -> FileFormat:
     raise InputError(f"{path}: the runtime opens bundles, .tflite and .onnx files; export other models first")
 
 
-def _layout(info: TensorInfo, described: Description | None, where: str) -> Layout:
-    """Where the channels lie: as described, else where the shape has 1 or 3; last if both could be."""
+def _layout(info: TensorInfo, told: Layout | None, where: str) -> Layout:
+    """Where the channels lie: as told, else where the shape has 1 or 3; last if both could be."""
     if len(info.shape) != 4:
         raise InputError(f"{where}: its input has shape {info.shape}; one of four axes is a picture's")
-    layout: Layout = "nhwc" if info.shape[3] in CHANNELS else "nchw"
-    if described is not None:
-        layout = described.layout
+    layout: Layout = told or ("nhwc" if info.shape[3] in CHANNELS else "nchw")
     channels = info.shape[1 if layout == "nchw" else 3]
     if channels not in CHANNELS:
         raise InputError(f"{where}: its input of shape {info.shape} is not a picture with 1 or 3 channels")

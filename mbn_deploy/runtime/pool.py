@@ -13,7 +13,7 @@ from mbn_deploy.runtime.backends import MAX_DEFAULT_THREADS, Array, Backend
 from mbn_deploy.runtime.classifier import TOP_K, Classifier
 from mbn_deploy.runtime.device import usable_processors
 from mbn_deploy.runtime.images import Source
-from mbn_deploy.runtime.opening import OpenedModel, Options, open_interpreter, open_model
+from mbn_deploy.runtime.opening import OpenedModel, Options, closed_on_failure, open_interpreter, open_model
 
 if TYPE_CHECKING:
     from mbn_deploy.runtime.camera import Frame
@@ -69,19 +69,15 @@ class ClassifierPool(Classifier):
         count, each = split(usable_processors(), size, threads)
         opened = open_model(path, Options(precision, backend, each, labels, resize, preprocess, isolate))
         info = opened.info
-        others = [
-            open_interpreter(
-                opened.data,
-                info.format,
-                name=info.backend,
-                threads=each,
-                where=info.path,
-                isolate=isolate,
-                vouched=True,
-            )
-            for _ in range(count - 1)
-        ]
-        return cls(opened, others)
+        every = [opened.backend]
+        with closed_on_failure(every):
+            while len(every) < count:
+                more = open_interpreter(
+                    opened.data, info.format, name=info.backend, threads=each, where=info.path, isolate=isolate,
+                    vouched=True,
+                )  # fmt: skip
+                every.append(more)
+            return cls(opened, every[1:])
 
     def classify_stream(
         self,

@@ -225,11 +225,9 @@ def _begun(job: Job, record: Record, chunk: int) -> _Measurement:
 def _chunk(begun: _Measurement, start: int, count: int) -> Chunk:
     images, bundle = begun.images, begun.bundle
     part = Dataset(images.name, images.paths[start : start + count], images.classes[start : start + count])
-    first = bundle.files[0]
-    shape = first.input.shape
-    size = (shape[1], shape[2]) if first.layout == "nhwc" else (shape[2], shape[3])
     return Chunk(
-        begun.job, begun.record.manifest or "", part, geometry_of(bundle, begun.job.options), size,
+        begun.job, begun.record.manifest or "", part, geometry_of(bundle, begun.job.options),
+        bundle.files[0].picture[:2],
         bundle.manifest.scores,
     )  # fmt: skip
 

@@ -86,8 +86,7 @@ def rows(
 def _row(base: Row, entry: ModelFile, metrics: dict[str, Any], timed: Pass | None) -> Row:
     own = metrics.get("files", {}).get(entry.path, {})
     top1, agreement = own.get("top1") or {}, own.get("agreement") or {}
-    shape = entry.input.shape
-    height, width = (shape[1], shape[2]) if entry.layout == "nhwc" else (shape[2], shape[3])
+    height, width, _ = entry.picture
     p50, p90 = (None, None) if timed is None else timed.milliseconds.get(entry.sha256, (None, None))
     return replace(
         base, height=height, width=width, format=entry.format, precision=entry.precision, file=entry.path,

@@ -240,7 +240,7 @@ def read_golden(data: bytes, where: str) -> Golden:
         zlib.error,
     ) as error:
         raise InputError(f"{where}: not a file of golden vectors: {error}") from error
-    if pixels.dtype != np.uint8 or pixels.ndim != 4:
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or not pixels.size:
         raise InputError(f"{where}: not a file of golden vectors: its pixels are {pixels.dtype} {pixels.shape}")
     return Golden(pixels, outputs, tolerances, made)
 
@@ -304,9 +304,13 @@ class _Replay:
         self.golden, self.entry, self.where = golden, entry, str(folder / entry.path)
         self._data = check_file(folder, entry)
         self._made = golden.made.get(entry.path)
+        if golden.pixels.shape[1:] != entry.picture:
+            raise InputError(
+                f"{self.where}: the pictures of golden.npz are {golden.pixels.shape[1:]}: not for this file"
+            )
 
     def result(self, backend: str | None, threads: int | None) -> GoldenResult:
-        """Raises `InputError` for vectors that are not of this file."""
+        """Raises `InputError` for outputs that are not of this file."""
         entry = self.entry
         opened = open_backend(self._data, entry.format, name=backend, threads=threads, where=self.where, vouched=True)
         try:

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from serving import refused, serving
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime import Classifier
 from mbn_deploy.runtime.camera import Frame, frames
+from mbn_deploy.serve import app as application
 from mbn_deploy.serve import camera as cameras
 from mbn_deploy.serve.camera import Camera, Over
 from mbn_deploy.serve.engine import Engine
@@ -234,6 +236,80 @@ def test_who_waits_for_a_frame_is_told_of_the_end(engine):
 
     asyncio.run(play())
     assert source.closed
+
+
+class Slow(Endless):
+    """A source that takes its time to open and to close, like a device, and cannot be had twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.may_open, self.may_close, self.free = threading.Event(), threading.Event(), True
+
+    def open(self):
+        self.opened += 1
+        assert self.may_open.wait(60)
+        assert self.free, "opened twice"
+        self.free = False
+        return super().open()
+
+    def close(self):
+        assert self.may_close.wait(60)
+        self.free = True
+        super().close()
+
+
+def test_nobody_looks_any_more_when_it_is_open(engine, monkeypatch):
+    """No frame needs to come for it to be closed."""
+    monkeypatch.setattr(cameras, "LINGER_SECONDS", 0)
+    source = Slow()
+    source.may_close.set()
+    camera = Camera(source.open, engine, viewers=1, per_second=1000, top_k=1)
+
+    async def play():
+        async with camera.watch():
+            await until(lambda: source.opened)
+        await until(lambda: not camera.running)
+        source.may_open.set()
+        await until(lambda: source.closed)
+
+    asyncio.run(play())
+
+
+def test_it_is_opened_again_when_it_is_closed(engine, monkeypatch):
+    monkeypatch.setattr(cameras, "LINGER_SECONDS", 0)
+    source = Slow()
+    source.may_open.set()
+    camera = Camera(source.open, engine, viewers=1, per_second=1000, top_k=1)
+
+    async def play():
+        async with camera.watch() as first:
+            source.go.release()
+            assert (await first.next()).number == 1
+        await until(lambda: not camera.running)
+        async with camera.watch() as second:
+            await asyncio.sleep(0.1)
+            source.may_close.set()
+            source.go.release()
+            assert isinstance(await second.next(), cameras.Shot)
+        await camera.close()
+
+    asyncio.run(play())
+
+
+def test_a_frame_that_does_not_come_takes_no_place_for_ever(engine, monkeypatch):
+    monkeypatch.setattr(application, "FRAME_SECONDS", 0.1)
+    camera = Camera(Endless().open, engine, viewers=1, per_second=1000, top_k=1)
+    handlers = application.Handlers(application.Site(engine, Limits(), None, camera))
+    request = SimpleNamespace(query_params={})
+
+    async def play():
+        for _ in range(2):
+            with pytest.raises(Refusal, match="gives no frame now") as caught:
+                await handlers.frame(request)
+            assert (caught.value.status, caught.value.retry) == (503, 5)
+        await camera.close()
+
+    asyncio.run(play())
 
 
 def test_a_slow_viewer_gets_the_newest(engine):

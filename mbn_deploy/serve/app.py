@@ -24,6 +24,7 @@ from mbn_deploy.serve.docs import docs_html
 from mbn_deploy.serve.engine import Engine
 from mbn_deploy.serve.limits import Limits, Refusal, RefusalResponse, Uploads, error_body
 
+FRAME_SECONDS = 15.0  # for one frame, its opening included: a viewer's place is taken meanwhile
 QUIET_SECONDS = 10.0  # between frames, after which a comment shows that the stream still lives
 SEND_SECONDS = 20.0  # a viewer that takes nothing for so long is let go
 LOGIN_BYTES = 1000
@@ -111,7 +112,10 @@ class Handlers:
                 raise Refusal(404, "gone", "this frame is not kept any more, or there was none of this number yet")
         else:
             async with camera.watch() as viewer:
-                found = await viewer.next()
+                try:
+                    found = await asyncio.wait_for(viewer.next(), FRAME_SECONDS)
+                except asyncio.TimeoutError:
+                    raise Refusal(503, "camera", "the camera gives no frame now; try again", retry=5) from None
             if isinstance(found, Over):
                 raise Refusal(503, "camera", found.message or "the camera has no frame", retry=5)
             shot = found

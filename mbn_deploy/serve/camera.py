@@ -87,7 +87,7 @@ class Camera:
             self._closing.cancel()
             self._closing = None
         if self._run is None or self._run.is_over:
-            self._run = _Run(self, asyncio.get_running_loop())
+            self._run = _Run(self, asyncio.get_running_loop(), self._run)
         return self._run
 
     @property
@@ -123,14 +123,15 @@ class Camera:
 class _Run:
     """The camera from its opening to its closing: one thread, and what it published last."""
 
-    def __init__(self, camera: Camera, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, camera: Camera, loop: asyncio.AbstractEventLoop, before: _Run | None) -> None:
+        """The one `before`, which is over, gives the source back first."""
         self._camera, self._loop = camera, loop
         self._stop = Event()
         self._news = asyncio.Event()
         self.latest: Shot | Over | None = None
         self.recent: deque[Shot] = deque(maxlen=KEPT)
         self._source: FrameSource | None = None
-        self._thread = Thread(target=self._work, name="camera", daemon=True)
+        self._thread = Thread(target=self._work, args=(before,), name="camera", daemon=True)
         self._thread.start()
 
     @property
@@ -151,12 +152,15 @@ class _Run:
         """Wait for the next change of `latest`."""
         await self._news.wait()
 
-    def _work(self) -> None:
+    def _work(self, before: _Run | None) -> None:
         try:
+            if before is not None:
+                before.join()
             self._source = self._camera.open()
             try:
-                for shot in self._camera.shots(self._source, self._stop):
-                    self._tell(shot)
+                if not self._stop.is_set():  # `stop` while it was opened had nothing to close
+                    for shot in self._camera.shots(self._source, self._stop):
+                        self._tell(shot)
             finally:
                 self._source.close()
             self._tell(Over("end"))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from threading import Lock
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
 from mbn_deploy.errors import InputError
+from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.runtime.camera import Frame
 from mbn_deploy.runtime.classifier import Classifier
 from mbn_deploy.runtime.images import Pixels, Source, TooManyPixelsError, source_name, stored_kind
@@ -35,9 +35,8 @@ def _about(error: InputError, data: bytearray) -> str:
 
 def give_memory_back() -> None:
     """Let glibc return what large pictures took: it keeps freed blocks (malloc_trim(3)). Elsewhere does nothing."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    with suppress(OSError, TypeError, AttributeError):  # no such library, Windows, another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Engine:
     def __init__(self, classifier: Classifier, limits: Limits) -> None:
         self.classifier = classifier
         self._limits = limits
-        self._workers = min(4, os.cpu_count() or 1)
+        self._workers = default_threads()
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="classify")
         self._pending = 0
         self._decoding, self._running = Lock(), Lock()

@@ -277,6 +277,20 @@ def test_constants_may_be_listed_and_stand_in_an_attribute():
         check_model(onnx_of(_constant(value)), "onnx", "m.onnx")
 
 
+def test_a_file_that_onnx_runtime_saved_is_accepted(tmp_path):
+    """Its optimizer, which its quantizer runs first, declares domains that nothing in the file is of."""
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "saved.onnx")
+    onnxruntime.InferenceSession(models.float_onnx(), options, providers=["CPUExecutionProvider"])
+    saved = (tmp_path / "saved.onnx").read_bytes()
+    assert len(onnx.load_from_string(saved).opset_import) > 3
+    check_model(saved, "onnx", "saved.onnx")
+
+
 def framed(number, data):
     """A field of protobuf that has a length below 16,384."""
     return bytes([number << 3 | 2, len(data) & 0x7F | 0x80, len(data) >> 7]) + data

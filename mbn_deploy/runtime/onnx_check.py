@@ -21,7 +21,14 @@ LARGEST_STEP = 4096  # of a window, a stride, a dilation, an amount of padding
 LARGEST_AXIS = 2**24
 LARGEST_SHAPE = 2**26  # values; the runtime takes memory for what a shape says before it compares it with the input
 MOST_AMOUNTS = 16  # numbers; longer lists are no shapes
-_DOMAINS = ("", "ai.onnx", "com.microsoft")
+_DOMAINS = ("", "ai.onnx", "com.microsoft")  # of operations
+# Every file that ONNX Runtime's optimizer or quantizer has saved declares these, whether it uses them or not.
+_DECLARED = frozenset(
+    {
+        *_DOMAINS, "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training",
+        "com.microsoft.experimental", "com.microsoft.nchwc", "com.ms.internal.nhwc", "org.pytorch.aten",
+    }
+)  # fmt: skip
 # TensorProto.DataType: bits of a value, of those that have a size. Strings and complex numbers have no place here.
 _BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 16: 16, 21: 4, 22: 4}
 _INT64 = 7
@@ -71,7 +78,7 @@ class _Check:
             raise DamagedError("functions and training of its own, which no picture classifier needs")
         for opset in fields.get(8, []):
             for domain in self._messages(opset).get(1, []):
-                if _text(domain) not in (*_DOMAINS, "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"):
+                if _text(domain) not in _DECLARED:
                     raise DamagedError(f"operations of domain {_text(domain)!r}")
         self._check_texts(fields.get(14, []))
         graph = self._messages(fields[7][0])

@@ -1,5 +1,7 @@
 """What each operation of a .tflite file is asked: one of each passes and runs, what breaks a demand does not."""
 
+import re
+import struct
 from dataclasses import replace
 
 import pytest
@@ -8,6 +10,8 @@ from tflite_files import F16, I8, I16, I32, OPS, VALID, T, written
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.backends import check_model
+from mbn_deploy.runtime.flatbuffer import root
+from mbn_deploy.runtime.tflite_file import IDENTIFIER
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -198,3 +202,53 @@ def test_what_no_picture_classifier_has_is_refused(name, change, answer):
 
 def test_a_signature_that_fits_passes():
     check_model(written(OPS["relu"], _signature(0, 1)), "tflite", "m.tflite")
+
+
+def _put(data, place, code, value):
+    changed = bytearray(data)
+    struct.pack_into(f"<{code}", changed, place, value)
+    return bytes(changed)
+
+
+def _vtable(data, table):
+    return table.position - struct.unpack_from("<i", data, table.position)[0]
+
+
+def _options_of(model):
+    return model.tables(2)[0].tables(3)[0].table(4)
+
+
+def _cut_options(data, model):
+    """The options' table ends a byte behind the start of their last number."""
+    options = _options_of(model)
+    last = max(place for place in map(options.place, range(7)) if place is not None)
+    return _put(data, _vtable(data, options) + 2, "H", last - options.position + 1)
+
+
+PLACE_WRONG = [
+    (lambda data, model: _put(data, model.place(2), "I", 0), r"the reference at byte \d+ points nowhere"),
+    (lambda data, model: _put(data, model.place(2), "I", 2**31), r"the reference at byte \d+ points nowhere"),
+    (
+        lambda data, model: _put(data, model.tables(4)[1].vector(0, 1)[0] - 4, "I", 2**31),
+        r"2147483648 elements of 1 bytes at byte \d+ reach beyond",
+    ),
+    (
+        lambda data, model: _put(data, model.place(2), "I", model.vector(2, 4)[0] - 4 - model.place(2) + 2),
+        r"byte \d+ is no place for a number of 4 bytes",
+    ),
+    (
+        lambda data, model: _put(data, _vtable(data, model) + 4, "H", 0xFFF0),
+        r"field 0 of the table at byte \d+ \(Model\) lies outside of it",
+    ),
+    (
+        lambda data, model: _put(data, _vtable(data, model) + 2, "H", 0xFFFF),
+        r"the table at byte \d+ \(Model\) reaches beyond the end",
+    ),
+    (_cut_options, r"an option of the table at byte \d+ lies outside of it"),
+]
+
+
+@pytest.mark.parametrize(("change", "answer"), PLACE_WRONG, ids=[answer for _, answer in PLACE_WRONG])
+def test_what_does_not_lie_where_the_format_has_it_is_refused(change, answer):
+    data = written(OPS["conv"])
+    assert re.search(answer, refused(change(data, root(data, IDENTIFIER))))

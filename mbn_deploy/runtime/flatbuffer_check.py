@@ -48,7 +48,7 @@ class StructureCheck:
         table = self._offsets(target, "options")
         for field, offset in zip(fields, table, strict=False):
             if offset:
-                self._within_table(offset, 4 if field.startswith("[") else int(field), target, table)
+                self._within_table(offset, 4 if field.startswith("[") else int(field), target)
                 self._field(target + offset, field)
 
     def _offsets(self, at: int, kind: str) -> tuple[int, ...]:
@@ -69,8 +69,7 @@ class StructureCheck:
                     raise DamagedError(f"field {number} of the table at byte {at} ({kind}) lies outside of it")
         return offsets
 
-    def _within_table(self, offset: int, width: int, at: int, table: tuple[int, ...]) -> None:
-        _ = table
+    def _within_table(self, offset: int, width: int, at: int) -> None:
         vtable = at - int(self._number("<i", at, 4))
         if offset + width > self._number("<H", vtable + 2, 2):
             raise DamagedError(f"an option of the table at byte {at} lies outside of it")

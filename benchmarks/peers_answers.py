@@ -1,0 +1,64 @@
+"""The five best classes of every validation photograph by one file in one engine; `peers.py` starts it for each.
+
+    python peers_answers.py ENGINE FILE.json PIXELS.npy ANSWERS.npy
+
+FILE.json tells the file (see `peers_make.py`), PIXELS are uint8 (N, H, W, 3); ANSWERS becomes int64 (N, 5). A process
+a file, since some files take their interpreter with them. ENGINE `keras` is the float model itself, FILE.json then
+has `weights` and `data`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from accuracy import CASES
+from peers_engines import open_engine, runner
+from peers_routes import Figures
+
+from mbn_deploy.manifest import Preprocess
+from mbn_deploy.verify.evaluate import Predictor, keras_predictor, top_classes
+
+CLASSES = 1000  # what is more is a first class of background
+BATCH, TOP, THREADS = 50, 5, 2
+
+
+def keras(told: Figures) -> Predictor:
+    """The float model."""
+    from mbn_deploy.models.api import build
+
+    case = next(case for case in CASES if case.file == told["weights"])
+    model = build(case.network, alpha=case.alpha, weights=Path(told["data"]) / "models" / "float" / case.file)
+    return keras_predictor(model, Preprocess.parse("raw" if case.network.startswith("mobilenet_v3") else "tf"))
+
+
+def answers(predict: Predictor, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """(N, 5); raises `ValueError` for scores that are not finite."""
+    found: list[npt.NDArray[Any]] = []
+    for start in range(0, len(pixels), BATCH):
+        scores = predict(np.ascontiguousarray(pixels[start : start + BATCH]))
+        if not np.isfinite(scores).all():
+            raise ValueError("answers are not finite")
+        found.append(top_classes(scores[:, scores.shape[1] - CLASSES :], TOP))
+    return np.concatenate(found)
+
+
+def main() -> int:
+    """See above; an error is one line on stderr."""
+    engine, described, pixels, out = sys.argv[1:]
+    told = json.loads(Path(described).read_text("utf-8"))
+    try:
+        predict = keras(told) if engine == "keras" else runner(told, open_engine(engine, told, THREADS))
+        np.save(out, answers(predict, np.load(pixels, mmap_mode="r")))
+    except Exception as error:  # noqa: BLE001 - whatever an engine raises is what is written down
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

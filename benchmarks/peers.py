@@ -35,7 +35,7 @@ import numpy.typing as npt
 import peers_table
 from accuracy import CASES, Case
 from peers_latency import measured
-from peers_make import MADE
+from peers_make import LONGEST, MADE
 from peers_routes import OURS, ROUTES, Figures, Route, short
 from quantization import machine
 
@@ -47,7 +47,6 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS, PAGE = HERE / "results" / "peers.json", ROOT / "docs" / "peers.md"
 CLASSES = 1000
-LONGEST = 500  # characters of an error
 THREADS, MODES = (1, 2), {"as it is": [], "without AMX": ["--without-amx"]}
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONWARNINGS": "ignore"}
 Classes = npt.NDArray[np.int64]
@@ -97,6 +96,11 @@ class Peers:
         path: Path = self.options.work / short(case.file) / route
         return path
 
+    def stands(self, case: Case, route: Route) -> bool:
+        """Whether the route was gone through, after the one that it starts from."""
+        made, source = (self.folder(case, name) / MADE for name in (route.name, route.source or route.name))
+        return made.exists() and source.exists() and source.stat().st_mtime <= made.stat().st_mtime
+
     def files(self, case: Case) -> dict[str, Figures]:
         """What is told of every file that was made, with its path, by label."""
         found = {}
@@ -124,8 +128,8 @@ def setup(_: Peers) -> None:
         for p in (sys.executable, python)
     )
     (Path(theirs) / "base.pth").write_text(f"import site; site.addsitedir({ours!r})\n", encoding="utf-8")
-    install = [sys.executable, "-m", "pip", "--python", python, "install", "--group", "peers"]
-    subprocess.run(install, check=True, cwd=ROOT)
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--group", "peers"]
+    subprocess.run(command, check=True, cwd=ROOT)
 
 
 def files(peers: Peers) -> None:
@@ -134,19 +138,22 @@ def files(peers: Peers) -> None:
     for case, found in peers.cases():
         for route in filter(lambda route: peers.wanted(route.name), ROUTES):
             folder = peers.folder(case, route.name)
-            if (folder / MADE).exists() and route.name in found["routes"] and not options.again:
+            if peers.stands(case, route) and route.name in found["routes"] and not options.again:
                 continue
             print(f"{short(case.file)}: {route.name}", file=sys.stderr, flush=True)
             python = sys.executable if route.ours else peers.python
             command = [python, HERE / "peers_make.py", route.name, case.file, folder]
             command += ["--data", options.data, "--images", str(options.images)]
             found["routes"][route.name] = _made(command, folder, route)
+            found["files"] = {label: row for label, row in found["files"].items() if row["route"] != route.name}
+            found.pop("rounds", None)
             peers.results.setdefault("versions", {}).update(found["routes"][route.name].pop("versions", {}))
             peers.results["calibration_images"] = options.images
             peers.save()
         for label, file in peers.files(case).items():
             kept = {key: file[key] for key in ("route", "format", "precision", "bytes")}
             found["files"].setdefault(label, {"engines": {}}).update(kept)
+        found["files"] = {label: found["files"][label] for label in peers.files(case)}  # in the order of the routes
         peers.save()
 
 
@@ -219,7 +226,7 @@ def _answers(peers: Peers, engine: str, file: Figures, pixels: Path, out: Path) 
     with tempfile.TemporaryDirectory() as folder:
         described = Path(folder) / "file.json"
         described.write_text(json.dumps(file), encoding="utf-8")
-        command = [peers.python, HERE / "peers_answers.py", engine, described, pixels, out]
+        command = [str(part) for part in (peers.python, HERE / "peers_answers.py", engine, described, pixels, out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **QUIET})
     if out.exists():
         return None
@@ -257,8 +264,10 @@ def _against_ours(told: dict[str, Figures], rows: Figures, reference: Classes, c
 
 
 def latency(peers: Peers) -> None:
-    """All files of a model in turns, in the engines that gave answers."""
+    """All files of a model in turns, in the engines that gave answers; a model whose times are known is left out."""
     for case, found in peers.cases():
+        if found.get("rounds") == peers.options.rounds and not peers.options.again:
+            continue
         rows = found["files"]
         told = {label: file for label, file in peers.files(case).items() if peers.wanted(file["route"])}
         engines = {label: [e for e, r in rows[label]["engines"].items() if "error" not in r] for label in told}
@@ -278,7 +287,7 @@ def latency(peers: Peers) -> None:
             times = measured(commands, engines, peers.options.rounds)
         for (label, engine, threads, mode), figures in times.items():
             rows[label]["engines"][engine].setdefault("latency", {}).setdefault(mode, {})[str(threads)] = figures
-        peers.results["rounds"] = peers.options.rounds
+        found["rounds"] = peers.results["rounds"] = peers.options.rounds
         peers.save()
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +37,7 @@ from mbn_deploy.runtime.preprocess import normalize
 SIZE = (224, 224)
 Floats = npt.NDArray[np.float32]
 MADE = "made.json"
+LONGEST = 500  # characters of an error
 
 
 @dataclass(eq=False)
@@ -65,12 +65,14 @@ class Work:
 
     @cached_property
     def source(self) -> Figures:
-        """The first file that the route's source made; raises `OSError` if there is none."""
+        """The file of the source's that this route reads; raises `LookupError` if there is none."""
         made = self.folder.parent / str(self.route.source)
-        file: Figures = json.loads((made / MADE).read_text("utf-8"))["files"][0]
-        if self.route.formats == ("onnx",):
-            file = next(f for f in json.loads((made / MADE).read_text("utf-8"))["files"] if f["format"] == "onnx")
-        return file | {"path": str(made / file["name"])}
+        files = json.loads((made / MADE).read_text("utf-8"))["files"] if (made / MADE).exists() else []
+        for file in files:
+            if file["format"] == self.route.formats[0]:
+                found: Figures = file | {"path": str(made / file["name"])}
+                return found
+        raise LookupError(f"{self.route.source} made no file to start from")
 
     def prepared(self, wanted: Figures | None = None) -> tuple[Pixels, Callable[[Pixels], Floats]]:
         """The photographs as pixels, and what makes of each what the Keras model or the file `wanted` takes."""
@@ -105,7 +107,7 @@ def ours(work: Work) -> list[Figures]:
     from mbn_deploy.pipeline import export
 
     precision = work.route.precision.removesuffix("-mixed")
-    calibrated = {"calibration": work.data / "imagenet" / "calibration", "calibration_count": work.images}
+    calibrated: Figures = {"calibration": work.data / "imagenet" / "calibration", "calibration_count": work.images}
     bundle = export(
         work.model, work.folder / "bundle", formats=work.route.formats, precisions=(precision,), overwrite=True,
         recipe=work.route.recipe, report=False, **(calibrated if precision == "int8" else {}),
@@ -302,7 +304,8 @@ def made(work: Work) -> Figures:
         figures |= {"seconds": round(time.perf_counter() - start, 3), "cpu_seconds": round(cpu() - started, 3)}
         figures |= {"before_bytes": peak.before, "peak_bytes": peak.end()}
     except Exception as error:  # noqa: BLE001 - whatever a peer raises is what is written down
-        return figures | {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300], "files": []}
+        text = " ".join(str(error).replace(str(work.folder.parent), "").split())
+        return figures | {"error": f"{type(error).__name__}: {text}"[:LONGEST], "files": []}
     for file in files:
         file["bytes"] = (work.folder / file["name"]).stat().st_size
     return figures | {"files": files}
@@ -333,4 +336,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

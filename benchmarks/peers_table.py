@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from peers_ahead import ahead
+from peers_ahead import MODE, SERVER, ahead
 from peers_routes import BY_NAME, DEFAULT, ROUTES, TITLES, Figures, short
 
 BEGIN, END = "<!-- figures of benchmarks/peers.py -->", "<!-- end of the figures -->"
@@ -13,7 +13,6 @@ PACKAGES = (
     "mbn-deploy", "tensorflow-cpu", "keras", "ai-edge-litert", "onnxruntime", "tf2onnx", "litert-quantizer", "nncf",
     "openvino",
 )  # fmt: skip
-MODE, SERVER = "without AMX", "as it is"
 NOTHING = "–"
 
 

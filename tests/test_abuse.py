@@ -284,3 +284,10 @@ def test_the_page_names_tests_that_there_are():
         assert re.search(rf"def {name}\(|class {name}\b", (ROOT / f"tests/{module}.py").read_text(encoding="utf-8")), (
             name
         )
+
+
+def test_a_bundle_without_files_is_bad_input_for_all_commands(folder, tmp_path):
+    models.edit_manifest(folder, lambda data: data.update(files=[]))
+    for command in (["run", folder, "a.png"], ["benchmark", folder], ["evaluate", folder, "--data", tmp_path]):
+        result = run(*command)
+        assert (result.exit_code, "the bundle has no model files" in result.stderr) == (3, True), command

@@ -264,6 +264,15 @@ def test_damage_is_an_input_error_or_harmless(made, file):
             read(data[:length], "m")
 
 
+@pytest.mark.parametrize("scale", [np.nan, np.inf, 0, -1])
+def test_a_scale_that_is_no_positive_number(made, scale):
+    model = onnx.load_from_string(write_onnx_int8(made))
+    tensor = next(t for t in model.graph.initializer if t.name.endswith("/scale") and not t.dims)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(scale, np.float32), tensor.name))
+    with pytest.raises(InputError, match=r"m: damaged: .* is no positive number"):
+        report_onnx(model.SerializeToString(), "m")
+
+
 def test_no_module_of_the_folder_one_stands_in_is_run(made, tmp_path, monkeypatch):
     """A download folder may hold anything, an `ai_edge_litert.py`, too."""
     (tmp_path / "ai_edge_litert.py").write_text("raise SystemExit(9)")

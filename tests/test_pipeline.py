@@ -353,6 +353,15 @@ def test_a_file_with_float_ops_is_not_called_int8(bundle):
         try_files({"a.tflite": candidate(bundle, "float32", integer=True)}, PIXELS)
 
 
+def test_a_temporary_folder_of_any_name(bundle, monkeypatch, tmp_path):
+    """Its name goes to the child, whose own streams may speak another encoding."""
+    folder = tmp_path / "übung 模型"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    assert list(try_files({"a.tflite": candidate(bundle, "float32")}, PIXELS)) == ["a.tflite"]
+
+
 def test_a_crash_of_the_interpreter_is_an_error_and_not_a_crash(bundle, monkeypatch):
     """The child dies in the second file, as it does where XNNPACK frees memory twice."""
     dying = trial._CHILD.replace(

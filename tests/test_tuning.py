@@ -195,10 +195,11 @@ def test_a_bundle_carries_records_to_other_machines_of_the_kind(tmp_path, cache)
 
 
 def test_what_is_no_manifest_is_not_written_to(tmp_path):
-    (tmp_path / "manifest.json").write_text("[]")
-    with pytest.raises(InputError, match="not a manifest"):
-        tuning.write_to_bundle(tmp_path, [])
-    assert (tmp_path / "manifest.json").read_text() == "[]"
+    for text in ("[]", '{"metrics": {"loss": NaN}}'):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(InputError, match="not a manifest"):
+            tuning.write_to_bundle(tmp_path, [])
+        assert (tmp_path / "manifest.json").read_text() == text
 
 
 def test_counts_that_are_measured():

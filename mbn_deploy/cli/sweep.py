@@ -177,7 +177,7 @@ def _variants(
 def _numbers(text: str, option: str, *, whole: bool = False) -> tuple[float, ...]:
     try:
         values = tuple(float(int(part)) if whole else float(part) for part in comma_list(text, option))
-    except ValueError:
+    except (ValueError, OverflowError):  # a whole number may be too long for a float
         values = (math.nan,)
     if not all(map(math.isfinite, values)):
         raise UsageError(f"{option} {text!r}: {'whole ' * whole}numbers separated by commas are expected")

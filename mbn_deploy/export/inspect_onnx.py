@@ -139,6 +139,8 @@ class _Reader:
         scales = self._numbers(node.input[1])
         if scales is None or scales.size != 1:
             return TensorReport(tensor.name, tensor.shape, tensor.dtype, channels=0 if scales is None else scales.size)
+        if not 0 < float(scales.reshape(-1)[0]) < np.inf:
+            raise ValueError(f"the scale of {tensor.name!r} is no positive number")
         zeros = self._numbers(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         zero = 0 if zeros is None else int(zeros.reshape(-1)[0])
         return TensorReport(tensor.name, tensor.shape, tensor.dtype, float(scales.reshape(-1)[0]), zero, 1)

@@ -144,10 +144,10 @@ def write_to_bundle(folder: Path, records: Iterable[ThreadRecord]) -> None:
     try:
         data = json.loads(read_file(path))
         kept = _merged(_parsed(data.get(MANIFEST_KEY) or ()), list(records))
+        data[MANIFEST_KEY] = [asdict(r) for r in sorted(kept, key=lambda r: (r.sha256, r.backend, r.machine))]
+        text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: not a manifest: {error}") from None
-    data[MANIFEST_KEY] = [asdict(r) for r in sorted(kept, key=lambda r: (r.sha256, r.backend, r.machine))]
-    text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     replace_file(path, text.encode())
 
 

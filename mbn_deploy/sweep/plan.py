@@ -27,6 +27,8 @@ IMAGENET, RANDOM = "imagenet", "none"
 WEIGHTS_SUFFIXES = (".weights.h5", ".h5", ".keras")
 FOLDERS = ("calibration", "evaluate")  # options that are images
 TEXTS = ("labels", "synsets")  # options that are text files
+RECORDS = "records"
+RESERVED = frozenset({RECORDS, "latency.json", "table.csv", "table.html", "table.json"})  # beside the bundles
 UNUSED = frozenset({"overwrite", "report", "report_images", "progress", "name", "exclude", "size"})
 
 
@@ -97,7 +99,7 @@ def files(paths: Sequence[str | Path], sizes: Sequence[int | None] = (None,)) ->
 def jobs(variants: Sequence[Variant], root: str | Path, options: Mapping[str, Any]) -> list[Job]:
     """The work of a sweep into `root`; `options` are those of `pipeline.export`, checked here.
 
-    Raises `UsageError` for options that make no sense and for two variants of one name.
+    Raises `UsageError` for options that make no sense, two variants of one name, and a name that the sweep needs.
     """
     wrong = sorted(UNUSED & options.keys())
     if wrong:
@@ -107,6 +109,9 @@ def jobs(variants: Sequence[Variant], root: str | Path, options: Mapping[str, An
         raise UsageError("a sweep of nothing: name models or files")
     names = [variant.name for variant in variants]
     twice = sorted({name for name in names if names.count(name) > 1})
+    in_the_way = sorted(RESERVED.intersection(names))
+    if in_the_way:
+        raise UsageError(f"a sweep keeps something of its own in {', '.join(in_the_way)}; rename that file")
     if twice:
         raise UsageError(f"two variants would both be called {', '.join(twice)}; rename a file or leave one out")
     absolute = dict(options) | {

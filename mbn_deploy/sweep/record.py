@@ -12,9 +12,8 @@ from mbn_deploy.errors import InputError, VerificationError
 from mbn_deploy.images import sha256
 from mbn_deploy.manifest import MANIFEST_NAME
 from mbn_deploy.runtime.temporary import replace_file
-from mbn_deploy.sweep.plan import Job
+from mbn_deploy.sweep.plan import RECORDS, Job
 
-FOLDER = "records"
 Status = Literal["made", "done", "failed"]
 
 
@@ -42,7 +41,7 @@ class Record:
 
 def record_path(job: Job) -> Path:
     """Where the job's record lies."""
-    return job.root / FOLDER / f"{job.variant.name}.json"
+    return job.root / RECORDS / f"{job.variant.name}.json"
 
 
 def write_record(job: Job, record: Record) -> None:

@@ -22,8 +22,8 @@ from mbn_deploy.pipeline import synset_names
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.temporary import replace_file
 from mbn_deploy.sweep.latency import Pass, measured
-from mbn_deploy.sweep.plan import Job, Variant, jobs
-from mbn_deploy.sweep.record import FOLDER, Record, bundle_of, failed, manifest_hash, standing, write_record
+from mbn_deploy.sweep.plan import RECORDS, Job, Variant, jobs
+from mbn_deploy.sweep.record import Record, bundle_of, failed, manifest_hash, standing, write_record
 from mbn_deploy.sweep.table import Row, rows, write_tables
 from mbn_deploy.sweep.tasks import BUG, Chunk, geometry_of, judge, make
 from mbn_deploy.verify.dataset import Dataset, load_dataset
@@ -110,9 +110,9 @@ def check(variants: Sequence[Variant], out: str | Path, options: Mapping[str, An
 def _folder(out: Path) -> None:
     """Make the sweep's folder, or take that of an earlier one."""
     try:
-        if out.is_dir() and any(out.iterdir()) and not (out / FOLDER).is_dir():
+        if out.is_dir() and any(out.iterdir()) and not (out / RECORDS).is_dir():
             raise UsageError(f"{out} is not empty and holds no sweep; choose another folder")
-        (out / FOLDER).mkdir(parents=True, exist_ok=True)
+        (out / RECORDS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out} cannot be made a sweep's folder: {error.strerror or error}") from error
 

@@ -88,6 +88,8 @@ def _choices(path: Path, precision: str | None, backend: str | None) -> list[tup
     if not path.is_dir():
         return [(path.name, precision, backend)]
     files = open_bundle(path, check_files=False).manifest.files
+    if not files:
+        raise InputError(f"{path}: the bundle has no model files")
     if backend is not None and backend not in MODULES:
         raise UnknownNameError("backend", backend, MODULES)
     if precision is not None and precision not in {entry.precision for entry in files}:

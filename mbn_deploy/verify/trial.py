@@ -87,7 +87,7 @@ class Tester:
                 _hand_over(folder, files, pixels)
             except OSError as error:
                 raise InputError(f"{folder}: files cannot be written for a trial run: {error.strerror}") from error
-            _, said = self._child.communicate(f"{folder}\n".encode())
+            _, said = self._child.communicate(os.fsencode(folder) + b"\n")
             return _results(folder, list(files), self._child.returncode, said)
 
 
@@ -146,7 +146,7 @@ def main() -> None:
     for module in _MODULES:
         with suppress(ImportError):
             import_module(module)
-    path = sys.stdin.readline().rstrip("\n")
+    path = os.fsdecode(sys.stdin.buffer.readline().rstrip(b"\n"))
     if not path:
         return  # the parent gave up
     folder = Path(path)

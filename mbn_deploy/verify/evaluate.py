@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -153,9 +154,17 @@ def keras_predictor(model: Any, preprocess: Preprocess) -> Predictor:
     given pixels as the files are, red first, also where it wants blue first.
     """
 
+    @cache
+    def traced() -> Any:
+        """The model for any number of images: Keras' own `predict_on_batch` traces it again for the last batch."""
+        import tensorflow as tf
+
+        images = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
+        return tf.function(lambda values: model(values, training=False)).get_concrete_function(images)
+
     def predict(pixels: Pixels) -> Floats:
         turned = pixels[..., ::-1] if preprocess.channels == "bgr" else pixels
-        answer = np.asarray(model.predict_on_batch(normalize(turned, preprocess)), np.float32)
+        answer = np.asarray(traced()(normalize(turned, preprocess)), np.float32)
         return answer.reshape(len(pixels), -1)
 
     return predict

@@ -1,0 +1,86 @@
+"""Files that a diagnosis opens: what they say of themselves, what is implied, and what is asked for."""
+
+import numpy as np
+import pytest
+import runtime_models as models
+from export_models import write_pictures
+from tflite_files import OPS, written
+
+from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.manifest import Preprocess
+from mbn_deploy.quantize.diagnose import diagnose
+from mbn_deploy.quantize.opened import load_images, open_file
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file, gives its path."""
+
+    def made(name, data):
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    return made
+
+
+def undescribed_onnx(layout):
+    import onnx
+
+    model = onnx.load_from_string(models.float_onnx(layout))
+    del model.metadata_props[:]
+    return model.SerializeToString()
+
+
+def test_our_files_say_it_and_options_win(write):
+    path = write("m.tflite", models.float_tflite())
+    assert open_file(path, None, None).preprocess == models.TF
+    assert open_file(path, "crop", "unit").preprocess == Preprocess.parse("unit", resize="crop")
+    given = Preprocess.parse("torch", resize="letterbox")
+    assert open_file(path, None, given).preprocess == given
+    pixels = write("q.tflite", models.int8_tflite())
+    assert open_file(pixels, None, "unit").preprocess == models.PIXELS  # uint8 is pixels whatever one says
+
+
+def test_a_uint8_input_of_another_maker_is_pixels(write):
+    path = write("q.tflite", models.int8_tflite(described=False))
+    found = open_file(path, "squash", None)
+    np.testing.assert_allclose((found.preprocess.mean, found.preprocess.std), (models.PIXELS.mean, models.PIXELS.std))
+    assert (found.preprocess.resize, found.layout, found.scores) == ("squash", "nhwc", "softmax")
+    with pytest.raises(UsageError, match=r"q\.tflite does not say how a picture becomes its input; give --resize"):
+        open_file(path, None, None)
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+def test_where_the_channels_lie_is_seen(write, layout):
+    path = write("m.onnx", undescribed_onnx(layout))
+    found = open_file(path, "squash", "tf")
+    assert (found.layout, found.size, found.channels) == (layout, models.SIZE, 3)
+    assert open_file(path, None, models.TF).preprocess == models.TF  # a whole one brings its resizing along
+    with pytest.raises(UsageError, match="does not say"):
+        open_file(path, "squash", None)
+
+
+def test_what_is_no_picture_is_refused(write):
+    with pytest.raises(InputError, match="no picture of one size"):
+        open_file(write("a.tflite", written(OPS["dense"])), "squash", "tf")
+    with pytest.raises(InputError, match=r"\(1, 8, 6, 4\) is not a picture with 1 or 3 channels"):
+        open_file(write("b.tflite", written(OPS["conv"])), "squash", "tf")
+
+
+def test_logits_are_made_probabilities(write):
+    found = open_file(write("m.tflite", models.float_tflite("logits")), None, None)
+    np.testing.assert_allclose(found.probabilities(np.float32([[0, np.log(3)]])), [[0.25, 0.75]], rtol=1e-6)
+    found = open_file(write("s.tflite", models.float_tflite()), None, None)
+    np.testing.assert_array_equal(found.probabilities(np.float32([[0.3, 0.7]])), np.float32([[0.3, 0.7]]))
+
+
+def test_two_files_see_the_same_pictures(write, tmp_path):
+    folder = write_pictures(tmp_path / "photos", 4)
+    path = write("m.tflite", models.float_tflite())
+    squashed, cropped = open_file(path, None, None), open_file(path, "crop", None)
+    assert load_images(folder, (squashed, squashed), 3, 0, lambda *_: None).shape == (3, *models.SIZE, 3)
+    with pytest.raises(InputError, match="want pictures resized in different ways"):
+        load_images(folder, (squashed, cropped), 3, 0, lambda *_: None)
+    larger = write("l.tflite", models.write_tflite(models.graph(size=(32, 12)), "float32"))
+    with pytest.raises(InputError, match=r"takes pictures of \(16, 12\), .* of \(32, 12\)"):
+        diagnose(write("q.tflite", models.int8_tflite()), larger, folder, preprocess=models.PIXELS)

@@ -1,0 +1,129 @@
+"""The mutants of a module: Cosmic Ray's operators and swapped names, without what no test could ever see."""
+
+from __future__ import annotations
+
+import ast
+import random
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.ast.ast_query import ASTQuery
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.operators.operator import Example, Operator
+from cosmic_ray.plugins import get_operator
+from cosmic_ray.work_item import MutationSpec, WorkItem
+from parso.python.tree import Name
+
+SWAP = "swap"
+Config = dict[str, Any]
+
+
+class SwapName(Operator):
+    """A called name or attribute becomes another one."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self.other: dict[str, list[str]] = {}
+        for one, two in pairs:
+            self.other.setdefault(one, []).append(two)
+            self.other.setdefault(two, []).append(one)
+
+    def mutation_positions(self, node: Any) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+        """Where a name stands that has another, once for each other one."""
+        if isinstance(node, Name) and not node.is_definition() and node.parent.type != "argument":
+            for _ in self.other.get(node.value, []):
+                yield node.start_pos, node.end_pos
+
+    def mutate(self, node: Any, index: int) -> Any:
+        """The node with its other name."""
+        node.value = self.other[node.value][index]
+        return node
+
+    @classmethod
+    def examples(cls) -> tuple[Example, ...]:
+        """One for Cosmic Ray."""
+        return (Example("min(x)", "max(x)", operator_args={"pairs": [("min", "max")]}),)
+
+
+def _operators(config: Config) -> Iterator[tuple[str, Operator]]:
+    for name in config["operators"]:
+        yield name, get_operator(f"core/{name}")()
+    yield SWAP, SwapName(config["swaps"])
+
+
+def mutants(path: str, source: str, config: Config) -> list[WorkItem]:
+    """All mutants of a module, in the order of its lines."""
+    tree, unseen = get_ast(source), _annotations(source)
+    version = sha256(source.encode()).hexdigest()[:8]
+    found = []
+    for name, operator in _operators(config):
+        places = ((node, *place) for node in ast_nodes(tree) for place in operator.mutation_positions(node))
+        for occurrence, (node, start, end) in enumerate(places):
+            if any(first <= start <= last for first, last in unseen):
+                continue
+            spec = MutationSpec(
+                module_path=path, operator_name=name, occurrence=occurrence, start_pos=start, end_pos=end,
+                definition_name=ASTQuery(node).get_definition_name(),
+            )  # fmt: skip
+            found.append(WorkItem.single(f"{path}@{version}:{start[0]}:{start[1]}:{name}:{occurrence}", spec))
+    return sorted(found, key=lambda item: item.mutations[0].start_pos)
+
+
+def _annotations(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where annotations stand, and aliases of types: nothing runs them."""
+    found: list[ast.expr] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
+            found.append(node.annotation)
+        if isinstance(node, ast.FunctionDef) and node.returns is not None:
+            found.append(node.returns)
+    return [((at.lineno, at.col_offset), (at.end_lineno or 0, at.end_col_offset or 0)) for at in found]
+
+
+def sampled(items: list[WorkItem], each: int, seed: int) -> list[WorkItem]:
+    """At most `each` of a module's mutants; the same ones for the same seed."""
+    if len(items) <= each:
+        return items
+    generator = random.Random(f"{seed} {items[0].mutations[0].module_path}")  # noqa: S311 - a sample, no secret
+    chosen = generator.sample(range(len(items)), each)
+    return [items[place] for place in sorted(chosen)]
+
+
+def mutated(source: str, spec: MutationSpec, config: Config) -> str:
+    """The module's source with the mutation."""
+    result: str | None = mutate_code(source, dict(_operators(config))[spec.operator_name], spec.occurrence)
+    if result is None:
+        raise ValueError(f"{spec.module_path}: no such mutation: {spec.operator_name} {spec.occurrence}")
+    return result
+
+
+def change(source: str, spec: MutationSpec, config: Config) -> tuple[str, str]:
+    """(the line as it is, the line as the mutant has it)."""
+    old, new = source.splitlines(), mutated(source, spec, config).splitlines()
+    if len(new) < len(old):
+        return old[spec.start_pos[0] - 1].strip(), ""
+    for one, two in zip(old, new, strict=False):
+        if one != two:
+            return one.strip(), two.strip()
+    return old[spec.start_pos[0] - 1].strip(), ""
+
+
+def run_at_import(source: str) -> set[int]:
+    """Lines that run when the module is imported: a test that reaches any line of it depends on them."""
+    lines = set(range(1, source.count("\n") + 2))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            lines -= set(range(node.body[0].lineno, (node.end_lineno or 0) + 1))
+    return lines
+
+
+def modules_of(root: Path, names: list[str]) -> list[str]:
+    """The files that names of files and folders stand for."""
+    found = []
+    for name in names:
+        path = root / name
+        files = sorted(path.glob("*.py")) if path.is_dir() else [path]
+        found += [str(file.relative_to(root)) for file in files]
+    return found

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from mbn_deploy.cli.common import plain, table
-from mbn_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from mbn_deploy.quantize.layer_errors import Diagnosis, LayerError
@@ -16,9 +15,7 @@ _SHOWN = 4  # names in a line
 
 
 def print_diagnosis(console: Console, found: Diagnosis, rows: int) -> None:
-    """The worst `rows` layers (0: all), and what the figures mean. Raises `UsageError` for less than 0."""
-    if rows < 0:
-        raise UsageError(f"--layers must be 0 or more, not {rows}")
+    """The worst `rows` layers (0: all), and what the figures mean."""
     console.print(
         f"{plain(found.file)} beside {plain(found.reference)}, {found.images} images: same first answer on "
         f"{100 * found.agreement:.1f} %, outputs diverge by {found.divergence:.4g} nats",

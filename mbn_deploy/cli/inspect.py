@@ -48,7 +48,7 @@ def inspect(
     ] = None,
     count: Annotated[int, typer.Option(help="How many of them.")] = 16,
     seed: Annotated[int, typer.Option(help="Which of them.")] = 0,
-    layers: Annotated[int, typer.Option(help="Rows of the table of layers, the worst first; 0 is all.")] = 20,
+    layers: Annotated[int, typer.Option(min=0, help="Rows of the table of layers, the worst first; 0 is all.")] = 20,
     resize: Resize = None,
     preprocess: PreprocessText = None,
     as_json: Json = False,

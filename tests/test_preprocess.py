@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.manifest import PREPROCESS_MODES, Preprocess
 from mbn_deploy.runtime import images
-from mbn_deploy.runtime.preprocess import load_pixels, normalize
+from mbn_deploy.runtime.preprocess import load_pixels, normalize, per_channel
 
 SQUASH, CROP, BOX = (Preprocess(resize=kind) for kind in ("squash", "crop", "letterbox"))
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -90,6 +90,8 @@ def test_letterbox_keeps_proportions_on_black():
     assert not got[30:].any()
     got = load_pixels(Image.new("L", (1, 1000), 255), (40, 40), BOX, channels=1)
     assert got.any(axis=(0, 2)).sum() == 1
+    got = load_pixels(Image.new("L", (1000, 1), 255), (40, 40), BOX, channels=1)
+    assert got.any(axis=(1, 2)).sum() == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -182,6 +184,8 @@ def test_an_array_of_the_models_size_is_taken_as_prepared():
     array = np.asarray(scene(30, 20))
     assert load_pixels(array, (20, 30), CROP) is array
     assert (load_pixels(array[..., 0], (20, 30), CROP, channels=1)[..., 0] == array[..., 0]).all()
+    opaque = np.dstack([array, np.full((20, 30), 255, np.uint8)])
+    assert (load_pixels(opaque, (20, 30), CROP) == array).all()
     assert not (load_pixels(Image.fromarray(array), (20, 30), CROP) == array).all()  # a picture is cropped
 
 
@@ -326,5 +330,6 @@ def test_normalize_takes_one_number_for_all_channels():
     pixels = np.full((2, 2, 1), 255, np.uint8)
     assert (normalize(pixels, Preprocess.parse("tf")) == 1).all()
     assert (normalize(np.zeros((2, 2, 3), np.uint8), Preprocess(mean=(127.5,), std=(127.5,))) == -1).all()
+    assert {per_channel(values, 3).dtype for values in [(0.1,), (0.1, 0.2, 0.3)]} == {np.dtype(np.float32)}
     with pytest.raises(UsageError, match="3 numbers"):
         normalize(pixels, Preprocess.parse("torch"))

@@ -217,6 +217,14 @@ def test_small_jpegs_and_nearest_are_decoded_in_full(monkeypatch):
     assert asked == [1, 1, 1, 1, 2]
 
 
+@pytest.mark.parametrize(("size", "factor"), [((100, 100), 8), ((100, 200), 4), ((200, 100), 4), ((101, 101), 4)])
+def test_each_axis_keeps_two_pixels_to_each_of_the_result(size, factor, monkeypatch):
+    asked = []
+    monkeypatch.setattr(images, "_draft", lambda image, factor: asked.append(factor) or 1)
+    load_pixels(encoded(scene(1600, 1600), "JPEG"), size, SQUASH)
+    assert asked == [factor]
+
+
 def test_truncated_jpeg_names_the_file(tmp_path):
     path = tmp_path / "cut.jpg"
     data = encoded(scene(400, 300), "JPEG")

@@ -114,7 +114,7 @@ class Peers:
 
     def wanted(self, route: str) -> bool:
         """Whether the route is one of those asked for."""
-        return any(part in route for part in self.options.routes)
+        return any(route.startswith(part) for part in self.options.routes)
 
 
 def setup(_: Peers) -> None:
@@ -185,6 +185,9 @@ def _photographs(peers: Peers, size: int) -> tuple[Path, Classes]:
 
 def accuracy(peers: Peers) -> None:
     """Ask every file in every engine, then compare."""
+    ask = [str(peers.python), "-c", "from importlib.metadata import version; print(version('openvino'))"]
+    version = subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()
+    peers.results.setdefault("versions", {})["openvino"] = version or "not installed"
     for case, found in peers.cases():
         told = peers.files(case)
         pixels, classes = _photographs(peers, 224)
@@ -325,7 +328,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=lambda text: Path(text).resolve(), default=ROOT / ".peers" / "work")
     parser.add_argument("--json", type=Path, default=RESULTS, help="the figures; the page is made from the usual file")
     parser.add_argument("--models", nargs="*", default=[""], help="parts of file names; all without it")
-    parser.add_argument("--routes", nargs="*", default=[""], help="parts of routes' names; all without it")
+    parser.add_argument("--routes", nargs="*", default=[""], help="beginnings of routes' names; all without it")
     parser.add_argument("--again", action="store_true", help="make and measure what is there already")
     parser.add_argument("--images", type=int, default=200, help="to calibrate on")
     parser.add_argument("--photographs", type=int, default=700, help="of the validation set")

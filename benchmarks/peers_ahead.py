@@ -109,8 +109,8 @@ def _paired(models: Figures, what: str) -> Iterator[Lead]:
         if over is None or over["value"] <= 0 or (what == "agreement" and row["route"] == "published"):
             continue
         value, low, high = (100 * over[key] for key in ("value", "low", "high"))
-        text = f"{title} by {value:.1f} points (95 %: {low:+.1f} to {high:+.1f})".replace("-", "−")
-        yield Lead(where, text, value, over["low"] > 0)
+        interval = f"{low:+.1f} to {high:+.1f}".replace("-", "−")
+        yield Lead(where, f"{title} by {value:.1f} points (95 %: {interval})", value, over["low"] > 0)
 
 
 def _time(figures: Figures | None, mode: str, threads: str) -> Figures | None:

@@ -35,8 +35,8 @@ def test_every_option_in_the_text_belongs_to_a_command():
 
 def names_of(*group):
     """The commands that a help text lists."""
-    listed = run(*group, "--help").stdout.split("Commands:")[1]
-    return re.findall(r"^  ([a-z-]+) ", listed, re.MULTILINE)
+    listed = run(*group, "--help").stdout.split("Options:")[1]
+    return re.findall(r"^  ([a-z][a-z-]*)  +[A-Z]", listed, re.MULTILINE)
 
 
 def test_the_python_example_imports_what_there_is():

@@ -21,35 +21,37 @@ from mbn_deploy.cli.export import export
 from mbn_deploy.cli.inspect import inspect
 from mbn_deploy.cli.list import list_models
 from mbn_deploy.cli.run import run
+from mbn_deploy.cli.screens import Command, Group
 from mbn_deploy.cli.serve import serve
 from mbn_deploy.cli.sweep import sweep
 from mbn_deploy.cli.verify import verify
 
 app = typer.Typer(
     name="mbn-deploy",
+    cls=Group,
     help="Keras MobileNets (V1, V2, V3) on phones and ARM boards: TFLite and ONNX, float and int8, verified.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done; 1 a bug; 2 wrong use; 3 an input that cannot be used; 4 a missing extra; "
-    "5 a verification said no; 130 interrupted.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`mbn-deploy COMMAND --help` has options and examples. Exit codes: 0 done; 1 a bug; 2 wrong use; "
+    "3 an input that cannot be used; 4 a missing extra; 5 a verification said no; 130 interrupted.",
 )
-app.command("list")(list_models)
-app.command("describe")(describe)
-app.command("export")(export)
-app.command("sweep")(sweep)
-app.command("evaluate")(evaluate)
-app.command("run")(run)
-app.command("benchmark")(benchmark)
-app.command("serve")(serve)
-app.command("verify")(verify)
-app.command("doctor")(doctor)
-app.command("inspect")(inspect)
+app.command("list", cls=Command)(list_models)
+app.command("describe", cls=Command)(describe)
+app.command("export", cls=Command)(export)
+app.command("sweep", cls=Command)(sweep)
+app.command("evaluate", cls=Command)(evaluate)
+app.command("run", cls=Command)(run)
+app.command("benchmark", cls=Command)(benchmark)
+app.command("serve", cls=Command)(serve)
+app.command("verify", cls=Command)(verify)
+app.command("doctor", cls=Command)(doctor)
+app.command("inspect", cls=Command)(inspect)
+app.command("check-apk", cls=Command)(check_apk)
+app.command("demo", cls=Command)(demo)
 app.add_typer(bundle, name="bundle")
-app.command("check-apk")(check_apk)
-app.command("demo")(demo)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 (typer calls it with the flag's value)

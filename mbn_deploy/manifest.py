@@ -216,7 +216,9 @@ class Manifest:
 
 
 def preprocess_from_dict(data: dict[str, Any]) -> Preprocess:
-    """The inverse of `dataclasses.asdict` on a `Preprocess`."""
+    """The inverse of `dataclasses.asdict` on a `Preprocess`; raises `TypeError` for what is no JSON object."""
+    if not isinstance(data, dict):
+        raise TypeError(f"preprocess is {data!r:.40}, not an object")
     known = {k: data[k] for k in Preprocess.__dataclass_fields__ if k in data}
     for key in ("mean", "std"):
         if key in known:

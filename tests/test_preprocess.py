@@ -88,6 +88,13 @@ def test_letterbox_keeps_proportions_on_black():
     assert (got[10:30] == RED).all()
     assert not got[:10].any()
     assert not got[30:].any()
+    got = load_pixels(Image.new("RGB", (50, 100), RED), (40, 60), BOX)
+    assert (got[:, 20:40] == RED).all()
+    assert not got[:, :20].any()
+    assert not got[:, 40:].any()
+    got = load_pixels(Image.new("RGB", (100, 50), RED), (60, 40), BOX)
+    assert (got[20:40] == RED).all()
+    assert got.any(axis=(1, 2)).sum() == 20
     got = load_pixels(Image.new("L", (1, 1000), 255), (40, 40), BOX, channels=1)
     assert got.any(axis=(0, 2)).sum() == 1
     got = load_pixels(Image.new("L", (1000, 1), 255), (40, 40), BOX, channels=1)

@@ -129,7 +129,9 @@ def _first(result: WorkResult | None) -> str | None:
 
 
 def _asked(run: Run, path: str, line: int | None) -> tuple[list[str], float]:
-    """(tests to run, quickest first; seconds after which the mutant has run too long).
+    """(tests to run; seconds after which the mutant has run too long).
+
+    The quickest are chosen; they run in the order of their files, the module's own first.
 
     Without bounds, every test that reaches the module is asked: what a cached helper of the tests reached counted for
     the first that called it only.
@@ -147,6 +149,8 @@ def _asked(run: Run, path: str, line: int | None) -> tuple[list[str], float]:
         asked.append(name)
         total += reaching[name]
     fixed, factor = config["time_limit"]
+    files = list(dict.fromkeys(name.split("::")[0] for name in run.tests))
+    asked.sort(key=lambda name: files.index(name.split("::")[0]))
     return asked, CONFIRM_LIMIT if confirm else fixed + factor * total
 
 

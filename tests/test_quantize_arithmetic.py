@@ -1,0 +1,246 @@
+"""The quantizer's formulas, on numbers small enough to be worked out by hand."""
+
+import numpy as np
+import pytest
+from quantize_graphs import calibrated, images
+
+from mbn_deploy.export.graph import Graph, Op
+from mbn_deploy.quantize import ranges
+from mbn_deploy.quantize.absorb import _centring, _noise, _span
+from mbn_deploy.quantize.channels import ChannelGroup, channel_groups
+from mbn_deploy.quantize.equalize import FLOOR, MAX_FACTOR, _candidate, _Noise, _span_choices, _weight_spans
+from mbn_deploy.quantize.hard_swish import shared_noise
+from mbn_deploy.quantize.quantizer import MAX_BIAS, _saturates, quantize_bias, quantize_weights
+from mbn_deploy.quantize.ranges import Calibrated, ChannelRange, _Sum, vector_margin
+from mbn_deploy.quantize.scheme import ActivationParams, constant_levels
+from mbn_deploy.quantize.split import MAX_CHANNELS, MAX_PARTS, _parts
+from mbn_deploy.quantize.wide import wide_params, widened
+
+LEVELS, WEIGHT_MAX = 255, 127
+
+
+def seen(low, high, mean=None, power=None):
+    low, high = np.array(low, float), np.array(high, float)
+    mean = (low + high) / 2 if mean is None else np.array(mean, float)
+    return ChannelRange(low, high, mean, high**2 if power is None else np.array(power, float))
+
+
+def rounding(step):
+    """Mean square of what rounding to a step adds."""
+    return step**2 / 12
+
+
+def weighted(kind, name, source, kernel, *, bias=None, activation="none"):
+    kernel = np.array(kernel, np.float32)
+    outputs = kernel.shape[-1] if kind == "conv" else kernel.shape[2] * kernel.shape[3]
+    bias = np.zeros(outputs, np.float32) if bias is None else np.array(bias, np.float32)
+    return Op(kind, name, (source,), name, kernel=kernel, bias=bias, pads=(0,) * 4, activation=activation)
+
+
+def two_channels(reader, shapes=None):
+    """x (3 channels) -> c (2 channels, ReLU) -> reader."""
+    first = weighted("conv", "c", "x", np.array([[1, -2], [3, 1], [-1, 0.5]])[None, None], activation="relu")
+    shapes = {"x": (1, 4, 5, 3), "c": (1, 4, 5, 2), reader.output: (1, 4, 5, 2)} | (shapes or {})
+    return Graph("net", "x", reader.output, (first, reader), shapes)
+
+
+POINTWISE = weighted("conv", "r", "c", np.array([[3.0, 1.0], [-4.0, 2.0]])[None, None])
+DEPTHWISE = weighted("depthwise", "r", "c", np.array([[1.0, 2.0], [3.0, -4.0]]).reshape(2, 1, 2, 1))
+C = seen([0, 0], [1, 2], mean=[0.5, 1.0], power=[0.5, 1.5])
+FACTORS = np.array([2.0, 0.5])
+
+
+def noise(graph, found, granularity, group=("c",)):
+    state = Calibrated(graph, found, {})
+    readers = [op for op in graph.ops if op.inputs[0] in group and op.kind in ("conv", "depthwise")]
+    return _Noise.of(state, ChannelGroup(tuple(group), 2), readers, granularity, LEVELS).relative(FACTORS)
+
+
+def test_noise_of_weights_with_a_scale_a_channel():
+    value = rounding(max(1 * 2, 2 * 0.5) / LEVELS)  # 0 to the larger one of the scaled ranges
+    from_values = (9 + 1) / 2**2 * value + (16 + 4) / 0.5**2 * value
+    inputs = (0.5 - 0.25) * 2**2 + (1.5 - 1) * 0.5**2  # variances
+    from_weights = (rounding(max(3 / 2, 4 / 0.5) / WEIGHT_MAX) + rounding(max(1 / 2, 2 / 0.5) / WEIGHT_MAX)) * inputs
+    signal = (9 + 1) * 0.5 + (16 + 4) * 1.5
+    expected = (from_values + from_weights) / signal
+    assert noise(two_channels(POINTWISE), {"c": C}, "per-channel") == pytest.approx(expected)
+
+
+def test_noise_of_depthwise_weights_with_a_scale_a_channel_is_that_of_the_values():
+    value = rounding(2 / LEVELS)
+    expected = ((1 + 9) / 4 + (4 + 16) / 0.25) * value / ((1 + 9) * 0.5 + (4 + 16) * 1.5)
+    assert noise(two_channels(DEPTHWISE), {"c": C}, "per-channel") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_noise_of_weights_with_one_scale(known):
+    picture = seen([-1] * 3, [1] * 3, mean=[0, 0, 0], power=[0.3, 0.6, 0.9])
+    written = rounding(max(3 * 2, 2 * 0.5) / WEIGHT_MAX) * 3 * (0.6 if known else 1)  # 3 weights a value
+    value = rounding(2 / LEVELS) + written
+    inputs = 0.25 * 4 + 0.5 * 0.25
+    from_values = ((9 + 1) / 4 + (16 + 4) / 0.25) * value
+    from_weights = rounding(max(3 / 2, 4 / 0.5) / WEIGHT_MAX) * inputs * 2  # two outputs
+    expected = (from_values + from_weights) / ((9 + 1) * 0.5 + (16 + 4) * 1.5)
+    found = {"c": C} | ({"x": picture} if known else {})
+    assert noise(two_channels(POINTWISE), found, "per-tensor") == pytest.approx(expected)
+
+
+def test_noise_that_a_mean_and_a_gate_hand_on():
+    pool = Op("global_average_pool", "p", ("c",), "p", keepdims=True)
+    gated = Op("multiply", "m", ("c", "g"), "m")
+    gate = weighted("conv", "g", "p", np.eye(2)[None, None], activation="unit")
+    readers = [weighted("conv", name, source, np.eye(2)[None, None]) for name, source in (("rp", "p"), ("rm", "m"))]
+    first = two_channels(POINTWISE).ops[0]
+    small, full = (1, 1, 1, 2), (1, 4, 5, 2)
+    shapes = {"x": (1, 4, 5, 3), "c": full, "p": small, "g": small, "m": full, "rp": small, "rm": full}
+    graph = Graph("net", "x", "rm", (first, pool, gate, gated, *readers), shapes)
+    g = seen([0, 0], [1, 1], power=[0.25, 0.5])
+    found = {"c": C, "p": seen([0, 0], [0.5, 1]), "g": g, "m": seen([0, 0], [1, 1])}
+    state = Calibrated(graph, found, {})
+    made = _Noise.of(state, ChannelGroup(("c", "p", "m"), 2), [readers[0]], "per-channel", LEVELS)
+    of_c = rounding(2 / LEVELS)
+    np.testing.assert_allclose(made._values("p", FACTORS), rounding(1 / LEVELS) + of_c / (4 * 5))
+    np.testing.assert_allclose(made._values("m", FACTORS), rounding(2 / LEVELS) + of_c * g.power)
+
+
+def test_factors_that_are_tried():
+    np.testing.assert_allclose(_candidate(np.array([1.0, 4.0, 16.0]), np.ones(3), 0.0), [0.25, 1, 4])
+    np.testing.assert_allclose(_candidate(np.ones(3), np.array([1.0, 4.0, 16.0]), 0.5), [2, 1, 0.5])
+    assert _candidate(np.array([1e-9, 1.0, 1e9]), np.ones(3), 0.0).tolist() == [1 / MAX_FACTOR, 1, MAX_FACTOR]
+
+
+def test_spans_are_relative_and_have_a_floor():
+    graph = two_channels(POINTWISE)
+    state = Calibrated(graph, {"c": seen([-1, 0], [3, 1e-9])}, {})
+    for spans in _span_choices(state, ChannelGroup(("c",), 2), {"c"}):
+        np.testing.assert_allclose(spans, [1, FLOOR])
+    assert _span_choices(Calibrated(graph, {"c": seen([0, 0], [0, 0])}, {}), ChannelGroup(("c",), 2), {"c"}) == []
+    np.testing.assert_allclose(_weight_spans([POINTWISE], 2, "per-channel"), [0.75, 1])
+    np.testing.assert_allclose(_weight_spans([DEPTHWISE], 2, "per-channel"), [1, 1])
+    np.testing.assert_allclose(_weight_spans([DEPTHWISE], 2, "per-tensor"), [0.75, 1])
+
+
+def test_a_range_is_found_in_batches():
+    sums = _Sum(2, keep_vectors=False)
+    sums.add(np.array([[[1.0, 3.0], [-2.0, 0.0]]], np.float32))
+    sums.add(np.array([[[2.0, 5.0], [-1.0, -3.0]]], np.float32))
+    found = sums.range()
+    assert found.low.tolist() == [1, -3]
+    assert found.high.tolist() == [5, 0]
+    assert found.mean.tolist() == [11 / 4, -6 / 4]
+    assert found.power.tolist() == [39 / 4, 14 / 4]
+    np.testing.assert_allclose(found.variance, [39 / 4 - (11 / 4) ** 2, 14 / 4 - (6 / 4) ** 2])
+    assert found.drift == pytest.approx((5 + 3) / (3 + 2) - 1)
+
+
+def test_one_batch_and_zeros_drift_by_nothing():
+    one = _Sum(1, keep_vectors=False)
+    one.add(np.ones((1, 1, 2), np.float32))
+    none = _Sum(1, keep_vectors=False)
+    none.add(np.zeros((1, 1, 2), np.float32))
+    none.add(np.ones((1, 1, 2), np.float32))
+    assert (one.range().drift, none.range().drift) == (0, 0)
+
+
+def test_a_shifted_range():
+    moved = seen([-1, 0], [2, 4], mean=[0.5, 1], power=[1.25, 3]).shifted(np.array([1.0, -2.0]))
+    assert (moved.low.tolist(), moved.high.tolist(), moved.mean.tolist()) == ([-2, 2], [1, 6], [-0.5, 3])
+    assert moved.power.tolist() == [1.25 - 1 + 1, 3 + 4 + 4]
+    assert seen([-1, -5], [2, 4]).within(-2, 3).low.tolist() == [-1, -2]
+    assert seen([-1, -5], [2, 4]).within(-2, 3).high.tolist() == [2, 3]
+
+
+def test_the_least_number_of_vectors_that_have_a_margin():
+    values = np.random.default_rng(0).standard_t(2, (8, 500))
+    assert vector_margin(values[:7]) == 1
+    assert vector_margin(values) > 1
+
+
+def test_held_out_error_is_saturation_and_rounding():
+    known, new = np.array([[0.0, 5.0], [2.0, 5.0]]), np.array([[3.0, 5.0], [1.0, 9.0]])
+    # The channel's mean is 1, its span 2. With margin 1 the 3 lies 1 above; with 1.5 a half.
+    for margin, above in ((1.0, 1.0), (1.5, 0.5), (2.0, 0.0)):
+        expected = (above / 2) ** 2 / 2 + rounding(margin / LEVELS)
+        assert ranges._held_out_error(known, new, margin) == pytest.approx(expected)
+
+
+def test_samples_are_spread_over_images():
+    graph = two_channels(POINTWISE)
+    x = images(graph, 3)
+    found = ranges.sample(graph, ["c", "r"], [image[None] for image in x])
+    assert {name: values.size for name, values in found.items()} == {"c": 3 * 40, "r": 3 * 40}
+
+
+def test_noise_and_spans_of_shifted_channels():
+    graph = two_channels(POINTWISE)
+    state = Calibrated(graph, {"c": seen([1, -2], [3, 4]), "r": seen([2, 2], [3, 5])}, {})
+    assert _span(state, "c", np.zeros(1)) == 6
+    assert _span(state, "c", np.array([2.0, 1.0])) == 3 + 3
+    assert _span(state, "r", np.zeros(1)) == 5  # zero is always inside
+    assert _noise(state, {"c": np.zeros(1), "r": np.zeros(1)}) == 6**2 + 5**2
+    assert _centring(state, ("c",))["c"].tolist() == [2, 1]
+
+
+def test_noise_of_the_shared_h_swish():
+    source, result = seen([-9, -1], [6, 2]), seen([0, 0], [1, 1], mean=[0, 0], power=[1, 1e-9])
+    step = (6 + 3) / LEVELS
+    assert shared_noise(source, result) == pytest.approx((rounding(step) / 1 + 1) / 2)
+    narrow = shared_noise(seen([-1, -2], [0, 1]), seen([0], [1], mean=[1], power=[3]))
+    assert narrow == pytest.approx(rounding((1 + 2) / LEVELS) / 2)
+
+
+def test_bias_integers_have_an_end():
+    scales = np.array([0.5, 0.25], np.float32)
+    assert quantize_bias(np.array([3.0, -3.0], np.float32), 0.5, scales).tolist() == [12, -24]
+    assert quantize_bias(np.array([1e30, -1e30], np.float32), 0.5, scales).tolist() == [MAX_BIAS, -MAX_BIAS]
+
+
+@pytest.mark.parametrize(
+    ("activation", "off"), [("none", [0, 0]), ("relu", [1, 0]), ("relu6", [1, 1]), ("unit", [1, 1])]
+)
+def test_biases_that_an_activation_cuts_off(activation, off):
+    op = weighted("conv", "c", "x", np.ones((1, 1, 1, 3)), activation=activation)
+    assert _saturates(op, np.array([-1.0, 1.0, 0.0], np.float32)).tolist() == [*map(bool, off), False]
+
+
+def test_weight_integers():
+    made = quantize_weights(weighted("conv", "c", "x", [[[[127.0, 0.0], [-50.4, 0.0]]]], bias=[2.0, 1.0]), 0.5)
+    assert made.kernel.reshape(2, 2).tolist() == [[127, 0], [-50, 0]]
+    assert made.scales.tolist() == [1, np.float32(1 / (MAX_BIAS * 0.5))]
+    assert made.bias.tolist() == [4, MAX_BIAS]
+
+
+def test_the_number_of_parts_of_a_vector():
+    reader = weighted("conv", "r", "c", np.array([[0.3, 0.0], [0.4, 0.5]])[None, None], activation="unit")
+    graph = two_channels(reader)
+    state = Calibrated(graph, {}, {})
+    root = 0.5  # of the mean of 0.3^2 + 0.4^2 and 0.5^2
+    for step, parts in ((0.9 / LEVELS, 1), (2.2 / LEVELS, 3), (100.0, MAX_PARTS)):
+        assert _parts(state, graph.ops[0], [reader], step) == parts == min(np.ceil(2 * root * step * 255), MAX_PARTS)
+    many = Graph("net", "x", "r", graph.ops, graph.shapes | {"c": (1, 1, 1, MAX_CHANNELS // 2)})
+    assert _parts(Calibrated(many, {}, {}), graph.ops[0], [reader], 100.0) == 2
+
+
+def test_scales_of_16_bits():
+    assert widened(ActivationParams(0.5, -128)) == ActivationParams(0.5 / 128, 0, "int16")
+    op = two_channels(POINTWISE).ops[1]
+    state = Calibrated(two_channels(POINTWISE), {"r": seen([-5, 0], [1, 3])}, {})
+    assert wide_params(op, state, {"c": widened(ActivationParams(1e-3, 0))}).scale == np.float32(10 / 32767)
+
+
+def test_constants_of_16_bits_and_on_a_grid():
+    both = Op("add_constant", "a", ("c",), "a", offset=np.array([-2.0, 0.0, -1.0]))
+    wide, params = constant_levels(both, ActivationParams(0.1, 0, "int16"))
+    assert (wide.tolist(), wide.dtype, params.scale) == ([-32767, 0, -16384], np.int16, np.float32(2 / 32767))
+    levels, params = constant_levels(both, ActivationParams(0.5, 3))
+    assert (levels.tolist(), params) == ([123, 127, 125], ActivationParams(0.5, 127))
+    with pytest.raises(ValueError, match="do not fit"):
+        constant_levels(both, ActivationParams(2 / 256, 3))
+    assert constant_levels(both, ActivationParams(2 / 255, 3))[0].min() == -128
+    with pytest.raises(ValueError, match="do not fit"):
+        constant_levels(Op("add_constant", "a", ("c",), "a", offset=np.array([0.5, 0.0])), ActivationParams(0.5, 3))
+
+
+def test_groups_of_two_channels():
+    assert channel_groups(two_channels(POINTWISE)) == [ChannelGroup(("c",), 2)]
+    assert calibrated(two_channels(POINTWISE)).ranges["c"].low.min() >= 0

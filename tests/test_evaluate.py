@@ -120,6 +120,22 @@ def test_equal_files_differ_in_nothing(tmp_path):
     assert sigmoid["b"].kl is None
 
 
+@pytest.mark.parametrize("kind", ["sigmoid", "logits", "softmax"])
+def test_a_lone_score_is_yes_or_no(tmp_path, kind):
+    """Else every model of one class agreed with every other, and was always right."""
+    dataset = load_dataset(folder_of(tmp_path / "d", ["cat"], each=10), 1, labels=["cat"])
+
+    def predictor(yes):
+        shares = np.where(np.arange(10) < yes, 0.9, 0.2).astype(np.float32)[:, None]
+        return lambda _: np.log(shares / (1 - shares)) if kind == "logits" else shares
+
+    found = evaluate({"a": predictor(8), "b": predictor(5)}, dataset, SIZE, SQUASH, reference="a", scores=kind)
+    assert [found.accuracy[name].top1.value for name in "ab"] == [0.8, 0.5]
+    compared = found.comparison["b"]
+    assert (compared.agreement.value, compared.top1_difference.value) == (0.7, pytest.approx(-0.3))
+    assert (compared.kl is None) == (kind == "sigmoid")
+
+
 def test_a_decoded_set_is_kept_for_the_next_file(tmp_path):
     dataset = load_dataset(folder_of(tmp_path / "d", ["0"]), 10)
     first = list(dataset.images(SIZE, SQUASH))

@@ -13,6 +13,9 @@ from mbn_deploy.errors import InputError
 from mbn_deploy.export.tflite_edit import TFLiteEdit
 from mbn_deploy.export.tflite_writer import write_tflite, write_tflite_int8
 from mbn_deploy.manifest import DESCRIPTION_KEY, ModelFile, Preprocess
+from mbn_deploy.quantize.quantizer import quantize_graph
+from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
+from mbn_deploy.quantize.scheme import ActivationParams
 from mbn_deploy.runtime import Classifier
 from mbn_deploy.runtime.backends import open_backend
 
@@ -123,6 +126,33 @@ def test_float_files_answer_to_half_a_level(tmp_path, size, head):
     clear = np.sort(scores, 1)[:, -1] - np.sort(scores, 1)[:, -2] > 1 / 255
     assert clear.any()
     assert (found.argmax(1) == scores.argmax(1))[clear].all()
+
+
+@pytest.mark.parametrize("integer", [True, False])
+def test_a_lone_logit_becomes_its_sigmoid(tmp_path, integer):
+    made = tiny.graph("logits", size=(SIDE, SIDE))
+    dense = replace(made.ops[-1], kernel=made.ops[-1].kernel[:, :1], bias=made.ops[-1].bias[:1])
+    made = replace(made, ops=(*made.ops[:-1], dense), shapes={**made.shapes, "d": (1, 1)})
+    preprocess = tiny.PIXELS if integer else tiny.TF
+    text = tiny.description("int8" if integer else "float32", preprocess, "logits", labels=("cat",)).to_json()
+    metadata = {DESCRIPTION_KEY: text.encode()}
+    if integer:
+        spans = {"c": (np.zeros(8), np.full(8, 6)), "g": (np.zeros(8), np.full(8, 6)), "d": (-np.ones(1), np.ones(1))}
+        ranges = {n: ChannelRange(low, high, (low + high) / 2, (high - low) ** 2) for n, (low, high) in spans.items()}
+        calibrated = Calibrated(made, ranges, {})
+        data = write_tflite_int8(quantize_graph(calibrated, ActivationParams(1 / 128, 0)), metadata=metadata)
+    else:
+        data = write_tflite(made, "float32", metadata=metadata)
+    found = stage_files(data, entry_of(data, preprocess), "logits", ("cat",))
+    assert ("LOGISTIC" in found.added, "SOFTMAX" in found.added) == (True, False)
+    stage = Stage(written(tmp_path, found))
+    (tmp_path / "model.tflite").write_bytes(data)
+    _, large = pictures((SIDE, SIDE))
+    with Classifier.open(tmp_path / "model.tflite", threads=1) as classifier:
+        scores = classifier.predict(large)
+    confidences = np.array([stage.confidences(picture) for picture in large])
+    assert np.ptp(scores) > 0.01
+    np.testing.assert_allclose(confidences, scores, atol=2.5 / 255)
 
 
 @pytest.mark.parametrize("size", [(96, 96), (128, 128), (160, 192), (240, 240), (12, 64)])

@@ -69,7 +69,8 @@ _READ = {
     "float32": "        var scores = [Float](repeating: 0, count: data.count / 4)\n"
     "        _ = scores.withUnsafeMutableBytes { data.copyBytes(to: $0) }",
 }
-_SOFTMAX = """        let largest = scores.max() ?? 0
+_SOFTMAX = """        if scores.count == 1 { return [1 / (1 + exp(-scores[0]))] }
+        let largest = scores.max() ?? 0
         let powers = scores.map { logit in exp(logit - largest) }
         let sum = powers.reduce(0, +)
         return powers.map { power in power / sum }"""

@@ -153,7 +153,11 @@ def _with_scores(edit: TFLiteEdit, scores: Scores) -> None:
         levels = {"int8": (_LEVELS_OF_INT8, -_UINT8_SHIFT), "uint8": (_LEVELS_OF_INT8, 0)}.get(edit.output.dtype)
         scale, zero = levels or (None, None)
         info = replace(edit.output, scale=scale, zero_point=zero)
-        edit.append("SOFTMAX", info, 1 if levels is None else 2, options_type="SoftmaxOptions", beta=1.0)
+        version = 1 if levels is None else 2
+        if info.shape[-1] > 1:
+            edit.append("SOFTMAX", info, version, options_type="SoftmaxOptions", beta=1.0)
+        else:
+            edit.append("LOGISTIC", info, version)
     scale = _LEVELS_OF_FLOAT if edit.output.dtype == "float32" else _LEVELS_OF_INT8
     wanted = replace(edit.output, dtype="uint8", scale=scale, zero_point=0)
     if edit.output != wanted:

@@ -99,9 +99,10 @@ class TFLiteEdit:
         made.opcodeIndex = self._opcode(getattr(self._schema.BuiltinOperator, code), version)
         made.inputs, made.outputs = inputs, [output]
         settings = dict(options)
-        kind = settings.pop("options_type")
-        made.builtinOptionsType = getattr(self._schema.BuiltinOptions, kind)
-        made.builtinOptions = getattr(self._schema, f"{kind}T")()
+        kind = settings.pop("options_type", None)
+        if kind is not None:
+            made.builtinOptionsType = getattr(self._schema.BuiltinOptions, kind)
+            made.builtinOptions = getattr(self._schema, f"{kind}T")()
         for key, value in settings.items():
             setattr(made.builtinOptions, key, value)
         return made

@@ -14,7 +14,7 @@ from mbn_deploy.images import Pixels
 from mbn_deploy.manifest import Scores
 from mbn_deploy.report.data import Example, Examples, Guess
 from mbn_deploy.runtime.ranking import softmax
-from mbn_deploy.verify.evaluate import Floats, Predictor, top_classes
+from mbn_deploy.verify.evaluate import Floats, Predictor, answers, top_classes
 
 DIFFERING, ALIKE = 12, 4  # pictures shown at most
 CALIBRATION = 16  # pictures that are looked at where nothing is evaluated
@@ -31,14 +31,17 @@ class Answers:
 
     predict: Predictor
     scores: Scores
+    lone: bool = False  # one score: class 1 is that it is not class 0
     _classes: list[npt.NDArray[np.int64]] = field(default_factory=list)
     _shares: list[Floats] = field(default_factory=list)
 
     def __call__(self, pixels: Pixels) -> Floats:
         """What `predict` says."""
         answer = self.predict(pixels)
-        top = top_classes(answer, min(GUESSES, answer.shape[1]))
-        shares = softmax(answer) if self.scores == "logits" else answer
+        self.lone = answer.shape[1] == 1
+        shares = answers(answer, self.scores)
+        top = top_classes(shares, min(GUESSES, shares.shape[1]))
+        shares = softmax(shares) if self.scores == "logits" else shares
         self._classes.append(top)
         self._shares.append(np.take_along_axis(shares, top, 1))
         return answer
@@ -114,10 +117,12 @@ def examples(
     differ = mine.classes[:, 0] != theirs.classes[:, 0]
 
     def label(index: int) -> str:
+        if mine.lone and index > 0:
+            return f"not {label(0)}"
         return str(index) if labels is None else labels[index]
 
-    def guesses(answers: Answers, image: int) -> tuple[Guess, ...]:
-        pairs = zip(answers.classes[image], answers.shares[image], strict=True)
+    def guesses(watched: Answers, image: int) -> tuple[Guess, ...]:
+        pairs = zip(watched.classes[image], watched.shares[image], strict=True)
         return tuple(Guess(label(int(index)), float(share)) for index, share in pairs)
 
     found = []

@@ -170,7 +170,7 @@ class Classifier:
         )  # fmt: skip
 
     def predict(self, pixels: Pixels) -> Floats:
-        """Scores of prepared pictures, dequantized, after softmax if the model gives logits.
+        """Scores of prepared pictures, dequantized, as probabilities if the model gives logits.
 
         Args:
             pixels: uint8 (N, H, W, C) as `load_pixels` gives them: the model's size, channels in the

@@ -23,7 +23,7 @@ _NAN = "the model answered with NaN; the file or the input is damaged"
 class Prediction:
     """One class of a classification.
 
-    `score` is a probability for models that end in softmax, sigmoid or (softmax is applied then) logits.
+    `score` is a probability for models that end in softmax, sigmoid or logits (see `of_logits`).
     `label` is the index as text where the model has no labels.
     """
 
@@ -63,6 +63,13 @@ def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
     shares: npt.NDArray[np.float32] = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
     return shares
+
+
+def of_logits(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Probabilities along the last axis: softmax; of one logit alone its sigmoid, since softmax would say 1 to all."""
+    if logits.shape[-1] > 1:
+        return softmax(logits)
+    return softmax(np.concatenate([logits, np.zeros_like(logits)], axis=-1))[..., :1]
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,6 @@ class Ranker:
         return [self._prediction(index, self.lowest) for index in left[: count - len(found)]]
 
     def real(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Scores (..., classes) as float32, after softmax if the model gives logits."""
+        """Scores (..., classes) as float32, probabilities if the model gives logits."""
         real = to_real(rows, self.output)
-        return softmax(real) if self.scores == "logits" else real
+        return of_logits(real) if self.scores == "logits" else real

@@ -104,9 +104,9 @@ def tallied(
     tallies = {name: Tally() for name in predictors}
     done = 0
     for pixels, classes in _batches(dataset, size, preprocess, progress):
-        answers = {name: predict(pixels) for name, predict in predictors.items()}
-        for name, answer in answers.items():
-            tallies[name].add(answer, classes, None if reference is None else answers[reference], scores)
+        found = {name: predict(pixels) for name, predict in predictors.items()}
+        for name, answer in found.items():
+            tallies[name].add(answer, classes, None if reference is None else found[reference], scores)
         done += len(pixels)
         progress("evaluate", done, len(dataset))
     return tallies
@@ -176,6 +176,16 @@ def top_classes(scores: Floats, count: int) -> npt.NDArray[np.int64]:
     return order
 
 
+def answers(scores: Floats, kind: Scores) -> Floats:
+    """Scores (N, classes) of which the highest is the answer.
+
+    A lone score is that of "yes", class 0: "no" stands beside it, or every answer would be the same.
+    """
+    if scores.shape[1] > 1:
+        return scores
+    return np.concatenate([scores, np.zeros_like(scores) if kind == "logits" else 1 - scores], axis=1)
+
+
 def probabilities(scores: Floats, kind: Scores) -> Floats | None:
     """Rows that sum to one, none of them below `LEAST_PROBABILITY` before that; `None` for sigmoid scores."""
     if kind == "sigmoid":
@@ -221,6 +231,7 @@ class Tally:
         """A batch: scores (N, classes), classes (N,); raises `InputError` for scores that are not finite."""
         if not np.isfinite(scores).all():
             raise InputError("a model answers with values that are not finite")
+        scores, reference = answers(scores, kind), None if reference is None else answers(reference, kind)
         top = top_classes(scores, min(TOP, scores.shape[1]))
         hits = top == classes[:, None]
         self.first.append(top[:, 0])

@@ -25,7 +25,7 @@ internal class §{name}Tensors(private val input: Input, private val output: Out
         val bytes get() = width * height * channels * type.bytes
     }
 
-    /** What a model gives; `logits` become probabilities by softmax. A scale of 0 says that integers are scores. */
+    /** What a model gives; `logits` become probabilities by softmax, one alone by the sigmoid. A scale of 0 says that integers are scores. */
     class Output(val classes: Int, val type: Type, val scale: Double, val zeroPoint: Int, val logits: Boolean)
 
     private val tables = Array(input.channels) { channel -> FloatArray(256) { encoded(it, channel) } }
@@ -65,6 +65,7 @@ internal class §{name}Tensors(private val input: Input, private val output: Out
     fun scores(): FloatArray {
         val real = FloatArray(output.classes) { decoded(it) }
         if (!output.logits) return real
+        if (real.size == 1) return floatArrayOf((1 / (1 + exp(-real[0].toDouble()))).toFloat())
         val largest = real.max().toDouble()
         val powers = DoubleArray(real.size) { exp(real[it] - largest) }
         val total = powers.sum()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.manifest import PREPROCESS_MODES, Description, Manifest, ModelFile, Preprocess, TensorInfo
+from mbn_deploy.manifest import PREPROCESS_MODES, Description, Manifest, ModelFile, Preprocess, TensorInfo, plain_name
 
 PREPROCESS = Preprocess.parse("tf")
 FILE = ModelFile(
@@ -198,3 +198,11 @@ def test_what_may_be_left_out():
         del data[key]
     del data["files"][0]["layout"]
     assert Manifest.from_json(json.dumps(data)) == replace(MANIFEST, labels=None, metrics={})
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/", "/a", *(f"a{mark}b" for mark in "\\/:\0\n\r")])
+def test_names_that_could_lead_elsewhere(name):
+    for what in (lambda: plain_name("file", name), lambda: replace(FILE, path=name)):
+        with pytest.raises(InputError, match="is not a plain file name"):
+            what()
+    assert plain_name("file", "...") == "..."

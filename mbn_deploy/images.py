@@ -20,11 +20,11 @@ import numpy.typing as npt
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.bundle import read_file
+from mbn_deploy.runtime.images import SUFFIXES
 from mbn_deploy.runtime.preprocess import load_pixels
 
 Pixels = npt.NDArray[np.uint8]
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 CHUNK = 32  # images that are decoded at once: enough for a few threads, few enough for progress and Ctrl-C
 SHOWN = 3  # names that a message lists before it says how many more there are
 

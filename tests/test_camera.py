@@ -92,6 +92,15 @@ def test_frames_are_turned_upright(tmp_path):
     assert next(frames(f"folder:{tmp_path}")).rgb().shape == (WIDTH, HEIGHT, 3)
 
 
+def test_what_counts_as_a_frame(tmp_path):
+    """The same files as where pictures are evaluated; a folder is none, whatever it is called."""
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "a.GIF")
+    (tmp_path / "b.jpg").mkdir()
+    (tmp_path / "c.txt").write_text("no picture")
+    with frames(f"folder:{tmp_path}") as source:
+        assert [frame.name for frame in source] == [str(tmp_path / "a.GIF")]
+
+
 def test_folders_that_are_none(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         frames(f"folder:{tmp_path}/missing")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.manifest import FileFormat, ModelFile
-from mbn_deploy.runtime.opening import PREFERENCE
+from mbn_deploy.runtime.opening import preference
 
 # aapt leaves out what begins with a dot or ends with ~, and only these letters need no quoting anywhere.
 _ASSET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
@@ -80,7 +80,7 @@ def chosen_files(bundle: Bundle, runtime: AndroidRuntime, precisions: Sequence[s
     for name in precisions:
         if name not in found:
             raise UnknownNameError(f"precision of .{runtime.format} files", name, sorted(found))
-    wanted = tuple(dict.fromkeys(precisions)) or (min(found, key=_rank),)
+    wanted = tuple(dict.fromkeys(precisions)) or (min(found, key=lambda name: (preference(name), name)),)
     chosen = tuple(found[name] for name in wanted)
     for entry in chosen:
         _check(bundle, entry, runtime)
@@ -98,10 +98,6 @@ def asset_name(entry: ModelFile) -> str:
     """
     stem, _, extension = entry.path.rpartition(".")
     return f"{stem.replace('.', '_')}.{extension}"
-
-
-def _rank(precision: str) -> tuple[int, str]:
-    return (PREFERENCE.index(precision) if precision in PREFERENCE else len(PREFERENCE), precision)
 
 
 def _check(bundle: Bundle, entry: ModelFile, runtime: AndroidRuntime) -> None:

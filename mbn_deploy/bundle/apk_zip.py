@@ -24,13 +24,6 @@ class ZipArchive:
         self.where = window.where
         self.entries = read_directory(window)
 
-    def inner(self, entry: ZipEntry) -> ZipArchive:
-        """The archive that a stored file is; it can be read as long as this one."""
-        window = self._window
-        return ZipArchive(
-            Window(window.file, window.start + entry.offset, entry.size, f"{self.where}: {entry.name}")
-        )  # fmt: skip
-
     def alignment(self, entry: ZipEntry) -> int:
         """The largest power of two, up to `COARSEST`, that divides the place of its data in the outermost file."""
         place = self._window.start + entry.offset

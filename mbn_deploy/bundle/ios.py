@@ -29,7 +29,7 @@ from mbn_deploy.bundle.swift_source import floats, string, type_name
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.manifest import ModelFile
 from mbn_deploy.runtime.bundle import check_file
-from mbn_deploy.runtime.opening import CHANNELS, PREFERENCE
+from mbn_deploy.runtime.opening import CHANNELS, preference
 from mbn_deploy.runtime.tensors import PixelEncoder
 
 LABELS = "labels.txt"
@@ -148,7 +148,7 @@ def _chosen(bundle: Bundle, precision: str | None) -> ModelFile:
             f"{bundle.folder}: TensorFlowLiteSwift feeds .tflite files with uint8 or float32 ends, "
             f"the bundle has {', '.join(ends)}; export .tflite files, with --input uint8"
         )
-    entry = min(usable, key=lambda e: PREFERENCE.index(e.precision) if e.precision in PREFERENCE else len(PREFERENCE))
+    entry = min(usable, key=lambda e: preference(e.precision))
     _check(bundle, entry)
     return entry
 

@@ -33,7 +33,7 @@ from mbn_deploy.manifest import MANIFEST_NAME, ModelFile
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.backends import BACKENDS as FORMATS
 from mbn_deploy.runtime.bundle import check_file, read_file
-from mbn_deploy.runtime.opening import PREFERENCE
+from mbn_deploy.runtime.opening import preference
 
 INSTALLER = "install.sh"
 _PROGRAMS = (INSTALLER, "classify.py")
@@ -158,7 +158,7 @@ def _stage(bundle: Bundle, precision: str | None) -> tuple[StageFiles | None, tu
     """Files for rpicam-apps from the best file that its stage can use, or why there is none."""
     candidates = [e for e in bundle.files if e.format == "tflite" and precision in (None, e.precision)]
     reasons: list[str] = []
-    for entry in sorted(candidates, key=lambda e: PREFERENCE.index(e.precision) if e.precision in PREFERENCE else 99):
+    for entry in sorted(candidates, key=lambda e: preference(e.precision)):
         found = _stage_of(bundle, entry)
         if isinstance(found, StageFiles):
             return found, ()

@@ -28,8 +28,7 @@ class KerasGraph:
     """A Keras model as a float graph (not folded yet: see `export.fold`).
 
     `preprocess_affine` is the (scale, offset), one value a channel each, that the model applies to
-    its input before `graph` begins; `None` if the model has no such layer. `layer_names` are the
-    layers in the order in which they run, as the graph calls them. `takes_pixels`: the model itself
+    its input before `graph` begins; `None` if the model has no such layer. `takes_pixels`: the model itself
     says that its input is pixels in [0, 255], by a rescaling or an integer input (a BatchNorm does not).
 
     `scores` says what the output holds: probabilities of classes that exclude each other ("softmax"),
@@ -44,7 +43,6 @@ class KerasGraph:
     graph: Graph
     preprocess_affine: tuple[Doubles, Doubles] | None
     scores: Scores
-    layer_names: tuple[str, ...]
     takes_pixels: bool = False
 
     @property
@@ -68,8 +66,7 @@ def graph_from_keras(model: keras.Model, batch: int = 1, size: tuple[int, int] |
     function = _function(model, "the model")
     b = Builder()
     source = b.tensor(b.unique(_input_name(function)), _input_shape(function, model.name, batch, size))
-    names: list[str] = []
-    (result,) = _walk(b, model, (source,), "", names)
+    (result,) = _walk(b, model, (source,), "")
     if result.name == source.name:
         raise InputError(f"model {model.name!r} does nothing: its output is its input")
     graph = recognise(Graph(model.name, source.name, result.name, tuple(b.ops), b.shapes))
@@ -77,7 +74,7 @@ def graph_from_keras(model: keras.Model, batch: int = 1, size: tuple[int, int] |
     if "int" in str(function.inputs[0].dtype):
         channels = source.shape[-1]
         affine, takes_pixels = affine or (np.ones(channels), np.zeros(channels)), True
-    return KerasGraph(graph, affine, _scores(graph), tuple(names), takes_pixels)
+    return KerasGraph(graph, affine, _scores(graph), takes_pixels)
 
 
 def input_preprocess(keras_graph: KerasGraph, preprocess: Preprocess | None) -> Preprocess:
@@ -168,7 +165,7 @@ def _from_keras(cls: type) -> bool:
     return cls is object or cls.__module__.split(".")[0] in ("keras", "builtins", "tensorflow")
 
 
-def _walk(b: Builder, model: Any, tensors: tuple[Tensor, ...], scope: str, names: list[str]) -> tuple[Tensor, ...]:
+def _walk(b: Builder, model: Any, tensors: tuple[Tensor, ...], scope: str) -> tuple[Tensor, ...]:
     """Append everything that `model` does to `tensors`; the way of `keras.Function`, with our tensors."""
     import keras
 
@@ -183,7 +180,7 @@ def _walk(b: Builder, model: Any, tensors: tuple[Tensor, ...], scope: str, names
             args, kwargs = node.arguments.fill_in(values)
             given = tuple(v for v in keras.tree.flatten((args, kwargs)) if isinstance(v, Tensor))
             call = Call(node.operation, "", place + (f" inside {scope!r}" if scope else ""), args, kwargs, given)
-            results = _apply(b, call, f"{scope}/{model.name}" if scope else model.name, names)
+            results = _apply(b, call, f"{scope}/{model.name}" if scope else model.name)
             _check_shapes(call, node.outputs, results)
             values.update((id(k), t) for k, t in zip(node.outputs, results, strict=True))
     return tuple(values[id(k)] for k in function.outputs)
@@ -197,7 +194,7 @@ def _check_shapes(call: Call, expected: Any, results: tuple[Tensor, ...]) -> Non
             raise call.refuse(f"its output would have the shape {t.shape}, but Keras says {shape}")
 
 
-def _apply(b: Builder, call: Call, scope: str, names: list[str]) -> tuple[Tensor, ...]:
+def _apply(b: Builder, call: Call, scope: str) -> tuple[Tensor, ...]:
     import keras
 
     operation = call.operation
@@ -205,7 +202,7 @@ def _apply(b: Builder, call: Call, scope: str, names: list[str]) -> tuple[Tensor
         raise call.refuse("it is called with training=True, so it would act as in training")
     if isinstance(operation, keras.Model):
         _check_nested(call)
-        return _walk(b, operation, call.tensors, scope, names)
+        return _walk(b, operation, call.tensors, scope)
     handlers = LAYERS if isinstance(operation, keras.Layer) else OPERATIONS
     handler = handlers.get(type(operation).__name__) if _from_keras(type(operation)) else None
     if handler is None:
@@ -213,7 +210,6 @@ def _apply(b: Builder, call: Call, scope: str, names: list[str]) -> tuple[Tensor
     if getattr(operation, "data_format", None) == "channels_first":
         raise call.refuse("it works on channels first (NCHW); build the model with channels_last")
     named = replace(call, name=b.unique(_name_of(operation), scope))
-    names.append(named.name)
     return (handler(b, named),)
 
 

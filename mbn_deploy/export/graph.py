@@ -39,7 +39,6 @@ Activation = Literal["none", "relu", "relu6", "unit"]  # unit: clipped to [0, 1]
 Pads = tuple[int, int, int, int]  # top, bottom, left, right
 
 WEIGHTED: frozenset[OpKind] = frozenset({"conv", "depthwise", "dense"})
-WINDOWED: frozenset[OpKind] = frozenset({"conv", "depthwise", "average_pool", "max_pool"})
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,7 @@ def report_tflite(data: bytes, where: str) -> FileReport:
     text = metadata.get(DESCRIPTION_KEY)
     if text is None:
         return report
-    return _with_description(report, Description.from_json(text, where))
-
-
-def _with_description(report: FileReport, description: Description) -> FileReport:
-    from dataclasses import replace
-
-    return replace(report, description=description)
+    return replace(report, description=Description.from_json(text, where))
 
 
 @contextmanager

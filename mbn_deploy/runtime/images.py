@@ -33,6 +33,8 @@ Pixels = npt.NDArray[np.uint8]
 Source = Union[str, "PathLike[str]", bytes, bytearray, memoryview, IO[bytes], Image.Image, npt.NDArray[Any]]
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+# Of files that are pictures in a folder of all kinds of files.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 REDUCIBLE = ("JPEG", "MPO")  # can be decoded smaller than they are
 # As much as Pillow's own first limit: 256 MiB of RGB. Checked from the header, before anything is decoded.
 PIXEL_LIMIT = 2**28 // 3

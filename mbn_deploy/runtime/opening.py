@@ -160,7 +160,7 @@ def choose_file(files: Sequence[ModelFile], options: Options, where: str) -> Mod
     formats = _formats(options.backend)
     runnable = [entry for entry in asked if entry.format in formats]
     if runnable:
-        return min(runnable, key=lambda entry: (_rank(entry.precision), list(BACKENDS).index(entry.format)))
+        return min(runnable, key=lambda entry: (preference(entry.precision), list(BACKENDS).index(entry.format)))
     if options.backend is not None:
         has = ", ".join(sorted({f"{entry.format}/{entry.precision}" for entry in files}))
         raise UsageError(f"{where}: nothing in it for backend {options.backend!r} as asked; it has {has}")
@@ -177,7 +177,8 @@ def _formats(backend: str | None) -> list[FileFormat]:
     ]
 
 
-def _rank(precision: str) -> int:
+def preference(precision: str) -> int:
+    """The place of a precision in `PREFERENCE`: what comes first runs if nobody says."""
     return PREFERENCE.index(precision) if precision in PREFERENCE else len(PREFERENCE)
 
 

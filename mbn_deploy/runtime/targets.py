@@ -84,7 +84,8 @@ def _of_bundle(folder: Path, choice: Choice) -> tuple[list[Target], list[str]]:
         raise UnknownNameError("precision", str(choice.precision), sorted({entry.precision for entry in entries}))
     runnable = [entry for entry in asked if _runs(entry, choice.backend)]
     if not runnable:
-        choose_backend(asked[0].format)  # says what to install, if that is it
+        if choice.backend is None:
+            choose_backend(asked[0].format)  # says what to install
         has = ", ".join(sorted({f"{entry.format}/{entry.precision}" for entry in entries}))
         raise UsageError(f"{folder}: nothing in it for backend {choice.backend!r} as asked; it has {has}")
     chosen = [

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mbn_deploy.errors import InputError
+from mbn_deploy.runtime.images import SUFFIXES
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+def _is_frame(path: Path) -> bool:
+    return not path.name.startswith(".") and not path.is_dir()
 
 
 class FolderFeed:
@@ -21,7 +24,7 @@ class FolderFeed:
         if not where.is_dir():
             raise InputError(f"{folder}: {'not a folder' if where.exists() else 'no such folder'}")
         try:
-            found = [p for p in where.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+            found = [p for p in where.iterdir() if p.suffix.lower() in SUFFIXES and _is_frame(p)]
         except OSError as error:
             raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
         if not found:

@@ -3,7 +3,8 @@
     scripts/mutation.sh                         # all that is not yet known; stop and start as you like
     scripts/mutation.sh --each 60 --seed 1      # another, larger sample of the quantizer
     scripts/mutation.sh --again                 # survivors once more, after tests were written
-    scripts/mutation.sh --confirm               # survivors against every test of theirs, slow ones too
+    scripts/mutation.sh --confirm               # survivors against every test of theirs, and those of `more_tests`
+    scripts/mutation.sh --report                # results of what was tried so far, when it was stopped
     scripts/mutation.sh --table                 # docs/mutation-testing.md from benchmarks/results/mutation.json
 
 What is mutated, how, and which tests are asked stands in scripts/mutation.toml; why survivors may live in
@@ -18,6 +19,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -35,15 +37,21 @@ Config = dict[str, Any]
 Tests = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Run:
     """What the mutants of a group have in common; `every` says that no sample is taken."""
 
     database: WorkDB
     config: Config
     options: argparse.Namespace
-    tests: Tests
+    files: list[str]
+    modules: list[str]
     every: bool
+
+    @cached_property
+    def tests(self) -> Tests:
+        """Traced when the first mutant asks for them."""
+        return _tests(self.files, self.modules)
 
 
 def main() -> int:
@@ -55,13 +63,15 @@ def main() -> int:
     config = tomllib.loads((ROOT / "scripts" / "mutation.toml").read_text())
     STATE.mkdir(parents=True, exist_ok=True)
     database = WorkDB(STATE / "session.sqlite", WorkDB.Mode.create)
-    preload(config["preload"])
+    if not options.report:
+        preload(config["preload"])
     found: list[dict[str, Any]] = []
     for group in config["group"]:
         modules = [name for name in modules_of(ROOT, group["modules"]) if (ROOT / name).stat().st_size > 200]
         chosen = [name for name in modules if not options.only or any(part in name for part in options.only)]
         if chosen:
-            run = Run(database, config, options, _tests(group["tests"], modules), every=group.get("all", False))
+            files = group["tests"] + (group.get("more_tests", []) if options.confirm else [])
+            run = Run(database, config, options, files, modules, every=group.get("all", False))
             found += [_module(name, run) for name in chosen]
     if not options.only:
         RESULTS.write_text(json.dumps(summary(found, options.each, options.seed), indent=1) + "\n")
@@ -76,6 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="PART", help="modules with this in their path; writes no results")
     parser.add_argument("--again", action="store_true", help="survivors once more")
     parser.add_argument("--confirm", action="store_true", help="survivors once more, without bounds on tests")
+    parser.add_argument("--report", action="store_true", help="write the results of what was tried so far")
     parser.add_argument("--table", action="store_true", help="write the page from the results")
     return parser.parse_args()
 
@@ -109,6 +120,8 @@ def _module(path: str, run: Run) -> dict[str, Any]:
     rows = []
     for item in items:
         spec, result = item.mutations[0], known.get(item.job_id)
+        if result is None and options.report:
+            continue
         if result is None or (_survived(result) and (options.again or options.confirm)):
             line = spec.start_pos[0]
             asked, limit = _asked(run, path, None if line in at_import else line)

@@ -15,7 +15,7 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Example, Operator
 from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_item import MutationSpec, WorkItem
-from parso.python.tree import Name
+from parso.python.tree import Name, Number
 
 SWAP = "swap"
 Config = dict[str, Any]
@@ -61,7 +61,7 @@ def mutants(path: str, source: str, config: Config) -> list[WorkItem]:
     for name, operator in _operators(config):
         places = ((node, *place) for node in ast_nodes(tree) for place in operator.mutation_positions(node))
         for occurrence, (node, start, end) in enumerate(places):
-            if any(first <= start <= last for first, last in unseen):
+            if any(first <= start <= last for first, last in unseen) or _absorbs_one(node):
                 continue
             spec = MutationSpec(
                 module_path=path, operator_name=name, occurrence=occurrence, start_pos=start, end_pos=end,
@@ -82,13 +82,18 @@ def _annotations(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     return [((at.lineno, at.col_offset), (at.end_lineno or 0, at.end_col_offset or 0)) for at in found]
 
 
+def _absorbs_one(node: Any) -> bool:
+    """Whether the node is a number so large that one more or less is the same one."""
+    return isinstance(node, Number) and float(ast.literal_eval(node.value)) + 1 == float(ast.literal_eval(node.value))
+
+
 def sampled(items: list[WorkItem], each: int, seed: int) -> list[WorkItem]:
-    """At most `each` of a module's mutants; the same ones for the same seed."""
+    """At most `each` of a module's mutants; the same ones for the same seed, and more with more."""
     if len(items) <= each:
         return items
-    generator = random.Random(f"{seed} {items[0].mutations[0].module_path}")  # noqa: S311 - a sample, no secret
-    chosen = generator.sample(range(len(items)), each)
-    return [items[place] for place in sorted(chosen)]
+    order = list(range(len(items)))
+    random.Random(f"{seed} {items[0].mutations[0].module_path}").shuffle(order)  # noqa: S311 - a sample, no secret
+    return [items[place] for place in sorted(order[:each])]
 
 
 def mutated(source: str, spec: MutationSpec, config: Config) -> str:

@@ -29,13 +29,17 @@ names of functions; `scripts/mutation.toml` lists them, and which test files are
 set up, no use is made: it leaves out decorated functions and everything at the level of a module, and here properties
 and tables are just that.
 
-- All mutants of the preprocessing and of the manifest are tried, and of each module of the quantizer a sample ({each}
-  at most, seed {seed}). Annotations are left out: nothing runs them.
+- All mutants of the preprocessing and of the manifest are for trial, and of each module of the quantizer a sample
+  ({each} at most, seed {seed}); the table says how many were tried so far. Annotations are left out: nothing runs them.
 - A mutant goes to the import system of a process that is forked from one with TensorFlow in it; no file is changed, and
   it costs 0.2 s beside its tests. Tests that start processes of their own test the real code, and kill nothing.
-- Asked are the tests that reach the mutant's line, the quickest first, for {budget:.0f} s of processor time; none that
-  takes more than {slowest:.0f} s. A survivor is therefore a mutant that these tests miss: slower tests, of whole
-  networks and real photographs, may see it. A mutant that runs without end counts as killed, in a column of its own.
+- Asked are the tests of the module's group that reach the mutant's line, the quickest first, for {budget:.0f} s of
+  processor time; none that takes more than {slowest:.0f} s. A survivor is therefore a mutant that these tests miss:
+  slower tests, of whole networks and real photographs, may see it. A mutant that runs without end counts as killed,
+  in a column of its own.
+- "At first" is the share that was killed when a mutant was tried for the first time. `test_manifest.py`,
+  `test_quantize_arithmetic.py` and `test_diagnose_arithmetic.py` were written before, for what reading their modules
+  with such mutants in mind showed: so only the preprocessing shows what the tests were worth without any of this.
 
 """
 
@@ -83,7 +87,7 @@ def page() -> str:
 
 def _table(modules: dict[str, Any]) -> str:
     lines = [
-        "| module | mutants | tried | killed | ran too long | survived | killed, % | before tests were added, % |",
+        "| module | mutants | tried | killed | ran too long | survived | killed, % | at first, % |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [_line(f"`{name}`", module) for name, module in modules.items()]

@@ -32,6 +32,7 @@ from mbn_deploy.quantize.recipe import Recipe
 from mbn_deploy.report.collect import Sources, report_html
 from mbn_deploy.report.examples import Watch
 from mbn_deploy.runtime.backends import open_backend
+from mbn_deploy.verify.chance import guessing
 from mbn_deploy.verify.dataset import Dataset, all_images, load_dataset
 from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor, remembered
 from mbn_deploy.verify.evaluate import evaluate as measure
@@ -169,9 +170,10 @@ def export(
     with clock.step("write the bundle"):
         made = Made(source, climbs, files, trials, pixels)
         written, manifest = contents(made, evaluation, images.geometry)
+    warnings = work.warnings(climbs, evaluation)
     if report:
         with clock.step("write the report"):
-            written[REPORT_NAME] = work.report(Path(out), manifest, made, pictures=report_images)
+            written[REPORT_NAME] = work.report(Path(out), manifest, made, warnings, pictures=report_images)
     with clock.step("write the bundle"):
         write_bundle(Path(out), written, overwrite=overwrite)
     if failed:
@@ -181,7 +183,7 @@ def export(
         manifest,
         source.facts.labels,
         clock.seconds,
-        work.warnings(climbs),
+        warnings,
         tuple(rung for found in climbs for rung in found.rungs),
     )
 
@@ -323,7 +325,7 @@ class _Work:
             reference=REFERENCE, scores=self.source.facts.scores, progress=self.clock.progress,
         )  # fmt: skip
 
-    def report(self, out: Path, manifest: Manifest, made: Made, *, pictures: bool) -> bytes:
+    def report(self, out: Path, manifest: Manifest, made: Made, warnings: tuple[str, ...], *, pictures: bool) -> bytes:
         """`report.html`."""
         images, request = self.images, self.request
         return report_html(
@@ -331,7 +333,7 @@ class _Work:
                 folder=out, manifest=manifest, labels=self.source.facts.labels, files=made.files, climbs=made.climbs,
                 calibration=images.calibration, dataset=images.dataset, geometry=images.geometry,
                 size=self.source.size, watch=self._watch, max_drop=request.max_drop,
-                warnings=self.warnings(made.climbs), pictures=pictures,
+                warnings=warnings, pictures=pictures,
             )
         )  # fmt: skip
 
@@ -340,12 +342,14 @@ class _Work:
         data = self.request.calibration if self.request.evaluate is None else self.request.evaluate
         return ". ".join(failure(found, files, Path(data or ""), self.request.max_drop or 0.0) for found in failed)
 
-    def warnings(self, climbs: Sequence[Climb]) -> tuple[str, ...]:
-        """About the images, the ranges they gave, and what they do not decide."""
+    def warnings(self, climbs: Sequence[Climb], evaluation: Evaluation | None) -> tuple[str, ...]:
+        """About the images, the ranges they gave, what they do not decide, and a model that knows nothing of them."""
         calibration, max_drop = self.images.calibration, self.request.max_drop
         about = list(() if calibration is None else calibration.warnings)
         for found in climbs:
             about += found.last.quantization.warnings
             if max_drop is not None and found.rungs and not found.rungs[-1].judgement.decided:
                 about.append(sentence(found.rungs[-1].judgement, max_drop))
+        if evaluation is not None and REFERENCE in evaluation.accuracy:
+            about += filter(None, [guessing(evaluation.accuracy[REFERENCE], self.source.classes)])
         return tuple(dict.fromkeys(about))

@@ -112,7 +112,9 @@ def test_the_manifest_says_where_it_comes_from(bundle, model):
     assert {"mbn-deploy", "keras", "onnx", "ai-edge-litert", "numpy"} <= set(manifest.tools)
     assert "seconds" not in manifest.to_json()
     assert set(bundle.timings) >= {"read the model", "quantize", "try the files", "write the bundle"}
-    assert bundle.warnings == ("12 calibration images are few; 100 or more give steadier ranges",)
+    few, guessing = bundle.warnings  # the weights are random
+    assert few == "12 calibration images are few; 100 or more give steadier ranges"
+    assert "a guess on 20 %: are the labels in the order" in guessing
 
 
 def test_a_bundle_edited_by_hand_is_refused(bundle, tmp_path):

@@ -99,6 +99,8 @@ def open_zip(path: Path) -> Iterator[ZipArchive]:
     """The archive at `path`; raises `InputError` for what is none, is damaged, or is hostile."""
     try:
         file = path.open("rb")
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder, not an .apk, .aab or .aar file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     with file:

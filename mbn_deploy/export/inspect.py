@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from mbn_deploy.errors import InputError
 from mbn_deploy.export.delegate import probe_delegate
 from mbn_deploy.export.inspect_onnx import report_onnx
 from mbn_deploy.export.inspect_tflite import report_tflite
 from mbn_deploy.export.report import FileReport
+from mbn_deploy.images import some
+from mbn_deploy.models.hdf5 import SIGNATURE
+from mbn_deploy.models.keras_zip import is_zip
 from mbn_deploy.runtime.bundle import read_file
 from mbn_deploy.runtime.tflite_file import IDENTIFIER
 
@@ -20,7 +24,12 @@ def inspect_file(path: str | Path, *, delegate: bool = False) -> FileReport:
     how XNNPACK divides it. Raises `InputError` for what cannot be read, is damaged or is neither.
     """
     path = Path(path)
+    if path.is_dir():
+        models = sorted(str(file) for file in path.iterdir() if file.suffix in (".tflite", ".onnx"))
+        raise InputError(f"{path}: a folder; one file is inspected at a time" + (f": {some(models)}" if models else ""))
     data = read_file(path)
+    if is_zip(data[:16]) or data.startswith(SIGNATURE):
+        raise InputError(f"{path}: no TFLite or ONNX file, but perhaps a Keras model: export makes them of it")
     if data[4:8] != IDENTIFIER and path.suffix.lower() != ".tflite":
         return report_onnx(data, str(path))
     report = report_tflite(data, str(path))

@@ -79,6 +79,11 @@ def load_keras(path: str | Path) -> keras.Model:
     return model
 
 
+def check_model_file(path: Path) -> None:
+    """Raise `InputError` for what is no Keras model file; reads no weights and loads no framework."""
+    _read(path)
+
+
 def _read(path: Path) -> _Source:
     if path.is_dir():
         saved = " (a SavedModel, which is a program; save the Keras model as .keras)" if _is_saved_model(path) else ""

@@ -37,7 +37,7 @@ def open_bundle(folder: str | PathLike[str], *, check_files: bool = True) -> Ope
     """
     where = Path(folder)
     if not where.is_dir():
-        raise InputError(f"{where}: no such folder")
+        raise InputError(f"{where}: {'a file; a bundle is a folder' if where.exists() else 'no such folder'}")
     manifest = Manifest.from_json(read_file(where / MANIFEST_NAME, LARGEST_TEXT), str(where / MANIFEST_NAME))
     labels = None
     if manifest.labels is not None:
@@ -74,6 +74,8 @@ def read_file(path: Path, limit: int = LARGEST_FILE) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder, not a file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 

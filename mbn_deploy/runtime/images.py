@@ -170,7 +170,9 @@ def _opened(source: Any, name: str) -> Iterator[Image.Image]:
     except PermissionError:
         raise InputError(f"{name}: no permission to read it") from None
     except IsADirectoryError:
-        raise InputError(f"{name}: a folder, not an image") from None
+        raise InputError(
+            f"{name}: a folder, not an image; name the images, or read it as frames: folder:{name}"
+        ) from None
     except _BOMBS as error:
         raise TooManyPixelsError(f"{name}: {error}") from None
     except UnidentifiedImageError:  # its words are the address of an object

@@ -1,0 +1,96 @@
+"""What a beginner gets wrong is answered with what to do, and before anything slow begins."""
+
+import sys
+from unittest import mock
+
+import pytest
+from cli_run import run
+
+from mbn_deploy.verify.chance import guessing
+from mbn_deploy.verify.evaluate import Accuracy
+from mbn_deploy.verify.statistics import proportion
+
+
+@pytest.mark.parametrize(
+    ("right", "images", "classes", "told"),
+    [
+        (14, 500, 10, True),  # labels in another order
+        (42, 500, 10, True),  # wrong normalization
+        (80, 500, 10, False),
+        (1, 3, 10, True),  # three images do not tell, and the sentence says how many there were
+        (2, 3, 10, False),
+        (0, 500, 1000, True),
+        (5, 500, 1000, False),
+        (500, 500, 1, False),  # one class is always right
+    ],
+)
+def test_a_model_that_only_guesses_is_told(right, images, classes, told):
+    share = proportion(right, images)
+    said = guessing(Accuracy(images, share, share), classes)
+    assert (said is not None) == told
+    assert said is None or f"{100 * right / images:.1f} % of {images} images" in said
+
+
+@pytest.fixture
+def no_frameworks():
+    """Importing Keras is an error: what is asked is answered without it."""
+    with mock.patch.dict(sys.modules, {"keras": None, "tensorflow": None}):
+        yield
+
+
+@pytest.mark.usefixtures("no_frameworks")
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (("missing.keras",), "missing.keras: cannot be read: No such file or directory"),
+        (("labels.txt",), "labels.txt is no Keras model"),
+        (("model.keras", "--preprocess", "tf", "--calibrate", "missing"), "missing: no such folder"),
+        (("model.keras", "--preprocess", "tf", "--evaluate", "missing"), "missing: no such folder"),
+        (("model.keras", "--preprocess", "tf", "--labels", "missing.txt"), "missing.txt: no such file"),
+        (("model.keras", "--preprocess", "tf", "--synsets", "."), ".: a folder, not a file"),
+    ],
+)
+def test_export_says_what_is_missing_before_keras_is_loaded(line, words, model_folder):
+    said = run("export", *line, "-o", "out")
+    assert said.exit_code == 3
+    assert words in said.stderr
+    assert not (model_folder / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    import keras
+
+    folder = tmp_path_factory.mktemp("saved")
+    source = keras.Input((8, 8, 3))
+    scores = keras.layers.Dense(2, activation="softmax")(keras.layers.GlobalAveragePooling2D()(source))
+    keras.Model(source, scores).save(folder / "model.keras")
+    (folder / "labels.txt").write_text("cat\ndog\n")
+    return folder
+
+
+@pytest.fixture
+def model_folder(saved, monkeypatch):
+    monkeypatch.chdir(saved)
+    return saved
+
+
+def test_a_folder_or_a_keras_model_is_not_inspected(bundle, model_folder):
+    name = min(path.name for path in bundle.glob("*.onnx"))
+    said = run("inspect", bundle)
+    assert (said.exit_code, "one file is inspected at a time: " in said.stderr) == (3, True)
+    assert name in said.stderr
+    said = run("inspect", model_folder / "model.keras")
+    assert (said.exit_code, "perhaps a Keras model: export" in said.stderr) == (3, True)
+
+
+def test_files_for_folders_and_folders_for_files(bundle, tmp_path):
+    model = next(bundle.glob("*_int8.tflite"))
+    for line, words in (
+        (("verify", model), "a file; a bundle is a folder"),
+        (("run", bundle, tmp_path), f"read it as frames: folder:{tmp_path}"),
+        (("check-apk", bundle), "a folder, not an .apk"),
+    ):
+        said = run(*line)
+        assert said.exit_code == 3
+        assert words in said.stderr.replace("\n", "")

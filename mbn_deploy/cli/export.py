@@ -12,7 +12,7 @@ import typer
 from mbn_deploy.cli.bundle_table import bundle_json, print_bundle
 from mbn_deploy.cli.common import Json, comma_list, guarded, load_frameworks, print_json, progress_bar, say
 from mbn_deploy.cli.options import CropFraction, Filter, Labels, PreprocessText, Resize, Synsets, path_option
-from mbn_deploy.errors import UsageError
+from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.tflite_metadata import About
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.models import tables
@@ -165,6 +165,7 @@ def _exported(
 ) -> Bundle:
     """What makes no sense is said before the frameworks are loaded, which takes seconds."""
     from mbn_deploy.bundle.write import check_target
+    from mbn_deploy.export.load_keras import check_model_file
     from mbn_deploy.export.request import Request
 
     by_name = not is_file(model)
@@ -173,6 +174,9 @@ def _exported(
     elif network:
         said = ", ".join(f"--{option}" for option in network)
         raise UsageError(f"{said} is for a MODEL by name; {model} is a FILE, which says it itself")
+    else:
+        check_model_file(Path(model))
+    _check_inputs(options)
     Request(**options)
     check_target(output, overwrite=options["overwrite"])
     load_frameworks()
@@ -181,6 +185,18 @@ def _exported(
     with progress_bar() as progress:
         source = _built(model, network, options["size"]) if by_name else Path(model)
         return pipeline.export(source, output, **options, **page, progress=progress)
+
+
+def _check_inputs(options: dict[str, Any]) -> None:
+    """Raise `InputError` for folders that are not there and for text files that cannot be read."""
+    from mbn_deploy.export.source import lines
+
+    for folder in (options["calibration"], options["evaluate"]):
+        if folder is not None and not folder.exists():
+            raise InputError(f"{folder}: no such folder")
+    for text in (options["labels"], options["synsets"]):
+        if text is not None:
+            lines(text)
 
 
 def _built(name: str, network: dict[str, Any], size: int | None) -> Any:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -197,9 +198,16 @@ def test_requirements_that_contradict_each_other_end(tmp_path, monkeypatch):
 # --- the package ---
 
 
+@pytest.fixture(scope="module")
+def package(exported, wheels, tmp_path_factory):
+    return package_pi(exported[0], tmp_path_factory.mktemp("package") / "board", wheels=[wheels])
+
+
 @pytest.fixture
-def made(exported, wheels, tmp_path):
-    return package_pi(exported[0], tmp_path / "board", wheels=[wheels])
+def made(package, tmp_path):
+    """A copy to be changed."""
+    folder = shutil.copytree(package.folder, tmp_path / "board")
+    return replace(package, folder=folder, archive=Path(shutil.copy(package.archive, tmp_path)))
 
 
 def test_the_package_holds_a_bundle_of_the_files_that_run_there(exported, made):

@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 import pytest
+from cli_run import run
 from typer.testing import CliRunner
 
 from mbn_deploy.cli.main import app
 from mbn_deploy.demo.digits import CLASSES
+from mbn_deploy.demo.networks import weights_name
 from mbn_deploy.demo.run import demo_model, write_pictures
 from mbn_deploy.errors import UsageError, VerificationError
 from mbn_deploy.export.fold import fold
@@ -124,16 +127,24 @@ def options(pictures):
     }  # fmt: skip
 
 
-def test_a_bundle_says_what_was_tried(pictures, tmp_path):
-    bundle = export(
-        demo_model("mobilenet_v2"), tmp_path / "dist", **options(pictures), max_drop=2.0,
-        formats=["tflite"], precisions=["int8"], preprocess=Preprocess.parse("tf"), resize="squash",
+def test_what_was_tried_is_said_and_stays_in_the_bundle(pictures, tmp_path):
+    weights = resources.files("mbn_deploy.demo") / weights_name("mobilenet_v2")
+    (tmp_path / "labels.txt").write_text("\n".join(CLASSES))
+    result = run(
+        "export", "mobilenet_v2", "--alpha", 0.15, "--size", 32, "--classes", 10, "--weights", weights,
+        "-o", tmp_path / "dist", "--labels", tmp_path / "labels.txt", "--resize", "squash",
+        "--calibrate", pictures.calibration, "--calibration-count", 50, "--evaluate", pictures.held_back,
+        "--max-drop", 2, "--formats", "tflite", "--precisions", "int8",
     )  # fmt: skip
-    assert [r.recipe for r in bundle.rungs] == ["int8"]
-    (tried,) = bundle.manifest.quantization["rungs"]
+    assert result.exit_code == 0, result.stderr
+    assert "Recipes tried on these images: 1" in result.stdout
+    (row,) = [line.split() for line in result.stdout.splitlines() if line.split()[:1] == ["int8"]]
+    assert row[-1] == "holds"
+    quantization = json.loads((tmp_path / "dist" / "manifest.json").read_text("utf-8"))["quantization"]
+    (tried,) = quantization["rungs"]
     assert tried["holds"]
-    assert bundle.manifest.quantization["recipe"]["name"] == "int8"
-    assert bundle.metrics["labelled"]
+    assert quantization["recipe"]["name"] == "int8"
+    assert float(row[1]) == pytest.approx(100 * tried["drop"]["value"], abs=0.005)
 
 
 def test_images_without_labels_give_agreement(pictures, tmp_path):

@@ -11,7 +11,7 @@ import typer
 
 from mbn_deploy.cli.benchmark_report import print_benchmark, print_comparison, print_tuning
 from mbn_deploy.cli.common import INPUT, Json, comma_list, complain, guarded, plain, print_json, progress_bar, stdout
-from mbn_deploy.cli.options import Backend, PreprocessText, Resize, path_argument, path_option
+from mbn_deploy.cli.options import Backend, OnlyPrecision, PreprocessText, Resize, path_argument, path_option
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import MANIFEST_NAME
 from mbn_deploy.runtime.benchmark import OPENINGS, Benchmark
@@ -28,7 +28,7 @@ from mbn_deploy.runtime.tuning import cache_path, write_cache, write_to_bundle
 def benchmark(
     paths: Annotated[list[Path], path_argument("BUNDLE|FILE", "What to measure; all files of a bundle, in turns.")],
     *,
-    precision: Annotated[str | None, typer.Option(help="Only this precision of a bundle.")] = None,
+    precision: OnlyPrecision = None,
     backend: Backend = None,
     threads: Annotated[
         str | None, typer.Option(metavar="N,N...", help="Numbers of threads; by default what `run` would take.")

@@ -12,6 +12,7 @@ from mbn_deploy.cli.common import Json, guarded, plain, print_json, progress_bar
 from mbn_deploy.cli.options import (
     Backend,
     FileLabels,
+    OnlyPrecision,
     PreprocessText,
     Resize,
     Synsets,
@@ -34,7 +35,7 @@ def evaluate(
     ],
     labels: FileLabels = None,
     synsets: Synsets = None,
-    precision: Annotated[str | None, typer.Option(help="Only this precision of a bundle.")] = None,
+    precision: OnlyPrecision = None,
     backend: Backend = None,
     threads: Threads = None,
     resize: Resize = None,

@@ -11,13 +11,24 @@ import typer
 
 from mbn_deploy.cli.bundle_table import bundle_json, print_bundle
 from mbn_deploy.cli.common import Json, comma_list, guarded, load_frameworks, print_json, progress_bar, say
-from mbn_deploy.cli.options import CropFraction, Filter, Labels, PreprocessText, Resize, Synsets, path_option
+from mbn_deploy.cli.options import (
+    CalibrationCount,
+    CalibrationSeed,
+    CropFraction,
+    Filter,
+    Formats,
+    Labels,
+    PreprocessText,
+    RecipeName,
+    Resize,
+    Synsets,
+    path_option,
+)
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.tflite_metadata import About
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.models import tables
 from mbn_deploy.models.layers import Spec
-from mbn_deploy.quantize.recipe import RECIPES
 
 if TYPE_CHECKING:
     from mbn_deploy.bundle.open import Bundle
@@ -41,7 +52,7 @@ def export(
         str | None,
         typer.Option(metavar="imagenet|none|FILE", help="Of a MODEL; none is random. imagenet if not said."),
     ] = None,
-    formats: Annotated[str, typer.Option(help="tflite, onnx, separated by commas.")] = "tflite,onnx",
+    formats: Formats = "tflite,onnx",
     precisions: Annotated[
         str, typer.Option(help="float32, float16, dynamic, int8, int16x8 (TFLite only), separated by commas.")
     ] = "float32,float16,dynamic,int8",
@@ -49,8 +60,8 @@ def export(
         Path | None,
         path_option(help="Folder of images, or .npz of pixels: int8's ranges come from them."),
     ] = None,
-    calibration_count: Annotated[int, typer.Option(help="How many of them are used.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of the choice of calibration images.")] = 0,
+    calibration_count: CalibrationCount = 200,
+    seed: CalibrationSeed = 0,
     evaluate: Annotated[
         Path | None,
         path_option(help="Folder with a sub-folder a class: each file's accuracy, beside Keras' own."),
@@ -86,9 +97,7 @@ def export(
         float | None,
         typer.Option(help="Points of top-1 that int8 may lose on --evaluate: recipes are tried until one keeps to it."),
     ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"How int8 is made: {', '.join(RECIPES)}; int8 if not said.")
-    ] = None,
+    recipe: RecipeName = None,
     granularity: Annotated[
         str, typer.Option(metavar="per-channel|per-tensor", help="Scales of int8 weights.")
     ] = "per-channel",

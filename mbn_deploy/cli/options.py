@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mbn_deploy.quantize.recipe import RECIPES
+from mbn_deploy.runtime import ModelInfo
 from mbn_deploy.runtime.bundle import read_file
 from mbn_deploy.runtime.labels import parse_labels
 
@@ -46,6 +48,14 @@ CropFraction = Annotated[float | None, typer.Option(help="Share of the image tha
 Filter = Annotated[
     str | None, typer.Option("--filter", metavar="bilinear|bicubic|nearest|lanczos", help="How images are resampled.")
 ]
+Precision = Annotated[str | None, typer.Option(help="Which file of a bundle; by default int8 if there is one.")]
+OnlyPrecision = Annotated[str | None, typer.Option(help="Only this precision of a bundle.")]
+Formats = Annotated[str, typer.Option(help="tflite, onnx, separated by commas.")]
+CalibrationCount = Annotated[int, typer.Option(help="How many of them are used.")]
+CalibrationSeed = Annotated[int, typer.Option(help="Of the choice of calibration images.")]
+RecipeName = Annotated[
+    str | None, typer.Option(metavar="NAME", help=f"How int8 is made: {', '.join(RECIPES)}; int8 if not said.")
+]
 PreprocessText = Annotated[
     str | None,
     typer.Option(
@@ -54,6 +64,12 @@ PreprocessText = Annotated[
         help="What the model wants of pixels: raw [0, 255], unit [0, 1], tf [-1, 1], or (pixel - MEAN) / STD.",
     ),
 ]
+
+
+def classifier_facts(info: ModelInfo) -> dict[str, Any]:
+    """What runs, as JSON values: `run` and `serve` say it of themselves."""
+    names = ("path", "model", "format", "precision", "backend", "threads", "threads_from")
+    return {name: getattr(info, name) for name in names}
 
 
 def synsets_of(path: Path | None) -> tuple[str, ...] | None:

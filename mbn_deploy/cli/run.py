@@ -13,7 +13,17 @@ from typing import Annotated, Any
 import typer
 
 from mbn_deploy.cli.common import INPUT, Json, complain, guarded, plain, print_json, say, stdout, without_greetings
-from mbn_deploy.cli.options import Backend, FileLabels, PreprocessText, Resize, Target, Threads, path_argument
+from mbn_deploy.cli.options import (
+    Backend,
+    FileLabels,
+    Precision,
+    PreprocessText,
+    Resize,
+    Target,
+    Threads,
+    classifier_facts,
+    path_argument,
+)
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime import Classifier, FrameSource, Prediction, StreamResult, frames
 from mbn_deploy.runtime.camera import SOURCES, parse_size
@@ -36,9 +46,7 @@ def run(
         typer.Option(metavar="WxH", help="What to ask a camera for (640x480), or the size of raw frames on stdin."),
     ] = None,
     top_k: Annotated[int, typer.Option(help="How many classes are shown for each image.")] = 5,
-    precision: Annotated[
-        str | None, typer.Option(help="Which file of a bundle; by default int8 if there is one.")
-    ] = None,
+    precision: Precision = None,
     backend: Backend = None,
     threads: Threads = None,
     labels: FileLabels = None,
@@ -102,7 +110,7 @@ def _images(classifier: Classifier, images: list[Path], top_k: int, *, as_json: 
         if not as_json:
             _print(str(image), predictions)
     if as_json:
-        print_json({"model": _facts(classifier), "images": found})
+        print_json({"model": classifier_facts(classifier.info), "images": found})
     return sound
 
 
@@ -141,16 +149,3 @@ def _print(name: str, predictions: list[Prediction]) -> None:
     console.print(plain(name), soft_wrap=True)
     for prediction in predictions:
         console.print(f"  {plain(str(prediction))}", soft_wrap=True)
-
-
-def _facts(classifier: Classifier) -> dict[str, Any]:
-    info = classifier.info
-    return {
-        "path": info.path,
-        "model": info.model,
-        "format": info.format,
-        "precision": info.precision,
-        "backend": info.backend,
-        "threads": info.threads,
-        "threads_from": info.threads_from,
-    }

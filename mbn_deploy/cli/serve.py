@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mbn_deploy.cli.common import INTERRUPTED, Json, complain, guarded, plain, say, without_greetings
-from mbn_deploy.cli.options import Backend, FileLabels, PreprocessText, Resize, Target, Threads
+from mbn_deploy.cli.options import (
+    Backend,
+    FileLabels,
+    Precision,
+    PreprocessText,
+    Resize,
+    Target,
+    Threads,
+    classifier_facts,
+)
 from mbn_deploy.errors import MissingExtraError, UsageError
 from mbn_deploy.runtime import Classifier
 from mbn_deploy.runtime.camera import SOURCES, FrameSource, frames, parse_size
@@ -54,9 +63,7 @@ def serve(
         float, typer.Option(min=0.04, max=89, help="Largest JPEG, millions of pixels; other pictures: a quarter.")
     ] = 50,
     upload_timeout: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds for one upload.")] = 30,
-    precision: Annotated[
-        str | None, typer.Option(help="Which file of a bundle; by default int8 if there is one.")
-    ] = None,
+    precision: Precision = None,
     backend: Backend = None,
     threads: Threads = None,
     labels: FileLabels = None,
@@ -92,7 +99,8 @@ def serve(
             preprocess=preprocess,
         )
     with opened as classifier:
-        ended_by = run(classifier, options, lambda ready: _announce(ready, _facts(classifier), as_json=as_json))
+        facts = classifier_facts(classifier.info)
+        ended_by = run(classifier, options, lambda ready: _announce(ready, facts, as_json=as_json))
     if ended_by == signal.SIGINT:
         complain("interrupted")
         raise typer.Exit(INTERRUPTED)
@@ -128,15 +136,3 @@ def _announce(ready: Ready, facts: dict[str, Any], *, as_json: bool) -> None:
             say("open this address once in a browser; programs send the token: Authorization: Bearer TOKEN")
         sys.stdout.write(plain(ready.login_url if ready.generated else ready.url) + "\n")
     sys.stdout.flush()
-
-
-def _facts(classifier: Classifier) -> dict[str, Any]:
-    info = classifier.info
-    return {
-        "path": info.path,
-        "model": info.model,
-        "format": info.format,
-        "precision": info.precision,
-        "backend": info.backend,
-        "threads": info.threads,
-    }

@@ -24,10 +24,21 @@ from mbn_deploy.cli.common import (
     stdout,
     table,
 )
-from mbn_deploy.cli.options import CropFraction, Filter, Labels, PreprocessText, Resize, Synsets, path_option
+from mbn_deploy.cli.options import (
+    CalibrationCount,
+    CalibrationSeed,
+    CropFraction,
+    Filter,
+    Formats,
+    Labels,
+    PreprocessText,
+    RecipeName,
+    Resize,
+    Synsets,
+    path_option,
+)
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.quantize.recipe import RECIPES
 
 if TYPE_CHECKING:
     from mbn_deploy.sweep.plan import Variant
@@ -59,13 +70,13 @@ def sweep(
             help="Of models; DIR has <model>_<alpha>_<size>.weights.h5. imagenet if not said.",
         ),
     ] = None,
-    formats: Annotated[str, typer.Option(help="tflite, onnx, separated by commas.")] = "tflite,onnx",
+    formats: Formats = "tflite,onnx",
     precisions: Annotated[
         str, typer.Option(help="float32, float16, dynamic, int8, int16x8, separated by commas; files of each bundle.")
     ] = "float32,int8",
     calibrate: Annotated[Path | None, path_option(help="Folder of images, or .npz: int8's ranges.")] = None,
-    calibration_count: Annotated[int, typer.Option(help="How many of them are used.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of the choice of calibration images.")] = 0,
+    calibration_count: CalibrationCount = 200,
+    seed: CalibrationSeed = 0,
     evaluate: Annotated[
         Path | None, path_option(help="Folder with a sub-folder a class: accuracy of every file.")
     ] = None,
@@ -79,9 +90,7 @@ def sweep(
     filter: Filter = None,  # noqa: A002 (typer takes the option's name from it)
     preprocess: PreprocessText = None,
     max_drop: Annotated[float | None, typer.Option(help="Points of top-1 that int8 may lose; as of `export`.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"How int8 is made: {', '.join(RECIPES)}; int8 if not said.")
-    ] = None,
+    recipe: RecipeName = None,
     jobs: Annotated[int, typer.Option(help="Processes of this machine that work side by side.")] = 1,
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Or the workers of this Dask scheduler: tcp://host:8786.")

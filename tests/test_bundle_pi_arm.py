@@ -53,9 +53,14 @@ def call(*words, **environment):
     return done
 
 
+def left_over(there):
+    """What an interrupted installation had brought."""
+    return there / "venv" / "lib" / "half_of_a_module.py"
+
+
 @pytest.fixture(scope="module", params=CASES.values(), ids=CASES.keys())
 def board(request, exported, tmp_path_factory):
-    """(the package unpacked and installed, its most megabytes, a function that installs it again)."""
+    """(the package installed where another run was interrupted, its most megabytes, what installs it again)."""
     cpu, wanted, limit = request.param
     folder = tmp_path_factory.mktemp("a board")
     wheels = [arm.ARM / f"wheels-{name}" for name in ("any", wanted.architecture)]
@@ -64,13 +69,16 @@ def board(request, exported, tmp_path_factory):
         archive.extractall(folder / "opt", filter="data")
     python = board_python(folder / "bin", cpu)
     there = folder / "opt" / "made"
+    left_over(there).parent.mkdir(parents=True)
+    left_over(there).touch()
+    (there / "venv" / ".mbn-deploy-unfinished").touch()
 
     def install():
         return call(there / "install.sh", PYTHON=str(python))
 
     first = install()
+    assert "making " in first.stderr
     assert "Done." in first.stderr
-    assert (there / "venv").is_dir()
     return there, limit, install
 
 
@@ -92,10 +100,9 @@ def test_installing_again_does_nothing_and_verifies(board):
 
 
 def test_an_interrupted_installation_is_made_anew(board):
-    there, _, install = board
-    (there / "venv/.mbn-deploy").rename(there / "venv/.mbn-deploy-unfinished")
-    (there / "venv/bin/mbn-deploy").unlink()
-    assert "making " in install().stderr
+    there, _, _ = board
+    assert not left_over(there).exists()
+    assert not (there / "venv/.mbn-deploy-unfinished").exists()
     assert (there / "venv/bin/mbn-deploy").is_file()
 
 

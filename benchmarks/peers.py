@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import peers_table
 from accuracy import CASES, Case
+from peers_engines import ENGINES
 from peers_latency import measured
 from peers_make import LONGEST, MADE
 from peers_routes import OURS, ROUTES, Figures, Route, short
@@ -202,21 +203,27 @@ def accuracy(peers: Peers) -> None:
             engines = found["files"][label]["engines"]
             print(f"{short(case.file)}: {label}", file=sys.stderr, flush=True)
             own = pixels if "_128_" not in label else _photographs(peers, 128)[0]
-            for engine in ("native", "built-in", "openvino"):
-                # Without XNNPACK only what XNNPACK does not take.
-                if engine == "built-in" and ("error" not in engines["native"] or file["format"] != "tflite"):
-                    continue
-                out = _answer_file(file, engine)
-                if not out.exists() or peers.options.again:
-                    error = _answers(peers, engine, file, own, out)
-                    if error is not None:
-                        engines[engine] = {"error": error}
-                        continue
-                kept = {key: value for key, value in engines.get(engine, {}).items() if key == "latency"}
-                engines[engine] = kept | _against(np.load(out), truth, classes)
+            _asked(peers, file, engines, own)
+            for engine in (e for e in engines if "error" not in engines[e]):
+                engines[engine] |= _against(np.load(_answer_file(file, engine)), truth, classes)
         _against_ours(told, found["files"], truth, classes)
         peers.results["photographs"] = len(classes)
         peers.save()
+
+
+def _asked(peers: Peers, file: Figures, engines: Figures, pixels: Path) -> None:
+    """Answers of every engine that has none yet; an error stands in its place."""
+    for engine in ENGINES:
+        # Without XNNPACK only what XNNPACK does not take.
+        if engine == "built-in" and ("error" not in engines["native"] or file["format"] != "tflite"):
+            continue
+        known = "error" in engines.get(engine, {}) or _answer_file(file, engine).exists()
+        error = engines.get(engine, {}).get("error")
+        if not known or peers.options.again:
+            error = _answers(peers, engine, file, pixels, _answer_file(file, engine))
+        engines[engine] = engines.get(engine, {}) if error is None else {"error": error}
+        if error is None:
+            engines[engine].pop("error", None)
 
 
 def _answer_file(file: Figures, engine: str) -> Path:

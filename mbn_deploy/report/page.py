@@ -14,8 +14,6 @@ from mbn_deploy.report.html import Html, joined, tag
 
 def page(report: Report) -> str:
     """`report` as HTML 5. Equal reports give equal text."""
-    style = resources.files(__package__).joinpath("style.css").read_text("utf-8")
-    title = f"{report.manifest.model}: report"
     parts = [
         sections.origin(report),
         results.files(report),
@@ -25,19 +23,9 @@ def page(report: Report) -> str:
         results.rungs(report),
         layers.layers(report),
     ]
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy(style)),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        tag("style", Html(style)),
-    )
     header = tag("header", tag("h1", report.manifest.model), results.headline(report))
     footer = tag("footer", tag("p", f"Made by mbn-deploy {__version__}. {_STABLE}"))
-    body = tag("body", header, tag("main", *parts), footer)
-    return f"<!doctype html>\n{joined([tag('html', head, body, lang='en')])}\n"
+    return document(f"{report.manifest.model}: report", header, tag("main", *parts), footer)
 
 
 _STABLE = (
@@ -46,7 +34,22 @@ _STABLE = (
 )
 
 
-def policy(style: str) -> str:
+def document(title: str, *body: object) -> str:
+    """A whole page in the reports' style."""
+    style = resources.files(__package__).joinpath("style.css").read_text("utf-8")
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(style)),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("style", Html(style)),
+    )
+    return f"<!doctype html>\n{joined([tag('html', head, tag('body', *body), lang='en')])}\n"
+
+
+def _policy(style: str) -> str:
     """Nothing may be loaded or run but pictures inside the page and this style."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"

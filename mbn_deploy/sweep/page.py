@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from mbn_deploy import __version__
 from mbn_deploy.report.html import Html, joined, tag
-from mbn_deploy.report.page import policy
+from mbn_deploy.report.page import document
 from mbn_deploy.report.parts import code, number, section, size, table
 from mbn_deploy.sweep.latency import Pass
 from mbn_deploy.sweep.plot import Point, front_plot
@@ -32,25 +31,15 @@ EXIT = {
 
 def page(rows: Sequence[Row], timed: Pass | None) -> str:
     """The whole page as HTML 5; equal tables give equal text."""
-    style = resources.files("mbn_deploy.report").joinpath("style.css").read_text("utf-8")
     files, failures = [r for r in rows if r.file is not None], [r for r in rows if r.error is not None]
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy(style)),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", "Sweep"),
-        tag("style", Html(style)),
-    )
     variants = len({r.variant for r in rows})
     lead = tag("p", f"{len(files)} files of {variants} variants; {len(failures)} failures.", class_="strong")
-    body = tag(
-        "body", tag("header", tag("h1", "Sweep"), lead),
+    return document(
+        "Sweep",
+        tag("header", tag("h1", "Sweep"), lead),
         tag("main", *_fronts(files), _files(files) if files else None, _failures(failures), _notes(timed)),
         tag("footer", tag("p", f"Made by mbn-deploy {__version__}.")),
-    )  # fmt: skip
-    return f"<!doctype html>\n{joined([tag('html', head, body, lang='en')])}\n"
+    )
 
 
 def _fronts(files: Sequence[Row]) -> list[Html]:

@@ -33,6 +33,12 @@ Granularity = Literal["per-channel", "per-tensor"]
 MAX_MULTIPLIER = 255.0
 # Room for the sum of products below the int32 limit of 2^31.
 MAX_BIAS = 2**30
+# TFLite's kernels count the steps up to the 6 of a fused ReLU6 in an int32 and refuse what does not fit in
+# (kernel_util.cc, `no_integer_overflow_from_quantization`).
+RELU6_BOUND, MAX_STEPS = 6.0, 2**31 - 1
+# TFLite's reference SOFTMAX ends the process where a step of its input times 2^26 is not above 1 (quantization_util.cc,
+# `PreprocessSoftmaxScaling`). All 256 levels together are 4e-6 then, and every class has the same share anyway.
+LEAST_LOGIT_STEP = float(np.float32(1.001 * 2.0**-26))
 
 
 def quantize_graph(
@@ -52,6 +58,7 @@ def quantize_graph(
     """
     activations = {state.graph.input: input_params}
     wide = {state.graph.input: widened(input_params)} if wide_outputs else {}
+    logits = _logits(state.graph)
     weights: dict[str, QuantizedWeights] = {}
     for op in state.graph.ops:
         params, integer = _params(op, state, activations), op.output not in float_outputs
@@ -63,6 +70,7 @@ def quantize_graph(
                 wider = _within_multiplier(wider, source, made.scales, MAX_WIDE_MULTIPLIER)
             else:
                 params = _within_multiplier(params, source, made.scales)
+                params = replace(params, scale=max(params.scale, LEAST_LOGIT_STEP)) if op.output in logits else params
             weights[op.name] = made
         elif integer and op.output not in wide_outputs:
             params = _untied(op, params, state.graph, activations)
@@ -70,7 +78,29 @@ def quantize_graph(
         if wider is not None:
             written_in_8_bits = integer and op.output not in wide_outputs
             wide[op.output] = widened(params) if written_in_8_bits else wider
-    return QuantizedGraph(state.graph, activations, weights, float_outputs, wide_outputs, wide)
+    made = QuantizedGraph(state.graph, activations, weights, float_outputs, wide_outputs, wide)
+    return replace(made, graph=state.graph.with_ops([_countable(op, made) for op in state.graph.ops]))
+
+
+def _logits(graph: Graph) -> set[str]:
+    """The tensors that become the input of a softmax with their scale."""
+    found: set[str] = set()
+    for op in reversed(graph.ops):
+        if op.kind == "softmax" or (op.kind in PASS_THROUGH and op.output in found):
+            found.add(op.inputs[0])
+    return found
+
+
+def _countable(op: Op, graph: QuantizedGraph) -> Op:
+    """`op` with a ReLU for a ReLU6 whose bound is too many steps away to be counted.
+
+    The levels end far below it, so the integers are the same. Untrained networks have such tensors: without the
+    statistics of their BatchNorm, values shrink from layer to layer.
+    """
+    if op.activation != "relu6" or graph.is_float(op):
+        return op
+    steps = RELU6_BOUND / graph.params(op)[op.output].scale
+    return op if steps < MAX_STEPS else replace(op, activation="relu")
 
 
 def _params(op: Op, state: Calibrated, activations: Mapping[str, ActivationParams]) -> ActivationParams:

@@ -1,16 +1,21 @@
 """The quantizer's formulas, on numbers small enough to be worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from quantize_graphs import calibrated, images
+from quantize_graphs import INPUT_PARAMS, Net, calibrated, images
 
 from mbn_deploy.export.graph import Graph, Op
 from mbn_deploy.quantize import ranges
-from mbn_deploy.quantize.absorb import _centring, _noise, _span
+from mbn_deploy.quantize.absorb import _centring, _noise, _span, _sums
+from mbn_deploy.quantize.bias import _shrunk, correct_biases
+from mbn_deploy.quantize.bounds import bind, free_bounds
 from mbn_deploy.quantize.channels import ChannelGroup, channel_groups
 from mbn_deploy.quantize.equalize import FLOOR, MAX_FACTOR, _candidate, _Noise, _span_choices, _weight_spans
 from mbn_deploy.quantize.hard_swish import shared_noise
-from mbn_deploy.quantize.quantizer import MAX_BIAS, _saturates, quantize_bias, quantize_weights
+from mbn_deploy.quantize.quantizer import MAX_BIAS, _saturates, quantize_bias, quantize_graph, quantize_weights
+from mbn_deploy.quantize.range_methods import cut
 from mbn_deploy.quantize.ranges import Calibrated, ChannelRange, _Sum, vector_margin
 from mbn_deploy.quantize.scheme import ActivationParams, constant_levels
 from mbn_deploy.quantize.split import MAX_CHANNELS, MAX_PARTS, _parts
@@ -244,3 +249,57 @@ def test_constants_of_16_bits_and_on_a_grid():
 def test_groups_of_two_channels():
     assert channel_groups(two_channels(POINTWISE)) == [ChannelGroup(("c",), 2)]
     assert calibrated(two_channels(POINTWISE)).ranges["c"].low.min() >= 0
+
+
+def test_sums_that_a_tensor_goes_into():
+    readers = [Op("add", "s", ("a", "b"), "s"), Op("add", "t", ("a", "a"), "t"), POINTWISE]
+    shifts = {"b": np.array([2.0]), "a": np.array([1.0])}
+    assert _sums(readers, "a", shifts) == {"s": shifts["b"], "t": shifts["a"]}
+    assert _sums(readers, "b", {"a": shifts["a"]})["s"] is shifts["a"]
+    assert _sums(readers, "a", {}) == {}
+
+
+def test_corrections_are_shrunk_by_the_standard_error():
+    errors = np.array([[1.0, 5.0], [3.0, -5.0]])  # means 2 and 0, squared standard errors 1 and 25
+    assert _shrunk(errors).tolist() == [2 * (1 - 1 / 4), 0]
+    assert _shrunk(errors[:1]).tolist() == [1, 5]
+
+
+def test_biases_are_corrected_in_front_of_a_reshape():
+    net = Net()
+    net.op("reshape", "flat", net.pool("mean", net.conv("c", "x", 4, activation="relu")), shape=(1, 4))
+    graph = net.graph()
+    x = images(graph)
+    made = correct_biases(quantize_graph(calibrated(graph, x), INPUT_PARAMS), x)
+    assert made.weights["c"].bias.shape == (4,)
+
+
+def test_bounds_of_a_relu6():
+    graph = two_channels(POINTWISE)
+    first = replace(graph.ops[0], activation="relu6")
+    freed = free_bounds(graph.with_ops((first, POINTWISE)))
+    assert [op.kind for op in freed.ops] == ["conv", "minimum", "conv"]
+    assert freed.ops[0].activation == "relu"
+    assert freed.ops[1].offset.tolist() == [6, 6]
+    assert free_bounds(graph.with_ops((first, POINTWISE)), frozenset({"c"})).ops[0] is first
+    state = Calibrated(freed, {"c/unbounded": seen([0, 0], [9, 1]), "c": C, "r": C}, {})
+    (bound, reader) = bind(state).graph.ops
+    assert (bound.activation, bound.output, reader.kind) == ("unit", "c", "conv")
+    np.testing.assert_allclose(bound.kernel, first.kernel / 6, rtol=1e-6)
+    np.testing.assert_allclose(reader.kernel, POINTWISE.kernel * 6, rtol=1e-6)
+    dead = replace(state, ranges=state.ranges | {"c/unbounded": seen([0, 0], [0, 0])})
+    np.testing.assert_array_equal(bind(dead).graph.ops[0].kernel, first.kernel)
+    freed = freed.with_ops((freed.ops[0], replace(freed.ops[1], offset=np.array([6.0, 3.0])), freed.ops[2]))
+    narrow, back, _ = bind(replace(state, graph=freed)).graph.ops
+    assert (back.kind, back.activation) == ("add_constant", "relu")
+    np.testing.assert_allclose(back.offset, [0, -128 / 255], rtol=1e-6)  # half of it, on the grid of 255 steps
+    np.testing.assert_allclose(narrow.bias, [0, 128 / 255], rtol=1e-6)
+
+
+def test_percentiles_are_of_both_ends():
+    values = np.concatenate([np.linspace(-1, 1, 100_001), [-50.0, 50.0]])
+    low, high = cut(values, (-50.0, 50.0), "percentile")
+    assert low == pytest.approx(-high)
+    assert 0.9995 < high < 1
+    assert cut(values + 10, (-40.0, 60.0), "percentile")[0] == 0
+    assert cut(values, (-0.5, 0.25), "percentile") == (-0.5, 0.25)

@@ -107,6 +107,6 @@ def _shrunk(errors: Doubles) -> Doubles:
     """
     mean = errors.mean(0)
     chance = errors.var(0) / max(len(errors) - 1, 1)
-    tiny = np.finfo(np.float64).tiny
-    shrunk: Doubles = mean * np.maximum(0.0, 1.0 - chance / np.maximum(mean**2, tiny))
+    square = mean**2
+    shrunk: Doubles = mean * (1.0 - np.divide(chance, square, out=np.ones_like(mean), where=square > chance))
     return shrunk

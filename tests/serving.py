@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import sys
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 START = "from mbn_deploy.cli.main import main; main()"
@@ -83,7 +83,7 @@ def command(*args, before="pass"):
 
 @contextmanager
 def serving(*args, before="pass", env=None, stdin=None):
-    """A server on a port of its own choice; it is killed at the end, if it still runs."""
+    """A server on a port of its own choice; at the end it is asked to end, so that what it ran is counted."""
     words = command(*args, "--port", "0", "--json", before=before)
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=stdin, env={**os.environ, **(env or {})}
@@ -94,6 +94,9 @@ def serving(*args, before="pass", env=None, stdin=None):
             line = process.stdout.readline() if ready else b""
             assert line, process.stderr.read().decode() if ready else "no answer after 120 s"
             yield Server(process, json.loads(line))
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):  # what hangs by design
+                process.wait(10)
         finally:
             process.kill()
 

@@ -152,6 +152,19 @@ def test_only_greetings_are_left_out(capfd):
     assert capfd.readouterr().err == "what led to it\n"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such streams")
+@pytest.mark.parametrize(
+    ("words", "closed", "code"), [("list", (1,), 0), ("list", (2,), 0), ("list", (0, 1, 2), 0), ("describe x", (2,), 2)]
+)
+def test_streams_that_are_closed_are_no_mistake_of_this_program(words, closed, code):
+    """`2>&-`, and services whose manager gives them none."""
+    command = [sys.executable, "-c", "from mbn_deploy.cli.main import main; main()", *words.split()]
+    shut = f"import os; [os.close(n) for n in {closed}]; os.execv({sys.executable!r}, {command!r})"
+    done = subprocess.run([sys.executable, "-c", shut], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (code, b"")
+    assert (b"mobilenet_v2" in done.stdout) == (words == "list" and 1 not in closed)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no SIGPIPE")
 def test_a_closed_pipe_ends_quietly():
     code = "from mbn_deploy.cli.main import main; main()"

@@ -70,8 +70,26 @@ def _options(
     pass
 
 
+def _open_closed_streams() -> None:
+    """Streams that whoever started the program had closed (`2>&-`) lead nowhere: Python has None in their place."""
+    for number in range(3):
+        if not _is_open(number):
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
 def main() -> None:
     """Run the command line; never returns."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter gets its code instead
             stream.reconfigure(errors="backslashreplace")

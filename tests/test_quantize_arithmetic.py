@@ -17,8 +17,9 @@ from mbn_deploy.quantize.hard_swish import shared_noise
 from mbn_deploy.quantize.quantizer import MAX_BIAS, _saturates, quantize_bias, quantize_graph, quantize_weights
 from mbn_deploy.quantize.range_methods import cut
 from mbn_deploy.quantize.ranges import Calibrated, ChannelRange, _Sum, vector_margin
-from mbn_deploy.quantize.scheme import ActivationParams, constant_levels
+from mbn_deploy.quantize.scheme import ActivationParams, constant_levels, constant_params
 from mbn_deploy.quantize.split import MAX_CHANNELS, MAX_PARTS, _parts
+from mbn_deploy.quantize.ties import untied_mean, untied_product
 from mbn_deploy.quantize.wide import wide_params, widened
 
 LEVELS, WEIGHT_MAX = 255, 127
@@ -303,3 +304,33 @@ def test_percentiles_are_of_both_ends():
     assert 0.9995 < high < 1
     assert cut(values + 10, (-40.0, 60.0), "percentile")[0] == 0
     assert cut(values, (-0.5, 0.25), "percentile") == (-0.5, 0.25)
+
+
+def test_zero_points_of_16_bits_are_zero():
+    assert ActivationParams(1.0, 0, "int16").limits == (-32768, 32767)
+    for point in (-1, 1):
+        with pytest.raises(ValueError, match="impossible"):
+            ActivationParams(1.0, point, "int16")
+
+
+@pytest.mark.parametrize("value", [3.0, -3.0])
+def test_a_constant_of_an_odd_number_of_half_steps_is_moved_by_an_eighth(value):
+    output = ActivationParams(6 / 255, -128)  # 3 are 127.5 steps
+    level, params = constant_params(value, output)
+    assert level == np.sign(value) * 127
+    assert params.scale * 127 == pytest.approx(abs(value + output.scale / 8))
+    level, params = constant_params(1.0, output)  # 42.5 steps
+    assert params.scale * level == pytest.approx(1 + output.scale / 8)
+    assert constant_params(2.0, output)[1].scale * 127 == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("point", "other"), [(-128, -128), (127, 127)])
+def test_ties_at_the_first_and_the_last_border_are_stepped_around(point, other):
+    """The largest product is half a level, next to the end of the levels; no other comes near a border."""
+    a, b = ActivationParams(1.0, -128), ActivationParams(1.0, other)
+    tied = ActivationParams(2.0 * 255 * 255, point)
+    assert untied_product(tied, [a, b]).scale > tied.scale
+    clear = replace(tied, scale=3.0 * 255 * 255)
+    assert untied_product(clear, [a, b]) == clear
+    mean = ActivationParams(2.0 * 255, point)
+    assert untied_mean(mean, b, 49).scale > mean.scale

@@ -19,7 +19,6 @@ import json
 import sys
 import time
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -45,13 +44,15 @@ class Run:
     config: Config
     options: argparse.Namespace
     files: list[str]
-    modules: list[str]
+    modules: list[str]  # of all groups
     every: bool
 
-    @cached_property
-    def tests(self) -> Tests:
-        """Traced when the first mutant asks for them."""
-        return _tests(self.files, self.modules)
+    def tests(self, path: str) -> Tests:
+        """The tests of the group's files, and what they reach; traced when the first mutant asks for them."""
+        found: Tests = {}
+        for file in self.files:
+            found |= _tests(file, path, self.modules)
+        return found
 
 
 def main() -> int:
@@ -66,9 +67,13 @@ def main() -> int:
     if not options.report:
         preload(config["preload"])
     found: list[dict[str, Any]] = []
+    modules = modules_of(ROOT, [name for group in config["group"] for name in group["modules"]])
     for group in config["group"]:
-        modules = [name for name in modules_of(ROOT, group["modules"]) if (ROOT / name).stat().st_size > 200]
-        chosen = [name for name in modules if not options.only or any(part in name for part in options.only)]
+        chosen = [
+            name
+            for name in modules_of(ROOT, group["modules"])
+            if not options.only or any(part in name for part in options.only)
+        ]
         if chosen:
             files = group["tests"] + (group.get("more_tests", []) if options.confirm else [])
             run = Run(database, config, options, files, modules, every=group.get("all", False))
@@ -91,21 +96,24 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _tests(files: list[str], modules: list[str]) -> Tests:
-    """What each test reaches: traced again when the test's file or a module has changed."""
-    sources = sha256(b"".join((ROOT / name).read_bytes() for name in modules)).hexdigest()
-    tests: Tests = {}
-    for file in files:
-        key = sha256(f"{file} {sources}".encode() + (ROOT / file).read_bytes()).hexdigest()[:16]
-        kept = STATE / f"trace-{key}.json"
-        if not kept.exists():
-            print(f"tracing {file}", file=sys.stderr, flush=True)
-            ran = trace(modules, [file], TRACE_LIMIT)
-            if ran.died is not None or not ran.value:
-                raise SystemExit(f"{file}: {ran.died or 'no test passes'}; see {STATE / 'trace.log'}")
-            kept.write_text(json.dumps(ran.value))
-        tests |= json.loads(kept.read_text())
+def _tests(file: str, path: str, modules: list[str]) -> Tests:
+    """What each test of a file reaches: traced again when the file or the module `path` has changed."""
+    kept = STATE / f"trace-{_version(file)}.json"
+    known = json.loads(kept.read_text()) if kept.exists() else {"versions": {}}
+    if known["versions"].get(path) != _version(path):
+        print(f"tracing {file}", file=sys.stderr, flush=True)
+        versions = {module: _version(module) for module in modules}
+        ran = trace(modules, [file], TRACE_LIMIT)
+        if ran.died is not None or not ran.value:
+            raise SystemExit(f"{file}: {ran.died or 'no test passes'}; see {STATE / 'trace.log'}")
+        known = {"versions": versions, "tests": ran.value}
+        kept.write_text(json.dumps(known))
+    tests: Tests = known["tests"]
     return tests
+
+
+def _version(path: str) -> str:
+    return sha256((ROOT / path).read_bytes()).hexdigest()[:16]
 
 
 def _module(path: str, run: Run) -> dict[str, Any]:
@@ -116,15 +124,15 @@ def _module(path: str, run: Run) -> dict[str, Any]:
     known = {item.job_id: result for item, result in run.database.completed_work_items}
     stored = {item.job_id for item in run.database.work_items}
     run.database.add_work_items(item for item in items if item.job_id not in stored)
-    at_import = run_at_import(source)
+    at_import, tests = run_at_import(source), None
     rows = []
     for item in items:
         spec, result = item.mutations[0], known.get(item.job_id)
         if result is None and options.report:
             continue
         if result is None or (_survived(result) and (options.again or options.confirm)):
-            line = spec.start_pos[0]
-            asked, limit = _asked(run, path, None if line in at_import else line)
+            line, tests = spec.start_pos[0], tests or run.tests(path)
+            asked, limit = _asked(run, tests, path, None if line in at_import else line)
             result = _tried(spec, source, asked, limit, run.config, first=_first(result))
             run.database.set_result(item.job_id, result)
             _say(spec, source, result, run.config)
@@ -141,7 +149,7 @@ def _first(result: WorkResult | None) -> str | None:
     return None if result is None else str(json.loads(result.output)["first"])
 
 
-def _asked(run: Run, path: str, line: int | None) -> tuple[list[str], float]:
+def _asked(run: Run, tests: Tests, path: str, line: int | None) -> tuple[list[str], float]:
     """(tests to run; seconds after which the mutant has run too long).
 
     The quickest are chosen; they run in the order of their files, the module's own first.
@@ -152,7 +160,7 @@ def _asked(run: Run, path: str, line: int | None) -> tuple[list[str], float]:
     config, confirm = run.config, run.options.confirm
     reaching = {
         name: test["seconds"]
-        for name, test in run.tests.items()
+        for name, test in tests.items()
         if path in test["lines"] and (confirm or line is None or line in test["lines"][path])
     }
     asked, total = [], 0.0
@@ -162,7 +170,7 @@ def _asked(run: Run, path: str, line: int | None) -> tuple[list[str], float]:
         asked.append(name)
         total += reaching[name]
     fixed, factor = config["time_limit"]
-    files = list(dict.fromkeys(name.split("::")[0] for name in run.tests))
+    files = list(dict.fromkeys(name.split("::")[0] for name in tests))
     asked.sort(key=lambda name: files.index(name.split("::")[0]))
     return asked, CONFIRM_LIMIT if confirm else fixed + factor * total
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import random
+import re
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -110,8 +111,8 @@ def change(source: str, spec: MutationSpec, config: Config) -> tuple[str, str]:
     if len(new) < len(old):
         return old[spec.start_pos[0] - 1].strip(), ""
     for one, two in zip(old, new, strict=False):
-        if one != two:
-            return one.strip(), two.strip()
+        if one != two:  # Cosmic Ray sets a blank before what it puts in
+            return one.strip(), re.sub(r"([\[(]) |  +", lambda found: found[1] or " ", two.strip())
     return old[spec.start_pos[0] - 1].strip(), ""
 
 

@@ -11,6 +11,7 @@ import export_models as models
 import numpy as np
 import pytest
 from cli_run import run
+from runtime_models import edit_manifest
 
 from mbn_deploy import export
 from mbn_deploy.bundle import micro
@@ -214,6 +215,13 @@ def test_a_bundle_without_int8(tmp_path):
     assert result.exit_code == 2
     assert "needs tflite/int8" in result.stderr
     assert not (tmp_path / "p").exists()
+
+
+def test_a_bundle_of_batches(source, tmp_path):
+    batches = shutil.copytree(source, tmp_path / "b")
+    edit_manifest(batches, lambda data: [file["input"]["shape"].__setitem__(0, 4) for file in data["files"]])
+    with pytest.raises(UsageError, match="takes 4 pictures at once; export with --batch 1"):
+        micro.package_c_array(batches, tmp_path / "p")
 
 
 def test_without_the_package(source, tmp_path, monkeypatch):

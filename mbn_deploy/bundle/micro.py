@@ -92,7 +92,7 @@ def package_c_array(
 
     Raises:
         InputError: a damaged bundle, or a file that TensorFlow Lite Micro cannot run.
-        UsageError: no int8 .tflite file in the bundle, something in the way at `folder`, no C name.
+        UsageError: no int8 .tflite file of batch 1 in the bundle, something in the way at `folder`, no C name.
         MissingExtraError: the `micro` or the `export` extra is not installed here.
     """
     target = Path(folder)
@@ -136,6 +136,9 @@ def _int8_file(bundle: Bundle) -> ModelFile:
         raise UsageError(f"{bundle.folder}: a microcontroller needs tflite/int8, the bundle has {has}")
     if found[0].input.dtype == "float32":
         raise UsageError(f"{bundle.folder}: export with --input int8 or uint8; a float32 input is not integer")
+    if found[0].input.shape[0] != 1:
+        count = found[0].input.shape[0]
+        raise UsageError(f"{bundle.folder}: takes {count} pictures at once; export with --batch 1 for microcontrollers")
     return found[0]
 
 

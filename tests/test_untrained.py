@@ -10,7 +10,6 @@ from mbn_deploy.pipeline import export
 from mbn_deploy.quantize.quantizer import LEAST_LOGIT_STEP, quantize_graph
 from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
 from mbn_deploy.quantize.scheme import ActivationParams
-from mbn_deploy.runtime import open_bundle
 
 
 @pytest.mark.parametrize(
@@ -29,7 +28,7 @@ def test_untrained_networks_become_int8(name, alpha, size, digits, tmp_path):
         model, tmp_path / "dist", precisions=["float32", "int8"], calibration=digits / "calibration",
         calibration_count=16, report=False,
     )  # fmt: skip
-    assert {(file.format, file.precision) for file in open_bundle(made.folder).files} == {
+    assert {(file.format, file.precision) for file in made.files} == {
         ("tflite", "float32"), ("tflite", "int8"), ("onnx", "float32"), ("onnx", "int8"),
     }  # fmt: skip
 

@@ -78,8 +78,9 @@ def quantize_graph(
         if wider is not None:
             written_in_8_bits = integer and op.output not in wide_outputs
             wide[op.output] = widened(params) if written_in_8_bits else wider
-    made = QuantizedGraph(state.graph, activations, weights, float_outputs, wide_outputs, wide)
-    return replace(made, graph=state.graph.with_ops([_countable(op, made) for op in state.graph.ops]))
+    quantized = QuantizedGraph(state.graph, activations, weights, float_outputs, wide_outputs, wide)
+    ops = [_countable(op, quantized) for op in state.graph.ops]
+    return replace(quantized, graph=state.graph.with_ops(ops))
 
 
 def _logits(graph: Graph) -> set[str]:

@@ -193,6 +193,13 @@ def test_what_is_said_is_what_is_there(source, made):
     assert b"mbn_deploy" not in micro.lean((source / facts["source"]).read_bytes(), "m"), "metadata cost flash"
 
 
+def test_nothing_of_the_interpreter_is_on_the_screen(source, tmp_path):
+    code = "from mbn_deploy.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "bundle", "c-array", source, "-o", tmp_path / "p", "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stderr == ""
+
+
 def test_the_screen(source, tmp_path):
     result = run("bundle", "c-array", source, "-o", tmp_path / "p", "--name", "flowers")
     assert result.exit_code == 0, result.stderr

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mbn_deploy.cli.bundle_pi import Output, Overwrite, Source
-from mbn_deploy.cli.common import Json, guarded, human_bytes, plain, print_json, stdout
+from mbn_deploy.cli.common import Json, guarded, human_bytes, plain, print_json, stdout, without_greetings
 
 
 @guarded
@@ -25,7 +25,8 @@ def c_array(
     """For microcontrollers: the int8 model as a C array, its operators, and the memory it needs (x86-64 Linux)."""
     from mbn_deploy.bundle.micro import package_c_array
 
-    made = package_c_array(path, output, name=name, overwrite=overwrite)
+    with without_greetings():
+        made = package_c_array(path, output, name=name, overwrite=overwrite)
     if as_json:
         facts = asdict(made) | {"folder": str(made.folder), "archive": str(made.archive), "source": made.source.path}
         print_json(facts)

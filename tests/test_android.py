@@ -75,6 +75,21 @@ def test_module(source, tmp_path):
     assert json.loads(files["package.json"])["class"] == "FlowerClassifier"
 
 
+def test_a_package_that_gradle_built_in_is_replaced(source, tmp_path):
+    out = tmp_path / "p"
+    package_android(source, out, AndroidOptions())
+    for name in ("build/outputs/aar/p-release.aar", ".gradle/9.0/checksums.lock", ".kotlin/sessions/a.salive"):
+        (out / name).parent.mkdir(parents=True)
+        (out / name).write_bytes(b"x")
+    (out / "src/main/build").mkdir()
+    (out / "src/main/build/Mine.kt").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"\(src/main/build/Mine\.kt\); move them away"):
+        package_android(source, out, AndroidOptions(), overwrite=True)
+    (out / "src/main/build/Mine.kt").unlink()
+    package_android(source, out, AndroidOptions(), overwrite=True)
+    assert not (out / "build").exists()
+
+
 def test_the_assets_are_a_bundle(source, tmp_path):
     """`check-apk` finds the manifest beside the model, and says what belongs together."""
     made(source, tmp_path / "flowers", precisions=("float16", "int8"))

@@ -12,7 +12,7 @@ import json
 import os
 import tarfile
 from collections.abc import Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mbn_deploy.bundle.write import put_back, put_folder
@@ -22,6 +22,8 @@ from mbn_deploy.runtime.temporary import replacing
 
 PACKAGE_NAME = "package.json"
 ARCHIVE_SUFFIX = ".tar.gz"
+# What Gradle makes beside a build script; a package that was built in its place can be replaced all the same.
+_BUILD_SCRIPT, _BUILT = "build.gradle.kts", frozenset({"build", ".gradle", ".kotlin"})
 
 _DATE = 315532800  # 1980-01-01, the first date that zip and FAT know: the same files give the same bytes
 
@@ -65,11 +67,19 @@ def _check_replaceable(folder: Path, target: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{folder} is no package (it has no {PACKAGE_NAME}) and not empty; choose another folder")
     if not overwrite:
         raise UsageError(f"{folder} holds a package already; --overwrite replaces it")
-    foreign = sorted(found - own)
+    foreign = sorted(path for path in found - own if not _built(path, own))
     if foreign:
         raise UsageError(
             f"{folder} holds files that are no part of its package ({some(foreign)}); move them away first"
         )
+
+
+def _built(path: str, own: Collection[str]) -> bool:
+    parts = PurePosixPath(path).parts
+    return any(
+        part in _BUILT and PurePosixPath(*parts[:depth], _BUILD_SCRIPT).as_posix() in own
+        for depth, part in enumerate(parts[:-1])
+    )
 
 
 def _own_files(target: Path) -> set[str] | None:

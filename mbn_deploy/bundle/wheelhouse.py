@@ -170,7 +170,10 @@ def _download(board: Board, folders: Sequence[Path], into: Path, requirements: S
 
 def _errors(text: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return [line for line in lines if line.startswith("ERROR")] or lines[-3:]
+    found = [line for line in lines if line.startswith("ERROR")]
+    if "ERROR: Exception:" in found:  # a full disk, say: a traceback follows, and the reason is its last line
+        found[-1:] = lines[-1:]
+    return found or lines[-3:]
 
 
 def _metadata(wheel: Path) -> Message:

@@ -19,6 +19,27 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
     *("--hide-scrollbars", "--no-proxy-server", "--window-size=1000,900"),
 )
+# The contrast of every text that a page shows, as [element, ratio], and the least that is readable.
+CONTRAST = """
+const luminance = (text) => {
+  const [r, g, b] = text.match(/[\\d.]+/g).map(Number).map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const backdrop = (node) => {
+  for (let at = node; at; at = at.parentElement) {
+    const colour = getComputedStyle(at).backgroundColor;
+    if (!/^rgba\\(.*, 0\\)$/.test(colour)) return colour;
+  }
+  return getComputedStyle(document.documentElement).backgroundColor;
+};
+return [...document.querySelectorAll("body *")].filter((node) => node.checkVisibility()
+  && [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim())).map((node) => {
+  const [a, b] = [getComputedStyle(node).color, backdrop(node)].map(luminance);
+  return [node.tagName + "#" + node.id, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
+});
+"""
+LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3 (AA)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from browser import complaints, drop, look, paste, wait_for
+from browser import CONTRAST, LEAST_CONTRAST, complaints, drop, look, paste, wait_for
 from PIL import Image
 from served_model import LABELS, model, photograph, png  # noqa: F401 - a fixture
 from serving import serving
@@ -16,7 +16,6 @@ from mbn_deploy.runtime import Classifier
 
 pytestmark = pytest.mark.browser
 LIMIT = 300_000
-WRONG_TEXT = 4.5  # contrast: WCAG 2.2, 1.4.3 (AA)
 
 
 @pytest.fixture(scope="module")
@@ -269,27 +268,6 @@ def test_what_a_screen_reader_is_told(page, classifier):
     assert spoken.get_attribute("role") == "status"
 
 
-CONTRAST = """
-const luminance = (text) => {
-  const [r, g, b] = text.match(/[\\d.]+/g).map(Number).map((v) => v / 255)
-    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const backdrop = (node) => {
-  for (let at = node; at; at = at.parentElement) {
-    const colour = getComputedStyle(at).backgroundColor;
-    if (!/^rgba\\(.*, 0\\)$/.test(colour)) return colour;
-  }
-  return getComputedStyle(document.documentElement).backgroundColor;
-};
-return [...document.querySelectorAll("body *")].filter((node) => node.checkVisibility()
-  && [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim())).map((node) => {
-  const [a, b] = [getComputedStyle(node).color, backdrop(node)].map(luminance);
-  return [node.tagName + "#" + node.id, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
-});
-"""
-
-
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("path", ["", "docs"])
 def test_contrast(page, server, dark, path):
@@ -302,7 +280,7 @@ def test_contrast(page, server, dark, path):
         page.execute_script("document.getElementById('error').textContent = 'wrong'")
     found = page.execute_script(CONTRAST)
     assert len(found) > 8
-    assert [entry for entry in found if entry[1] < WRONG_TEXT] == []
+    assert [entry for entry in found if entry[1] < LEAST_CONTRAST] == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -48,7 +48,7 @@ def _one_sided(names: Sequence[str]) -> tuple[str, ...]:
     counts = Counter(name.split("/", 1)[0] for name in names)
     folder, most = counts.most_common(1)[0]
     share = most / len(names)
-    if len(counts) < 2 or share <= max(0.5, 1.8 / len(counts)):
+    if share <= max(0.5, 1.8 / len(counts)):  # never of one folder alone
         return ()
     text = (
         f"{share:.0%} of the calibration images are of the sub-folder {folder!r}, one of {len(counts)}: "

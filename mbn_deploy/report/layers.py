@@ -78,8 +78,8 @@ def _spreading(found: Layers) -> Html:
 def _explained(images: int) -> str:
     return (
         f"Signal to noise of the quantized network against the float one, on {images} calibration pictures; ranges "
-        "over the whole calibration set, before conditioning (small) and after it. Spread is the widest channel over "
-        "the median one. To look into the files themselves: "
+        "over the whole calibration set, before conditioning (small, where it differs) and after it. Spread is the "
+        "widest channel over the median one. To look into the files themselves: "
         "mbn-deploy inspect INT8 --reference FLOAT32 --data PICTURES"
     )
 
@@ -119,7 +119,12 @@ def _decibel(value: float) -> str:
 
 
 def _ranges(pair: tuple[Extent | None, Extent]) -> Html:
-    return _pair(*("–" if extent is None else _range(extent.low, extent.high) for extent in pair))
+    return _change(*("–" if extent is None else _range(extent.low, extent.high) for extent in pair))
+
+
+def _change(before: str, after: str) -> Html:
+    """What conditioning left alone stands there once."""
+    return tag("span", after, class_="line") if before == after else _pair(before, after)
 
 
 def _pair(before: str, after: str) -> Html:
@@ -131,4 +136,4 @@ def _range(low: float, high: float) -> str:
 
 
 def _spreads(pair: tuple[Extent | None, Extent]) -> Html:
-    return _pair(*("–" if (s := _spread(extent)) is None else significant(s, 2) for extent in pair))
+    return _change(*("–" if (s := _spread(extent)) is None else significant(s, 2) for extent in pair))

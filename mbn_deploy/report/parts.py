@@ -61,6 +61,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}".replace("-", MINUS)
 
 
+def three_digits(value: float) -> str:
+    """Zeros too, so that figures below each other have the same precision."""
+    return f"{value:#.3g}".removesuffix(".")
+
+
 def size(count: int) -> str:
     """`3.4 MB` (1 MB = 1e6 bytes), `812 kB`."""
     return f"{count / 1e6:.1f} MB" if count >= 1_000_000 else f"{count / 1e3:.0f} kB"

@@ -16,9 +16,9 @@ from mbn_deploy.report.parts import (
     percent,
     points,
     section,
-    significant,
     size,
     table,
+    three_digits,
 )
 from mbn_deploy.report.plots import Mark, accuracy_plot
 from mbn_deploy.verify.guard import Rung
@@ -74,7 +74,7 @@ def _accuracy_tiles(report: Report, name: str) -> list[Html]:
 
 def milliseconds(value: float) -> str:
     """`3.42 ms`."""
-    return f"{significant(value)} ms"
+    return f"{three_digits(value)} ms"
 
 
 def files(report: Report) -> Html:
@@ -127,9 +127,9 @@ def _times(latency: Latency | None) -> Html:
         return _or_dash(None)
     return joined(
         [
-            tag("span", significant(latency.low), class_="figure"),
+            tag("span", three_digits(latency.low), class_="figure"),
             " ",
-            tag("span", f"to {significant(latency.high)}", class_="bounds"),
+            tag("span", f"to {three_digits(latency.high)}", class_="bounds"),
         ]
     )
 
@@ -216,6 +216,6 @@ def _rung(rung: Rung) -> list[object]:
         _or_dash(None if drop is None else interval(*(number(100 * v, 2) for v in (drop.value, drop.low, drop.high)))),
         percent(judgement.agreement),
         size(rung.size),
-        significant(rung.latency_ms),
+        three_digits(rung.latency_ms),
         verdict if judgement.decided else f"{verdict}; too few pictures to be sure",
     ]

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from quantize_graphs import INPUT_PARAMS, Net, calibrated, images
 
+from mbn_deploy.errors import UsageError
 from mbn_deploy.export.graph import Graph, Op
 from mbn_deploy.quantize import ranges
 from mbn_deploy.quantize.absorb import _centring, _noise, _span, _sums
-from mbn_deploy.quantize.bias import _shrunk, correct_biases
+from mbn_deploy.quantize.bias import _shrunk, correct_biases, stored_inputs
 from mbn_deploy.quantize.bounds import bind, free_bounds
 from mbn_deploy.quantize.channels import ChannelGroup, channel_groups
 from mbn_deploy.quantize.equalize import FLOOR, MAX_FACTOR, _candidate, _Noise, _span_choices, _weight_spans
@@ -17,7 +18,8 @@ from mbn_deploy.quantize.hard_swish import shared_noise
 from mbn_deploy.quantize.quantizer import MAX_BIAS, _saturates, quantize_bias, quantize_graph, quantize_weights
 from mbn_deploy.quantize.range_methods import cut
 from mbn_deploy.quantize.ranges import Calibrated, ChannelRange, _Sum, vector_margin
-from mbn_deploy.quantize.scheme import ActivationParams, constant_levels, constant_params
+from mbn_deploy.quantize.recipe import INT8, INT16, MIXED
+from mbn_deploy.quantize.scheme import ActivationParams, QuantizedGraph, constant_levels, constant_params
 from mbn_deploy.quantize.split import MAX_CHANNELS, MAX_PARTS, _parts
 from mbn_deploy.quantize.ties import untied_mean, untied_product
 from mbn_deploy.quantize.wide import wide_params, widened
@@ -334,3 +336,28 @@ def test_ties_at_the_first_and_the_last_border_are_stepped_around(point, other):
     assert untied_product(clear, [a, b]) == clear
     mean = ActivationParams(2.0 * 255, point)
     assert untied_mean(mean, b, 49).scale > mean.scale
+
+
+def test_an_op_reads_what_others_wrote_through_its_own_bits():
+    names = ("real", "wide", "narrow")
+    eighth, fine = ActivationParams(1.0, 0), ActivationParams(0.25, 0, "int16")
+    made = QuantizedGraph(
+        two_channels(POINTWISE), dict.fromkeys((*names, "y"), eighth), {}, frozenset({"real", "f"}),
+        frozenset({"wide", "w"}), dict.fromkeys(names, fine),
+    )  # fmt: skip
+    values = dict.fromkeys(names, np.float32([0.4, 1.3]))
+    read = {out: stored_inputs(made, Op("add", out, names, out), values) for out in ("y", "w", "f")}
+    as_read = {out: [np.asarray(value).tolist() for value in found] for out, found in read.items()}
+    kept = values["real"].tolist()
+    assert as_read == {"y": [[0, 1], [0, 1], kept], "w": [[0.5, 1.25], kept, kept], "f": [kept] * 3}
+
+
+def test_what_recipes_are_asked_by_and_called_mixed_for():
+    assert (INT16.asked, INT8.asked, MIXED.asked) == ("int16x8", "int8", "int8")
+    for change in ({"float_blocks": 1}, {"float_layers": ("a",)}, {"int16_layers": ("a",)}):
+        assert replace(INT8, **change).mixed
+    assert not INT8.mixed
+    assert replace(INT8, twin_above=0.0) != replace(INT8, twin_above=1.0)
+    for change in ({"float_blocks": -1}, {"twin_above": -0.01}, {"twin_above": 1.01}):
+        with pytest.raises(UsageError):
+            replace(INT8, **change)

@@ -328,11 +328,11 @@ def test_a_constant_of_an_odd_number_of_half_steps_is_moved_by_an_eighth(value):
 
 @pytest.mark.parametrize(("point", "other"), [(-128, -128), (127, 127)])
 def test_ties_at_the_first_and_the_last_border_are_stepped_around(point, other):
-    """The largest product is half a level, next to the end of the levels; no other comes near a border."""
+    """89 * 97 is half a level, next to the end of the levels; no odd multiple of it is a product of two levels."""
     a, b = ActivationParams(1.0, -128), ActivationParams(1.0, other)
-    tied = ActivationParams(2.0 * 255 * 255, point)
+    tied = ActivationParams(2.0 * 89 * 97, point)
     assert untied_product(tied, [a, b]).scale > tied.scale
-    clear = replace(tied, scale=3.0 * 255 * 255)
+    clear = ActivationParams(3.0 * 255 * 255, point)
     assert untied_product(clear, [a, b]) == clear
     mean = ActivationParams(2.0 * 255, point)
     assert untied_mean(mean, b, 49).scale > mean.scale

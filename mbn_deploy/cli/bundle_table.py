@@ -37,10 +37,13 @@ def print_bundle(bundle: Bundle) -> None:
         )
     if bundle.rungs:
         _print_rungs(bundle)
+        console.print()
     report = REPORT_NAME if (bundle.folder / REPORT_NAME).is_file() else None
     beside = (MANIFEST_NAME, bundle.manifest.labels, bundle.manifest.golden, report)
     names = ", ".join(name for name in beside if name is not None)
     console.print(f"In {plain(str(bundle.folder))} with {plain(names)}.", soft_wrap=True)
+    if bundle.manifest.labels is None:
+        console.print("Without --labels FILE classes have numbers and no names.")
 
 
 def bundle_json(bundle: Bundle) -> dict[str, Any]:

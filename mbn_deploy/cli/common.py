@@ -51,12 +51,12 @@ def stderr() -> Console:
     return _Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
-def table(*columns: str, title: str | None = None, left: int = 1) -> Table:
+def table(*columns: str, left: int = 1) -> Table:
     """A table that fits 80 columns: rules only around the head; `left` columns of names, then figures.
 
     Names are folded, never cut: they are there to be copied.
     """
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    made = Table(box=box.SIMPLE_HEAD)
     made.show_edge, made.padding = False, (0, 1, 0, 0)
     for at, heading in enumerate(columns):
         made.add_column(heading, justify="left" if at < left else "right", overflow="fold", no_wrap=at >= left)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from mbn_deploy.cli.common import Json, guarded, millions, print_json, stdout, table
 from mbn_deploy.models.analysis import (
@@ -91,22 +92,24 @@ def _summary(console: Console, spec: Spec) -> None:
 
 
 def _layers(console: Console, costs: list[LayerCost]) -> None:
-    shown = table(
-        "layer", "kind", "output", "parameters", "MACs", title="Layers (output: height × width × channels)", left=2
-    )
+    shown = table("layer", "kind", "output", "parameters", "MACs", left=2)
     for cost in costs:
         shape = "×".join(str(n) for n in cost.shape)
         shown.add_row(cost.name, cost.kind, shape, f"{cost.parameters:,}", f"{cost.macs:,}")
-    console.print(shown)
-    console.print()
+    _titled(console, "Layers (output: height × width × channels)", shown)
 
 
 def _separable(console: Console, pairs: list[SeparableCost]) -> None:
-    title = "Depthwise separable against a standard D_K × D_K convolution with N outputs"
-    shown = table("depthwise layer", "D_K", "N", "MACs", "standard", "counted", "1/N+1/D_K²", title=title)
+    shown = table("depthwise layer", "D_K", "N", "MACs", "standard", "counted", "1/N+1/D_K²")
     for p in pairs:
         macs = (millions(p.separable_macs), millions(p.standard_macs))
         shown.add_row(p.depthwise, str(p.kernel), str(p.filters), *macs, f"{p.measured:.4f}", f"{p.formula:.4f}")
+    _titled(console, "Depthwise separable against a standard D_K × D_K convolution with N outputs", shown)
+
+
+def _titled(console: Console, title: str, shown: Table) -> None:
+    """A table's own title would be wrapped to the width of the table."""
+    console.print(title, style="bold")
     console.print(shown)
     console.print()
 
@@ -114,9 +117,9 @@ def _separable(console: Console, pairs: list[SeparableCost]) -> None:
 def _scaling(console: Console, costs: list[ScalingCost]) -> None:
     sizes = list(dict.fromkeys(cost.size for cost in costs))
     headings = [f"{size} (ρ {size / REFERENCE_SIZE:.2f})" for size in sizes]
-    shown = table("α", *headings, title=f"MACs relative to α = 1 at {REFERENCE_SIZE} pixels: counted | α² · ρ²")
+    shown = table("α", *headings)
     for alpha in dict.fromkeys(cost.alpha for cost in costs):
         cells = [f"{c.measured:.3f} | {c.squares:.3f}" for c in costs if c.alpha == alpha]
         shown.add_row(f"{alpha:g}", *cells)
-    console.print(shown)
+    _titled(console, f"MACs relative to α = 1 at {REFERENCE_SIZE} pixels: counted | α² · ρ²", shown)
     console.print(WHY_NOT_SQUARES)

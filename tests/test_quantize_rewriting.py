@@ -214,9 +214,10 @@ def test_whole_networks_compute_the_same(folded, name, form):
 
 
 @pytest.mark.parametrize(("mean", "std"), [((127.0,) * 3, (128.0,) * 3), ((124.0, 117.0, 104.0), (58.4, 57.1, 57.4))])
-def test_raw_pixels_take_the_place_of_normalized_ones(mean, std):
+@pytest.mark.parametrize("first", ["conv", "depthwise"])
+def test_raw_pixels_take_the_place_of_normalized_ones(mean, std, first):
     net = Net()
-    net.conv("c", "x", 6, 3, activation="relu")
+    net.conv("c", "x", 6, 3, activation="relu") if first == "conv" else net.depthwise("d", "x", "relu")
     preprocess = Preprocess(mean=mean, std=std)
     found = pixel_input(net.graph(), preprocess)
     pixels = np.random.default_rng(3).integers(0, 256, (4, 8, 8, 3), np.uint8)

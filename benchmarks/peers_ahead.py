@@ -26,7 +26,11 @@ class Lead:
 
 
 def ahead(models: Figures) -> Iterator[str]:
-    """Paragraphs, a measure each."""
+    """Paragraphs, a measure each; of latency none before it was measured."""
+    timed = any("latency" in e for f in models.values() for row in f["files"].values() for e in row["engines"].values())
+    if not timed:
+        yield "Latency is not measured yet."
+        yield ""
     for title, leads in (
         ("Top-1 on the photographs", _paired(models, "top1")),
         ("Agreement with the Keras model", _paired(models, "agreement")),
@@ -40,7 +44,8 @@ def ahead(models: Figures) -> Iterator[str]:
         ("CPU time of the export", _costs(models, "cpu_seconds")),
         ("Peak memory of the export", _costs(models, "peak_bytes")),
     ):
-        yield from _paragraph(title, list(leads))
+        if timed or not title.startswith(("Latency", "OpenVINO")):
+            yield from _paragraph(title, list(leads))
     lost = [f"{where}: {title} ({points:.1f} points)" for where, title, points in _lost(models)]
     yield (
         f"Files that lose more than {KEPT:.0f} points of top-1 against Keras are compared in nothing but accuracy: "

@@ -18,7 +18,7 @@ from mbn_deploy.quantize.hard_swish import shared_noise
 from mbn_deploy.quantize.quantizer import MAX_BIAS, _saturates, quantize_bias, quantize_graph, quantize_weights
 from mbn_deploy.quantize.range_methods import cut
 from mbn_deploy.quantize.ranges import Calibrated, ChannelRange, _Sum, vector_margin
-from mbn_deploy.quantize.recipe import INT8, INT16, MIXED
+from mbn_deploy.quantize.recipe import INT8, INT16, LADDER, MIXED
 from mbn_deploy.quantize.scheme import ActivationParams, QuantizedGraph, constant_levels, constant_params
 from mbn_deploy.quantize.split import MAX_CHANNELS, MAX_PARTS, _parts
 from mbn_deploy.quantize.ties import untied_mean, untied_product
@@ -354,6 +354,7 @@ def test_an_op_reads_what_others_wrote_through_its_own_bits():
 
 def test_what_recipes_are_asked_by_and_called_mixed_for():
     assert (INT16.asked, INT8.asked, MIXED.asked) == ("int16x8", "int8", "int8")
+    assert [step.float_blocks for step in LADDER] == [0, 0, 1, 0, 1, 3]
     for change in ({"float_blocks": 1}, {"float_layers": ("a",)}, {"int16_layers": ("a",)}):
         assert replace(INT8, **change).mixed
     assert not INT8.mixed

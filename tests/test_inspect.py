@@ -240,7 +240,7 @@ def test_what_is_no_model_is_refused(tmp_path, name, content):
 
 
 def test_unreadable_paths_are_refused(tmp_path):
-    for name, why in ((".", "cannot be read"), ("absent.onnx", "no such file")):
+    for name, why in ((".", "a folder; one file"), ("absent.onnx", "no such file")):
         with pytest.raises(InputError, match=why):
             inspect_file(tmp_path / name)
 
@@ -327,3 +327,12 @@ def test_published_files(name, precision, classes):
     assert report.delegate.error is None
     assert all(item.clean for item in report.relu6)
     assert bool(report.relu6) == name.endswith("_quant.tflite")
+
+
+def test_an_onnx_file_is_checked_before_c_reads_it(tmp_path):
+    """What `run` refuses, before onnx' own checker and inference of shapes see it."""
+    model = onnx.load_from_string(write_onnx(GRAPH))
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 2**40
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=r"m\.onnx: .*axis of length"):
+        inspect_file(tmp_path / "m.onnx")

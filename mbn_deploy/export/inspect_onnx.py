@@ -16,6 +16,7 @@ from mbn_deploy.errors import InputError
 from mbn_deploy.export.onnx_builder import onnx_module
 from mbn_deploy.export.report import FileReport, OpReport, TensorReport, precision_of
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description
+from mbn_deploy.runtime.onnx_check import check_onnx
 
 _PLUMBING = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant"})
 _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
@@ -52,6 +53,7 @@ def load_onnx(data: bytes, where: str) -> Any:
         raise InputError(f"{where}: damaged, or neither a TFLite nor an ONNX file: {error}") from error
     if not model.graph.node or not model.graph.output:
         raise InputError(f"{where}: damaged, or no ONNX file: there is no graph in it")
+    check_onnx(data, where)  # the checker and the inference of shapes are C++
     try:
         onnx.checker.check_model(model)
         return onnx.shape_inference.infer_shapes(model)

@@ -6,6 +6,7 @@ has been seen to free memory twice), which must not take the export with it.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -86,7 +87,7 @@ class Tester:
             try:
                 _hand_over(folder, files, pixels)
             except OSError as error:
-                raise InputError(f"{folder}: files cannot be written for a trial run: {error.strerror}") from error
+                raise InputError(f"{folder}: files cannot be written for a trial run: {error.strerror or error}") from error
             _, said = self._child.communicate(os.fsencode(folder) + b"\n")
             return _results(folder, list(files), self._child.returncode, said)
 
@@ -98,7 +99,9 @@ def try_files(files: Mapping[str, Candidate], pixels: Pixels) -> dict[str, Trial
 
 
 def _hand_over(folder: Path, files: Mapping[str, Candidate], pixels: Pixels) -> None:
-    np.save(folder / _PIXELS, pixels)
+    saved = io.BytesIO()  # numpy says of a full disk only how many items were written
+    np.save(saved, pixels)
+    (folder / _PIXELS).write_bytes(saved.getvalue())
     plan = []
     for name, candidate in files.items():
         (folder / name).write_bytes(candidate.data)

@@ -87,7 +87,8 @@ class Tester:
             try:
                 _hand_over(folder, files, pixels)
             except OSError as error:
-                raise InputError(f"{folder}: files cannot be written for a trial run: {error.strerror or error}") from error
+                why = error.strerror or error
+                raise InputError(f"{folder}: files cannot be written for a trial run: {why}") from error
             _, said = self._child.communicate(os.fsencode(folder) + b"\n")
             return _results(folder, list(files), self._child.returncode, said)
 

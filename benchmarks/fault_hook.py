@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import signal
@@ -35,6 +36,7 @@ _CHANGES: dict[str, tuple[tuple[int, int | None], ...]] = {
 }
 _CREATING = frozenset({"open", "os.mkdir", "os.rename", "os.link", "os.symlink"})
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+_SCREEN = 2**20  # bytes that a run may print
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def in_child(work: Callable[[], None]) -> tuple[int, str]:
     An exit code, or the negative number of the signal. What is left of the group is killed with it.
     """
     reading, writing = os.pipe()  # and no file, which could not grow where files may not
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _SCREEN)
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -132,11 +135,14 @@ def in_child(work: Callable[[], None]) -> tuple[int, str]:
         sys.stdout, sys.stderr = (os.fdopen(stream, "w", errors="backslashreplace") for stream in (1, 2))
         _end_with(work)
     os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
+    os.set_blocking(reading, False)  # what is there: a grandchild in a group of its own may keep the pipe open
+    said = b""
+    with suppress(BlockingIOError):
+        said = os.read(reading, _SCREEN)
+    os.close(reading)
     return status, said.decode("utf-8", "replace")
 
 

@@ -22,6 +22,7 @@ import math
 import os
 import platform
 import random
+import re
 import resource
 import shutil
 import signal
@@ -68,6 +69,7 @@ class Counts:
     undisturbed: int = 0
     undisturbed_failed: int = 0
     left_behind: list[str] = field(default_factory=list)
+    left_by_libraries: list[str] = field(default_factory=list)  # in the temporary folder, by every undisturbed run
 
     @property
     def killed(self) -> int:
@@ -87,6 +89,7 @@ class Trial:
         self.stage, self.rng, self.counts = stage, rng, Counts()
         self.folder, self.tmp, self.seen = root / "work", root / "tmp", root / "seen"
         self.said = ""
+        self.usual: frozenset[str] = frozenset()
         self.folder.mkdir(parents=True)
         self.tmp.mkdir()
         self.counter = Counter()
@@ -97,16 +100,21 @@ class Trial:
 
     def _reference(self, version: int) -> dict[str, str | None]:
         started = time.monotonic()
-        if self.run(version, Fault()) != 0 or self.left():
-            raise SystemExit(f"{self.stage.name} fails undisturbed: {self.left()}\n{self.said}")
-        self.usual = time.monotonic() - started
+        ended = self.run(version, Fault())
+        if not self.stage.forked:
+            self.usual = frozenset(path.name for path in self.tmp.iterdir())
+            self.counts.left_by_libraries = sorted(self.usual)
+        if ended != 0 or self.left():
+            raise SystemExit(f"{self.stage.name} fails undisturbed: {ended} {self.left()}\n{self.said}")
+        self.seconds = time.monotonic() - started
         self.counts.changes = self.counter.value
         return found(self.folder, self.stage.outputs)
 
     def left(self) -> list[str]:
-        """Everything temporary."""
+        """Everything temporary that this program left."""
         outputs = self.stage.outputs + self.stage.unlike
-        return temporary(self.folder, outputs) + sorted(path.name for path in self.tmp.iterdir())
+        mine = [path.name for path in self.tmp.iterdir() if path.name not in self.usual and not _of_python(path)]
+        return temporary(self.folder, outputs) + sorted(mine)
 
     def run(self, version: int, fault: Fault, *, largest: int | None = None, after: float | None = None) -> int:
         """The stage in a process of its own; how it ended. `after` seconds it is killed, if that is given."""
@@ -179,6 +187,11 @@ class Trial:
         self.stands = version
 
 
+def _of_python(path: Path) -> bool:
+    """What `tempfile` tries a folder with: it makes an empty file, and a kill may come before it removes it."""
+    return re.fullmatch(r"[a-z0-9_]{8}", path.name) is not None and path.is_file() and path.stat().st_size == 0
+
+
 def tried(trial: Trial, most: int, clock: int) -> Counts:
     """Every change, as far as `most` and the stage's cost allow it, and moments by the clock; then faults."""
     rng, changes = trial.rng, trial.counts.changes
@@ -187,7 +200,7 @@ def tried(trial: Trial, most: int, clock: int) -> Counts:
         trial.kill(Fault("kill", at))
         trial.kill(Fault("kill later", at, delay=rng.uniform(*LATER)))
     for _ in range(min(clock, trial.stage.moments)):
-        trial.kill(Fault(), after=rng.uniform(0.01, trial.usual))
+        trial.kill(Fault(), after=rng.uniform(0.01, trial.seconds))
     for name, number in ERRORS.items():
         for at in chosen:
             trial.fail(name, Fault("error", at, number=number, lasts=bool(rng.getrandbits(1))))
@@ -253,6 +266,12 @@ def measured(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[s
     }
 
 
+def _kept(measured: dict[str, Any]) -> dict[str, Any]:
+    """With the stages that were not asked for this time, as they stand in the results."""
+    old = json.loads(RESULTS.read_text("utf-8"))["stages"] if RESULTS.exists() else {}
+    return {**old, **measured}
+
+
 def table(result: dict[str, Any]) -> str:
     """For the page: a row a stage."""
     rows = [
@@ -300,6 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     result = measured(options, lambda text: print(text, file=sys.stderr, flush=True))
     if options.write:
+        result["stages"] = _kept(result["stages"])
         RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         PAGE.write_text(with_table(PAGE.read_text("utf-8"), table(result)), encoding="utf-8")
     print(json.dumps(result, indent=1) if options.json else table(result))

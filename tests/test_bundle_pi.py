@@ -410,3 +410,8 @@ def test_every_python_of_the_table_is_one_that_the_project_supports():
     from packaging.specifiers import SpecifierSet
 
     assert all(SpecifierSet(own_metadata()["Requires-Python"]).contains(f"{python}.1") for python in SYSTEMS)
+
+
+def test_what_stopped_pip_itself_is_said():
+    reason = "OSError: [Errno 28] No space left on device"
+    assert wheelhouse._errors(f"Looking\nERROR: Exception:\nTraceback (most recent call):\n  x\n{reason}\n") == [reason]

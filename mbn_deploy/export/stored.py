@@ -7,6 +7,7 @@ rounding what the op computes on real numbers with the weights that the file hol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,7 +81,7 @@ class StoredOp:
         if self.kernel is None:
             return None
         wide = self.kernel.astype(np.float64)
-        return wide.reshape(-1, wide.shape[-1]) if not self.depthwise else wide.reshape(-1, np.prod(wide.shape[2:]))
+        return wide.reshape(-1, wide.shape[-1]) if not self.depthwise else wide.reshape(-1, math.prod(wide.shape[2:]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,8 +96,8 @@ class DynamicStorage(Float32Storage):
         if kernel.size < DYNAMIC_MIN_SIZE:
             return super().weights(build, op, kernel, axis)
         others = tuple(i for i in range(kernel.ndim) if i != axis)
-        scales = np.abs(kernel).max(axis=others) / WEIGHT_MAX
-        scales = np.where(scales > 0, scales, 1.0).astype(np.float32)
+        steps = np.abs(kernel).max(axis=others) / WEIGHT_MAX
+        scales = np.where(steps > 0, steps, 1.0).astype(np.float32)
         shape = [-1 if i == axis else 1 for i in range(kernel.ndim)]
         integers = np.clip(np.rint(kernel / scales.reshape(shape)), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
         _, bias = op.weights()

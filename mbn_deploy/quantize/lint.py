@@ -77,5 +77,5 @@ def _thumb(image: Pixels) -> Floats:
     values = np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.BOX), np.float32).ravel()
     values = values - values.mean()
     length = float(np.linalg.norm(values))
-    made: Floats = values / max(length, np.finfo(np.float32).tiny)
+    made: Floats = values / max(length, float(np.finfo(np.float32).tiny))
     return made

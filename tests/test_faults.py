@@ -1,5 +1,6 @@
 """Kills and faults at every change of files; `benchmarks/faults.py` tries more of them, and whole commands."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,6 +15,19 @@ QUICK = (
     "sweep (record and tables)",
 )  # fmt: skip
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="folders are exchanged in one step on Linux only")
+
+
+def test_the_pages_table_is_not_stale(monkeypatch):
+    monkeypatch.syspath_prepend(str(PROGRAMS))
+    spec = importlib.util.spec_from_file_location("benchmark_of_faults", PROGRAMS / "faults.py")
+    faults = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, faults)
+    spec.loader.exec_module(faults)
+    page, result = faults.PAGE.read_text("utf-8"), json.loads(faults.RESULTS.read_text("utf-8"))
+    assert faults.with_table(page, faults.table(result)) == page
+    assert all(counts["good"] for counts in result["stages"].values())
+    kinds = ("killed_at_a_change", "killed_within", "killed_by_the_clock")
+    assert sum(counts[kind] for counts in result["stages"].values() for kind in kinds) > 100
 
 
 def tried(bundle, *stages, **options):

@@ -21,8 +21,8 @@ HEAD = """\
 
 Coverage says that a line ran, not that a test would notice if it were wrong. So lines are made wrong, one at a time
 (`<` becomes `<=`, `/` becomes `*`, a number one more, a `min` a `max`), and the tests are run on each such *mutant*:
-it should be *killed*. Every survivor has been looked at. Either a test was missing, and was written, or the mutant
-stands below with the reason why it may live.
+it should be *killed*. Where a test was missing, it is written; otherwise the survivor stands below with the reason why
+it may live, or with the word that nobody has looked into it yet.
 
 `scripts/mutation.sh` does it, with the operators of [Cosmic Ray](https://cosmic-ray.readthedocs.io/) and swapped
 names of functions; `scripts/mutation.toml` lists them, and which test files are asked. Of mutmut 3, which is quicker to
@@ -100,7 +100,9 @@ def _line(name: str, module: dict[str, Any]) -> str:
     tried = module["tried"]
     shares = [100 * (tried - module[key]) / tried for key in ("survived", "survived_at_first")] if tried else [0.0, 0.0]
     counts = [module[key] for key in ("mutants", "tried", "killed", "timed_out", "survived")]
-    return f"| {name} | " + " | ".join([*map(str, counts), *(f"{share:.1f}" for share in shares)]) + " |"
+    return (
+        f"| {name} | " + " | ".join([*map(str, counts), *(f"{share:.1f}" if tried else "–" for share in shares)]) + " |"
+    )
 
 
 def _survivors(modules: dict[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """Files that a diagnosis opens: what they say of themselves, what is implied, and what is asked for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import runtime_models as models
@@ -72,6 +74,14 @@ def test_logits_are_made_probabilities(write):
     np.testing.assert_allclose(found.probabilities(np.float32([[0, np.log(3)]])), [[0.25, 0.75]], rtol=1e-6)
     found = open_file(write("s.tflite", models.float_tflite()), None, None)
     np.testing.assert_array_equal(found.probabilities(np.float32([[0.3, 0.7]])), np.float32([[0.3, 0.7]]))
+
+
+def test_a_lone_score_is_yes_or_no(write):
+    found = open_file(write("m.tflite", models.float_tflite("logits")), None, None)
+    np.testing.assert_allclose(found.probabilities(np.float32([[0], [np.log(3)]])), [[0.5], [0.75]], rtol=1e-6)
+    assert found.named(np.float32([[-0.1], [0.1]])).tolist() == [0, 1]
+    assert found.named(np.float32([[0.2, 0.1], [0.1, 0.2]])).tolist() == [0, 1]
+    assert replace(found, scores="sigmoid").named(np.float32([[0.4], [0.6]])).tolist() == [0, 1]
 
 
 def test_two_files_see_the_same_pictures(write, tmp_path):

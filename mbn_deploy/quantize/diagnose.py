@@ -166,11 +166,11 @@ class _Comparison:
     def _outputs(self, expected: Floats, found: Floats) -> None:
         expected, found = expected.reshape(len(expected), -1), found.reshape(len(found), -1)
         self._divergences += list(self._divergence(expected, found))
-        self._agreements += list(expected.argmax(1) == found.argmax(1))
+        self._agreements += list(self.exact.named(expected) == self.exact.named(found))
 
     def _divergence(self, expected: Floats, found: Floats) -> Doubles:
         e, f = (self.exact.probabilities(x.reshape(len(x), -1)) for x in (expected, found))
-        return divergences(e, f, independent=self.exact.scores == "sigmoid")
+        return divergences(e, f, independent=self.exact.scores == "sigmoid" or e.shape[1] == 1)
 
     def _base(self, pixels: Pixels) -> dict[str, Any]:
         """Every tensor of the float network."""

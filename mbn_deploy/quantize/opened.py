@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.graph import Floats
@@ -19,6 +20,7 @@ from mbn_deploy.images import Pixels, find_images, in_parallel, load_image, sha2
 from mbn_deploy.manifest import Layout, Preprocess, Resize, Scores, TensorInfo
 from mbn_deploy.progress import Progress
 from mbn_deploy.runtime.bundle import read_file
+from mbn_deploy.runtime.ranking import of_logits
 from mbn_deploy.runtime.tensors import PixelEncoder
 
 _LOAD = "load images"
@@ -72,10 +74,14 @@ class Opened:
 
     def probabilities(self, values: Floats) -> Floats:
         """Rows of scores as probabilities."""
-        if self.scores != "logits":
-            return values
-        powers = np.exp(values - values.max(-1, keepdims=True))
-        return cast("Floats", powers / powers.sum(-1, keepdims=True))
+        return of_logits(values) if self.scores == "logits" else values
+
+    def named(self, values: Floats) -> npt.NDArray[np.int64]:
+        """The class of each row of scores, (N, classes); of a lone score, whether it says yes."""
+        if values.shape[1] == 1:
+            return (self.probabilities(values)[:, 0] > 0.5).astype(np.int64)
+        classes: npt.NDArray[np.int64] = values.argmax(1)
+        return classes
 
 
 def open_file(path: Path, resize: str | None, preprocess: str | Preprocess | None) -> Opened:

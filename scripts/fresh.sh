@@ -10,6 +10,7 @@ checkout=$(cd "$(dirname "$0")/.." && pwd)
 python=$("${PYTHON:-python3}" -c 'import os, sys; print(os.path.realpath(sys.executable))')
 work=$(mktemp -d "${TMPDIR:-/tmp}/mbn-fresh-XXXXXX")
 [ "${KEEP:-}" = yes ] || trap 'rm -rf "$work"' EXIT
+chmod 755 "$work" # tests look from other users' side, too
 mkdir "$work/home" "$work/tmp"
 mapfile -t kept < <(env | grep -E '^(PIP_[A-Z_]+|(https?|no|all)_proxy|(HTTPS?|NO|ALL)_PROXY|SSL_CERT_FILE|MBN_[A-Z]+)=' || true)
 failed=0

@@ -71,6 +71,8 @@ def test_images_of_the_evaluation_set_are_left_out_by_file_and_by_pixels(photos)
     found = load_calibration(photos, SIZE, RAW, exclude=frozenset({by_file, by_pixels}))
     assert set(everything.names) - set(found.names) == set(everything.names[:2])
     assert "2 images are also in the evaluation set" in found.warnings[0]
+    ten = load_calibration(photos, SIZE, RAW, count=10, exclude=frozenset({by_file, by_pixels}))
+    assert ten.names == found.names[:10]  # others in their place, and no more
 
 
 def test_calibrating_on_the_evaluation_set_itself_is_refused(photos):
@@ -146,6 +148,16 @@ def test_floats_normalized_in_another_way_are_refused(right, wrong, tmp_path):
     path = npz(tmp_path / "c.npz", normalize(pixels, Preprocess.parse(wrong)))
     with pytest.raises(InputError, match="normalized in another way"):
         load_calibration(path, SIZE, Preprocess.parse(right))
+
+
+def test_what_floats_should_span_is_told(tmp_path):
+    path = npz(tmp_path / "c.npz", np.stack([noise(i, *SIZE) for i in range(9)]).astype(np.float32))
+    with pytest.raises(InputError, match=r"lie in \[0, 255\], .* makes \[-1, 1\] of pixels"):
+        load_calibration(path, SIZE, TF)
+
+
+def test_eight_images_are_enough(tmp_path):
+    assert len(load_calibration(npz(tmp_path / "c.npz", np.stack([noise(i, *SIZE) for i in range(8)])), SIZE, RAW)) == 8
 
 
 def test_scaled_and_cut_off_pixels_are_refused(tmp_path):

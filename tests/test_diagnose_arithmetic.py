@@ -37,6 +37,7 @@ def test_sums_over_channels():
     assert made.live().tolist() == [True, True, False]
     np.testing.assert_allclose(made.ratios(), [1.7, 1.2, (1.7 + 1.2) / 2])
     assert sums([[0.0]], [[1.0]]).ratios().tolist() == [1]
+    assert sums([[0.0]], [[-0.25]]).largest.tolist() == [0.25]
     assert sums([[1.0]], [[-1.0]]).live().tolist() == [False]
 
 
@@ -159,6 +160,8 @@ def test_factors_by_values():
     near = reference * 1.1
     assert PointFactors(2, weighted=True).update(reference, near, None).tolist() == [1, 1]
     np.testing.assert_allclose(PointFactors(2, weighted=False).update(reference, near, None), [1.1, 1.1])
+    strong = np.array([[1.0, 1.0, 3.0]])  # most channels are as they were, but not most of the power
+    assert PointFactors(3, weighted=True).update(strong, strong * [1, 1, 2], None).tolist() == [1, 1, 2]
     dead = np.array([[1.0, 0.0], [2.0, 0.0]])
     by_input = np.array([2.0, 5.0])
     found = PointFactors(2, weighted=False).update(dead, 6 * dead, None, by_input=by_input)
@@ -179,9 +182,21 @@ def test_near_pictures_are_those_that_correlate():
     assert _thumb(np.zeros((8, 8, 3), np.uint8)).tolist() == [0] * 256
     pixels[7] = pixels[2] + 30  # brighter
     assert _near_duplicates(pixels, names) == ()  # one of 21 is let pass
+    assert _near_duplicates(pixels[:20], names[:20]) == ()  # and just so one of 20
     pixels[20] = pixels[3] // 2
     (text,) = _near_duplicates(pixels, names)
     assert text.startswith("2 of 21 calibration images look like one before them (2.png and 7.png, 3.png and 20.png)")
+    pixels[20] = pixels[2] + 10
+    (text,) = _near_duplicates(pixels, names)
+    assert "(2.png and 7.png, 2.png and 20.png)" in text  # the first of all that are alike
+
+
+def test_a_small_grey_picture_is_the_right_way_round():
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, 16:] = [30, 60, 90]
+    np.testing.assert_allclose(
+        _thumb(image).reshape(16, 16), np.where(np.arange(16) < 8, -1, 1)[None] / 16 * np.ones((16, 1))
+    )
 
 
 def test_sub_folders_that_hold_too_much():
@@ -191,6 +206,7 @@ def test_sub_folders_that_hold_too_much():
     assert _one_sided(["a/1"] * 6 + ["b/1"] * 2 + ["c/1"] * 2) == ()
     assert "60%" in _one_sided(["a/1"] * 6 + ["b/1", "c/1", "d/x/y", "d/2"])[0]
     assert _one_sided(["a/1"] * 10 + ["b/1", "top"]) == ()
+    assert _one_sided(["a/1"] * 12 + ["b/1"] * 5 + ["c/1"] * 4 + ["d/1"] * 4) == ()  # less than half
 
 
 def test_ranges_that_drift():

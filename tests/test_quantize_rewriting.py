@@ -223,6 +223,8 @@ def test_raw_pixels_take_the_place_of_normalized_ones(mean, std, first):
     pixels = np.random.default_rng(3).integers(0, 256, (4, 8, 8, 3), np.uint8)
     expected = output(net.graph(), normalize(pixels, preprocess))
     real = normalize(pixels, found.preprocess)
+    assert found.params.scale == pytest.approx(1 / np.mean(std))
+    assert {op.weights()[0].dtype for op in found.graph.ops} == {np.dtype(np.float32)}
     np.testing.assert_allclose(real, found.params.scale * (pixels - 128.0 - found.params.zero_point), atol=1e-6)
     got = output(found.graph, real)
     # Padding means one pixel level for all channels: exact inside, and everywhere if the mean is that level.
@@ -269,3 +271,12 @@ def test_float_regions_by_name(folded):
     assert graph.output not in whole
     with pytest.raises(UnknownNameError, match="Conv1"):
         float_region(graph, 0, ["Conv_1_"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_floor_has_a_value_a_channel(form):
+    net = Net()
+    net.op("hard_swish", "swish", net.conv("stem", "x", 5, gain=2))  # of an image 8 wide
+    net.conv("head", "swish", 4)
+    floors = lower_hard_swishes(net.graph(), FORMS[form]).floors
+    assert [floor.shape for floor in floors.values()] == [(5,)]

@@ -18,5 +18,6 @@ SECONDS = 3  # together some twenty
 def test_nothing_but_our_own_errors(target, tmp_path):
     command = [sys.executable, FOLDER / f"{target}.py", str(SECONDS)]
     ran = subprocess.run(command, cwd=tmp_path, env={"TMPDIR": str(tmp_path)}, capture_output=True, check=False)
-    assert ran.returncode == 0, ran.stderr.decode(errors="replace")[-3000:]
+    said = "\n".join(text.decode(errors="replace")[-3000:] for text in (ran.stderr, ran.stdout))  # traces come last
+    assert ran.returncode == 0, said
     assert b"number_of_executed_units" in ran.stderr

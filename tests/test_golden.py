@@ -1,7 +1,9 @@
 """Golden vectors: the same bytes every time, read without pickle, and a replay that notices a changed answer."""
 
 import hashlib
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -78,6 +80,27 @@ def test_pixels_are_chosen_images_and_noise():
 def test_damaged_files_are_refused(data):
     with pytest.raises(InputError, match="here: not a file of golden vectors"):
         read_golden(data, "here")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"\x93NUMPY", b"\xffNUMPY", "is no array"),
+        (
+            b"}     ",
+            b"\xb4     ",
+            "multi-line",
+        ),  # found by tests/fuzz/golden.py: numpy's own reader, of Python's tokens
+    ],
+)
+def test_members_that_are_no_arrays_are_refused(old, new, message):
+    data = golden_bytes(Golden(PIXELS, {"a.tflite": np.ones((5, 3), np.uint8)}, {"a.tflite": 1.0}))
+    broken = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as sound, zipfile.ZipFile(broken, "w") as archive:
+        for name in sound.namelist():
+            archive.writestr(name, sound.read(name).replace(old, new, 1))
+    with pytest.raises(InputError, match=f"here: not a file of golden vectors: .*{message}"):
+        read_golden(broken.getvalue(), "here")
 
 
 def test_files_with_other_arrays_are_refused():

@@ -1,5 +1,6 @@
 """Conditioning: equalization, split vectors, margins and corrected biases do what they say, and the function stays."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from quantize_graphs import INPUT_PARAMS, Net, assert_same, calibrated, demo_graph, images, output
 from scramble import LIMIT, scramble
 
+from mbn_deploy.quantize import bias
 from mbn_deploy.quantize.bias import _shrunk, as_stored, correct_biases, real_weights
 from mbn_deploy.quantize.channels import channel_groups, rescale
 from mbn_deploy.quantize.equalize import equalize
@@ -273,6 +275,39 @@ def test_biases_of_weights_that_were_not_rounded_hardly_change():
         unit = made.activations[op.inputs[0]].scale * made.weights[op.name].scales
         moved = (fixed.weights[op.name].bias - made.weights[op.name].bias) * unit
         assert np.abs(moved).max() < 4 * made.activations[op.output].scale
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+def test_biases_are_those_of_all_images_at_once(make, monkeypatch):
+    graph = make()
+    x = images(graph, 21)
+    made = quantize_graph(calibrated(graph, x), INPUT_PARAMS)
+    found = []
+    for part in (4, 21):
+        monkeypatch.setattr(bias, "PART", part)
+        found.append(correct_biases(made, x).weights)
+    for name, weights in found[0].items():
+        np.testing.assert_allclose(weights.bias, found[1][name].bias, atol=1)  # sums in another order
+    assert any((found[0][name].bias != weights.bias).any() for name, weights in made.weights.items())
+
+
+def test_biases_are_corrected_in_little_memory():
+    """Input and result of one op, in float and in integers, of all images: what other ops made is given back."""
+    net = Net((1, 16, 16, 8))
+    name = "x"
+    for at in range(12):
+        name = net.conv(f"c{at}", name, 8, activation="relu")
+    graph = net.graph()
+    x = images(graph, 64)
+    made = quantize_graph(calibrated(graph, x[:2]), INPUT_PARAMS)
+    correct_biases(made, x[:2])  # TensorFlow is imported
+    tracemalloc.start()
+    try:
+        correct_biases(made, x)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * x.nbytes  # the images stay with the caller
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,43 +7,63 @@ statistics). Compared are the values that the next op sees, behind the activatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mbn_deploy.export.execute import activated, run_op
-from mbn_deploy.export.graph import WEIGHTED, Doubles, Floats, Op
+from mbn_deploy.export.graph import WEIGHTED, Doubles, Floats, Graph, Op
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.quantizer import quantize_bias
 from mbn_deploy.quantize.scheme import ActivationParams, QuantizedGraph, QuantizedWeights
 
 ROUNDS = 3  # saturation makes the mean bend with the bias; each round leaves a fraction of the shift
+PART = 8  # images that an op runs on at a time: what it makes on its way is small beside what is kept of all
+Values = dict[str, Floats]  # by tensor, of one part of the images
 
 
 def correct_biases(quantized: QuantizedGraph, images: Floats, progress: Progress = silent) -> QuantizedGraph:
     """`quantized` with other biases, so that channel means on `images` (N, H, W, C) are those in float."""
     graph = quantized.graph
     weights = dict(quantized.weights)
-    real: dict[str, Any] = {graph.input: images}
-    stored: dict[str, Any] = {graph.input: as_stored(images, quantized.activations[graph.input])}
+    parts = [images[at : at + PART] for at in range(0, len(images), PART)]
+    real: list[Values] = [{graph.input: part} for part in parts]
+    stored: list[Values] = [
+        {graph.input: _array(as_stored(part, quantized.activations[graph.input]))} for part in parts
+    ]
     last = {name: at for at, op in enumerate(graph.ops) for name in op.inputs}
     for at, op in enumerate(graph.ops):
-        shape = (len(images), *graph.shapes[op.output][1:])
-        real[op.output] = activated(op, run_op(op, [real[name] for name in op.inputs], shape))
-        inputs = stored_inputs(quantized, op, stored)
-        if op.name in weights and op.kind in WEIGHTED:
-            weights[op.name], made = _corrected(quantized, op, inputs, real[op.output], shape)
-        else:
-            made = run_op(op, inputs, shape)
-        stored[op.output] = stored_output(quantized, op, activated(op, made))
-        for name in op.inputs:
-            if last[name] == at:
-                real.pop(name, None)
-                stored.pop(name, None)
+        done = {name for name in op.inputs if last[name] == at}
+        for values in real:
+            inputs = _taken(values, op, done)
+            values[op.output] = _array(activated(op, _run(graph, op, [inputs[name] for name in op.inputs])))
+        corrected = op.name in weights and op.kind in WEIGHTED
+        run = real_weights(op, weights[op.name]) if corrected else op
+        for values in stored:
+            values[op.output] = _array(_run(graph, run, stored_inputs(quantized, op, _taken(values, op, done))))
+        if corrected:
+            weights[op.name] = _corrected(quantized, op, stored, real)
+        for values in stored:
+            values[op.output] = _array(stored_output(quantized, op, activated(op, values[op.output])))
         progress("correct biases", at + 1, len(graph.ops))
     return replace(quantized, weights=weights)
+
+
+def _taken(values: Values, op: Op, done: set[str]) -> Values:
+    """What `op` reads of `values`, which lose those that are `done`."""
+    return {name: values.pop(name) if name in done else values[name] for name in dict.fromkeys(op.inputs)}
+
+
+def _run(graph: Graph, op: Op, inputs: list[Any]) -> Any:
+    """The op's result before its activation, on so many images as `inputs` are of."""
+    return run_op(op, inputs, (len(inputs[0]), *graph.shapes[op.output][1:]))
+
+
+def _array(tensor: Any) -> Floats:
+    """A copy in memory that is given back: TensorFlow keeps for itself what a tensor once had."""
+    return np.array(tensor, np.float32)
 
 
 def stored_inputs(quantized: QuantizedGraph, op: Op, values: Mapping[str, Any]) -> list[Any]:
@@ -75,29 +95,30 @@ def real_weights(op: Op, weights: QuantizedWeights) -> Op:
     return replace(op, kernel=weights.kernel.astype(np.float32) * shaped, bias=np.zeros(scales.size, np.float32))
 
 
-def _corrected(
-    quantized: QuantizedGraph, op: Op, inputs: list[Any], wanted: Any, shape: tuple[int, ...]
-) -> tuple[QuantizedWeights, Any]:
-    """The op's weights with a corrected bias, and its result before the activation."""
+def _corrected(quantized: QuantizedGraph, op: Op, stored: list[Values], real: list[Values]) -> QuantizedWeights:
+    """The op's weights with a bias that gives its result in `stored`, which lacks one, the means of that in `real`.
+
+    The result in `stored` gets it, too.
+    """
+    weights, params = quantized.weights[op.name], quantized.params(op)
+    span = params[op.output].range
+    target = _means((values[op.output] for values in real), span)
+    bias = op.weights()[1].astype(np.float64)
+    for _ in range(ROUNDS):
+        shift = bias.astype(np.float32)
+        seen = _means((activated(op, values[op.output] + shift) for values in stored), span)
+        bias = bias + _shrunk(target - seen)
+    for values in stored:
+        values[op.output] += bias.astype(np.float32)
+    return replace(weights, bias=quantize_bias(bias.astype(np.float32), params[op.inputs[0]].scale, weights.scales))
+
+
+def _means(parts: Iterable[Any], span: tuple[float, float]) -> Doubles:
+    """What the next op sees of each part (n, ..., C), within `span`, averaged over each image: (N, C)."""
     import tensorflow as tf
 
-    weights = quantized.weights[op.name]
-    params = quantized.params(op)
-    low, high = params[op.output].range
-    made = run_op(real_weights(op, weights), inputs, shape)
-    bias = op.weights()[1].astype(np.float64)
-
-    def means(values: Any) -> Doubles:
-        """What the next op sees, averaged over each image: (N, C)."""
-        seen = tf.clip_by_value(values, low, high)
-        averaged = tf.reduce_mean(tf.reshape(seen, (shape[0], -1, shape[-1])), 1)
-        return np.asarray(averaged, np.float64)
-
-    target = means(wanted)
-    for _ in range(ROUNDS):
-        bias = bias + _shrunk(target - means(activated(op, made + bias.astype(np.float32))))
-    integers = quantize_bias(bias.astype(np.float32), params[op.inputs[0]].scale, weights.scales)
-    return replace(weights, bias=integers), made + bias.astype(np.float32)
+    seen = (tf.clip_by_value(values, *span) for values in parts)
+    return np.concatenate([tf.reduce_mean(tf.reshape(x, (len(x), -1, x.shape[-1])), 1) for x in seen], dtype=np.float64)
 
 
 def _shrunk(errors: Doubles) -> Doubles:

@@ -9,7 +9,7 @@ from quantize_graphs import INPUT_PARAMS, Net, calibrated, images
 from mbn_deploy.errors import UsageError
 from mbn_deploy.export.graph import Graph, Op
 from mbn_deploy.quantize import ranges
-from mbn_deploy.quantize.absorb import _centring, _noise, _span, _sums
+from mbn_deploy.quantize.absorb import _best, _centring, _noise, _span, _sums, absorb, shift
 from mbn_deploy.quantize.bias import _shrunk, correct_biases, stored_inputs
 from mbn_deploy.quantize.bounds import bind, free_bounds
 from mbn_deploy.quantize.channels import ChannelGroup, channel_groups
@@ -189,6 +189,32 @@ def test_noise_and_spans_of_shifted_channels():
     assert _centring(state, ("c",))["c"].tolist() == [2, 1]
 
 
+@pytest.mark.parametrize(("own", "total", "expected"), [(2.0, 0.0, [3, -3]), (0.0, 2.0, [1, -1])])
+def test_a_shift_between_two_centres(own, total, expected):
+    """Centres of 4 and -4 for the tensor itself, of 0 for the sum; the wider one has three quarters of the say."""
+    found = {
+        "c": seen([4 - own, -4 - own], [4 + own, -4 + own]),
+        "s": seen([5 - total, 7 - total], [5 + total, 7 + total]),
+    }
+    state = Calibrated(two_channels(POINTWISE), found, {})
+    assert _best(state, "c", {"s": np.array([5.0, 7.0])}).tolist() == expected
+
+
+def test_channels_in_the_middle_stay():
+    """However little they span, and whatever another shift would cost."""
+    first, reader = two_channels(POINTWISE).ops
+    graph = two_channels(POINTWISE).with_ops((replace(first, activation="none"), reader))
+    state = Calibrated(graph, {"c": seen([-0.25, -0.125], [0.25, 0.125])}, {})
+    assert _span(state, "c", np.zeros(1)) == 0.5
+    assert absorb(state) is state
+
+
+def test_what_cancels_out_is_given_back_to_the_last_unit():
+    window = weighted("conv", "c", "x", np.array([2.0**25, 1, -(2.0**25)]).reshape(1, 3, 1, 1))
+    graph = Graph("net", "x", "c", (window,), {"x": (1, 4, 5, 1), "c": (1, 4, 3, 1)})
+    assert shift(graph, {"x": np.array([3.0])}).ops[0].bias.tolist() == [3]
+
+
 def test_noise_of_the_shared_h_swish():
     source, result = seen([-9, -1], [6, 2]), seen([0, 0], [1, 1], mean=[0, 0], power=[1, 1e-9])
     step = (6 + 3) / LEVELS
@@ -299,6 +325,24 @@ def test_bounds_of_a_relu6():
     np.testing.assert_allclose(narrow.bias, [0, 128 / 255], rtol=1e-6)
 
 
+def test_a_bound_is_that_of_the_largest_channel_and_scales_what_is_behind():
+    graph = two_channels(POINTWISE)
+    freed = free_bounds(graph.with_ops((replace(graph.ops[0], activation="relu6"), POINTWISE)))
+    state = Calibrated(freed, {"c/unbounded": seen([0, 0], [9, 0]), "c": C, "r": C}, {})
+    made = bind(state)
+    np.testing.assert_allclose(made.graph.ops[0].kernel, graph.ops[0].kernel / 6, rtol=1e-6)
+    np.testing.assert_allclose(made.ranges["c"].high, C.high / 6)
+    np.testing.assert_allclose(made.ranges["c"].power, C.power / 36)
+    assert made.ranges["r"] is C
+
+
+def test_a_relu6_stays_where_not_only_convolutions_read_it():
+    first = replace(two_channels(POINTWISE).ops[0], activation="relu6")
+    total = Op("add", "s", ("c", "r"), "s")
+    graph = Graph("net", "x", "s", (first, POINTWISE, total), two_channels(POINTWISE).shapes | {"s": (1, 4, 5, 2)})
+    assert free_bounds(graph).ops == graph.ops
+
+
 def test_percentiles_are_of_both_ends():
     values = np.concatenate([np.linspace(-1, 1, 100_001), [-50.0, 50.0]])
     low, high = cut(values, (-50.0, 50.0), "percentile")
@@ -336,6 +380,12 @@ def test_ties_at_the_first_and_the_last_border_are_stepped_around(point, other):
     assert untied_product(clear, [a, b]) == clear
     mean = ActivationParams(2.0 * 255, point)
     assert untied_mean(mean, b, 49).scale > mean.scale
+
+
+def test_a_tie_beyond_the_levels_stays():
+    """It falls on level -129.5: both sides saturate. All products but 0 do, as none is above it."""
+    tied = ActivationParams(float(np.float32(89 * 97 / 1.5)), -128)
+    assert untied_product(tied, [ActivationParams(1.0, -128), ActivationParams(1.0, 127)]) == tied
 
 
 def test_an_op_reads_what_others_wrote_through_its_own_bits():

@@ -14,7 +14,7 @@ from mbn_deploy.quantize.hard_swish import pays_twice, pays_twice_in_16_bits
 from mbn_deploy.quantize.quantizer import _countable, quantize_graph
 from mbn_deploy.quantize.range_methods import cut
 from mbn_deploy.quantize.ranges import Calibrated, _Sum, observe
-from mbn_deploy.quantize.recipe import INT8, LADDER, Recipe
+from mbn_deploy.quantize.recipe import INT8, RECIPES, Recipe, recipe
 from mbn_deploy.quantize.regions import float_region
 from mbn_deploy.quantize.scheme import ActivationParams, QuantizedGraph, constant_levels
 from mbn_deploy.quantize.split import MAX_PARTS, split_vectors
@@ -154,6 +154,14 @@ def test_what_a_quantized_graph_is_called():
     assert replace(made, wide_outputs=frozenset({"v", "g0"})).precision == "int16x8"
 
 
+def test_the_output_is_as_its_op_leaves_it():
+    narrow = ActivationParams(0.5, 3)
+    made = QuantizedGraph(gates(0.2).graph, {"v": WIDE, "g0": narrow}, {}, wide={"g0": WIDE})
+    assert made.output_params == narrow
+    assert replace(made, wide_outputs=frozenset({"v"})).output_params == narrow
+    assert replace(made, wide_outputs=frozenset({"g0"})).output_params == WIDE
+
+
 def test_biases_are_corrected_unless_a_recipe_says_no():
     assert Recipe("r").correct_biases
     assert Recipe("r").equalize
@@ -180,7 +188,7 @@ def test_calibration_sees_every_tensor():
 
 
 def test_rungs_that_split_vectors():
-    assert [step.name for step in LADDER if step.split_vectors] == [
+    assert [name for name in RECIPES if recipe(name).split_vectors] == [
         "int8",
         "int8-twin",
         "int8-mixed-twin",

@@ -164,6 +164,7 @@ def test_scaled_and_cut_off_pixels_are_refused(tmp_path):
     ones = np.random.default_rng(0).integers(0, 2, (9, *SIZE, 3)).astype(np.uint8)
     with pytest.raises(InputError, match=r"scaled to \[0, 1\]"):
         load_calibration(npz(tmp_path / "c.npz", ones), SIZE, RAW)
+    assert load_calibration(npz(tmp_path / "d.npz", 2 * ones), SIZE, RAW).pixels.max() == 2  # dark, not cut off
 
 
 def test_bad_npz_files(tmp_path):

@@ -6,7 +6,7 @@ from math import log
 import numpy as np
 import pytest
 
-from mbn_deploy.export.stored import StoredNetwork, StoredOp
+from mbn_deploy.export.stored import Levels, StoredNetwork, StoredOp
 from mbn_deploy.quantize.factors import (
     PointFactors,
     _joined,
@@ -170,6 +170,17 @@ def test_factors_by_values():
     np.testing.assert_allclose(found, [6, 6])
     found = PointFactors(2, weighted=True).update(reference, made * [2, 12], None, by_weights=np.array([1.0, 1.0]))
     assert found.tolist() == [6, 6]
+
+
+def test_what_saturates_counts_where_nothing_else_is_seen():
+    levels = Levels.of(1.0, 0, "int8")  # -128 to 127
+    reference = np.array([[1.0, 100.0, 0.0], [50.0, 200.0, 0.0]], np.float32)
+    made = reference * np.float32([3, 2, 1])
+    found = PointFactors(3, weighted=False).update(reference, made, levels)
+    of_clipped = 127 * (100 + 200) / (100**2 + 200**2)
+    np.testing.assert_allclose(found, [3, of_clipped, (3 + of_clipped) / 2])
+    ends = PointFactors(3, weighted=False).update(reference, np.clip(made, -128, 127), levels)
+    np.testing.assert_allclose(ends, found)
 
 
 def test_near_pictures_are_those_that_correlate():

@@ -43,10 +43,12 @@ def test_what_is_assumed_where_nothing_is_said():
 
 @pytest.mark.parametrize("value", [PREPROCESS, FILE, FILE.input, MANIFEST, DESCRIPTION])
 def test_nothing_is_changed_in_place(value):
-    name = fields(value)[0].name
-    with pytest.raises(FrozenInstanceError):
-        setattr(value, name, getattr(value, name))
-    assert hash(value) == hash(replace(value)) if value is not MANIFEST else True
+    name, other = fields(value)[0].name, replace(value)
+    assert other == value
+    for made in (value, other):
+        with pytest.raises(FrozenInstanceError):
+            setattr(made, name, getattr(made, name))
+    assert hash(value) == hash(other) if value is not MANIFEST else True
 
 
 def numbers(mean, std):

@@ -101,6 +101,12 @@ def test_padding_as_tensorflow_has_it():
     assert plan.pads == (0, 1, 0, 1)
 
 
+def test_a_kernel_that_ends_with_its_group_reads_no_other():
+    grouped = group_pixels(one_convolution(32, 2, 2, (0, 1, 0, 0)), 4)
+    assert grouped.graph.ops[1].pads == (0, 1, 0, 0)
+    assert grouped.weights["first"].kernel.shape == (3, 1, 4 * 3, 2 * 5)
+
+
 def test_layers_in_float_stay():
     graph, preprocess = demo_graph("mobilenet_v3_small")
     mixed = quantize(graph, preprocess, demo_calibration(), MIXED).graph

@@ -5,8 +5,13 @@ from math import log
 
 import numpy as np
 import pytest
+import runtime_models as models
 
+from mbn_deploy.export.graph import Graph, Op
 from mbn_deploy.export.stored import Levels, StoredNetwork, StoredOp
+from mbn_deploy.export.tflite_writer import write_tflite, write_tflite_int8
+from mbn_deploy.quantize.by_layer import _count, _of_weights, _seen
+from mbn_deploy.quantize.diagnose import _chunks, _Comparison, _points
 from mbn_deploy.quantize.factors import (
     PointFactors,
     _joined,
@@ -18,8 +23,11 @@ from mbn_deploy.quantize.factors import (
 )
 from mbn_deploy.quantize.layer_errors import MAX_DB, ChannelSums, LayerError, badness, decibel, divergences, spread
 from mbn_deploy.quantize.lint import _near_duplicates, _one_sided, _thumb, unsteady
-from mbn_deploy.quantize.matching import is_part, movable
-from mbn_deploy.quantize.ranges import ChannelRange
+from mbn_deploy.quantize.matching import Point, _essential, _stored, is_part, movable
+from mbn_deploy.quantize.opened import open_file
+from mbn_deploy.quantize.quantizer import quantize_graph
+from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
+from mbn_deploy.quantize.scheme import ActivationParams, QuantizedGraph
 
 
 def sums(reference, found):
@@ -243,3 +251,132 @@ def test_what_a_shift_may_have_moved():
     assert movable(network) == {"a", "s", "p"}
     assert is_part("conv/linear", network)
     assert not is_part("conv", network)
+
+
+def test_a_sum_with_a_constant_hands_no_shift_on():
+    ops = (layer(KERNEL, output="a"), StoredOp("", "ADD", ("a",), "s"), layer(KERNEL, inputs=("s",), output="y"))
+    network = StoredNetwork("here", "tflite", "x", "y", ops, dict.fromkeys(("x", "a", "s", "y"), (1, 2)), {})
+    assert movable(network) == {"s"}
+
+
+def test_a_clip_belongs_to_what_it_stands_behind():
+    conv, clip = layer(KERNEL, kind="Conv", output="c"), StoredOp("", "Clip", ("c",), "k")
+    point = Point("y", "y", "k", None, (conv, clip))
+    assert (point.operations, point.writer, point.layer) == (("Conv",), "c", "l")
+    alone = replace(point, segment=(clip,))
+    assert (alone.operations, alone.writer, alone.layer) == (("Clip",), "k", "y")
+
+
+def test_shapes_of_one_number_of_channels_are_the_same():
+    assert _essential((4, 1, 1, 7)) == _essential((1, 7)) == (7,)
+    assert _essential((4, 2, 1, 7)) == (2, 7)
+    assert _essential(None) is None
+
+
+def test_where_the_integers_of_an_onnx_tensor_are():
+    def stored(*behind):
+        ops = (layer(KERNEL, output="y"), StoredOp("", "QuantizeLinear", ("y",), "q"), *behind)
+        network = StoredNetwork("here", "onnx", "x", "z", ops, {}, {})
+        return _stored("y", network.writers(), network.readers())
+
+    clip, back = StoredOp("", "Clip", ("q",), "k"), StoredOp("", "DequantizeLinear", ("q",), "d")
+    assert (stored(clip), stored(back), stored(clip, back), stored()) == ("k", "q", "q", "q")
+
+
+def test_figures_by_layer_are_of_as_many_images_as_fit():
+    def count(*sizes):
+        graph = Graph("net", "x", "x", (), {f"t{at}": (1, size, 1) for at, size in enumerate(sizes)})
+        return _count(QuantizedGraph(graph, {}, {}))
+
+    mebi = 2**20
+    assert [count(size * mebi) for size in (1, 8, 16, 32, 64)] == [4, 4, 2, 1, 1]
+    assert count(16 * mebi, 8 * mebi) == 2  # the largest tensor decides
+
+
+def test_ends_and_spread_of_weights():
+    kernel = np.float32([[1, -2, 8], [0.5, -1, 4]]).reshape(1, 1, 2, 3)
+    found = _of_weights(Op("conv", "c", ("x",), "c", kernel, np.zeros(3, np.float32)))
+    assert (found.low, found.high, found.spread) == (-2, 8, 4)
+    kernel = np.float32([[1, -2], [1, 4]]).reshape(2, 1, 2, 1)  # two taps of two channels
+    found = _of_weights(Op("depthwise", "d", ("x",), "d", kernel, np.zeros(2, np.float32)))
+    assert (found.low, found.high, found.spread) == (-2, 4, 4 / 2.5)
+
+
+def test_what_lies_beyond_bounds_is_not_seen():
+    ops = (Op("minimum", "m", ("x",), "m", offset=np.array([1.0, 4.0])),)
+    state = Calibrated(Graph("net", "x", "m", ops, {"m": (1, 2)}), {}, {"x": np.array([-3.0, -0.5])})
+    found = _seen(state, "x", np.float32([[-4, -4], [2, 2]]))
+    assert found.tolist() == [[-3, -0.5], [1, 2]]
+    assert found.dtype == np.float32
+    assert _seen(state, "m", np.float32([-4, 5])).tolist() == [-4, 5]
+
+
+def test_images_are_compared_as_many_at_once_as_fit():
+    def chunks(values):
+        ops = (layer(None, output="a"), layer(None, output="b"))
+        shapes = {"x": (1, 1), "a": (1, values), "b": (1, values)}
+        network = StoredNetwork("here", "tflite", "x", "b", ops, shapes, {})
+        return [len(pixels) for pixels in _chunks(np.zeros((20, 1, 1, 3), np.uint8), network)]
+
+    mebi = 2**20
+    assert chunks(1) == [16, 4]
+    assert chunks(2 * mebi) == [8, 8, 4]
+    assert chunks(64 * mebi) == [1] * 20
+
+
+# A level of `c` is so wide that the pixels 64 to 191 are within half a step of its range, and no other.
+PIXELS = np.repeat(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), 3, -1)
+OF_C = ActivationParams(0.5 / 128.42, 0)
+DENSE = np.float32([[4, 1], [-4, 1], [1, 2]])
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """(int8, float) of a network whose first layer hands the pixels on."""
+    shapes = {"x": (1, 16, 16, 3), "c": (1, 16, 16, 3), "g": (1, 3), "d": (1, 2), "s": (1, 2)}
+    ops = (
+        Op("conv", "c", ("x",), "c", np.eye(3, dtype=np.float32)[None, None], np.zeros(3, np.float32)),
+        Op("global_average_pool", "g", ("c",), "g"),
+        Op("dense", "d", ("g",), "d", DENSE, np.zeros(2, np.float32)),
+        Op("softmax", "s", ("d",), "s"),
+    )
+    graph = Graph("net", "x", "s", ops, shapes)
+    ranges = {name: ChannelRange(*(np.full(shapes[name][-1], v) for v in (-1.0, 1.0, 0.0, 1.0))) for name in "cgds"}
+    made = quantize_graph(Calibrated(graph, ranges, {}), ActivationParams(1 / 128, 0))
+    made = replace(made, activations=made.activations | {"c": OF_C})
+    folder = tmp_path_factory.mktemp("pair")
+    (folder / "int8.tflite").write_bytes(write_tflite_int8(made, input_dtype="uint8"))
+    (folder / "float.tflite").write_bytes(write_tflite(graph, "float32"))
+    return tuple(open_file(folder / f"{name}.tflite", None, models.PIXELS) for name in ("int8", "float"))
+
+
+def compared(pair, left_out=()):
+    made = _Comparison(*pair, [point for point in _points(*pair) if point.name not in left_out])
+    made.add(PIXELS)
+    found = made.result(1)
+    return {row.tensor: row for row in found.layers}, found.not_compared
+
+
+def test_values_more_than_half_a_step_beyond_the_range_saturate(pair):
+    rows, _ = compared(pair)
+    assert (rows["c"].saturated_low, rows["c"].saturated_high) == (64 / 256, 64 / 256)
+    assert (rows["d"].saturated_low, rows["d"].saturated_high) == (0, 0)
+    assert rows["c"].factors == (1, 1)
+
+
+def test_weights_are_spread_over_output_channels(pair):
+    rows, _ = compared(pair)
+    assert rows["d"].weight_spread == pytest.approx(4 / 3, rel=1e-2)
+    assert (rows["c"].weight_spread, rows["g"].weight_spread) == (pytest.approx(1), None)
+
+
+def test_tensors_that_are_not_compared_are_named(pair):
+    assert compared(pair)[1] == ()
+    rows, left = compared(pair, ["c"])
+    assert (set(rows), left) == ({"g", "d", "s"}, ("c",))
+
+
+def test_what_the_output_does_not_come_of_has_no_effect(pair):
+    rows, _ = compared(tuple(replace(opened, network=replace(opened.network, output="c")) for opened in pair))
+    assert rows["c"].effect > 0
+    assert [rows[name].effect for name in "gds"] == [0, 0, 0]

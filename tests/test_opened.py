@@ -9,9 +9,10 @@ from export_models import write_pictures
 from tflite_files import OPS, written
 
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.manifest import Preprocess
+from mbn_deploy.export.inspect import inspect_file
+from mbn_deploy.manifest import Preprocess, TensorInfo
 from mbn_deploy.quantize.diagnose import diagnose
-from mbn_deploy.quantize.opened import load_images, open_file
+from mbn_deploy.quantize.opened import _layout, _preprocess, load_images, open_file
 
 
 @pytest.fixture
@@ -25,11 +26,14 @@ def write(tmp_path):
     return made
 
 
-def undescribed_onnx(layout):
+def undescribed_onnx(layout, free=()):
+    """`free` are axes of the input that are open."""
     import onnx
 
     model = onnx.load_from_string(models.float_onnx(layout))
     del model.metadata_props[:]
+    for axis in free:
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"free{axis}"
     return model.SerializeToString()
 
 
@@ -50,6 +54,37 @@ def test_a_uint8_input_of_another_maker_is_pixels(write):
     assert (found.preprocess.resize, found.layout, found.scores) == ("squash", "nhwc", "softmax")
     with pytest.raises(UsageError, match=r"q\.tflite does not say how a picture becomes its input; give --resize"):
         open_file(path, None, None)
+
+
+def test_a_uint8_input_without_a_scale_is_pixels_as_they_are(write):
+    report = inspect_file(write("q.tflite", models.int8_tflite(described=False)))
+    found = _preprocess(report, TensorInfo("x", (1, 8, 8, 3), "uint8"), "squash", None)
+    assert (found.mean, found.std) == ((0.0,) * 3, (1.0,) * 3)
+
+
+def test_grey_pictures_have_one_channel():
+    assert _layout((1, 8, 6, 1), "m.onnx") == "nhwc"
+    assert _layout((1, 1, 8, 6), "m.onnx") == "nchw"
+
+
+def test_the_number_of_pictures_may_be_open_and_nothing_else(write):
+    assert open_file(write("m.onnx", undescribed_onnx("nhwc", free=[0])), "squash", "tf").info.shape[0] == 1
+    for axis in (1, 2, 3):
+        path = write("m.onnx", undescribed_onnx("nhwc", free=[axis]))
+        with pytest.raises(InputError, match="no picture of one size"):
+            open_file(path, "squash", "tf")
+
+
+@pytest.mark.parametrize("count", [3, 5, 8])
+def test_pictures_that_fill_no_batch(write, count):
+    """Of five at once: less than one, one, and one with three more."""
+    one, five = (open_file(write(f"{n}.tflite", models.float_tflite(batch=n)), None, None) for n in (1, 5))
+    pixels = models.pictures(count)
+    wanted, found = (opened.runner(["c", "s", "s"])(pixels) for opened in (one, five))
+    assert wanted.keys() == found.keys() == {"c", "s"}
+    for name, values in wanted.items():
+        assert len(values) == count
+        np.testing.assert_allclose(found[name], values, atol=1e-6)
 
 
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])

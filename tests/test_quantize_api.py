@@ -1,20 +1,31 @@
-"""`quantize` on the demo's trained networks: both formats, every recipe, what is float and what is not."""
+"""`quantize`: its steps on networks of a few ops, and the demo's trained ones in both formats, by every recipe."""
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
-from quantize_graphs import demo_calibration, demo_graph, demo_held_back, output
+from quantize_graphs import (
+    PLAIN_PREPROCESS,
+    Net,
+    calibrated,
+    demo_calibration,
+    demo_graph,
+    demo_held_back,
+    images,
+    output,
+)
 from scramble import scramble
 
 from mbn_deploy.errors import UnknownNameError
 from mbn_deploy.export.delegate import probe_delegate
 from mbn_deploy.export.files import Facts, encode_int8
+from mbn_deploy.export.graph import Graph
 from mbn_deploy.export.inspect import inspect_file
-from mbn_deploy.quantize.api import quantize
+from mbn_deploy.quantize.api import _bias_images, _cut_ranges, _lowered, _method, _worth_twins, quantize
+from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.quantize.quantizer import MAX_MULTIPLIER
-from mbn_deploy.quantize.recipe import INT8, MIXED, PLAIN, TWIN, Recipe
+from mbn_deploy.quantize.recipe import INT8, INT16, MIXED, PLAIN, TWIN, Recipe
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.runtime.preprocess import normalize
 from mbn_deploy.verify.runner import FileRunner
@@ -207,3 +218,108 @@ def test_the_same_images_give_the_same_bytes():
     for file_format in FORMATS:
         data = encode_int8(again.graph, again.preprocess, facts, file_format).data
         assert data == encoded("mobilenet_v1", INT8, file_format).data
+
+
+def photographs(count=12, size=8, seed=1):
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, size, size, 3)).astype(np.uint8)
+    return CalibrationSet(pixels, tuple(map(str, range(count))), "0" * 64)
+
+
+def swish(reader):
+    """A convolution with an h-swish that one layer reads."""
+    net = Net()
+    net.op("hard_swish", "swish", net.conv("c", "x", 4))
+    (net.depthwise if reader == "depthwise" else partial(net.conv, outputs=4))("reader", "swish")
+    return net.graph()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reader", "twin"),
+    [
+        (INT8, "depthwise", True),
+        (INT8, "conv", False),
+        (INT16, "conv", True),
+        (TWIN, "conv", True),
+        (PLAIN, "depthwise", False),
+        (replace(INT8, twin_above=1.0), "depthwise", True),
+    ],
+    ids=lambda value: value.name if isinstance(value, Recipe) else str(value),
+)
+def test_a_convolution_is_written_twice_where_that_pays(recipe, reader, twin):
+    graph = swish(reader)
+    found = _lowered(graph, frozenset(), recipe, iter(images(graph)[:, None]))
+    assert ("swish/sixth" in found.graph.shapes) is twin
+
+
+def test_no_image_is_looked_at_where_every_h_swish_is_worth_two_convolutions():
+    looked_at = iter([np.zeros((1, 8, 8, 3), np.float32)])
+    assert _worth_twins(swish("depthwise"), INT8, looked_at) == {"swish"}
+    assert next(looked_at) is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "bound"),
+    [({"granularity": "per-tensor"}, True), ({}, False), ({"granularity": "per-tensor", "equalize": False}, False)],
+)
+def test_bounds_are_freed_where_channels_share_a_scale_and_are_equalized(change, bound):
+    net = Net()
+    net.conv("head", net.depthwise("d", net.conv("c", "x", 4, activation="relu6")), 2)
+    found = _lowered(net.graph(), frozenset(), replace(INT8, **change), iter(()))
+    assert ("minimum" in {op.kind for op in found.graph.ops}) is bound
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_biases_are_corrected_when_the_recipe_says_so(wanted):
+    net = Net()
+    net.conv("head", net.conv("c", "x", 4, activation="relu"), 2)
+    steps = set()
+    recipe = replace(INT8, correct_biases=wanted)
+    quantize(net.graph(), PLAIN_PREPROCESS, photographs(), recipe, lambda step, *_: steps.add(step))
+    assert ("correct biases" in steps) is wanted
+
+
+def test_channels_that_a_relu_always_cuts_off_are_counted():
+    net = Net()
+    net.conv("head", net.conv("c", "x", 4, activation="relu"), 2)
+    graph = net.graph()
+    first = replace(graph.ops[0], bias=np.float32([-1e3, 0, 0.1, -1e3]))
+    graph = graph.with_ops([first, *graph.ops[1:]])
+    assert quantize(graph, PLAIN_PREPROCESS, photographs(), PLAIN).facts["dead_channels"] == {"c": 2}
+    assert quantize(net.graph(), PLAIN_PREPROCESS, photographs(), PLAIN).facts["dead_channels"] == {}
+
+
+def test_the_method_for_a_range_is_that_of_its_kind_of_tensor():
+    net = Net()
+    net.conv("linear", "x", 4)
+    net.conv("cut", "linear", 4, activation="relu")
+    net.op("reshape", "flat", net.pool("pool", "cut"), shape=(1, 4))
+    net.conv("clean", "linear", 4, activation="relu6")
+    graph = net.graph()
+    recipe = Recipe("own", one_sided="mse", two_sided="percentile", vector="entropy")
+    found = {op.name: _method(calibrated(graph), op, recipe) for op in graph.ops}
+    assert found == {
+        "linear": "percentile", "cut": "mse", "pool": "entropy", "flat": "entropy", "clean": "min-max"
+    }  # fmt: skip
+
+
+def test_ranges_are_cut_by_what_all_channels_reach():
+    net = Net()
+    net.conv("c", "x", 2)
+    graph = net.graph()
+    op = replace(graph.ops[0], kernel=np.float32(np.eye(3, 2))[None, None], bias=np.float32([-1, 1]))
+    graph, set_of = graph.with_ops([op]), photographs()
+    x = normalize(set_of.pixels, PLAIN_PREPROCESS)
+    state, recipe = calibrated(graph, x), INT8.with_ranges("percentile")
+    found = _cut_ranges(state, set_of, PLAIN_PREPROCESS, recipe, frozenset()).ranges["c"]
+    np.testing.assert_allclose((found.low, found.high), [[-2, 0], [0, 2]], atol=0.02)
+    assert _cut_ranges(state, set_of, PLAIN_PREPROCESS, recipe, frozenset("c")) is state  # 16 bits
+
+
+def test_biases_are_corrected_on_as_many_images_as_fit_but_on_eight():
+    def count(*sizes):
+        graph = Graph("net", "x", "x", (), {f"t{at}": (1, size, 1) for at, size in enumerate(sizes)})
+        return len(_bias_images(graph, photographs(40, size=1), PLAIN_PREPROCESS))
+
+    mebi = 2**20
+    assert [count(size * mebi) for size in (1, 4, 8, 32)] == [40, 16, 8, 8]
+    assert count(4 * mebi, 2 * mebi) == 16  # the largest tensor decides

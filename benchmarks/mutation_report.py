@@ -21,8 +21,8 @@ HEAD = """\
 
 Coverage says that a line ran, not that a test would notice if it were wrong. So lines are made wrong, one at a time
 (`<` becomes `<=`, `/` becomes `*`, a number one more, a `min` a `max`), and the tests are run on each such *mutant*:
-it should be *killed*. Where a test was missing, it is written; otherwise the survivor stands below with the reason why
-it may live, or with the word that nobody has looked into it yet.
+it should be *killed*. Where a test was missing, it was written; otherwise the survivor stands below with the reason why
+it may live.
 
 `scripts/mutation.sh` does it, with the operators of [Cosmic Ray](https://cosmic-ray.readthedocs.io/) and swapped
 names of functions; `scripts/mutation.toml` lists them, and which test files are asked. Of mutmut 3, which is quicker to
@@ -37,8 +37,8 @@ and tables are just that.
   processor time; none that takes more than {slowest:.0f} s. A survivor is therefore a mutant that these tests miss:
   slower tests, of whole networks and real photographs, may see it. A mutant that runs without end counts as killed,
   in a column of its own.
-- "At first" is the share that was killed when a mutant was tried for the first time. `test_manifest.py`,
-  `test_quantize_arithmetic.py` and `test_diagnose_arithmetic.py` were written before, for what reading their modules
+- "At first" is the share that was killed when a mutant was tried for the first time. Most of `test_manifest.py`,
+  `test_quantize_arithmetic.py` and `test_diagnose_arithmetic.py` was written before, for what reading their modules
   with such mutants in mind showed: so only the preprocessing shows what the tests were worth without any of this.
 
 """

@@ -292,6 +292,8 @@ def test_corrections_are_shrunk_by_the_standard_error():
     errors = np.array([[1.0, 5.0], [3.0, -5.0]])  # means 2 and 0, squared standard errors 1 and 25
     assert _shrunk(errors).tolist() == [2 * (1 - 1 / 4), 0]
     assert _shrunk(errors[:1]).tolist() == [1, 5]
+    three = np.array([[1.0], [3.0], [5.0]])  # a mean of 3, squared standard error 8 / 3 / 2
+    np.testing.assert_allclose(_shrunk(three), 3 * (1 - 4 / 27))
 
 
 def test_biases_are_corrected_in_front_of_a_reshape():
@@ -299,8 +301,10 @@ def test_biases_are_corrected_in_front_of_a_reshape():
     net.op("reshape", "flat", net.pool("mean", net.conv("c", "x", 4, activation="relu")), shape=(1, 4))
     graph = net.graph()
     x = images(graph)
-    made = correct_biases(quantize_graph(calibrated(graph, x), INPUT_PARAMS), x)
+    told = []
+    made = correct_biases(quantize_graph(calibrated(graph, x), INPUT_PARAMS), x, lambda *step: told.append(step))
     assert made.weights["c"].bias.shape == (4,)
+    assert told == [("correct biases", at, 3) for at in (1, 2, 3)]
 
 
 def test_bounds_of_a_relu6():

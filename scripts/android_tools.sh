@@ -24,7 +24,7 @@ packages() { # aapt2, zipalign, apksigner.jar and framework-res.apk under root/
 }
 
 compiler() { # the Kotlin compiler under kotlin/
-  npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$top/kotlin" "kotlin-compiler@$kotlin" >&2
+  npm install --loglevel=error --no-audit --no-fund --ignore-scripts --prefix "$top/kotlin" "kotlin-compiler@$kotlin" >&2
 }
 
 made=$top/made-by

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a stranger gets. The two commands of README.md, as they are printed there, in a clean clone with nothing beside
 # it: once as it is, once with the package taken from a wheel. The environment is empty: a new HOME without anybody's
-# caches, no variables but PATH, those of pip and those of proxies. What the commands make is verified and used.
+# caches, no variables but PATH, those of pip and npm, and those of proxies. What the commands make is verified and used.
 # Arguments go to the second command, so to pytest: ./scripts/fresh.sh -m 'not slow'
 # PYTHON=/path/to/python3.12 chooses the Python, KEEP=yes leaves the folder there.
 set -euo pipefail
@@ -12,7 +12,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/mbn-fresh-XXXXXX")
 [ "${KEEP:-}" = yes ] || trap 'rm -rf "$work"' EXIT
 chmod 755 "$work" # tests look from other users' side, too
 mkdir "$work/home" "$work/tmp"
-mapfile -t kept < <(env | grep -E '^(PIP_[A-Z_]+|(https?|no|all)_proxy|(HTTPS?|NO|ALL)_PROXY|SSL_CERT_FILE|MBN_[A-Z]+)=' || true)
+mapfile -t kept < <(env | grep -E '^(PIP_[A-Z_]+|(https?|no|all)_proxy|(HTTPS?|NO|ALL)_PROXY|SSL_CERT_FILE|NODE_EXTRA_CA_CERTS|npm_config_[a-z_]+|MBN_[A-Z]+)=' || true)
 failed=0
 
 fresh() {

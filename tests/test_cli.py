@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from typer.testing import CliRunner
@@ -135,6 +136,18 @@ class TestGuard:
     def test_terminal_escapes_in_messages_are_shown_not_obeyed(self, capsys):
         _, said = self.code(VerificationError("file \x1b]0;owned\x07 \u202e[red]x[/red]"), capsys)
         assert said == "error: file \\x1b]0;owned\\x07 \\u202e[red]x[/red]\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no files without a disk")
+def test_what_is_held_back_needs_no_disk(capfd, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with common.without_greetings():
+        os.write(2, b"kept\n")
+    monkeypatch.undo()
+    monkeypatch.delattr(os, "memfd_create")  # other systems
+    with common.without_greetings():
+        os.write(2, b"on the disk\n")
+    assert capfd.readouterr().err == "kept\non the disk\n"
 
 
 def test_only_greetings_are_left_out(capfd):

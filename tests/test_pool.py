@@ -176,11 +176,15 @@ def test_memory_does_not_grow_with_inferences(path):
 
 @needs_proc
 def test_memory_does_not_grow_with_opening(path):
-    """A hundred open ones take 13 MB (LiteRT) and 22 MB (onnxruntime): the bound is a quarter of that."""
-    for _ in range(50):
-        Classifier.open(path, threads=1).close()
-    before = resident()
-    for _ in range(100):
-        with Classifier.open(path, threads=1) as classifier:
-            classifier.classify(PIXELS[0])
-    assert resident() - before < 3 * 2**20
+    """A hundred open ones take 13 MB (LiteRT) and 22 MB (onnxruntime): the bound is a quarter of that.
+
+    What an allocator takes once, for whatever reason, is no growth: that comes back with every hundred.
+    """
+    growth = []
+    for _ in range(4):
+        before = resident()
+        for _ in range(100):
+            with Classifier.open(path, threads=1) as classifier:
+                classifier.classify(PIXELS[0])
+        growth.append(resident() - before)
+    assert min(growth) < 3 * 2**20

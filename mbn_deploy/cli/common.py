@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TextIO
+from typing import IO, TYPE_CHECKING, Annotated, ParamSpec, TextIO
 
 import typer
 from rich import box
@@ -190,7 +190,7 @@ def _held_back(*, drop: bool = False) -> Iterator[TextIO]:
     With `drop` it is shown only if the block fails.
     """
     sys.stderr.flush()
-    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as real, TemporaryFile() as held:
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as real, _memory() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield real
@@ -204,6 +204,14 @@ def _held_back(*, drop: bool = False) -> Iterator[TextIO]:
             held.seek(0)
             if not drop:
                 os.write(2, b"".join(line for line in held if line not in _GREETINGS))
+
+
+def _memory() -> IO[bytes]:
+    """A file without a disk, where the system has such: boards are run read-only, and disks are full."""
+    try:
+        return os.fdopen(os.memfd_create("mbn-deploy"), "w+b")
+    except (AttributeError, OSError):
+        return TemporaryFile()
 
 
 def comma_list(text: str, option: str) -> tuple[str, ...]:

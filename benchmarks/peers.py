@@ -7,7 +7,7 @@
 setup      a virtual environment over this one, with what the dependency group `peers` names
 files      every route (peers_routes.py) in a process of its own: seconds, memory, bytes
 accuracy   every file in its own interpreter and in OpenVINO on the validation photographs, beside the Keras model
-latency    every file and engine in turns, one and two threads, as the machine is and without AMX
+latency    every file and engine in turns, one and two threads, without AMX, and with it where the machine has it
 table      docs/peers.md from results/peers.json; nothing is measured
 
 Stages go on where they were stopped: what is in the JSON file and the work folder is not made again without --again.
@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import peers_table
 from accuracy import CASES, Case
+from peers_ahead import MODE, SERVER, has_tiles
 from peers_engines import ENGINES
 from peers_latency import measured
 from peers_make import LONGEST, MADE
@@ -48,7 +49,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS, PAGE = HERE / "results" / "peers.json", ROOT / "docs" / "peers.md"
 CLASSES = 1000
-THREADS, MODES = (1, 2), {"as it is": [], "without AMX": ["--without-amx"]}
+THREADS = (1, 2)
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONWARNINGS": "ignore"}
 Classes = npt.NDArray[np.int64]
 
@@ -273,6 +274,13 @@ def _against_ours(told: dict[str, Figures], rows: Figures, reference: Classes, c
         }
 
 
+def _modes() -> dict[str, list[str]]:
+    """The child's options by mode: phones have no tile registers, so where there are some they are refused."""
+    if has_tiles({"machine": machine()}):
+        return {MODE: ["--without-amx"], SERVER: []}
+    return {MODE: []}
+
+
 def latency(peers: Peers) -> None:
     """All files of a model in turns, in the engines that gave answers; a model whose times are known is left out."""
     for case, found in peers.cases():
@@ -290,7 +298,7 @@ def latency(peers: Peers) -> None:
             program = [str(peers.python), str(HERE / "peers_latency.py")]
             commands = {
                 (engine, threads, mode): [*program, engine, str(threads), str(listed), *options]
-                for mode, options in MODES.items()
+                for mode, options in _modes().items()
                 for threads in THREADS
                 for engine in dict.fromkeys(e for several in engines.values() for e in several)
             }

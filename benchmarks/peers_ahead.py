@@ -25,8 +25,13 @@ class Lead:
     certain: bool = True
 
 
-def ahead(models: Figures) -> Iterator[str]:
-    """Paragraphs, a measure each; of latency none before it was measured."""
+def has_tiles(results: Figures) -> bool:
+    """Whether the machine that was measured on has AMX."""
+    return any(name.startswith("amx") for name in results["machine"]["instructions"])
+
+
+def ahead(models: Figures, *, tiles: bool) -> Iterator[str]:
+    """Paragraphs, a measure each; of latency none before it was measured, with AMX if the machine has `tiles`."""
     timed = any("latency" in e for f in models.values() for row in f["files"].values() for e in row["engines"].values())
     if not timed:
         yield "Latency is not measured yet."
@@ -44,7 +49,7 @@ def ahead(models: Figures) -> Iterator[str]:
         ("CPU time of the export", _costs(models, "cpu_seconds")),
         ("Peak memory of the export", _costs(models, "peak_bytes")),
     ):
-        if timed or not title.startswith(("Latency", "OpenVINO")):
+        if (timed or not title.startswith(("Latency", "OpenVINO"))) and (tiles or not title.endswith("AMX")):
             yield from _paragraph(title, list(leads))
     lost = [f"{where}: {title} ({points:.1f} points)" for where, title, points in _lost(models)]
     yield (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from peers_ahead import MODE, SERVER, ahead
+from peers_ahead import MODE, SERVER, ahead, has_tiles
 from peers_routes import BY_NAME, DEFAULT, ROUTES, TITLES, Figures, short
 
 BEGIN, END = "<!-- figures of benchmarks/peers.py -->", "<!-- end of the figures -->"
@@ -25,10 +25,11 @@ def with_tables(page: str, results: Figures) -> str:
 
 def made(results: Figures) -> str:
     """What stands between the marks."""
+    tiles = has_tiles(results)
     parts = [_how(results), "", "## In short", "", *_short(results["models"])]
-    parts += ["", "## Where a peer is ahead", "", *ahead(results["models"])]
+    parts += ["", "## Where a peer is ahead", "", *ahead(results["models"], tiles=tiles)]
     for file, found in results["models"].items():
-        parts += ["", f"## {short(file)}", "", *_files(found), "", *_openvino(found), "", *_exports(found)]
+        parts += ["", f"## {short(file)}", "", *_files(found, tiles=tiles), "", *_openvino(found), "", *_exports(found)]
     return "\n".join(parts)
 
 
@@ -69,22 +70,24 @@ def _short(models: Figures) -> Iterator[str]:
             yield f"| {' | '.join(cells)} |"
 
 
-def _files(found: Figures) -> Iterator[str]:
+def _files(found: Figures, *, tiles: bool) -> Iterator[str]:
     keras = found.get("keras")
     if keras is not None:
         yield f"Keras itself, float32: top-1 {_estimate(keras['top1'])} %, top-5 {100 * keras['top5']:.1f} %."
         yield ""
-    yield (
-        "| made by | file | top-1, % | beside Keras, points | agrees with Keras, % | MB | ms, 1 thread | "
-        "ms, 2 threads | ms, 1 thread, AMX |"
-    )
-    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|"
+    timed = [(MODE, 1, "ms, 1 thread"), (MODE, 2, "ms, 2 threads")]
+    timed += [(SERVER, 1, "ms, 1 thread, AMX")] if tiles else []
+    heads = ["made by", "file", "top-1, %", "beside Keras, points", "agrees with Keras, %", "MB"]
+    heads += [head for *_, head in timed]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|---|---{'|--:' * (len(heads) - 2)}|"
     notes = []
     for label, row in found["files"].items():
         engine = engine_of(row)
         if engine is None:
             notes.append(f"{_title(label, row)}, {TITLES[row['format']]}, does not run: {_error(row)}")
-            yield f"| {_title(label, row)} | {TITLES[row['format']]} | {NOTHING} | | | {_megabytes(row)} | | | |"
+            nothing = " |" * len(timed)
+            yield f"| {_title(label, row)} | {TITLES[row['format']]} | {NOTHING} | | | {_megabytes(row)} |{nothing}"
             continue
         figures = row["engines"][engine]
         mark = ""
@@ -94,7 +97,7 @@ def _files(found: Figures) -> Iterator[str]:
         cells = [
             _title(label, row), TITLES[row["format"]] + mark, f"{100 * figures['top1']['value']:.1f}",
             _estimate(figures["difference"], "+"), _estimate(figures["agreement"]), _megabytes(row),
-            _ms(figures, MODE, 1), _ms(figures, MODE, 2), _ms(figures, SERVER, 1),
+            *(_ms(figures, mode, threads) for mode, threads, _ in timed),
         ]  # fmt: skip
         yield f"| {' | '.join(cells)} |"
     for note in notes:

@@ -28,7 +28,7 @@ def results():
 
 
 def sentences(programs, models):
-    return "\n".join(programs["peers_ahead"].ahead(models))
+    return "\n".join(programs["peers_ahead"].ahead(models, tiles=False))
 
 
 def test_the_pages_tables_are_not_stale(programs, results):
@@ -80,3 +80,12 @@ def test_a_file_that_does_not_run_keeps_its_error(programs, results):
     found["files"]["tf-int8 tflite"]["engines"] = {"native": {"error": "the process ended with signal 11"}}
     made = programs["peers_table"].made(results | {"models": {name: found}})
     assert "does not run: `the process ended with signal 11`" in made
+
+
+@pytest.mark.parametrize(("instructions", "columns"), [(["avx2", "amx_int8"], 9), (["avx2"], 8)])
+def test_only_a_machine_with_amx_has_a_column_for_it(programs, results, instructions, columns):
+    machine = results["machine"] | {"instructions": instructions}
+    made = programs["peers_table"].made(results | {"machine": machine})
+    tables = [line for line in made.splitlines() if line.startswith("| made by")]
+    assert {line.count("|") - 1 for line in tables} == {columns}
+    assert ("of a server with AMX" in made) is (columns == 9)

@@ -15,6 +15,7 @@ from cli_run import run
 
 from mbn_deploy.errors import InputError, MissingExtraError, UsageError
 from mbn_deploy.runtime import Classifier, ClassifierPool
+from mbn_deploy.runtime import isolated as isolated_module
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.runtime.isolated import IsolatedBackend, open_isolated
 
@@ -147,6 +148,12 @@ def test_a_package_that_is_missing_is_said_as_without_isolation(monkeypatch, tmp
         open_isolated(models.float_tflite(), "tflite", name="tflite", where="m")
     assert str(here.value) == str(there.value)
     assert there.value.extra == "tflite"
+
+
+def test_a_file_that_does_not_fit_through_the_pipe_is_refused_before(monkeypatch):
+    monkeypatch.setattr(isolated_module, "_LARGEST_BODY", 2_000_000)
+    with pytest.raises(InputError, match=r"big\.tflite: 3 MB; a process of its own takes files of 2 MB at most"):
+        open_isolated(bytes(3_000_000), "tflite", where="big.tflite")
 
 
 def test_where_no_process_can_be_started(monkeypatch):

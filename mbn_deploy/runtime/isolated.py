@@ -47,6 +47,9 @@ class IsolatedBackend:
     ) -> None:  # fmt: skip
         if find_spec("resource") is None:
             raise UsageError("a process with bounds on its memory needs Linux or another Unix")
+        if len(data) > _LARGEST_BODY:
+            size, most = (f"{count / 1e6:.0f} MB" for count in (len(data), _LARGEST_BODY))
+            raise InputError(f"{where}: {size}; a process of its own takes files of {most} at most")
         self.name, self.threads, self._where, self._seconds = name, threads, where, seconds
         self._memory = memory
         try:

@@ -55,6 +55,11 @@ def ids(path):
     return str(path.relative_to(PACKAGE))
 
 
+def test_onnxruntime_is_imported_where_its_telemetry_is_switched_off():
+    found = [ids(path) for path in MODULES if any(within(name, "onnxruntime") for name, _ in imports(path))]
+    assert found == [str(Path("runtime/backends/onnx.py"))]
+
+
 def test_the_reader_of_imports_sees_all_three_places(tmp_path):
     source = tmp_path / "a.py"
     source.write_text(

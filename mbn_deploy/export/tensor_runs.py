@@ -14,6 +14,7 @@ from mbn_deploy.export.inspect_onnx import load_onnx
 from mbn_deploy.export.onnx_builder import onnx_module
 from mbn_deploy.export.stored import Reals, StoredNetwork
 from mbn_deploy.export.stored_onnx import TO_NHWC
+from mbn_deploy.runtime.backends.onnx import onnxruntime_module
 
 Array = npt.NDArray[Any]
 
@@ -90,10 +91,7 @@ class OnnxRunner:
     """
 
     def __init__(self, data: bytes, network: StoredNetwork, names: Sequence[str]) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingExtraError("onnxruntime", "export", "to look into an .onnx file") from error
+        onnxruntime = onnxruntime_module("export", "to look into an .onnx file")
         self._network, self._names = network, list(names)
         model = load_onnx(data, network.where)
         outputs = {value.name for value in model.graph.output}

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mbn_deploy.errors import MissingExtraError
 from mbn_deploy.export.graph import Doubles, Floats, Graph, Op
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.channels import channel_groups
 from mbn_deploy.quantize.scheme import LEVELS
+from mbn_deploy.runtime.backends.onnx import onnxruntime_module
 
 MARGINS = np.linspace(1.0, 2.0, 21)
 SAMPLES = 2000
@@ -198,10 +198,7 @@ def _held_out_error(seen: Doubles, unseen: Doubles, margin: float) -> float:
 def _session(graph: Graph, outputs: list[str]) -> Any:
     from mbn_deploy.export.onnx_writer import write_onnx
 
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "export", "to calibrate") from error
+    onnxruntime = onnxruntime_module("export", "to calibrate")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Threads that spin between the short ops cost several times the work itself where other programs run too.

@@ -7,6 +7,7 @@ folder of temporary files, and the process ends with another code than 0.
 """
 
 import os
+import resource
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 SECONDS = 60
+MEMORY = 2048  # MiB
 MISSING = 4
 
 
@@ -34,6 +36,11 @@ def probe(name):
     return (resources.files("mbn_deploy.runtime") / "probes" / name).read_bytes()
 
 
+def _peak():
+    """What libFuzzer holds against its limit, so far: a new process begins with that of the one that started it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
 def fuzz(target, seeds, longest=1 << 16):
     """Call `target` with what grows out of `seeds` until the time of the command line is over."""
     import atheris
@@ -51,6 +58,11 @@ def fuzz(target, seeds, longest=1 << 16):
         for number, seed in enumerate(seeds):
             (Path(corpus) / str(number)).write_bytes(seed)
         kept = os.path.join(tempfile.gettempdir(), f"mbn-fuzz-{Path(sys.argv[0]).stem}-")
-        options = ["-timeout=30", "-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={kept}"]
+        options = [
+            "-timeout=30",
+            f"-rss_limit_mb={_peak() + MEMORY}",
+            "-print_final_stats=1",
+            f"-artifact_prefix={kept}",
+        ]
         atheris.Setup([sys.argv[0], corpus, f"-max_total_time={seconds}", f"-max_len={longest}", *options], guarded)
         atheris.Fuzz()

@@ -84,16 +84,10 @@ def test_damaged_files_are_refused(data):
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
-    [
-        (b"\x93NUMPY", b"\xffNUMPY", "is no array"),
-        (
-            b"}     ",
-            b"\xb4     ",
-            "multi-line",
-        ),  # found by tests/fuzz/golden.py: numpy's own reader, of Python's tokens
-    ],
+    [(b"\x93NUMPY", b"\xffNUMPY", "is no array"), (b"}     ", b"\xb4     ", "multi-line")],
 )
 def test_members_that_are_no_arrays_are_refused(old, new, message):
+    """Both were found by tests/fuzz/golden.py; the second is what numpy's reader, of Python's tokens, says."""
     data = golden_bytes(Golden(PIXELS, {"a.tflite": np.ones((5, 3), np.uint8)}, {"a.tflite": 1.0}))
     broken = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as sound, zipfile.ZipFile(broken, "w") as archive:

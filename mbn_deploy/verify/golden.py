@@ -230,10 +230,9 @@ def _arrays(data: bytes) -> dict[str, Array]:
     _check_sizes(data)
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
+    # Of a member with another magic number numpy hands out the bytes.
     if strangers := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-        raise TypeError(
-            f"{strangers[0]!r} is no array"
-        )  # numpy hands out the bytes of whatever has another magic number
+        raise TypeError(f"{strangers[0]!r} is no array")
     return arrays
 
 

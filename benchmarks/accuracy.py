@@ -57,7 +57,7 @@ def main() -> int:
 def measure(case: Case, data: Path, out: Path | None) -> dict[str, Any]:
     """Export one model with its defaults and every file measured: the manifest's metrics with the case's name."""
     from mbn_deploy.models.api import build
-    from mbn_deploy.pipeline import export
+    from mbn_deploy.pipeline.export import export
 
     images = data / "imagenet"
     with tempfile.TemporaryDirectory() as scratch:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 import arm  # noqa: E402 - the tests' way into the userland
 
 CASES = (
@@ -116,7 +116,7 @@ def count(cpu: str, site: Path, plugin: Path, paths: list[Path], out: Path) -> l
 def both_files(name: str, alpha: float, data: Path, weights: str, scratch: Path) -> tuple[Path, Path]:
     """Our int8 file and the plain converter's, with uint8 pixels in."""
     from mbn_deploy.models.api import build
-    from mbn_deploy.pipeline import export
+    from mbn_deploy.pipeline.export import export
     from mbn_deploy.quantize.calibration import load_calibration
     from mbn_deploy.runtime import Classifier
 

@@ -42,7 +42,7 @@ def timed(steps: Steps, name: str) -> Iterator[None]:
 
 def ours(model: Any, data: Path, out: Path) -> Steps:
     """Our export with its defaults: six files, each opened and run, golden vectors, bundle."""
-    from mbn_deploy.pipeline import export
+    from mbn_deploy.pipeline.export import export
 
     calibration, labels = data / "imagenet" / "calibration", data / "imagenet" / "labels.txt"
     start = time.perf_counter()

@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from mbn_deploy.runtime import Classifier
-from mbn_deploy.runtime.noise import CERTAINTY, FLOOR, Blocks, difference
-from mbn_deploy.runtime.targets import synthetic_picture
-from mbn_deploy.runtime.timing import Amount, Case, measure
+from mbn_deploy.runtime.benchmark.significance import CERTAINTY, FLOOR, Blocks, difference
+from mbn_deploy.runtime.benchmark.targets import synthetic_picture
+from mbn_deploy.runtime.benchmark.timing import Amount, Case, measure
 
 FILES = ("mobilenet_v1_0.25_128_quant.tflite", "mobilenet_v2_1.0_224_quant.tflite")
 SPREAD, DRIFT = 0.05, 0.8

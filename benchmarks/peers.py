@@ -41,8 +41,8 @@ from peers_make import LONGEST, MADE
 from peers_routes import OURS, ROUTES, Figures, Route, short
 from quantization import machine
 
+from mbn_deploy.data.dataset import load_dataset
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.verify.dataset import load_dataset
 from mbn_deploy.verify.statistics import paired_difference, proportion
 
 HERE = Path(__file__).resolve().parent

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from accuracy import CASES, Case
 from peers_routes import BY_NAME, PUBLISHED, Figures, Route
 
-from mbn_deploy.images import Pixels
+from mbn_deploy.data.images import Pixels
 from mbn_deploy.manifest import Manifest, Preprocess
 from mbn_deploy.quantize.calibration import load_calibration
 from mbn_deploy.runtime.preprocess import normalize
@@ -104,7 +104,7 @@ Make = Callable[[Work], list[Figures]]
 
 def ours(work: Work) -> list[Figures]:
     """`mbn_deploy.export` as the command line calls it, but for the report: every file is opened and tried."""
-    from mbn_deploy.pipeline import export
+    from mbn_deploy.pipeline.export import export
 
     precision = work.route.precision.removesuffix("-mixed")
     calibrated: Figures = {"calibration": work.data / "imagenet" / "calibration", "calibration_count": work.images}

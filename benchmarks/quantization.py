@@ -39,11 +39,11 @@ from accuracy import CASES
 from quantization_files import KNOWN, PER_TENSOR, SCRAMBLED, TITLES, Bench, delegate, recipes, runner
 from quantization_report import checks, show
 
-from mbn_deploy.bundle.describe import tool_versions
-from mbn_deploy.export.files import Encoded
-from mbn_deploy.images import Pixels
-from mbn_deploy.quantize.api import quantize
-from mbn_deploy.quantize.channels import channel_groups
+from mbn_deploy.data.images import Pixels
+from mbn_deploy.export.encode import Encoded
+from mbn_deploy.pipeline.manifest_facts import tool_versions
+from mbn_deploy.quantize.channel_groups import channel_groups
+from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.recipe import FAST, INT8, INT16
 from mbn_deploy.verify.evaluate import Predictor, evaluate, top_classes
 

@@ -15,23 +15,23 @@ from typing import Any
 import numpy as np
 from accuracy import Case
 
-from mbn_deploy.export.delegate import probe_delegate
-from mbn_deploy.export.files import Encoded, encode_float, encode_int8
-from mbn_deploy.export.graph import Graph
-from mbn_deploy.export.request import Request
-from mbn_deploy.export.source import Source, open_source
+from mbn_deploy.data.dataset import Dataset, load_dataset
+from mbn_deploy.export.encode import Encoded, encode_float, encode_int8
+from mbn_deploy.export.tflite.delegate import probe_delegate
+from mbn_deploy.graph.graph import Graph
 from mbn_deploy.manifest import FileFormat, Preprocess
 from mbn_deploy.models.api import build
-from mbn_deploy.quantize.api import quantize
+from mbn_deploy.pipeline.options import Request
+from mbn_deploy.pipeline.source import Source, open_source
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
+from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.recipe import INT8, INT16, RECIPES, Recipe
 from mbn_deploy.runtime.backends import Backend, open_backend
 from mbn_deploy.runtime.preprocess import normalize
-from mbn_deploy.verify.dataset import Dataset, load_dataset
 from mbn_deploy.verify.runner import FileRunner
 
 # A test utility, which no package holds.
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 from scramble import scramble
 
 FORMATS: tuple[FileFormat, ...] = ("tflite", "onnx")

@@ -79,12 +79,12 @@ def measured(model: str, alpha: float, size: int, file: str, data: Path) -> Poin
     import keras  # noqa: F401 (a worker loads it once, which is no part of a task)
 
     from mbn_deploy.bundle.open import Bundle
+    from mbn_deploy.data.dataset import load_dataset
     from mbn_deploy.models.analysis import totals
     from mbn_deploy.models.layers import Spec
     from mbn_deploy.models.tables import network
     from mbn_deploy.sweep.plan import Variant, jobs
     from mbn_deploy.sweep.tasks import Chunk, geometry_of, judge, make
-    from mbn_deploy.verify.dataset import load_dataset
 
     spec = Spec(network(model), alpha, size)
     variant = Variant(spec.name, model, alpha, size, weights=str(data / "models" / "float" / file))
@@ -123,7 +123,7 @@ def decoding(data: Path) -> float:
     """CPU seconds to decode and resize one photograph of a usual size."""
     from PIL import Image
 
-    from mbn_deploy.images import load_image
+    from mbn_deploy.data.images import load_image
     from mbn_deploy.manifest import Preprocess
 
     paths = sorted((data / "imagenet" / "calibration").glob("*.jpg"))[:IMAGES]
@@ -141,8 +141,8 @@ def decoding(data: Path) -> float:
 
 def measure(data: Path) -> dict[str, Any]:
     """Every point in a fresh process."""
-    from mbn_deploy.bundle.describe import tool_versions
-    from mbn_deploy.runtime.device import this_machine
+    from mbn_deploy.pipeline.manifest_facts import tool_versions
+    from mbn_deploy.runtime.system.device import this_machine
 
     points = []
     for point in POINTS:

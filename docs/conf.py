@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "docs" / "extensions"), str(ROOT / "tests"), str(ROOT)]  # tests/made_wheels.py
+sys.path[:0] = [str(ROOT / "docs" / "extensions"), str(ROOT / "tests" / "helpers"), str(ROOT)]  # tests/made_wheels.py
 
 from mbn_deploy import __version__  # noqa: E402
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mbn_deploy.version import __version__
+
 if TYPE_CHECKING:
     from mbn_deploy.bundle.open import Bundle
     from mbn_deploy.models.api import build
-    from mbn_deploy.pipeline import export
+    from mbn_deploy.pipeline.export import export
     from mbn_deploy.runtime import Classifier, ClassifierPool
 
-__version__ = "0.1.0"
 __all__ = ["Bundle", "Classifier", "ClassifierPool", "__version__", "build", "export"]
 
 _HOMES = {

@@ -164,7 +164,7 @@ class Manifest:
     """The whole of `manifest.json`. `metrics`, `quantization` and `threads` are plain JSON values.
 
     `threads` are numbers of threads that were measured to be best, by file, interpreter and kind of machine
-    (`runtime.tuning.ThreadRecord`). An export has none: the machine that exports is not the one that runs.
+    (`runtime.threads.ThreadRecord`). An export has none: the machine that exports is not the one that runs.
     """
 
     model: str

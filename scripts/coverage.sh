@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How much of the package the tests run, by branches; fails below 90 %. Arguments go to pytest:
 #   ./scripts/coverage.sh                            # all tests but those on emulated ARM, whose Python is not measured
-#   ./scripts/coverage.sh --append tests/test_ios.py # adds to what was measured before
+#   ./scripts/coverage.sh --append tests/packages/test_ios.py # adds to what was measured before
 #   ./scripts/coverage.sh --html                     # also a page, .coverage/html/index.html
 # MBN_BROWSER=no and MBN_ANDROID=no leave tests out as in scripts/test.sh.
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""Makes the tiny models with which `mbn-deploy doctor` tries interpreters: mbn_deploy/runtime/probes.
+"""Makes the tiny models with which `mbn-deploy doctor` tries interpreters: mbn_deploy/runtime/doctor/probes.
 
     .venv/bin/python scripts/make_probes.py
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mbn_deploy.export.graph import Graph, Op
-from mbn_deploy.export.onnx_qdq import write_onnx_int8
-from mbn_deploy.export.onnx_writer import write_onnx
-from mbn_deploy.export.tflite_writer import write_tflite, write_tflite_int8
-from mbn_deploy.quantize.quantizer import quantize_graph
+from mbn_deploy.export.onnx.qdq import write_onnx_int8
+from mbn_deploy.export.onnx.writer import write_onnx
+from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
+from mbn_deploy.graph.graph import Graph, Op
+from mbn_deploy.graph.quantized import ActivationParams
+from mbn_deploy.quantize.integers import quantize_graph
 from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
-from mbn_deploy.quantize.scheme import ActivationParams
 
 FOLDER = Path(__file__).parents[1] / "mbn_deploy" / "runtime" / "probes"
 SIZE, CHANNELS, CLASSES = 16, 8, 4

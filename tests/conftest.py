@@ -94,7 +94,7 @@ def demo_bundles(digits, tmp_path_factory):
     from mbn_deploy.demo.digits import CLASSES
     from mbn_deploy.demo.networks import DEMO_SPECS, weights_name
     from mbn_deploy.models.api import build
-    from mbn_deploy.pipeline import export
+    from mbn_deploy.pipeline.export import export
 
     folder = tmp_path_factory.mktemp("bundles")
     for name, spec in DEMO_SPECS.items():

@@ -3,7 +3,7 @@
 Everything goes into a new folder beside the target, is flushed to the disk, and is then put in the
 target's place with one rename; a bundle that stood there is exchanged for it. Whatever goes wrong
 before that leaves what was there, and takes the new folder away; of a process that was killed in
-between, the next one does (see `runtime.temporary`).
+between, the next one does (see `runtime.system.temporary`).
 
 Where folders cannot be exchanged (network disks, other systems than Linux), the old one is set aside for an
 instant. If the process is killed in it, the next one puts the old one back before anything else.
@@ -24,10 +24,19 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from mbn_deploy.data.images import some
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.images import some
 from mbn_deploy.manifest import MANIFEST_NAME, plain_name
-from mbn_deploy.runtime.temporary import OLD, abandoned, beside, claimed, held, pattern_beside, remove, remove_abandoned
+from mbn_deploy.runtime.system.temporary import (
+    OLD,
+    abandoned,
+    beside,
+    claimed,
+    held,
+    pattern_beside,
+    remove,
+    remove_abandoned,
+)
 
 REPORT_NAME = "report.html"
 

@@ -14,14 +14,14 @@ from mbn_deploy.cli.common import INPUT, Json, comma_list, complain, guarded, pl
 from mbn_deploy.cli.options import Backend, OnlyPrecision, PreprocessText, Resize, path_argument, path_option
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import MANIFEST_NAME
-from mbn_deploy.runtime.benchmark import OPENINGS, Benchmark
-from mbn_deploy.runtime.benchmark import benchmark as measure
-from mbn_deploy.runtime.comparison import compare as compared
-from mbn_deploy.runtime.comparison import read_benchmark
-from mbn_deploy.runtime.targets import Choice, picture_of
-from mbn_deploy.runtime.temporary import replace_file
-from mbn_deploy.runtime.timing import Amount
-from mbn_deploy.runtime.tuning import cache_path, write_cache, write_to_bundle
+from mbn_deploy.runtime.benchmark.benchmark import OPENINGS, Benchmark
+from mbn_deploy.runtime.benchmark.benchmark import benchmark as measure
+from mbn_deploy.runtime.benchmark.comparison import compare as compared
+from mbn_deploy.runtime.benchmark.comparison import read_benchmark
+from mbn_deploy.runtime.benchmark.targets import Choice, picture_of
+from mbn_deploy.runtime.benchmark.timing import Amount
+from mbn_deploy.runtime.system.temporary import replace_file
+from mbn_deploy.runtime.threads import cache_path, write_cache, write_to_bundle
 
 
 @guarded

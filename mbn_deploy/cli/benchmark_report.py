@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Console
 
 from mbn_deploy.cli.common import human_bytes, plain, table
-from mbn_deploy.runtime.benchmark import Benchmark, Measured
-from mbn_deploy.runtime.comparison import Comparison
-from mbn_deploy.runtime.device import Condition
-from mbn_deploy.runtime.noise import CERTAINTY, FLOOR, Difference
-from mbn_deploy.runtime.timing import ALL_PHASES, BURST_SECONDS, QUANTILES
+from mbn_deploy.runtime.benchmark.benchmark import Benchmark, Measured
+from mbn_deploy.runtime.benchmark.comparison import Comparison
+from mbn_deploy.runtime.benchmark.significance import CERTAINTY, FLOOR, Difference
+from mbn_deploy.runtime.benchmark.timing import ALL_PHASES, BURST_SECONDS, QUANTILES
+from mbn_deploy.runtime.system.device import Condition
 
 NAMES = {"preprocess": "decode, resize", "inference": "inference", "postprocess": "ranking", "total": "total"}
 

@@ -10,7 +10,7 @@ from mbn_deploy.cli.bundle_pi import Output, Overwrite, Source
 from mbn_deploy.cli.common import Json, comma_list, guarded, human_bytes, plain, print_json, say, stdout, table
 
 if TYPE_CHECKING:
-    from mbn_deploy.bundle.android import AndroidPackage
+    from mbn_deploy.packages.android.package import AndroidPackage
 
 
 @guarded
@@ -55,7 +55,7 @@ def android(
     as_json: Json = False,
 ) -> None:
     """For Android apps: models as assets, one class for Kotlin and Java that runs them, and a test for the phone."""
-    from mbn_deploy.bundle.android import AndroidOptions, package_android
+    from mbn_deploy.packages.android.package import AndroidOptions, package_android
 
     names = tuple(name for text in precision or () for name in comma_list(text, "--precision"))
     options = AndroidOptions(kind, runtime, names, package, class_name, min_sdk, pack_name, delivery)

@@ -23,7 +23,7 @@ def c_array(
     as_json: Json = False,
 ) -> None:
     """For microcontrollers: the int8 model as a C array, its operators, and the memory it needs (x86-64 Linux)."""
-    from mbn_deploy.bundle.micro import package_c_array
+    from mbn_deploy.packages.micro.package import package_c_array
 
     with without_greetings():
         made = package_c_array(path, output, name=name, overwrite=overwrite)

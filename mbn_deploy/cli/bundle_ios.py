@@ -23,7 +23,7 @@ def ios(
     as_json: Json = False,
 ) -> None:
     """For iOS apps: model, labels and golden vectors as a folder of resources, and a Swift class (not compiled)."""
-    from mbn_deploy.bundle.ios import package_ios
+    from mbn_deploy.packages.ios.package import package_ios
 
     made = package_ios(path, output, name=class_name, precision=precision, overwrite=overwrite)
     if as_json:

@@ -11,7 +11,7 @@ from mbn_deploy.cli.common import Json, guarded, human_bytes, plain, print_json,
 from mbn_deploy.cli.options import path_argument, path_option
 
 if TYPE_CHECKING:
-    from mbn_deploy.bundle.pi import PiPackage
+    from mbn_deploy.packages.pi.package import PiPackage
 
 Source = Annotated[Path, path_argument(metavar="BUNDLE", help="A folder that `export` made.")]
 Output = Annotated[Path, path_option("--output", "-o", help="The folder to make; its archive lies beside it.")]
@@ -51,8 +51,8 @@ def pi(
 
     Wheels are fetched by pip, from where its own configuration says.
     """
-    from mbn_deploy.bundle.board import Board
-    from mbn_deploy.bundle.pi import package_pi
+    from mbn_deploy.packages.pi.board import Board
+    from mbn_deploy.packages.pi.package import package_pi
 
     board = Board.of(arch, python, backend, camera=camera)
     with progress_bar() as progress:

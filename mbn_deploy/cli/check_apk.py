@@ -13,10 +13,10 @@ from mbn_deploy.cli.common import Json, guarded, human_bytes, plain, print_json,
 from mbn_deploy.cli.options import path_argument, path_option
 from mbn_deploy.errors import VerificationError
 from mbn_deploy.manifest import DESCRIPTION_KEY
-from mbn_deploy.runtime.tflite_metadata import GOOGLE_KEY
+from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY
 
 if TYPE_CHECKING:
-    from mbn_deploy.bundle.apk_report import ApkReport, LibraryReport, ModelReport
+    from mbn_deploy.check_apk.report import ApkReport, LibraryReport, ModelReport
 
 _KINDS = {
     "apk": "an APK",
@@ -40,7 +40,7 @@ def check_apk(
 
     Models must be stored, aligned, whole, and those of the bundle; 64-bit libraries ready for pages of 16 KB.
     """
-    from mbn_deploy.bundle.apk import check_apk as check
+    from mbn_deploy.check_apk.check import check_apk as check
 
     report = check(file, bundle)
     if as_json:

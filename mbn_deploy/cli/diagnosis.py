@@ -9,7 +9,7 @@ from rich.console import Console
 from mbn_deploy.cli.common import plain, table
 
 if TYPE_CHECKING:
-    from mbn_deploy.quantize.layer_errors import Diagnosis, LayerError
+    from mbn_deploy.diagnose.layer_errors import Diagnosis, LayerError
 
 _SHOWN = 4  # names in a line
 

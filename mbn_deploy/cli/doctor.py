@@ -9,8 +9,8 @@ from rich.console import Console
 
 from mbn_deploy.cli.common import Json, guarded, plain, print_json, stdout, table, without_greetings
 from mbn_deploy.errors import MissingExtraError
-from mbn_deploy.runtime.doctor import Doctor, InterpreterReport, examine
-from mbn_deploy.runtime.probe import PRECISIONS
+from mbn_deploy.runtime.doctor.doctor import Doctor, InterpreterReport, examine
+from mbn_deploy.runtime.doctor.probe import PRECISIONS
 
 
 @guarded

@@ -25,7 +25,7 @@ from mbn_deploy.cli.options import (
     path_option,
 )
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.export.tflite_metadata import About
+from mbn_deploy.export.tflite.metadata import About
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.models import tables
 from mbn_deploy.models.layers import Spec
@@ -174,8 +174,8 @@ def _exported(
 ) -> Bundle:
     """What makes no sense is said before the frameworks are loaded, which takes seconds."""
     from mbn_deploy.bundle.write import check_target
-    from mbn_deploy.export.load_keras import check_model_file
-    from mbn_deploy.export.request import Request
+    from mbn_deploy.export.from_keras.load import check_model_file
+    from mbn_deploy.pipeline.options import Request
 
     by_name = not is_file(model)
     if by_name:
@@ -189,7 +189,7 @@ def _exported(
     Request(**options)
     check_target(output, overwrite=options["overwrite"])
     load_frameworks()
-    from mbn_deploy import pipeline
+    from mbn_deploy.pipeline import export as pipeline
 
     with progress_bar() as progress:
         source = _built(model, network, options["size"]) if by_name else Path(model)
@@ -198,7 +198,7 @@ def _exported(
 
 def _check_inputs(options: dict[str, Any]) -> None:
     """Raise `InputError` for folders that are not there and for text files that cannot be read."""
-    from mbn_deploy.export.source import lines
+    from mbn_deploy.pipeline.source import lines
 
     for folder in (options["calibration"], options["evaluate"]):
         if folder is not None and not folder.exists():

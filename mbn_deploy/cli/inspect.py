@@ -24,11 +24,11 @@ from mbn_deploy.cli.common import (
 )
 from mbn_deploy.cli.diagnosis import print_diagnosis
 from mbn_deploy.cli.options import PreprocessText, Resize, path_argument, path_option
+from mbn_deploy.data.images import some
 from mbn_deploy.errors import UsageError
-from mbn_deploy.images import some
 
 if TYPE_CHECKING:
-    from mbn_deploy.export.report import FileReport, OpReport, Share, TensorReport
+    from mbn_deploy.export.file_report import FileReport, OpReport, Share, TensorReport
 
 
 @guarded
@@ -60,7 +60,7 @@ def inspect(
     from mbn_deploy.export.inspect import inspect_file
 
     if reference is not None and data is not None:
-        from mbn_deploy.quantize.diagnose import diagnose
+        from mbn_deploy.diagnose.diagnose import diagnose
 
         load_frameworks()
         with progress_bar() as progress:

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-import mbn_deploy
 from mbn_deploy.cli.benchmark import benchmark
 from mbn_deploy.cli.bundle import bundle
 from mbn_deploy.cli.check_apk import check_apk
@@ -25,6 +24,7 @@ from mbn_deploy.cli.screens import Command, Group
 from mbn_deploy.cli.serve import serve
 from mbn_deploy.cli.sweep import sweep
 from mbn_deploy.cli.verify import verify
+from mbn_deploy.version import __version__
 
 app = typer.Typer(
     name="mbn-deploy",
@@ -56,7 +56,7 @@ app.add_typer(bundle, name="bundle")
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 (typer calls it with the flag's value)
     if wanted:
-        sys.stdout.write(f"mbn-deploy {mbn_deploy.__version__}\n")
+        sys.stdout.write(f"mbn-deploy {__version__}\n")
         raise typer.Exit
 
 

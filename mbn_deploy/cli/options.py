@@ -9,8 +9,8 @@ import typer
 
 from mbn_deploy.quantize.recipe import RECIPES
 from mbn_deploy.runtime import ModelInfo
-from mbn_deploy.runtime.bundle import read_file
 from mbn_deploy.runtime.labels import parse_labels
+from mbn_deploy.runtime.system.files import read_file
 
 
 def path_option(*names: str, help: str) -> Any:  # noqa: A002 (typer's word)

@@ -13,7 +13,7 @@ from mbn_deploy.cli.common import Json, guarded, plain, print_json, say, stdout,
 from mbn_deploy.cli.options import Backend, Threads, path_argument
 from mbn_deploy.errors import VerificationError
 from mbn_deploy.verify.golden import GoldenResult, skipped, verify_golden
-from mbn_deploy.verify.operations import OperationCheck, OperationDifference
+from mbn_deploy.verify.operation_check import OperationCheck, OperationDifference
 
 
 @guarded

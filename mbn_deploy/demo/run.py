@@ -74,7 +74,7 @@ def demo_model(name: str) -> keras.Model:
 
 def export_demo(name: str, out: Path, pictures: Pictures, progress: Progress = silent) -> Bundle:
     """Export the trained network `name` to a bundle below `out` and measure every file on the held-back digits."""
-    from mbn_deploy.pipeline import export
+    from mbn_deploy.pipeline.export import export
 
     model = demo_model(name)
     return export(

@@ -13,8 +13,8 @@ from typing import Any
 
 class _CallablePackage(ModuleType):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """`mbn_deploy.pipeline.export`."""
-        from mbn_deploy.pipeline import export
+        """`mbn_deploy.pipeline.export.export`."""
+        from mbn_deploy.pipeline.export import export
 
         return export(*args, **kwargs)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from mbn_deploy.data.images import some
 from mbn_deploy.errors import InputError
-from mbn_deploy.export.delegate import probe_delegate
-from mbn_deploy.export.inspect_onnx import report_onnx
-from mbn_deploy.export.inspect_tflite import report_tflite
-from mbn_deploy.export.report import FileReport
-from mbn_deploy.images import some
+from mbn_deploy.export.file_report import FileReport
+from mbn_deploy.export.onnx.inspect import report_onnx
+from mbn_deploy.export.tflite.delegate import probe_delegate
+from mbn_deploy.export.tflite.inspect import report_tflite
 from mbn_deploy.models.hdf5 import SIGNATURE
 from mbn_deploy.models.keras_zip import is_zip
-from mbn_deploy.runtime.bundle import read_file
-from mbn_deploy.runtime.tflite_file import IDENTIFIER
+from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER
+from mbn_deploy.runtime.system.files import read_file
 
 
 def inspect_file(path: str | Path, *, delegate: bool = False) -> FileReport:

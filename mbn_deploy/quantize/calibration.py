@@ -17,13 +17,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.data.images import LoadedImage, Pixels, find_images, in_parallel, load_image, sha256, some
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.images import LoadedImage, Pixels, find_images, in_parallel, load_image, sha256, some
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
-from mbn_deploy.quantize.lint import lint
-from mbn_deploy.runtime.bundle import read_file
+from mbn_deploy.quantize.calibration_checks import lint
 from mbn_deploy.runtime.preprocess import ordered
+from mbn_deploy.runtime.system.files import read_file
 
 MIN_IMAGES = 8  # fewer say nothing about a range
 FEW_IMAGES = 100  # fewer work, but a range can be far off

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mbn_deploy.export.graph import Doubles
+from mbn_deploy.graph.graph import Doubles
+from mbn_deploy.graph.quantized import LEVELS
 from mbn_deploy.quantize.recipe import RangeMethod
-from mbn_deploy.quantize.scheme import LEVELS
 
 Range = tuple[float, float]
 PERCENTILE = 99.99

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mbn_deploy.export.graph import Doubles, Floats, Graph, Op
+from mbn_deploy.graph.graph import Doubles, Floats, Graph, Op
+from mbn_deploy.graph.quantized import LEVELS
 from mbn_deploy.progress import Progress, silent
-from mbn_deploy.quantize.channels import channel_groups
-from mbn_deploy.quantize.scheme import LEVELS
+from mbn_deploy.quantize.channel_groups import channel_groups
 from mbn_deploy.runtime.backends.onnx import onnxruntime_module
 
 MARGINS = np.linspace(1.0, 2.0, 21)
@@ -196,7 +196,7 @@ def _held_out_error(seen: Doubles, unseen: Doubles, margin: float) -> float:
 
 
 def _session(graph: Graph, outputs: list[str]) -> Any:
-    from mbn_deploy.export.onnx_writer import write_onnx
+    from mbn_deploy.export.onnx.writer import write_onnx
 
     onnxruntime = onnxruntime_module("export", "to calibrate")
     options = onnxruntime.SessionOptions()

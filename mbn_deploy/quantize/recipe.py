@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from mbn_deploy.errors import UnknownNameError, UsageError
-from mbn_deploy.quantize.quantizer import Granularity
-from mbn_deploy.quantize.scheme import INT16X8, ActivationType
+from mbn_deploy.graph.quantized import INT16X8, ActivationType
+from mbn_deploy.quantize.integers import Granularity
 
 HardSwishForm = Literal["economical", "twin", "shared"]
 RangeMethod = Literal["min-max", "percentile", "mse", "entropy"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mbn_deploy.diagnose.layer_summary import LayerFigures
 from mbn_deploy.manifest import Manifest
-from mbn_deploy.quantize.by_layer import LayerFigures
 from mbn_deploy.verify.guard import Rung
 from mbn_deploy.verify.latency import Latency
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mbn_deploy.images import Pixels
+from mbn_deploy.data.images import Pixels
 from mbn_deploy.manifest import Scores
 from mbn_deploy.report.data import Example, Examples, Guess
 from mbn_deploy.runtime.ranking import softmax

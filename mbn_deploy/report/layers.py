@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mbn_deploy.quantize.by_layer import Extent, LayerFigures
-from mbn_deploy.quantize.layer_errors import MAX_DB
+from mbn_deploy.diagnose.layer_errors import MAX_DB
+from mbn_deploy.diagnose.layer_summary import Extent, LayerFigures
 from mbn_deploy.report.data import Layers, Report
 from mbn_deploy.report.html import Html, joined, tag
 from mbn_deploy.report.parts import code, number, section, significant, table

@@ -6,10 +6,10 @@ import base64
 import hashlib
 from importlib import resources
 
-from mbn_deploy import __version__
 from mbn_deploy.report import layers, results, sections
 from mbn_deploy.report.data import Report
 from mbn_deploy.report.html import Html, joined, tag
+from mbn_deploy.version import __version__
 
 
 def page(report: Report) -> str:

@@ -6,7 +6,6 @@ Files that the manifest does not name are ignored. Writing bundles is the workst
 from __future__ import annotations
 
 import hashlib
-import stat
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -14,8 +13,8 @@ from pathlib import Path
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile
 from mbn_deploy.runtime.labels import parse_labels
+from mbn_deploy.runtime.system.files import read_file
 
-LARGEST_FILE = 2**31  # bytes: offsets of both model formats end there
 LARGEST_TEXT = 2**26  # of a manifest or labels
 
 _EDITED = "it was changed after the export, or damaged; export again or copy the bundle again"
@@ -58,26 +57,6 @@ def check_file(folder: str | PathLike[str], entry: ModelFile) -> bytes:
     if len(data) != entry.size:
         raise InputError(f"{path}: {len(data)} bytes, the manifest says {entry.size}: {_EDITED}")
     return _verified(path, data, entry.sha256)
-
-
-def read_file(path: Path, limit: int = LARGEST_FILE) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes; raises `InputError` that says why not.
-
-    A pipe would be waited for without end, and a device read without end.
-    """
-    try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
-            raise InputError(f"{path}: a pipe or a device, not a file")
-        if facts.st_size > limit:
-            raise InputError(f"{path}: {facts.st_size} bytes, more than the {limit} that are read")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: a folder, not a file") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _checked(path: Path, sha256: str | None) -> bytes:

@@ -23,11 +23,12 @@ from mbn_deploy.manifest import (
     TensorInfo,
 )
 from mbn_deploy.runtime.backends import BACKENDS, Backend, choose_backend, installed, open_backend
-from mbn_deploy.runtime.bundle import check_file, open_bundle, read_file
+from mbn_deploy.runtime.bundle import check_file, open_bundle
+from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER
+from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY, GoogleMetadata, google_metadata
 from mbn_deploy.runtime.labels import mismatch, parse_labels
-from mbn_deploy.runtime.tflite_file import IDENTIFIER
-from mbn_deploy.runtime.tflite_metadata import GOOGLE_KEY, GoogleMetadata, google_metadata
-from mbn_deploy.runtime.tuning import ThreadsFrom, thread_count
+from mbn_deploy.runtime.system.files import read_file
+from mbn_deploy.runtime.threads import ThreadsFrom, thread_count
 
 # Which file of a bundle runs if nobody says: the fastest and smallest first. That int8 answers well
 # enough is the export's accuracy guard's business. Precisions not listed come last.
@@ -143,7 +144,7 @@ def open_interpreter(
     """In this process, or in one of its own. There a manifest counts for nothing: it has the file's origin."""
     if not isolate:
         return open_backend(data, file_format, name=name, threads=threads, where=where, vouched=vouched)
-    from mbn_deploy.runtime.isolated import open_isolated
+    from mbn_deploy.runtime.backends.isolated import open_isolated
 
     return open_isolated(data, file_format, name=name, threads=threads, where=where)
 

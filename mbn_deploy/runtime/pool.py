@@ -11,9 +11,9 @@ from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.backends import MAX_DEFAULT_THREADS, Array, Backend
 from mbn_deploy.runtime.classifier import TOP_K, Classifier
-from mbn_deploy.runtime.device import usable_processors
 from mbn_deploy.runtime.images import Source
 from mbn_deploy.runtime.opening import OpenedModel, Options, closed_on_failure, open_interpreter, open_model
+from mbn_deploy.runtime.system.device import usable_processors
 
 if TYPE_CHECKING:
     from mbn_deploy.runtime.camera import Frame

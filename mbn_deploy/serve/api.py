@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import mbn_deploy
+from mbn_deploy.version import __version__
 
 Json = dict[str, Any]
 
@@ -176,7 +176,7 @@ def openapi() -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "mbn-deploy",
-            "version": mbn_deploy.__version__,
+            "version": __version__,
             "description": "Classifies pictures with one MobileNet.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

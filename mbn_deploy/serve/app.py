@@ -16,13 +16,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-import mbn_deploy
 from mbn_deploy.serve import api
 from mbn_deploy.serve.access import Access, Guard
 from mbn_deploy.serve.camera import Camera, Over, Shot, Viewer
 from mbn_deploy.serve.docs import docs_html
 from mbn_deploy.serve.engine import Engine
 from mbn_deploy.serve.limits import Limits, Refusal, RefusalResponse, Uploads, error_body
+from mbn_deploy.version import __version__
 
 FRAME_SECONDS = 15.0  # for one frame, its opening included: a viewer's place is taken meanwhile
 QUIET_SECONDS = 10.0  # between frames, after which a comment shows that the stream still lives
@@ -102,7 +102,7 @@ class Handlers:
         shown = {name: getattr(limits, name) for name in ("upload_bytes", "pixels", "upload_seconds")}
         camera = self._site.camera is not None
         facts = self._site.engine.facts()
-        return JSONResponse({**facts, "camera": camera, "limits": shown, "version": mbn_deploy.__version__})
+        return JSONResponse({**facts, "camera": camera, "limits": shown, "version": __version__})
 
     async def frame(self, request: Request) -> Response:
         camera, shot = self._camera(), None

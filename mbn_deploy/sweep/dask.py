@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from mbn_deploy import __version__
 from mbn_deploy.errors import InputError, MissingExtraError
+from mbn_deploy.version import __version__
 
 TIMEOUT = "20s"  # to reach the scheduler
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.progress import Progress
-from mbn_deploy.runtime.benchmark import benchmark
-from mbn_deploy.runtime.device import this_machine
-from mbn_deploy.runtime.temporary import replace_file
-from mbn_deploy.runtime.timing import Amount
+from mbn_deploy.runtime.benchmark.benchmark import benchmark
+from mbn_deploy.runtime.benchmark.timing import Amount
+from mbn_deploy.runtime.system.device import this_machine
+from mbn_deploy.runtime.system.temporary import replace_file
 
 NAME = "latency.json"
 THREADS = 1

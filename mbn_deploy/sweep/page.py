@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from mbn_deploy import __version__
 from mbn_deploy.report.html import Html, joined, tag
 from mbn_deploy.report.page import document
 from mbn_deploy.report.parts import code, number, section, size, table
 from mbn_deploy.sweep.latency import Pass
 from mbn_deploy.sweep.plot import Point, front_plot
-
-if TYPE_CHECKING:
-    from mbn_deploy.sweep.table import Row
+from mbn_deploy.sweep.table import Row
+from mbn_deploy.version import __version__
 
 MEASURES = {"top1": "top-1", "agreement": "agreement with Keras"}
 COSTS = (

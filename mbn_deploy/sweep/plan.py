@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mbn_deploy.bundle.describe import tool_versions
+from mbn_deploy.data.images import find_images, sha256
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.export.request import Request
-from mbn_deploy.images import find_images, sha256
 from mbn_deploy.models import tables
 from mbn_deploy.models.imagenet import CLASSES
 from mbn_deploy.models.layers import Spec
-from mbn_deploy.runtime.bundle import read_file
+from mbn_deploy.pipeline.manifest_facts import tool_versions
+from mbn_deploy.pipeline.options import Request
+from mbn_deploy.runtime.system.files import read_file
 
 IMAGENET, RANDOM = "imagenet", "none"
 WEIGHTS_SUFFIXES = (".weights.h5", ".h5", ".keras")

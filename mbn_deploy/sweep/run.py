@@ -13,20 +13,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mbn_deploy.bundle.describe import evaluation_metrics
 from mbn_deploy.bundle.open import Bundle
-from mbn_deploy.contents import REFERENCE
+from mbn_deploy.data.dataset import Dataset, load_dataset
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import MANIFEST_NAME
-from mbn_deploy.pipeline import synset_names
+from mbn_deploy.pipeline.bundle_files import REFERENCE
+from mbn_deploy.pipeline.export import synset_names
+from mbn_deploy.pipeline.manifest_facts import evaluation_metrics
 from mbn_deploy.progress import Progress, silent
-from mbn_deploy.runtime.temporary import replace_file
+from mbn_deploy.runtime.system.temporary import replace_file
 from mbn_deploy.sweep.latency import Pass, measured
 from mbn_deploy.sweep.plan import RECORDS, Job, Variant, jobs
 from mbn_deploy.sweep.record import Record, bundle_of, failed, manifest_hash, standing, write_record
-from mbn_deploy.sweep.table import Row, rows, write_tables
+from mbn_deploy.sweep.table import Row, rows
 from mbn_deploy.sweep.tasks import BUG, Chunk, geometry_of, judge, make
-from mbn_deploy.verify.dataset import Dataset, load_dataset
+from mbn_deploy.sweep.write import write_tables
 from mbn_deploy.verify.evaluate import BATCH, Tally, concluded
 
 CHUNK = 512  # images a task: some seconds of work beside which loading a model is little, and enough tasks for many

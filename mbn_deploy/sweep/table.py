@@ -1,10 +1,9 @@
-"""The sweep's table: a row a file, a row a failure; as CSV, JSON and a page."""
+"""The sweep's table: a row a file, a row a failure; as CSV and JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.manifest import ModelFile
-from mbn_deploy.runtime.temporary import replace_file
 from mbn_deploy.sweep.latency import Pass
 from mbn_deploy.sweep.pareto import front
 from mbn_deploy.sweep.plan import Job
@@ -109,19 +107,6 @@ def _with_fronts(found: list[Row]) -> list[Row]:
             for i, holds in zip(at, on, strict=True):
                 marks[i][mark] = holds
     return [replace(row, **more) for row, more in zip(found, marks, strict=True)]
-
-
-def write_tables(out: Path, table: Sequence[Row], timed: Pass | None) -> None:
-    """`table.csv`, `table.json` and `table.html`, each replaced in one step; raises `InputError`."""
-    from mbn_deploy.sweep.page import page
-
-    contents = {
-        "csv": to_csv(table),
-        "json": json.dumps(to_dict(table, timed), indent=1) + "\n",
-        "html": page(table, timed),
-    }
-    for suffix, text in contents.items():
-        replace_file(out / f"table.{suffix}", text.encode())
 
 
 def to_dict(table: Sequence[Row], timed: Pass | None) -> dict[str, Any]:

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from mbn_deploy.bundle.open import Bundle
-from mbn_deploy.contents import REFERENCE
+from mbn_deploy.data.dataset import Dataset
+from mbn_deploy.data.images import sha256
 from mbn_deploy.errors import InputError, MbnError
-from mbn_deploy.images import sha256
 from mbn_deploy.manifest import MANIFEST_NAME, Preprocess, Scores, preprocess_from_dict
+from mbn_deploy.pipeline.bundle_files import REFERENCE
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.sweep.plan import IMAGENET, RANDOM, Job, Variant
 from mbn_deploy.sweep.record import Record, failed, manifest_hash, standing, write_record
-from mbn_deploy.verify.dataset import Dataset
 from mbn_deploy.verify.evaluate import Predictor, Tally, keras_predictor, tallied
 from mbn_deploy.verify.runner import FileRunner
 
@@ -61,7 +61,7 @@ def judge(chunk: Chunk) -> dict[str, Tally]:
 
 
 def _made(job: Job) -> Record:
-    from mbn_deploy import pipeline
+    from mbn_deploy.pipeline import export as pipeline
 
     options = dict(job.options)
     if options.get("max_drop") is None:  # else the guard evaluates by itself, and there is nothing left to do
@@ -133,7 +133,7 @@ def _opened(job: Job, manifest: str) -> dict[str, Predictor]:
 def _predictors(job: Job, stack: ExitStack) -> dict[str, Predictor]:
     bundle, model = Bundle.read(job.folder), model_of(job.variant)
     if isinstance(model, Path):
-        from mbn_deploy.export.load_keras import load_keras
+        from mbn_deploy.export.from_keras.load import load_keras
 
         model = load_keras(model)
     outer = preprocess_from_dict(bundle.manifest.source["preprocess"])

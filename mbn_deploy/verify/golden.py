@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.data.images import Pixels, sha256
 from mbn_deploy.errors import InputError, UsageError, VerificationError
-from mbn_deploy.images import Pixels, sha256
 from mbn_deploy.manifest import ModelFile
 from mbn_deploy.runtime.backends import Backend, backend_version, open_backend
-from mbn_deploy.runtime.bundle import check_file, open_bundle, read_file
+from mbn_deploy.runtime.bundle import check_file, open_bundle
+from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.runtime.tensors import PixelEncoder
-from mbn_deploy.verify.operations import OperationCheck, Subject, check, record
+from mbn_deploy.verify.operation_check import OperationCheck, Subject, check, record
 from mbn_deploy.verify.runner import FileRunner
 
 Array = npt.NDArray[Any]

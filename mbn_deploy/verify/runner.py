@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.images import Pixels
+from mbn_deploy.data.images import Pixels
 from mbn_deploy.manifest import Layout, Preprocess, TensorInfo
 from mbn_deploy.runtime.backends import Backend
 from mbn_deploy.runtime.tensors import PixelEncoder, to_real

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.data.images import Pixels, some
 from mbn_deploy.errors import InputError, MbnError, VerificationError
 from mbn_deploy.export.inspect import inspect_file
-from mbn_deploy.images import Pixels, some
 from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo, preprocess_from_dict
 from mbn_deploy.runtime.backends import choose_backend, open_backend
-from mbn_deploy.runtime.temporary import scratch
+from mbn_deploy.runtime.system.temporary import scratch
 from mbn_deploy.verify.runner import FileRunner
 
 _PLAN, _PIXELS, _REPORT = "plan.json", "pixels.npy", "report.jsonl"

@@ -6,7 +6,7 @@ import zipfile
 from harness import fuzz, instrumented, probe
 
 with instrumented():
-    from mbn_deploy.runtime.tflite_metadata import google_metadata
+    from mbn_deploy.runtime.formats.tflite_metadata import google_metadata
 
 
 def _archive():

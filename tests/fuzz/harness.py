@@ -33,7 +33,7 @@ def instrumented():
 
 def probe(name):
     """A tiny model that ships with the package."""
-    return (resources.files("mbn_deploy.runtime") / "probes" / name).read_bytes()
+    return (resources.files("mbn_deploy.runtime.doctor") / "probes" / name).read_bytes()
 
 
 def _peak():

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mbn_deploy.errors import MissingExtraError, UnknownNameError, UsageError
 from mbn_deploy.manifest import FileFormat, TensorInfo
-from mbn_deploy.runtime.device import usable_processors
+from mbn_deploy.runtime.system.device import usable_processors
 
 Array = npt.NDArray[Any]
 
@@ -145,11 +145,11 @@ def check_model(data: bytes, file_format: FileFormat, where: str) -> None:
     Interpreters are C++ and end the process on some damaged files. Raises `InputError` that names `where`.
     """
     if file_format == "tflite":
-        from mbn_deploy.runtime.tflite_check import check_tflite
+        from mbn_deploy.runtime.untrusted.tflite_check import check_tflite
 
         check_tflite(data, where)
         return
-    from mbn_deploy.runtime.onnx_check import check_onnx
+    from mbn_deploy.runtime.untrusted.onnx_check import check_onnx
 
     check_onnx(data, where)
 
@@ -157,6 +157,6 @@ def check_model(data: bytes, file_format: FileFormat, where: str) -> None:
 def _contents(source: bytes | str | PathLike[str], where: str) -> tuple[bytes, str]:
     if isinstance(source, bytes):
         return source, where
-    from mbn_deploy.runtime.bundle import read_file
+    from mbn_deploy.runtime.system.files import read_file
 
     return read_file(Path(source)), str(source)

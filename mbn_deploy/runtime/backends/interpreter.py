@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import TensorInfo
 from mbn_deploy.runtime.backends.delegation import kernel_family
-from mbn_deploy.runtime.tflite_file import read_metadata
+from mbn_deploy.runtime.formats.tflite_file import read_metadata
 
 Array = npt.NDArray[Any]
 Details = list[dict[str, Any]]

@@ -1,0 +1,1 @@
+"""Find what in an Android archive breaks on a phone."""

@@ -1,0 +1,1 @@
+"""Find which layers of a finished int8 file lose accuracy."""

@@ -1,0 +1,279 @@
+"""The operations of an .onnx file, float or QDQ, ready to be run one by one (see `stored`).
+
+Files keep NCHW; here everything is NHWC, so that one execution serves both formats. Integer tensors
+are tensors of their own: QuantizeLinear rounds, a Clip of integers narrows the levels, DequantizeLinear
+hands the value on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.diagnose.file_graph import (
+    Levels,
+    Reals,
+    Run,
+    StoredNetwork,
+    StoredOp,
+    identity,
+    run_of,
+    with_constants,
+)
+from mbn_deploy.errors import InputError
+from mbn_deploy.export.onnx.builder import onnx_module
+from mbn_deploy.export.onnx.inspect import constant_nodes, load_onnx
+from mbn_deploy.graph.graph import Op, OpKind, Pads, Shape
+
+TO_NHWC, TO_NCHW = (0, 2, 3, 1), [0, 3, 1, 2]
+_UNARY: dict[str, OpKind] = {
+    "Relu": "relu", "Sigmoid": "sigmoid", "HardSwish": "hard_swish", "Softmax": "softmax",
+}  # fmt: skip
+_BINARY: dict[str, OpKind] = {"Add": "add", "Mul": "multiply"}
+_WEIGHTED = frozenset({"Conv", "Gemm"})
+_MOVES = frozenset({"Reshape", "Flatten", "Squeeze"})
+_CHANNELS = (1, 3)
+
+
+def read_onnx_network(data: bytes, where: str) -> StoredNetwork:
+    """The graph of the file. Raises `InputError` for damaged ones."""
+    model = load_onnx(data, where)
+    try:
+        return _NetworkReader(model).network(where)
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{where}: damaged: {type(error).__name__}: {error}") from error
+
+
+def nhwc(shape: Shape) -> Shape:
+    """(N, C, H, W) as (N, H, W, C)."""
+    return tuple(shape[i] for i in TO_NHWC) if len(shape) == 4 else shape
+
+
+class _NetworkReader:
+    def __init__(self, model: Any) -> None:
+        onnx = onnx_module()
+        self.graph = model.graph
+        tensors = {t.name: t for t in self.graph.initializer} | constant_nodes(self.graph)
+        self.constants: dict[str, npt.NDArray[Any]] = {n: onnx.numpy_helper.to_array(t) for n, t in tensors.items()}
+        known = [*self.graph.input, *self.graph.output, *self.graph.value_info]
+        self.stored_shapes: dict[str, Shape] = {v.name: _dims(v) for v in known}
+        self.nodes = list(self.graph.node)
+        self.attributes = {
+            id(node): {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute} for node in self.nodes
+        }
+        self.levels: dict[str, Levels] = {}
+        self.source = next(v.name for v in self.graph.input if v.name not in self.constants)
+        self.last: set[str] = set()  # tensors that lie in NHWC in the file, too
+        if self._channels_last(self.stored_shapes[self.source]):
+            self.last.add(self.source)
+
+    @staticmethod
+    def _channels_last(shape: Shape) -> bool:
+        return len(shape) == 4 and shape[3] in _CHANNELS and shape[1] not in _CHANNELS
+
+    def network(self, where: str) -> StoredNetwork:
+        """The whole graph."""
+        ops = tuple(op for node in self.nodes if (op := self._stored(node)) is not None)
+        names = {self.source, *(op.output for op in ops)}
+        shapes = {n: s if n in self.last else nhwc(s) for n, s in self.stored_shapes.items() if n in names}
+        output = self.graph.output[0].name
+        return StoredNetwork(where, "onnx", self.source, output, ops, shapes, self.levels)
+
+    def _stored(self, node: Any) -> StoredOp | None:
+        if not node.output or node.output[0] in self.constants:
+            return None
+        if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
+            self.constants[node.output[0]] = self._dequantized(node)
+            return None
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Transpose", "Clip") and node.input[0] in self.last:
+            self.last.add(node.output[0])
+        flowing = tuple(name for name in node.input if name and name not in self.constants)
+        run = self._run(node)
+        return StoredOp(
+            layer=node.name if node.op_type in _WEIGHTED and node.name else node.output[0],
+            kind=node.op_type,
+            inputs=flowing,
+            output=node.output[0],
+            run=run,
+            kernel=self._kernel(node),
+            depthwise=self._is_depthwise(node),
+            moves_only=node.op_type in _MOVES,
+        )
+
+    def _is_depthwise(self, node: Any) -> bool:
+        group = int(self.attributes[id(node)].get("group", 1))
+        return node.op_type == "Conv" and group > 1 and group == self.stored_shapes[node.input[0]][1]
+
+    def _kernel(self, node: Any) -> Reals | None:
+        """The kernel in the layout of `StoredOp`; `None` for other groups than one and one a channel."""
+        kernel = self.constants.get(node.input[1]) if node.op_type in _WEIGHTED else None
+        attributes = self.attributes[id(node)]
+        if kernel is None:
+            return None
+        if node.op_type == "Gemm":
+            return kernel.T if attributes.get("transB", 0) else kernel
+        if kernel.ndim != 4:
+            return None
+        if self._is_depthwise(node):
+            channels = int(attributes["group"])
+            made: Reals = kernel.reshape(channels, -1, *kernel.shape[2:]).transpose(2, 3, 0, 1)
+            return made
+        return kernel.transpose(2, 3, 1, 0) if attributes.get("group", 1) == 1 else None
+
+    def _dequantized(self, node: Any) -> npt.NDArray[Any]:
+        stored, scales = self.constants[node.input[0]].astype(np.int64), self.constants[node.input[1]]
+        zeros = self.constants[node.input[2]].astype(np.int64) if len(node.input) > 2 else np.zeros((), np.int64)
+        if scales.ndim == 1 and stored.ndim > 0:
+            shape = [1] * stored.ndim
+            shape[self.attributes[id(node)].get("axis", 1)] = -1
+            scales, zeros = scales.reshape(shape), np.broadcast_to(zeros, scales.shape).reshape(shape)
+        return np.asarray((stored - zeros) * scales.astype(np.float64), np.float32)
+
+    def _levels_of(self, node: Any) -> Levels | None:
+        """What a QuantizeLinear or DequantizeLinear of an activation says."""
+        scale, zero = (self.constants.get(name) for name in node.input[1:3])
+        if scale is None or zero is None or scale.size != 1:
+            return None
+        return Levels.of(float(scale.reshape(())), int(zero.reshape(())), zero.dtype.name)
+
+    def _run(self, node: Any) -> Run | None:
+        """`None` for what is not known, in kind or in an option."""
+        attributes = self.attributes[id(node)]
+        if node.op_type in _UNARY:
+            return run_of(Op(_UNARY[node.op_type], node.op_type, (), ""))
+        known: dict[str, Callable[[Any, dict[str, Any]], Run | None]] = {
+            "QuantizeLinear": self._quantize, "DequantizeLinear": self._dequantize, "Transpose": self._transpose,
+            "Identity": lambda _node, _attributes: identity, "Clip": self._clip, "HardSigmoid": self._hard_sigmoid,
+            "Conv": self._conv, "Gemm": self._gemm, "Pad": self._pad,
+            "GlobalAveragePool": self._global, "GlobalMaxPool": self._global,
+            "AveragePool": self._pool, "MaxPool": self._pool,
+            **dict.fromkeys(_BINARY, self._binary), **dict.fromkeys(_MOVES, self._reshape),
+        }  # fmt: skip
+        return known[node.op_type](node, attributes) if node.op_type in known else None
+
+    def _quantize(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        _ = attributes
+        levels = self._levels_of(node)
+        if levels is None:
+            return None
+        self.levels[node.output[0]] = levels
+        return identity
+
+    def _dequantize(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        """The same value, or a multiple of it where the integers are read with another scale."""
+        _ = attributes
+        levels = self._levels_of(node)
+        if levels is None:
+            return None
+        stored = self.levels.setdefault(node.input[0], levels)
+        factor = np.float32(levels.scale / stored.scale)
+        return identity if factor == 1 else lambda values: values[0] * factor
+
+    def _transpose(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        """The one behind a channels-last input: here the value lies so anyway."""
+        if node.input[0] not in self.last or list(attributes.get("perm", ())) != TO_NCHW:
+            return None
+        self.last.discard(node.output[0])
+        if node.input[0] in self.levels:
+            self.levels[node.output[0]] = self.levels[node.input[0]]
+        return identity
+
+    def _clip(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        _ = attributes
+        bounds = [self.constants.get(name) for name in node.input[1:]]
+        if len(bounds) != 2 or bounds[0] is None or bounds[1] is None:
+            return None
+        low, high = bounds[0].reshape(())[()], bounds[1].reshape(())[()]
+        levels = self.levels.get(node.input[0])
+        if levels is not None:
+            self.levels[node.output[0]] = replace(levels, first=int(low), last=int(high))
+            return identity  # the narrower levels saturate
+        return lambda values: np.clip(values[0], low, high)
+
+    def _hard_sigmoid(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        _ = node
+        alpha, beta = np.float32(attributes.get("alpha", 0.2)), np.float32(attributes.get("beta", 0.5))
+        return lambda values: np.clip(values[0] * alpha + beta, 0, 1)
+
+    def _binary(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        _ = attributes
+        operands: list[Reals | None] = []
+        for name in node.input:
+            constant = self.constants.get(name)
+            if constant is not None and constant.size != 1:
+                if constant.ndim not in (3, 4):
+                    return None
+                constant = np.moveaxis(constant, -3, -1)
+            operands.append(constant)
+        return with_constants(operands, run_of(Op(_BINARY[node.op_type], node.op_type, (), "")))
+
+    def _window(self, attributes: dict[str, Any]) -> dict[str, Any] | None:
+        if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID") or attributes.get("ceil_mode", 0):
+            return None
+        top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
+        pads: Pads = (int(top), int(bottom), int(left), int(right))
+        return {
+            "pads": pads,
+            "stride": tuple(attributes.get("strides", (1, 1))),
+            "dilation": tuple(attributes.get("dilations", (1, 1))),
+        }
+
+    def _conv(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        window, kernel, bias = self._window(attributes), self._kernel(node), self._bias(node)
+        if window is None or kernel is None or bias is None:
+            return None
+        kind: OpKind = "depthwise" if self._is_depthwise(node) else "conv"
+        return run_of(Op(kind, kind, (), "", kernel=kernel, bias=bias, **window))
+
+    def _bias(self, node: Any) -> Reals | None:
+        return self.constants.get(node.input[2]) if len(node.input) > 2 else np.zeros(1, np.float32)
+
+    def _gemm(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        kernel, bias = self._kernel(node), self._bias(node)
+        scaled = attributes.get("alpha", 1.0) != 1 or attributes.get("beta", 1.0) != 1 or attributes.get("transA", 0)
+        if kernel is None or bias is None or scaled:
+            return None
+        return run_of(Op("dense", "dense", (), "", kernel=kernel, bias=bias))
+
+    def _global(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        _ = attributes
+        kind: OpKind = "global_average_pool" if node.op_type == "GlobalAveragePool" else "global_max_pool"
+        return run_of(Op(kind, kind, (), "", keepdims=True))
+
+    def _pool(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        window = self._window(attributes)
+        if window is None or (attributes.get("count_include_pad", 0) and any(window["pads"])):
+            return None
+        kind: OpKind = "average_pool" if node.op_type == "AveragePool" else "max_pool"
+        return run_of(Op(kind, kind, (), "", window=tuple(attributes["kernel_shape"]), **window))
+
+    def _pad(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        amounts = self.constants.get(node.input[1])
+        if attributes.get("mode", b"constant") != b"constant" or amounts is None or amounts.size != 8:
+            return None
+        levels = self.levels.get(node.input[0])
+        if levels is not None:
+            self.levels[node.output[0]] = levels
+        _, _, top, left, _, _, bottom, right = (int(n) for n in amounts)
+        return lambda values: np.pad(np.asarray(values[0]), ((0, 0), (top, bottom), (left, right), (0, 0)))
+
+    def _reshape(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        """Row-major in the file's NCHW."""
+        _ = attributes
+        shape = self.stored_shapes[node.output[0]]
+
+        def run(values: Sequence[Any]) -> Any:
+            x = np.asarray(values[0])
+            made = (x.transpose(TO_NCHW) if x.ndim == 4 else x).reshape(-1, *shape[1:])
+            return made.transpose(TO_NHWC) if made.ndim == 4 else made
+
+        return run
+
+
+def _dims(value: Any) -> Shape:
+    """The shape that the file says; an open axis counts as 1."""
+    return tuple(int(d.dim_value) or 1 for d in value.type.tensor_type.shape.dim)

@@ -1,0 +1,159 @@
+"""From graphs to the files of a bundle: names, bytes, and what each file says about itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mbn_deploy.errors import InputError
+from mbn_deploy.export.onnx.qdq import NO_INT16, ActivationType, write_onnx_int8
+from mbn_deploy.export.onnx.writer import write_onnx
+from mbn_deploy.export.tflite.metadata import (
+    METADATA_KEY,
+    NOTHING_SAID,
+    PACKED_LABELS,
+    About,
+    ImageClassifier,
+    with_files,
+    written,
+)
+from mbn_deploy.export.tflite.writer import FloatPrecision, InputType, write_tflite, write_tflite_int8
+from mbn_deploy.graph.graph import Graph
+from mbn_deploy.graph.input_normalization import is_uniform, uniform_input
+from mbn_deploy.graph.quantized import INT16X8, QuantizedGraph
+from mbn_deploy.graph.stem import group_pixels
+from mbn_deploy.manifest import DESCRIPTION_KEY, Description, FileFormat, Layout, Preprocess, Scores, TensorInfo
+
+# ONNX float16 and dynamic files are not written: CPUs run neither faster than float32 or int8. Nor is int16x8, for
+# which ONNX Runtime has no kernels (`onnx_qdq.NO_INT16`).
+PRECISIONS: dict[FileFormat, tuple[str, ...]] = {
+    "tflite": ("float32", "float16", "dynamic", "int8", INT16X8),
+    "onnx": ("float32", "int8"),
+}
+# What is made if nothing is said: int16x8 is for processors with such kernels, and slow on all others.
+DEFAULT_PRECISIONS = tuple(precision for precision in PRECISIONS["tflite"] if precision != INT16X8)
+UNSIGNED_SHIFT = 128  # from the int8 domain of the quantized graph to uint8
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What every file of an export says about itself; `preprocess` is that of the float graph."""
+
+    model: str
+    scores: Scores
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None = None
+    layout: Layout = "nchw"  # of ONNX inputs; TFLite knows NHWC only
+    about: About = NOTHING_SAID
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A file's name and bytes. `quantized_input` is what ONNX Runtime does not tell of an integer input."""
+
+    name: str
+    data: bytes
+    format: FileFormat
+    precision: str
+    preprocess: Preprocess
+    layout: Layout
+    quantized_input: tuple[float, int] | None = None
+
+    def described(self, info: TensorInfo) -> TensorInfo:
+        """The input as the interpreter describes it, with scale and zero point where it leaves them out."""
+        if self.quantized_input is None or info.scale is not None:
+            return info
+        return replace(info, scale=self.quantized_input[0], zero_point=self.quantized_input[1])
+
+
+def file_stem(name: str, size: tuple[int, int]) -> str:
+    """`name` as a part of file names, with the input's (height, width) behind it if it does not end so."""
+    height, width = size
+    side = str(height) if height == width else f"{height}x{width}"
+    plain = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._") or "model"
+    return plain if plain.endswith(f"_{side}") else f"{plain}_{side}"
+
+
+def with_batch(graph: Graph, batch: int) -> Graph:
+    """The graph for `batch` images at once: the first axis of every shape."""
+    return replace(graph, shapes={name: (batch, *shape[1:]) for name, shape in graph.shapes.items()})
+
+
+def encode_float(graph: Graph, facts: Facts, file_format: FileFormat, precision: str) -> Encoded:
+    """A file with float32 input and output that takes normalized values, by one mean and one deviation."""
+    layout: Layout = facts.layout if file_format == "onnx" else "nhwc"
+    graph, preprocess = uniform_input(graph, facts.preprocess)
+    text = _description(facts, precision, preprocess, layout)
+    if file_format == "onnx":
+        data = write_onnx(graph, metadata={DESCRIPTION_KEY: text}, layout=layout)
+    else:
+        kinds: dict[str, FloatPrecision] = {"float32": "float32", "float16": "float16", "dynamic": "dynamic"}
+        metadata, packed = _tflite_metadata(facts, graph, preprocess, text)
+        data = with_files(write_tflite(graph, kinds[precision], metadata=metadata), packed)
+    return Encoded(_file_name(facts, precision, file_format), data, file_format, precision, preprocess, layout)
+
+
+def encode_int8(
+    quantized: QuantizedGraph,
+    preprocess: Preprocess,
+    facts: Facts,
+    file_format: FileFormat,
+    *,
+    input_dtype: InputType = "uint8",
+    activation_dtype: ActivationType = "uint8",
+    stem_pixels: int = 1,
+) -> Encoded:
+    """An int8, int8-mixed or int16x8 file. `preprocess` is that of the quantized graph, whose integers are pixels.
+
+    Raises `InputError` for activations of 16 bits in ONNX, and as the writers.
+    """
+    layout: Layout = facts.layout if file_format == "onnx" else "nhwc"
+    quantized = group_pixels(quantized, stem_pixels)
+    precision = quantized.precision
+    text = _description(facts, precision, preprocess, layout)
+    if file_format == "onnx":
+        if input_dtype == "int16":
+            raise InputError(f"{facts.model}: {NO_INT16}")
+        data = write_onnx_int8(
+            quantized, activation_dtype=activation_dtype, input_dtype=input_dtype, layout=layout,
+            metadata={DESCRIPTION_KEY: text},
+        )  # fmt: skip
+    else:
+        metadata, packed = _tflite_metadata(facts, quantized.graph, preprocess, text)
+        data = with_files(write_tflite_int8(quantized, input_dtype=input_dtype, metadata=metadata), packed)
+    params = (quantized.wide if input_dtype == "int16" else quantized.activations)[quantized.graph.input]
+    shift = UNSIGNED_SHIFT if input_dtype == "uint8" else 0
+    known = None if input_dtype == "float32" else (params.scale, params.zero_point + shift)
+    return Encoded(_file_name(facts, precision, file_format), data, file_format, precision, preprocess, layout, known)
+
+
+def wanted_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[FileFormat, str]]:
+    """(format, precision) of every file that these formats and precisions give, in the order they are made."""
+    return [(f, p) for f, written in PRECISIONS.items() if f in formats for p in written if p in precisions]
+
+
+def _file_name(facts: Facts, precision: str, file_format: FileFormat) -> str:
+    return f"{facts.model}_{precision}.{file_format}"
+
+
+def _tflite_metadata(
+    facts: Facts, graph: Graph, preprocess: Preprocess, text: str
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """What lies in a .tflite file beside the network: metadata by key, and files by name."""
+    ours = {DESCRIPTION_KEY: text.encode()}
+    if not is_uniform(preprocess):
+        return ours, {}
+    _, height, width, channels = graph.shapes[graph.input]
+    labels = {} if facts.labels is None else {PACKED_LABELS: labels_text(facts.labels)}
+    model = ImageClassifier(facts.model, facts.about, (height, width), channels, preprocess, facts.scores, bool(labels))
+    return {**ours, METADATA_KEY: written(model)}, labels
+
+
+def labels_text(labels: Sequence[str]) -> bytes:
+    """The labels file: line i is class i."""
+    return ("\n".join(labels) + "\n").encode()
+
+
+def _description(facts: Facts, precision: str, preprocess: Preprocess, layout: Layout) -> str:
+    return Description(facts.model, precision, facts.scores, preprocess, layout, facts.labels).to_json()

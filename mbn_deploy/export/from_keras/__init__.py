@@ -1,0 +1,1 @@
+"""A Keras file or model becomes a float graph."""

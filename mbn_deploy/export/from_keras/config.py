@@ -1,0 +1,264 @@
+"""A Keras model's configuration, checked and repaired as data before Keras makes any object of it.
+
+Only known layers with plain values pass. What says how to train (initializers, regularizers, optimizers)
+is dropped, augmentation becomes `Identity`. Files of Keras 2 get the names, keys and operations of Keras 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from mbn_deploy.errors import InputError
+from mbn_deploy.export.from_keras.builder import SUPPORTED
+from mbn_deploy.export.from_keras.config_nodes import Nodes, is_training, without_training
+from mbn_deploy.export.from_keras.config_ops import OPERATION_MODULES, operation_of
+from mbn_deploy.export.from_keras.layers import INACTIVE, LAYERS, TRAINS_BY_DEFAULT
+
+Entry = dict[str, Any]
+_MODELS = {
+    "Functional": ("keras.src.models.functional", "Functional"),
+    "Model": ("keras.src.models.functional", "Functional"),  # Keras 2 before 2.4
+    "Sequential": ("keras", "Sequential"),
+}
+_HOMES = ("keras", "tf_keras", "tensorflow")  # the packages that Keras' own classes say they come from
+_TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
+# Keys that some Keras 2 wrote and Keras 3 does not know, with the value that means nothing.
+_DROPPED = {"groups": 1, "ragged": False, "sparse": False, "implementation": None, "experimental_autocast": True}
+_CODE = {
+    "Lambda": "it holds Python code, and code from a file is never run; build the model without it",
+    "TFSMLayer": "it runs a stored TensorFlow graph, which can do anything; build the model from layers",
+    "TorchModuleWrapper": "it holds a pickle, and a pickle can run any code; build the model from Keras layers",
+}
+_MAX_DEPTH = 32  # of models in models
+
+
+@dataclass
+class _Model:
+    """What is known of one (nested) model while its layers are repaired."""
+
+    place: str
+    keras2: bool
+    depth: int
+    names: dict[str, str] = field(default_factory=dict)  # as in the file -> as Keras 3 allows them
+
+
+def prepared(config: Any, *, keras2: bool, where: str) -> Entry:
+    """The configuration of a whole model as Keras 3 wants it; `where` is the file's name.
+
+    Raises `InputError` that names the layer, its class and its place for whatever is not plain data of a
+    supported layer: custom objects, Lambda layers, functions, unsupported classes.
+    """
+    try:
+        return _model(config, _Model(where, keras2, 0))
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
+        raise InputError(f"{where}: its model configuration is damaged ({type(error).__name__}: {error})") from error
+
+
+def layer_order(entry: Entry) -> list[Any]:
+    """Names of the layers in order, nested models as (name, their layers); operations left out."""
+    order: list[Any] = []
+    for one in entry["config"]["layers"]:
+        name = one["config"]["name"]
+        if one["class_name"] in _MODELS:
+            order.append((name, layer_order(one)))
+        elif not _is_op(one):
+            order.append(name)
+    return order
+
+
+def _is_op(entry: Entry) -> bool:
+    return str(entry.get("module")).startswith(("keras.src.ops.", "keras.src.activations."))
+
+
+def _model(entry: Entry, outer: _Model) -> Entry:
+    kind = entry["class_name"]
+    if kind not in _MODELS or _custom(entry):
+        raise _refusal(entry, outer.place, _why_unknown(entry))
+    if outer.depth > _MAX_DEPTH:
+        raise InputError(f"{outer.place}: models are nested more than {_MAX_DEPTH} deep")
+    config = entry["config"]
+    if isinstance(config, list):  # a Sequential of Keras 2.2 and before
+        config = {"name": "sequential", "layers": config}
+    name = str(config.get("name") or "model").replace("/", "_")
+    place = f"{outer.place}, model {name!r}"
+    inner = _Model(place, outer.keras2, outer.depth + 1)
+    inner.names = _renamed([_name(layer) for layer in config["layers"]])
+    result = {"name": name, "trainable": config.get("trainable", True)}
+    fill = _sequential if kind == "Sequential" else _functional
+    fill(result, config, inner)
+    module, kind = _MODELS[kind]
+    return {"module": module, "class_name": kind, "config": result, "registered_name": None}
+
+
+def _functional(result: Entry, config: Mapping[str, Any], inner: _Model) -> None:
+    layers = config["layers"]
+    nodes = Nodes(inner.names, layers, keras2=inner.keras2, nested=tuple(_MODELS))
+    result["layers"] = []
+    for at, layer in enumerate(layers, 1):
+        place = f"layer {at} of {len(layers)} in {inner.place}"
+        trains = any(is_training(node) for node in layer["inbound_nodes"])
+        if trains and layer["class_name"] not in TRAINS_BY_DEFAULT:
+            raise _refusal(layer, place, "it is called with training=True, so it would act as in training")
+        repaired = _layer(layer, place, inner)
+        repaired["name"] = inner.names[_name(layer)]
+        if layer["class_name"] == "TFOpLambda":
+            repaired.update(operation_of(layer, nodes, partial(_refusal, layer, place)))
+        else:
+            repaired["inbound_nodes"] = [nodes.node(node, place) for node in layer["inbound_nodes"]]
+            if repaired["class_name"] == "Identity":
+                repaired["inbound_nodes"] = [without_training(node) for node in repaired["inbound_nodes"]]
+        result["layers"].append(repaired)
+    for key in ("input_layers", "output_layers"):
+        result[key] = nodes.ends(config[key])
+
+
+def _sequential(result: Entry, config: Mapping[str, Any], inner: _Model) -> None:
+    layers = list(config["layers"])
+    first = layers[0]["config"] if layers else {}
+    if layers and layers[0]["class_name"] != "InputLayer" and isinstance(first, dict) and "batch_input_shape" in first:
+        source = {"name": f"{first['name']}_input", "batch_shape": first["batch_input_shape"]}
+        layers.insert(0, {"class_name": "InputLayer", "config": source})
+        inner.names[source["name"]] = source["name"]
+    result["layers"] = [
+        _layer(layer, f"layer {at} of {len(layers)} in {inner.place}", inner) for at, layer in enumerate(layers, 1)
+    ]
+    shape = config.get("build_input_shape")
+    if layers and layers[0]["class_name"] != "InputLayer" and shape:
+        result["build_input_shape"] = shape
+
+
+def _layer(entry: Entry, place: str, inner: _Model) -> Entry:
+    kind = entry["class_name"]
+    if kind in _MODELS:
+        nested = _model(entry, _Model(place, inner.keras2, inner.depth))
+        nested["config"]["name"] = inner.names[_name(entry)]
+        return nested
+    if kind == "TFOpLambda" and inner.keras2:
+        return {}
+    if _custom(entry) or not (kind in LAYERS or kind == "InputLayer" or kind in OPERATION_MODULES):
+        raise _refusal(entry, place, _why_unknown(entry))
+    name = inner.names[_name(entry)]
+    config = {key: value for key, value in entry["config"].items() if key != "name"}
+    if kind in OPERATION_MODULES and ("trainable" not in config or kind not in LAYERS):
+        _plain(entry, place, config)
+        module = OPERATION_MODULES[kind]
+        return {"module": module, "class_name": kind, "config": {**config, "name": name}, "registered_name": kind}
+    if kind in INACTIVE:
+        kind, config = "Identity", {"dtype": config.get("dtype", "float32")}
+    config = _repaired(entry, place, config, keras2=inner.keras2)
+    return {
+        "module": "keras.layers",
+        "class_name": kind,
+        "config": {**config, "name": name},
+        "registered_name": None,
+    }
+
+
+def _repaired(entry: Entry, place: str, config: Entry, *, keras2: bool) -> Entry:
+    """A layer's settings: only plain values, and of these only what matters when a picture is classified."""
+    kept = {key: value for key, value in config.items() if not key.endswith(_TRAINING_ONLY)}
+    if isinstance(kept.get("dtype"), dict):
+        kept["dtype"] = _policy(entry, place, kept["dtype"])
+    if kept.get("quantization_config") is not None:
+        raise _refusal(entry, place, "it was quantized by Keras; give the float model")
+    kept.pop("quantization_config", None)
+    _plain(entry, place, kept)
+    if entry["class_name"] == "InputLayer" and (kept.get("sparse") or kept.get("ragged")):
+        raise _refusal(entry, place, "its input is sparse or ragged, not a picture")
+    if entry["class_name"] == "InputLayer" and "batch_input_shape" in kept:
+        kept["batch_shape"] = kept.pop("batch_input_shape")
+    if not keras2:
+        return kept
+    if kept.get("activation") == "hard_sigmoid":
+        raise _refusal(
+            entry,
+            place,
+            "hard_sigmoid of Keras 2 is clip(0.2 x + 0.5, 0, 1), another function than that of Keras 3 and of "
+            "MobileNetV3; it is not supported",
+        )
+    return _without_keras2_keys(entry, place, kept)
+
+
+def _without_keras2_keys(entry: Entry, place: str, config: Entry) -> Entry:
+    kind = entry["class_name"]
+    kept = dict(config)
+    kept.pop("batch_input_shape", None)
+    dropped = {key: value for key, value in _DROPPED.items() if key != "groups" or kind != "Conv2D"}
+    for key, default in dropped.items():
+        if key in kept and kept.pop(key) not in (default, None):
+            raise _refusal(entry, place, f"its Keras 2 setting {key}={config[key]!r} has no meaning in Keras 3")
+    axis = kept.get("axis")
+    if kind == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
+        kept["axis"] = axis[0]
+    return kept
+
+
+def _policy(entry: Entry, place: str, policy: Mapping[str, Any]) -> str:
+    """A dtype policy by its name; the layers' own and quantized policies are objects of other classes."""
+    settings = policy.get("config")
+    name = settings.get("name") if isinstance(settings, dict) else None
+    if policy.get("class_name") not in ("DTypePolicy", "Policy", "FloatDTypePolicy") or not isinstance(name, str):
+        raise _refusal(
+            entry, place, f"its dtype policy is a {policy.get('class_name')}; only float models are exported"
+        )
+    return name
+
+
+def _plain(entry: Entry, place: str, value: Any, key: str = "") -> None:
+    """Refuse settings that are objects or functions: making them could run code."""
+    if isinstance(value, dict):
+        if "class_name" in value:
+            what = value.get("config") if value["class_name"] == "function" else value["class_name"]
+            raise _refusal(
+                entry,
+                place,
+                f"its setting {key!r} is an object ({what}), not a plain value; "
+                "custom functions and objects are never made from a file",
+            )
+        for inner, item in value.items():
+            _plain(entry, place, item, key or str(inner))
+    elif isinstance(value, list):
+        for item in value:
+            _plain(entry, place, item, key)
+
+
+def _custom(entry: Mapping[str, Any]) -> bool:
+    module, registered = entry.get("module"), entry.get("registered_name")
+    return ">" in f"{entry['class_name']}{registered or ''}" or (
+        module is not None and str(module).split(".")[0] not in _HOMES
+    )
+
+
+def _why_unknown(entry: Mapping[str, Any]) -> str:
+    kind = str(entry["class_name"])
+    if kind in _CODE:
+        return _CODE[kind]
+    if _custom(entry):
+        source = entry.get("registered_name") or entry.get("module") or kind
+        return f"it is a custom object ({source}), whose code is not in the file, and no code is run on loading"
+    return f"this class is not in the supported set, or is a custom one; {SUPPORTED}"
+
+
+def _refusal(entry: Mapping[str, Any], place: str, why: str) -> InputError:
+    return InputError(f"{entry.get('class_name')} {_name(entry)!r} ({place}) cannot be loaded: {why}")
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    config = entry.get("config")
+    inner = config.get("name") if isinstance(config, dict) else None
+    return str(entry.get("name") or inner)
+
+
+def _renamed(found: list[str]) -> dict[str, str]:
+    """New names of layers: without slashes, which Keras 3 refuses, and still different from each other."""
+    names: dict[str, str] = {}
+    for name in found:
+        candidate, count = name.replace("/", "_"), 0
+        while candidate in names.values() or (candidate != name and candidate in found):
+            count += 1
+            candidate = f"{name.replace('/', '_')}_{count}"
+        names[name] = candidate
+    return names

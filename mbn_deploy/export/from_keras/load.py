@@ -1,0 +1,189 @@
+"""A user's `.keras` or `.h5` file as a Keras model, without running anything that is in it.
+
+The configuration is read, checked and repaired as data (`keras_config`). Of an `.h5` the model is then made from it
+and the weights are set by name; of a `.keras`, Keras loads a temporary copy that holds exactly what was checked.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mbn_deploy.errors import InputError, MissingExtraError
+from mbn_deploy.export.from_keras.config import layer_order, prepared
+from mbn_deploy.export.from_keras.h5_weights import load_named
+from mbn_deploy.models.hdf5 import SIGNATURE, content, opened, text
+from mbn_deploy.models.keras_zip import (
+    CONFIG_LIMIT,
+    CONFIG_MEMBER,
+    METADATA_MEMBER,
+    WEIGHTS_MEMBER,
+    is_zip,
+    read_member,
+)
+from mbn_deploy.runtime.system.temporary import scratch
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a file says about its model before anything is made of it."""
+
+    path: Path
+    kind: Literal["keras", "h5"]
+    config: Any
+    version: str
+    backend: str
+
+    @property
+    def keras2(self) -> bool:
+        return not self.version.startswith("3")
+
+
+def load_keras(path: str | Path) -> keras.Model:
+    """The model in the `.keras` or `.h5` file at `path`, written by Keras 3 or Keras 2; not compiled.
+
+    Augmentation and dropout layers come back as `Identity`: the model classifies as the stored one does,
+    but is not meant for more training. An `.h5` does not say whose class a layer is: one of yours that is
+    named like one of Keras' is taken for that, as Keras does.
+
+    Raises `InputError` that says what is wrong with the file, or which layer is refused and why: code
+    (Lambda layers, custom objects, pickles) is never run, and layers that cannot be exported are refused
+    here already.
+    """
+    source = _read(Path(path))
+    where = str(source.path)
+    if source.version.startswith("1") or (source.keras2 and source.backend not in ("", "tensorflow")):
+        raise InputError(
+            f"{where} was written by Keras {source.version} with {source.backend or 'an unknown backend'}; "
+            "Keras 2 with TensorFlow and Keras 3 are read. Save the model again with one of them"
+        )
+    config = prepared(source.config, keras2=source.keras2, where=where)
+    if source.kind == "h5":
+        model = _made(lambda keras: keras.saving.deserialize_keras_object(config, safe_mode=True), where)
+        with opened(source.path, where) as file:
+            load_named(model, file["model_weights"], where)
+        return model
+    with scratch("keras") as folder:
+        copy = folder / "model.keras"
+        _copy_archive(source.path, copy, config)
+        model = _made(lambda keras: keras.models.load_model(copy, compile=False, safe_mode=True), where)
+    _check_order(model, config, where)
+    return model
+
+
+def check_model_file(path: Path) -> None:
+    """Raise `InputError` for what is no Keras model file; reads no weights and loads no framework."""
+    _read(path)
+
+
+def _read(path: Path) -> _Source:
+    if path.is_dir():
+        saved = " (a SavedModel, which is a program; save the Keras model as .keras)" if _is_saved_model(path) else ""
+        raise InputError(f"{path} is a folder{saved}; a .keras or .h5 file is expected")
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if is_zip(start):
+        return _read_archive(path)
+    if start.startswith(SIGNATURE):
+        return _read_hdf5(path)
+    raise InputError(f"{path} is no Keras model (.keras or .h5): {_what(start)}")
+
+
+def _is_saved_model(path: Path) -> bool:
+    return (path / "saved_model.pb").exists()
+
+
+def _what(start: bytes) -> str:
+    """What a file that is not Keras' seems to be."""
+    if not start:
+        return "it is empty"
+    if start[4:8] == b"TFL3":
+        return "it is a TFLite file, which is exported already"
+    if start[:1] == b"\x80" and len(start) > 1 and start[1] <= 5:
+        return "it is a Python pickle, which is never loaded, since a pickle can run any code"
+    return f"it begins with {start[:8]!r}, neither a zip archive nor HDF5"
+
+
+def _read_archive(path: Path) -> _Source:
+    config = _json(read_member(path, CONFIG_MEMBER, CONFIG_LIMIT), path)
+    metadata = _json(read_member(path, METADATA_MEMBER, CONFIG_LIMIT), path)
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+    return _Source(path, "keras", config, str(version or "3"), "")
+
+
+def _read_hdf5(path: Path) -> _Source:
+    with opened(path, str(path)) as file:
+        kind = content(file)
+        if kind in ("weights", "named weights"):
+            raise InputError(
+                f"{path} holds only weights, not a model. For one of the MobileNets of this program say its name and "
+                "--weights with this file; for your own model save the whole of it: model.save('model.keras')"
+            )
+        if kind == "other":
+            raise InputError(f"{path} is an HDF5 file, but holds no Keras model (it has no model_config)")
+        attributes = file.attrs
+        config = _json(text(attributes["model_config"]), path)
+        version = text(attributes.get("keras_version", "1"))
+        backend = text(attributes.get("backend", ""))
+        if "model_weights" not in file:
+            raise InputError(f"{path} holds a model without weights")
+    return _Source(path, "h5", config, version, backend)
+
+
+def _json(value: str | bytes, path: Path) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: its model configuration is not JSON: {error}") from error
+
+
+def _copy_archive(path: Path, copy: Path, config: dict[str, Any]) -> None:
+    """Only what Keras needs: the checked configuration and the weights; no assets."""
+    weights = read_member(path, WEIGHTS_MEMBER)
+    (copy.parent / WEIGHTS_MEMBER).write_bytes(weights)
+    with opened(copy.parent / WEIGHTS_MEMBER, f"{path}: {WEIGHTS_MEMBER}"):
+        pass
+    with zipfile.ZipFile(copy, "w") as archive:
+        archive.writestr(CONFIG_MEMBER, json.dumps(config))
+        archive.writestr(METADATA_MEMBER, read_member(path, METADATA_MEMBER, CONFIG_LIMIT))
+        archive.write(copy.parent / WEIGHTS_MEMBER, WEIGHTS_MEMBER)
+
+
+def _made(make: Callable[[Any], Any], where: str) -> Any:
+    """What `make` gets out of Keras; whatever Keras raises about a file is an `InputError`."""
+    try:
+        import keras
+    except ImportError as error:
+        raise MissingExtraError("keras", "export", "to load Keras models") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about training, which is not done here
+            return make(keras)
+    except Exception as error:  # Keras has no error class of its own
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{where}: Keras cannot make the model: {lines[0]}") from error
+
+
+def _check_order(model: Any, config: dict[str, Any], where: str) -> None:
+    """Weights are set by the layers' places; another order would put them into other layers."""
+    if _order(model) != layer_order(config):
+        raise InputError(
+            f"{where}: this Keras puts the model's layers into another order than the one that wrote the file, so the "
+            "weights would go to wrong layers; save the model again with Keras 3"
+        )
+
+
+def _order(model: Any) -> list[Any]:
+    layers = model._layers if type(model).__name__ == "Sequential" else model.layers  # noqa: SLF001 (with the InputLayer)
+    return [(one.name, _order(one)) if hasattr(one, "layers") else one.name for one in layers]

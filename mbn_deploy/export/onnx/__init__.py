@@ -1,0 +1,1 @@
+"""A graph becomes an ONNX file, and ONNX files are read back."""

@@ -1,0 +1,109 @@
+"""The thin layer over the ONNX protobuf: nodes, constants, one input, some outputs.
+
+Knows the file format and nothing of networks. The same calls give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.errors import InputError, MissingExtraError
+
+# The oldest opset that has all that is written (HardSwish 14, per-channel DequantizeLinear 13, integer Clip 12)
+# and that ONNX Runtime (>= 1.12), OpenVINO and TensorRT read without conversion. Later ones add types, nothing else.
+OPSET = 17
+# The IR version that was new with opset 17. The onnx package writes its own newest one (13 for onnx 1.23) if not
+# told, and ONNX Runtime refuses files that are newer than itself (1.19 reads up to 10).
+IR_VERSION = 8
+PRODUCER = "mbn-deploy"
+
+Array = npt.NDArray[Any]
+
+
+def onnx_module() -> Any:
+    """The onnx package; `MissingExtraError` where the export extra is not installed."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("onnx", "export", "to read and write .onnx files") from error
+    return onnx
+
+
+class OnnxBuilder:
+    """Collects one graph and packs it. Nodes and constants keep the order in which they came."""
+
+    def __init__(self, name: str) -> None:
+        self._onnx = onnx_module()
+        self._name = name
+        self._nodes: list[Any] = []
+        self._constants: dict[str, Any] = {}
+
+    def node(self, op_type: str, name: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Append a node; returns `output`."""
+        self._nodes.append(self._onnx.helper.make_node(op_type, list(inputs), [output], name=name, **attributes))
+        return output
+
+    def constant(self, name: str, value: Array) -> str:
+        """Add a constant, unless one of that name is there; returns `name`."""
+        if name not in self._constants:
+            contiguous = np.asarray(value, order="C")  # ascontiguousarray would turn a scalar into a vector
+            self._constants[name] = self._onnx.numpy_helper.from_array(contiguous, name)
+        return name
+
+    def finish(
+        self,
+        source: tuple[str, str, Sequence[int]],
+        results: Sequence[tuple[str, str, Sequence[int]]],
+        metadata: Mapping[str, str],
+    ) -> bytes:
+        """The file's bytes, checked by onnx with full shape inference.
+
+        `source` and `results` are (name, dtype, shape) of the input and the outputs.
+        """
+        from mbn_deploy.version import __version__
+
+        helper = self._onnx.helper
+        nodes = _needed(self._nodes, {name for name, *_ in results})
+        read = {name for node in nodes for name in node.input}
+        graph = helper.make_graph(
+            nodes,
+            self._name,
+            [self._value(*source)],
+            [self._value(*result) for result in results],
+            [constant for name, constant in self._constants.items() if name in read],
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name=PRODUCER,
+            producer_version=__version__,
+        )
+        helper.set_model_props(model, dict(sorted(metadata.items())))
+        self._check(model)
+        return cast("bytes", model.SerializeToString(deterministic=True))
+
+    def _value(self, name: str, dtype: str, shape: Sequence[int]) -> Any:
+        kind = self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        return self._onnx.helper.make_tensor_value_info(name, kind, list(shape))
+
+    def _check(self, model: Any) -> None:
+        checker = self._onnx.checker
+        try:
+            checker.check_model(model, full_check=True)
+        except (checker.ValidationError, self._onnx.shape_inference.InferenceError) as error:
+            raise InputError(f"model {self._name!r} gives no valid ONNX file: {error}") from error
+
+
+def _needed(nodes: Sequence[Any], wanted: set[str]) -> list[Any]:
+    """The nodes, in order, that the `wanted` values come from; runtimes would execute the others too."""
+    kept, known = [], set(wanted)
+    for node in reversed(nodes):
+        if known.intersection(node.output):
+            kept.append(node)
+            known.update(node.input)
+    return kept[::-1]

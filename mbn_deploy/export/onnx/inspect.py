@@ -1,0 +1,252 @@
+"""Reads an .onnx file back.
+
+Quantized files are read in QDQ form: the triple DequantizeLinear, op, QuantizeLinear is one integer
+op, as runtimes see it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from mbn_deploy.errors import InputError
+from mbn_deploy.export.file_report import FileReport, OpReport, TensorReport, precision_of
+from mbn_deploy.export.onnx.builder import onnx_module
+from mbn_deploy.manifest import DESCRIPTION_KEY, Description
+from mbn_deploy.runtime.untrusted.onnx_check import check_onnx
+
+_PLUMBING = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant"})
+_FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
+# Ops whose triple ONNX Runtime's CPU provider turns into an integer kernel (qdq_selector_action_transformer.cc).
+_INTEGER_TRIPLES = frozenset({
+    "Add", "AveragePool", "Concat", "Conv", "Flatten", "Gather", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul",
+    "MaxPool", "Mul", "Reshape", "Resize", "Sigmoid", "Softmax", "Split", "Squeeze", "Transpose", "Unsqueeze", "Where",
+})  # fmt: skip
+# Ops that are integer by definition, and those that take the range of activations when the model runs.
+_INTEGER_PREFIXES = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger")
+_RUN_TIME_RANGES = "DynamicQuantizeLinear"
+_STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+_RELU6_RANGE = (0.0, 6.0)
+_ROUNDING = 1e-6  # relative, of a float32 scale
+
+
+def report_onnx(data: bytes, where: str) -> FileReport:
+    """What stands in an .onnx file; `where` names it. Raises `InputError` for damaged ones."""
+    model = load_onnx(data, where)
+    try:
+        return _Reader(model, len(data)).report(where)
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{where}: damaged: {type(error).__name__}: {error}") from error
+
+
+def load_onnx(data: bytes, where: str) -> Any:
+    """The checked model with inferred shapes; `where` names it. Raises `InputError`."""
+    onnx = onnx_module()
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load_from_string(data)
+    except DecodeError as error:
+        raise InputError(f"{where}: damaged, or neither a TFLite nor an ONNX file: {error}") from error
+    if not model.graph.node or not model.graph.output:
+        raise InputError(f"{where}: damaged, or no ONNX file: there is no graph in it")
+    check_onnx(data, where)  # the checker and the inference of shapes are C++
+    try:
+        onnx.checker.check_model(model)
+        return onnx.shape_inference.infer_shapes(model)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise InputError(f"{where}: not a valid ONNX file: {error}") from error
+
+
+class _Reader:
+    """One file being read: who writes and who reads each value, and what is known of it."""
+
+    def __init__(self, model: Any, size: int) -> None:
+        self.model, self.graph, self.size = model, model.graph, size
+        self._onnx = onnx_module()
+        self._tensors = {tensor.name: tensor for tensor in self.graph.initializer}
+        self._tensors.update(constant_nodes(self.graph))
+        self.constants = {
+            name: TensorReport(name, tuple(tensor.dims), self._dtype(tensor.data_type))
+            for name, tensor in self._tensors.items()
+        }
+        self.writers = {name: node for node in self.graph.node for name in node.output}
+        self.readers: dict[str, list[Any]] = {}
+        for node in self.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        known = [*self.graph.input, *self.graph.output, *self.graph.value_info]
+        self.values = {value.name: self._value(value) for value in known}
+        self.results = {value.name for value in self.graph.output}
+
+    def report(self, where: str) -> FileReport:
+        """The whole report."""
+        merged = {id(node) for row in self.graph.node if (node := self._merged_activation(row)) is not None}
+        rows = [n for n in self.graph.node if n.op_type not in _PLUMBING and id(n) not in merged]
+        ops = tuple(self._op(node) for node in rows)
+        counts = Counter(_kind(node) for node in self.graph.node)
+        all_integer = bool(ops) and all(op.integer for op in ops)
+        weights = {t.name: t for op in ops for t in op.constants}
+        types = {t.dtype for t in weights.values()}
+        dynamic = _RUN_TIME_RANGES in counts
+        properties = {p.key: p.value for p in self.model.metadata_props}
+        text = properties.get(DESCRIPTION_KEY)
+        return FileReport(
+            path=where,
+            format="onnx",
+            size=self.size,
+            producer=f"{self.model.producer_name} {self.model.producer_version}".strip(),
+            precision="dynamic" if dynamic else precision_of(ops, all_integer=all_integer, weight_types=types),
+            all_integer=all_integer and not dynamic,
+            parameters=sum(int(np.prod(t.shape, dtype=np.int64)) for t in weights.values()),
+            inputs=tuple(self._boundary(v.name) for v in self.graph.input if v.name not in self.constants),
+            outputs=tuple(self._boundary(v.name) for v in self.graph.output),
+            counts=dict(sorted(counts.items())),
+            ops=ops,
+            description=None if text is None else Description.from_json(text, where),
+            metadata=tuple(sorted(properties)),
+            custom_ops=tuple(sorted({_kind(n) for n in self.graph.node if n.domain not in _STANDARD_DOMAINS})),
+            dynamic_leftovers=self._dynamic(),
+        )
+
+    def _dtype(self, code: int) -> str:
+        name = str(self._onnx.TensorProto.DataType.Name(code)).lower()
+        return {"float": "float32", "double": "float64"}.get(name, name)
+
+    def _value(self, value: Any) -> TensorReport:
+        kind = value.type.tensor_type
+        shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
+        return TensorReport(value.name, shape, self._dtype(kind.elem_type))
+
+    def _known(self, name: str) -> TensorReport:
+        return self.values.get(name) or self.constants.get(name) or TensorReport(name, (), "undefined")
+
+    def _boundary(self, name: str) -> TensorReport:
+        """An input or output of the file, with the quantization that the node behind or before it applies."""
+        tensor = self._known(name)
+        integers = [n for n in self._behind_transpose(name) if n.op_type == "DequantizeLinear"]
+        return self._quantized(tensor, integers[0]) if integers else tensor
+
+    def _behind_transpose(self, name: str) -> list[Any]:
+        readers = self.readers.get(name, [])
+        if len(readers) == 1 and readers[0].op_type == "Transpose":
+            return self.readers.get(readers[0].output[0], [])
+        return readers
+
+    def _quantized(self, tensor: TensorReport, node: Any) -> TensorReport:
+        """`tensor` with scale and zero point of a QuantizeLinear or DequantizeLinear node."""
+        scales = self._numbers(node.input[1])
+        if scales is None or scales.size != 1:
+            return TensorReport(tensor.name, tensor.shape, tensor.dtype, channels=0 if scales is None else scales.size)
+        if not 0 < float(scales.reshape(-1)[0]) < np.inf:
+            raise ValueError(f"the scale of {tensor.name!r} is no positive number")
+        zeros = self._numbers(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        zero = 0 if zeros is None else int(zeros.reshape(-1)[0])
+        return TensorReport(tensor.name, tensor.shape, tensor.dtype, float(scales.reshape(-1)[0]), zero, 1)
+
+    def _numbers(self, name: str) -> Any:
+        """The values of a constant that lies in the file itself."""
+        tensor = self._tensors.get(name)
+        if tensor is None or tensor.data_location == self._onnx.TensorProto.EXTERNAL:
+            return None
+        return self._onnx.numpy_helper.to_array(tensor)
+
+    def _source(self, name: str) -> tuple[TensorReport, bool]:
+        """What an op really reads under this name, and whether that is a constant."""
+        writer = self.writers.get(name)
+        if writer is None or writer.op_type != "DequantizeLinear":
+            return self._known(name), name in self.constants
+        stored = self._known(writer.input[0])
+        shape = stored.shape or self._known(name).shape
+        return self._quantized(TensorReport(name, shape, stored.dtype), writer), writer.input[0] in self.constants
+
+    def _result(self, name: str) -> TensorReport:
+        """What an op really writes: integers, if a QuantizeLinear is all that reads its output."""
+        quantize = self._only_reader(name, "QuantizeLinear")
+        if quantize is None:
+            return self._known(name)
+        integers = self._known(quantize.output[0])
+        dequantize = self._only_reader(quantize.output[0], "DequantizeLinear")
+        shown = integers.name if dequantize is None else dequantize.output[0]
+        shape = integers.shape or self._known(name).shape
+        return self._quantized(TensorReport(shown, shape, integers.dtype), quantize)
+
+    def _only_reader(self, name: str, *kinds: str) -> Any:
+        readers = self.readers.get(name, [])
+        if len(readers) != 1 or name in self.results or readers[0].op_type not in kinds:
+            return None
+        return readers[0]
+
+    def _merged_activation(self, node: Any) -> Any:
+        """The Relu or Clip between an op and its QuantizeLinear, if the integers saturate in the same way."""
+        if node.op_type in _PLUMBING:
+            return None
+        follower = self._only_reader(node.output[0], "Relu", "Clip")
+        if follower is None or self._only_reader(follower.output[0], "QuantizeLinear") is None:
+            return None
+        span = self._result(follower.output[0]).range
+        kind = self._activation(follower)
+        inside = span is not None and span[0] == 0 and (kind == "relu" or span[1] <= _RELU6_RANGE[1] * (1 + _ROUNDING))
+        return follower if kind != "none" and inside else None
+
+    def _activation(self, node: Any) -> str:
+        """Of an activation node itself, or what this project's writer noted on an op whose integers saturate."""
+        if node.op_type == "Relu":
+            return "relu"
+        if node.op_type == "Clip" and len(node.input) == 3:
+            bounds = [self._numbers(name) for name in node.input[1:]]
+            same = all(b is not None and b == limit for b, limit in zip(bounds, _RELU6_RANGE, strict=True))
+            return "relu6" if same else "none"
+        return node.doc_string if node.doc_string in ("relu", "relu6") else "none"
+
+    def _op(self, node: Any) -> OpReport:
+        merged = self._merged_activation(node)
+        last = node if merged is None else merged
+        read = [self._source(name) for name in node.input if name]
+        flowing = tuple(t for t, constant in read if not constant)
+        outputs = tuple(self._result(name) for name in last.output if name)
+        return OpReport(
+            name=node.name or node.output[0],
+            kind=_kind(node),
+            inputs=flowing,
+            outputs=outputs,
+            constants=tuple(t for t, constant in read if constant and _is_weight(t)),
+            activation=self._activation(last),
+            integer=self._is_integer(node, [t for t, _ in read], outputs),
+        )
+
+    def _is_integer(self, node: Any, read: list[TensorReport], written: Iterable[TensorReport]) -> bool:
+        if node.op_type.startswith(_INTEGER_PREFIXES):
+            return True
+        if any(t.dtype in _FLOATS or t.dtype == "undefined" for t in (*read, *written)):
+            return False
+        triple = any(self._known(name).dtype in _FLOATS for name in (*node.input, *node.output))
+        return not triple or node.op_type in _INTEGER_TRIPLES
+
+    def _dynamic(self) -> tuple[str, ...]:
+        inputs = [v.name for v in self.graph.input if v.name not in self.constants]
+        found = [f"input {name}" for name in inputs if -1 in self._known(name).shape]
+        return (*found, *(f"Shape {n.name or n.output[0]}" for n in self.graph.node if n.op_type == "Shape"))
+
+
+def constant_nodes(graph: Any) -> dict[str, Any]:
+    """The tensors of Constant nodes: another way to write an initializer."""
+    return {
+        node.output[0]: attribute.t
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+
+
+def _is_weight(tensor: TensorReport) -> bool:
+    """Kernels and biases: not the shapes, bounds and amounts of padding that are constants too."""
+    return bool(tensor.shape) and (tensor.dtype in _FLOATS or tensor.channels > 0 or tensor.dtype in ("int8", "uint8"))
+
+
+def _kind(node: Any) -> str:
+    return node.op_type if node.domain in _STANDARD_DOMAINS else f"{node.domain}.{node.op_type}"

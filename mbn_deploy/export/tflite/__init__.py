@@ -1,0 +1,1 @@
+"""A graph becomes a TFLite file, and TFLite files are read back."""

@@ -1,0 +1,1 @@
+"""The float graph and the quantized graph: values, executing and folding them."""

@@ -1,0 +1,139 @@
+"""Folding: the same function in fewer ops, exactly, and in the form that every file format wants.
+
+After `fold` a graph has no affine op and no bias is missing; zero padding has moved into the
+convolutions that read it, ReLU and ReLU6 into the ops that write what they clip. What a tensor is
+called does not change: it keeps the name of the last Keras layer that was merged into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from mbn_deploy.graph.graph import WEIGHTED, Activation, Doubles, Graph, Op
+
+_CLIPPING: dict[str, Activation] = {"relu": "relu", "relu6": "relu6"}
+_CAN_CLIP = WEIGHTED | {"add"}
+
+
+def fold(graph: Graph) -> Graph:
+    """`graph` without BatchNorm, Rescaling and padding ops of its own; the float function stays the same."""
+    graph = _with_biases(graph)
+    while (smaller := _step(graph)) is not None:
+        graph = smaller
+    return _leftover_affines(graph)
+
+
+def _with_biases(graph: Graph) -> Graph:
+    def complete(op: Op) -> Op:
+        if op.kernel is None or op.bias is not None:
+            return op
+        channels = op.kernel.shape[-1] * (op.kernel.shape[2] if op.kind == "depthwise" else 1)
+        return replace(op, bias=np.zeros(channels, np.float32))
+
+    return graph.with_ops(complete(op) for op in graph.ops)
+
+
+def _step(graph: Graph) -> Graph | None:
+    """The graph after the first merge that is possible, `None` if there is none."""
+    readers, writers = graph.readers(), graph.writers()
+    for op in graph.ops:
+        source = writers.get(op.inputs[0])
+        alone = source is not None and len(readers[source.output]) == 1
+        if source is not None and alone and (merged := _into_source(source, op)) is not None:
+            return _replaced(graph, {source.output: merged}, gone=op)
+        following = readers[op.output]
+        if following and op.output != graph.output and (merge := _INTO_READERS.get(op.kind)) is not None:
+            changed = [merge(op, reader) for reader in following]
+            if all(new is not None for new in changed):
+                return _replaced(graph, {new.output: new for new in changed if new is not None}, gone=op)
+    return None
+
+
+def _replaced(graph: Graph, changed: dict[str, Op], gone: Op) -> Graph:
+    return graph.with_ops(changed.get(op.output, op) for op in graph.ops if op is not gone)
+
+
+def _into_source(source: Op, op: Op) -> Op | None:
+    """`source` and the op behind it as one, writing what the second one wrote."""
+    if source.activation != "none":
+        return None
+    if op.kind in _CLIPPING and source.kind in _CAN_CLIP:
+        return replace(source, output=op.output, activation=_CLIPPING[op.kind])
+    if op.kind != "affine":
+        return None
+    scale, offset = _affine(op)
+    if source.kind == "affine":
+        before = _affine(source)
+        return replace(op, inputs=source.inputs, scale=before[0] * scale, offset=before[1] * scale + offset)
+    if source.kind not in WEIGHTED:
+        return None
+    kernel, bias = (values.astype(np.float64) for values in source.weights())
+    kernel = kernel * (scale.reshape(kernel.shape[2:]) if source.kind == "depthwise" else scale)
+    return _weighted(source, kernel, bias * scale + offset, output=op.output)
+
+
+def _affine_into(op: Op, reader: Op) -> Op | None:
+    """The affine op in front of a weighted one; behind a padding it would shift the zeros too, so only without."""
+    scale, offset = _affine(op)
+    if reader.kind not in WEIGHTED or (any(reader.pads) and offset.any()):
+        return None
+    kernel, bias = (values.astype(np.float64) for values in reader.weights())
+    if reader.kind == "depthwise":
+        moved = (kernel.sum((0, 1)) * offset[:, None]).reshape(-1)
+    else:
+        moved = offset @ kernel.sum(tuple(range(kernel.ndim - 2)))
+    return _weighted(reader, kernel * scale[:, None], bias + moved, inputs=op.inputs)
+
+
+def _pad_into(op: Op, reader: Op) -> Op | None:
+    """Zero padding in front of a convolution or of another padding; pools do not pad with zeros."""
+    if reader.kind not in ("conv", "depthwise", "pad"):
+        return None
+    top, bottom, left, right = (a + b for a, b in zip(op.pads, reader.pads, strict=True))
+    return replace(reader, inputs=op.inputs, pads=(top, bottom, left, right))
+
+
+_INTO_READERS: dict[str, Callable[[Op, Op], Op | None]] = {"affine": _affine_into, "pad": _pad_into}
+
+
+def _weighted(op: Op, kernel: Doubles, bias: Doubles, *, output: str = "", inputs: tuple[str, ...] = ()) -> Op:
+    return replace(
+        op,
+        kernel=kernel.astype(np.float32),
+        bias=bias.astype(np.float32),
+        output=output or op.output,
+        inputs=inputs or op.inputs,
+    )
+
+
+def _affine(op: Op) -> tuple[Doubles, Doubles]:
+    if op.scale is None or op.offset is None:
+        raise ValueError(f"op {op.name!r} ({op.kind}) has no scale or no offset")
+    return op.scale, op.offset
+
+
+def _leftover_affines(graph: Graph) -> Graph:
+    """What found no convolution to go into becomes a depthwise 1x1 convolution."""
+    shapes = dict(graph.shapes)
+    ops: list[Op] = []
+    for op in graph.ops:
+        if op.kind != "affine":
+            ops.append(op)
+            continue
+        scale, offset = _affine(op)
+        kernel, bias = scale.astype(np.float32).reshape(1, 1, -1, 1), offset.astype(np.float32)
+        made = Op("depthwise", op.name, op.inputs, op.output, kernel=kernel, bias=bias)
+        shape = shapes[op.output]
+        if len(shape) == 4:
+            ops.append(made)
+            continue
+        # A feature vector: seen as an image of one pixel, and back.
+        image, result = f"{op.output}/pixel", f"{op.output}/scaled"
+        shapes[image] = shapes[result] = (shape[0], 1, 1, shape[1])
+        ops.append(Op("reshape", f"{op.name}/pixel", op.inputs, image))
+        ops.append(replace(made, inputs=(image,), output=result))
+        ops.append(Op("reshape", f"{op.name}/vector", (result,), op.output))
+    return replace(graph, shapes=shapes).with_ops(ops)

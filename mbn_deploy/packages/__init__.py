@@ -1,0 +1,1 @@
+"""Package a bundle for one kind of device."""

@@ -1,0 +1,105 @@
+"""What TensorFlow Lite Micro needs and answers: its own code runs the model, in a process of its own.
+
+The interpreter has no getter for the memory that it needs, so the smallest arena is searched. Some arenas
+that are too small end in an exception, some in a crash: hence a process for each attempt.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.errors import InputError, MissingExtraError
+from mbn_deploy.runtime.system.child import child_command
+
+ALIGNMENT = 16  # of the arena, and so the step of the search
+_LIMIT = 2**28  # bytes; no microcontroller has a hundredth of it
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class MicroTrial:
+    """`arena` is the least number of bytes that works on this machine; `outputs` are (N, classes)."""
+
+    arena: int
+    outputs: Array
+
+
+def try_micro(data: bytes, inputs: Array, where: str) -> MicroTrial:
+    """Run a .tflite file in TensorFlow Lite Micro on `inputs` (N, H, W, C), of the input's own type.
+
+    Raises `MissingExtraError` without the package, `InputError` where the interpreter cannot run the file.
+    """
+    if find_spec("tflite_micro") is None:
+        raise MissingExtraError("tflite-micro", "micro", "to find the arena that the model needs")
+    request = io.BytesIO()
+    np.savez(request, model=np.frombuffer(data, np.uint8), inputs=inputs)
+    child = subprocess.run(  # noqa: S603 (no shell, our own command)
+        child_command(__name__), input=request.getvalue(), capture_output=True, check=False
+    )
+    if child.returncode != 0:
+        words = child.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {child.returncode}"]
+        raise InputError(f"{where}: TensorFlow Lite Micro cannot run it: {words[-1]}")
+    with np.load(io.BytesIO(child.stdout), allow_pickle=False) as answer:
+        return MicroTrial(int(answer["arena"]), answer["outputs"])
+
+
+def main() -> None:
+    """The child: a request on stdin, the answer on stdout."""
+    with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as request:
+        model, inputs = request["model"].tobytes(), request["inputs"]
+    arena = _least_arena(model, inputs[:1])
+    interpreter = _opened(model, arena)
+    answer = io.BytesIO()
+    np.savez(answer, arena=arena, outputs=np.stack([_run(interpreter, image[None]) for image in inputs]))
+    sys.stdout.buffer.write(answer.getvalue())
+
+
+def _least_arena(model: bytes, image: Array) -> int:
+    """The smallest multiple of 16 with which the model runs."""
+    high = 4096
+    while not _works(model, high, image):
+        high *= 2
+        if high > _LIMIT:
+            _run(_opened(model, high), image)  # says why
+            raise RuntimeError(f"{_LIMIT} bytes of memory are not enough")
+    low = high // 2
+    while high - low > ALIGNMENT:
+        middle = (low + high) // 2 // ALIGNMENT * ALIGNMENT
+        low, high = (low, middle) if _works(model, middle, image) else (middle, high)
+    return high
+
+
+def _works(model: bytes, arena: int, image: Array) -> bool:
+    """Whether the model runs, tried in a fork: the package's wheels are for Linux."""
+    child = os.fork()
+    if child == 0:
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, sys.stderr.fileno())
+        try:
+            _run(_opened(model, arena), image)
+        except (RuntimeError, ValueError):
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _opened(model: bytes, arena: int) -> Any:
+    from tflite_micro.python.tflite_micro import runtime
+
+    return runtime.Interpreter.from_bytes(model, arena_size=arena)
+
+
+def _run(interpreter: Any, image: Array) -> Array:
+    interpreter.set_input(image, 0)
+    interpreter.invoke()
+    return np.array(interpreter.get_output(0)).reshape(-1)

@@ -1,0 +1,115 @@
+"""Which tensors share a channel scale, and how to change it without changing the function.
+
+Multiplying channel c of a tensor by k_c and dividing the weights that read it by k_c leaves the
+network as it was, as long as nothing between them is sensitive to scale: ReLU, pooling, padding,
+residual additions (all their inputs then share k) and gates hand a factor on; ReLU6, h-swish,
+softmax and the like do not. A `ChannelGroup` is a set of tensors tied together in this way,
+bounded by weighted ops on both sides (arXiv 1906.04721, section 4.1, extended to chains).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mbn_deploy.graph.graph import WEIGHTED, Doubles, Graph, Op
+
+_HANDS_ON = frozenset(
+    {
+        "relu",
+        "global_average_pool",
+        "global_max_pool",
+        "average_pool",
+        "max_pool",
+        "pad",
+        "add",
+        "multiply",
+        "reshape",
+        "minimum",
+    }
+)
+_BOUNDED = frozenset({"relu6", "unit"})
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Tensors that must share one factor a channel, and the number of channels."""
+
+    tensors: tuple[str, ...]
+    channels: int
+
+
+def channel_groups(graph: Graph) -> list[ChannelGroup]:
+    """Every group whose factors may be chosen freely, in the order of the graph."""
+    parents = {name: name for name in graph.shapes}
+    fixed = {graph.input, graph.output}
+    for op in graph.ops:
+        if op.kind in WEIGHTED:
+            fixed |= _fixed_by_weighted(op)
+        elif _hands_on(op, graph):
+            # The second factor of a product is its gate: it keeps its scale, the first hands on its own.
+            carried = op.inputs if op.kind == "add" else op.inputs[:1]
+            for name in carried:
+                parents[_root(parents, name)] = _root(parents, op.output)
+            fixed |= {op.output} if op.activation in _BOUNDED else set()
+            fixed |= set(op.inputs[1:]) if op.kind == "multiply" else set()
+        else:
+            fixed |= {*op.inputs, op.output}
+    return _collect(graph, parents, fixed)
+
+
+def _fixed_by_weighted(op: Op) -> set[str]:
+    fixed = {op.output} if op.activation in _BOUNDED else set()
+    if op.kind == "depthwise" and op.weights()[0].shape[3] != 1:
+        fixed |= {op.inputs[0], op.output}  # channels and multiples are interleaved: not worth a case
+    return fixed
+
+
+def _hands_on(op: Op, graph: Graph) -> bool:
+    if op.kind == "reshape":  # only one that keeps the channels apart: (N, 1, 1, C) to (N, C)
+        before, after = graph.shapes[op.inputs[0]], graph.shapes[op.output]
+        return before[-1] == after[-1] and before[0] * before[-1] == int(np.prod(before))
+    return op.kind in _HANDS_ON
+
+
+def _root(parents: dict[str, str], name: str) -> str:
+    while parents[name] != name:
+        name = parents[name]
+    return name
+
+
+def _collect(graph: Graph, parents: dict[str, str], fixed: set[str]) -> list[ChannelGroup]:
+    members: dict[str, list[str]] = {}
+    for name in graph.shapes:
+        members.setdefault(_root(parents, name), []).append(name)
+    return [
+        ChannelGroup(tuple(names), graph.shapes[names[0]][-1]) for names in members.values() if not fixed & set(names)
+    ]
+
+
+def rescale(graph: Graph, group: ChannelGroup, factors: Doubles) -> Graph:
+    """The same function with every tensor of `group` multiplied by `factors`, one a channel, all above 0."""
+    inside = set(group.tensors)
+    ops = []
+    for op in graph.ops:
+        changed = op
+        if op.kind == "minimum" and op.output in inside and op.offset is not None:
+            changed = replace(op, offset=op.offset * factors)
+        if op.kind in WEIGHTED:
+            if op.output in inside:
+                changed = _scale_output(changed, factors)
+            if op.inputs[0] in inside:
+                changed = _scale_input(changed, 1 / factors)
+        ops.append(changed)
+    return graph.with_ops(ops)
+
+
+def _scale_output(op: Op, factors: Doubles) -> Op:
+    kernel, bias = op.weights()
+    shaped = factors[:, None] if op.kind == "depthwise" else factors
+    return replace(op, kernel=(kernel * shaped).astype(np.float32), bias=(bias * factors).astype(np.float32))
+
+
+def _scale_input(op: Op, factors: Doubles) -> Op:
+    return replace(op, kernel=(op.weights()[0] * factors[:, None]).astype(np.float32))

@@ -1,0 +1,1 @@
+"""Rewrite the float graph before it is quantized, without changing what it computes."""

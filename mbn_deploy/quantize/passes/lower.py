@@ -1,0 +1,101 @@
+"""Rewrites of the float graph that cost nothing and make it fit for integers.
+
+Each keeps the float function: what they change is which tensors get quantized.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mbn_deploy.errors import InputError
+from mbn_deploy.graph.graph import WEIGHTED, Doubles, Graph, Op
+from mbn_deploy.graph.quantized import ActivationParams
+from mbn_deploy.manifest import Preprocess
+
+
+def absorb_hard_sigmoids(graph: Graph, keep: frozenset[str] = frozenset()) -> Graph:
+    """hard_sigmoid(conv(x)) = clip(conv(x) / 6 + 1/2, 0, 1): the convolution does all of it.
+
+    Kernel and bias are divided by 6, 1/2 is added to the bias. The clip to [0, 1] is the activation
+    `unit`, which costs nothing in integers: 256 levels that cover [0, 1] saturate there. Those whose
+    output is in `keep` stay, since they compute in float.
+    """
+    readers, writers = graph.readers(), graph.writers()
+    absorbed: dict[str, Op] = {}  # by the name of the convolution
+    gone: set[str] = set()
+    for op in graph.ops:
+        source = writers.get(op.inputs[0])
+        if op.kind != "hard_sigmoid" or op.output in keep:
+            continue
+        if source is None or not _is_plain(source) or len(readers[source.output]) != 1:
+            continue
+        kernel, bias = source.weights()
+        sixth = np.float32(1 / 6)
+        absorbed[source.output] = replace(
+            source, kernel=kernel * sixth, bias=bias * sixth + np.float32(0.5), output=op.output, activation="unit"
+        )
+        gone.add(op.output)
+    ops = [absorbed.get(op.output, op) for op in graph.ops if op.output not in gone]
+    left = [op.name for op in ops if op.kind == "hard_sigmoid" and op.output not in keep]
+    if left:
+        raise InputError(f"layer {left[0]!r}: a hard sigmoid that does not follow a convolution has no int8 form")
+    return graph.with_ops(ops)
+
+
+def _is_plain(op: Op) -> bool:
+    return op.kind in WEIGHTED and op.activation == "none"
+
+
+@dataclass(frozen=True, eq=False)
+class PixelInput:
+    """A graph whose input is raw pixels in the input's own quantization.
+
+    real input = params.scale * (pixel - 128 - params.zero_point); `preprocess` says the same as mean and std.
+    """
+
+    graph: Graph
+    params: ActivationParams
+    preprocess: Preprocess
+
+
+def pixel_input(graph: Graph, preprocess: Preprocess) -> PixelInput:
+    """Fold the normalization into the first layers so that pixels need no arithmetic before the graph.
+
+    With one scale s and one integer zero point z for all channels, x_c = (p - m_c) / d_c becomes
+    a * (p - z) * s + b with a = 1 / (s d_c) and b = (z - m_c) / d_c; a goes into the kernel's input
+    channels, b into the bias. Zero padding then means pixel z where it meant m_c: equal where m_c is
+    an integer, half a pixel level off at the border for 127.5.
+
+    Raises `InputError` where something else than a convolution or dense layer reads the input.
+    """
+    readers = graph.readers()[graph.input]
+    if not readers or any(op.kind not in WEIGHTED for op in readers):
+        name = readers[0].name if readers else graph.name
+        raise InputError(f"layer {name!r} reads the input; int8 needs a convolution or dense layer there")
+    mean, std = np.asarray(preprocess.mean), np.asarray(preprocess.std)
+    scale = float(np.float32(1 / np.mean(std)))
+    zero = int(np.clip(np.floor(np.mean(mean) + 0.5), 0, 255))
+    gain, shift = 1 / (scale * std), (zero - mean) / std
+    changed = {op.name: _refer(op, gain, shift) for op in readers}
+    return PixelInput(
+        graph.with_ops(changed.get(op.name, op) for op in graph.ops),
+        ActivationParams(scale, zero - 128),
+        replace(preprocess, mean=(float(zero),) * len(mean), std=(1 / scale,) * len(std)),
+    )
+
+
+def _refer(op: Op, gain: Doubles, shift: Doubles) -> Op:
+    """The op for an input x' with x = gain * x' + shift per channel."""
+    kernel, bias = op.weights()
+    wide = kernel.astype(np.float64)
+    if op.kind == "depthwise":
+        return replace(
+            op,
+            kernel=(wide * gain[:, None]).astype(np.float32),
+            bias=(bias + (wide.sum((0, 1)) * shift[:, None]).reshape(-1)).astype(np.float32),
+        )
+    spatial = tuple(range(wide.ndim - 2))
+    moved = shift @ wide.sum(spatial)
+    return replace(op, kernel=(wide * gain[:, None]).astype(np.float32), bias=(bias + moved).astype(np.float32))

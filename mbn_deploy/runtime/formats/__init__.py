@@ -1,0 +1,1 @@
+"""Read the binary formats of model files."""

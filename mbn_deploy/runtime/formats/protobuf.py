@@ -1,0 +1,80 @@
+"""Reading and writing protobuf messages field by field (protobuf.dev, "Encoding"), without the protobuf package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mbn_deploy.runtime.formats.flatbuffer import DamagedError
+
+_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5  # wire types
+_FIXED = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
+_MORE, _LOW = 0x80, 0x7F
+
+
+def messages(data: memoryview, field: int) -> list[memoryview]:
+    """The values of a field of strings, bytes or messages, in their order. Raises `DamagedError`."""
+    return [value for number, value in numbered(data) if number == field and isinstance(value, memoryview)]
+
+
+def numbers(data: memoryview, field: int) -> list[int]:
+    """The values of a field of integers that are written one by one, unsigned. Raises `DamagedError`."""
+    return [value for number, value in numbered(data) if number == field and isinstance(value, int)]
+
+
+def texts(data: memoryview, field: int) -> list[str]:
+    """The values of a field of strings."""
+    return [bytes(value).decode("utf-8", "replace") for value in messages(data, field)]
+
+
+def text(data: memoryview, field: int) -> str:
+    """A string; empty where it is not there. Of several the last counts."""
+    return next(reversed(texts(data, field)), "")
+
+
+def encoded(field: int, value: bytes) -> bytes:
+    """A field of bytes, a string or a message."""
+    return _varint(field << 3 | _BYTES) + _varint(len(value)) + value
+
+
+def numbered(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(number, value) of every field in its order; numbers of fixed width are given as if unsigned."""
+    at = 0
+    while at < len(data):
+        key, at = number_at(data, at)
+        kind, size = key & 7, 0
+        if kind == _VARINT:
+            value, at = number_at(data, at)
+            yield key >> 3, value
+            continue
+        if kind == _BYTES:
+            size, at = number_at(data, at)
+        elif kind in _FIXED:
+            size = _FIXED[kind]
+        else:
+            raise DamagedError(f"wire type {kind} at byte {at}")
+        if at + size > len(data):
+            raise DamagedError(f"{size} bytes at byte {at} reach beyond the end of {len(data)}")
+        yield key >> 3, data[at : at + size] if kind == _BYTES else int.from_bytes(data[at : at + size], "little")
+        at += size
+
+
+def number_at(data: memoryview, at: int) -> tuple[int, int]:
+    """A varint, and the place behind it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        value, at = value | (byte & _LOW) << shift, at + 1
+        if not byte & _MORE:
+            return value, at
+    raise DamagedError(f"a number at byte {at} has no end")
+
+
+def _varint(value: int) -> bytes:
+    made = bytearray()
+    while value > _LOW:
+        made.append(value & _LOW | _MORE)
+        value >>= 7
+    made.append(value)
+    return bytes(made)

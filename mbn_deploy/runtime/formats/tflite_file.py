@@ -1,0 +1,114 @@
+"""Whether a .tflite file hangs together, told before an interpreter sees it.
+
+Interpreters check little: an index without a target or weights of another size end the process. Field
+numbers are the declaration order of TensorFlow Lite's schema.fbs (version 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from mbn_deploy.runtime.formats.flatbuffer import DamagedError, Table, damage_named, root
+
+IDENTIFIER = b"TFL3"
+SCHEMA_VERSION = 3
+LARGEST_TENSOR = 2**30  # bytes; the interpreter would ask the system for as much as a damaged shape says
+# TensorType: bytes of one value, for the types whose size is a whole number of bytes.
+TYPE_BYTES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 8: 8, 9: 1, 10: 8, 11: 16, 12: 8, 15: 4, 16: 2}
+# TensorType: smallest and largest zero point.
+_ZERO_POINTS = {2: (0, 0), 3: (0, 255), 7: (0, 0), 9: (-128, 127)}
+
+
+def read_metadata(data: bytes, where: str) -> dict[str, bytes]:
+    """The metadata buffers of a .tflite file by name, after its structure was checked.
+
+    Raises `InputError` for what an interpreter could stumble over: no identifier, another schema
+    version, buffers that reach beyond the end (a truncated file), indices without a target, constants
+    whose size is not their shape's, tensors that are read before anything writes them.
+    """
+    with damage_named(where):
+        model = root(data, IDENTIFIER)
+        version = model.scalar(0, "I", 0)
+        if version != SCHEMA_VERSION:
+            raise DamagedError(f"schema version {version}, not {SCHEMA_VERSION}")
+        buffers = model.tables(4)
+        sizes = [_buffer_size(buffer) for buffer in buffers]
+        graphs = model.tables(2)
+        if not graphs:
+            raise DamagedError("there is no graph in it")
+        for graph in graphs:
+            _check_graph(graph, sizes, len(model.tables(1)))
+        entries = [(entry.text(0), entry.scalar(1, "I", 0)) for entry in model.tables(6)]
+        _check_indices("metadata buffer", (index for _, index in entries), len(buffers))
+        return {name: buffers[index].blob(0) for name, index in entries}
+
+
+def _buffer_size(buffer: Table) -> int:
+    inside = buffer.vector(0, 1)[1]
+    offset, size = buffer.scalar(1, "Q", 0), buffer.scalar(2, "Q", 0)  # data behind the flatbuffer
+    if offset + size > len(buffer.data):
+        raise DamagedError(f"a buffer of {size} bytes at byte {offset} reaches beyond the end of the file")
+    return inside or size
+
+
+def _check_graph(graph: Table, sizes: list[int], codes: int) -> None:
+    tensors = graph.tables(0)
+    constants = [index for index, tensor in enumerate(tensors) if _is_constant(tensor, sizes)]
+    sources, results = graph.numbers(1, "i"), graph.numbers(2, "i")
+    _check_indices("tensor", (*sources, *results), len(tensors))
+    variables = [index for index, tensor in enumerate(tensors) if tensor.scalar(5, "B", 0)]
+    known = {*constants, *sources, *variables}
+    for operator in graph.tables(3):
+        _check_indices("operator code", [operator.scalar(0, "I", 0)], codes)
+        inputs = [i for i in operator.numbers(1, "i") if i != -1]  # -1: an optional input that is not there
+        outputs = operator.numbers(2, "i")
+        _check_indices("tensor", (*inputs, *outputs), len(tensors))
+        _check_written(inputs, known)
+        known.update(outputs)
+    _check_written(results, known)
+
+
+def _is_constant(tensor: Table, sizes: list[int]) -> bool:
+    """Whether the tensor has data in the file, after its shape, data and quantization were compared."""
+    index = tensor.scalar(2, "I", 0)
+    _check_indices("buffer", [index], len(sizes))
+    shape = [int(n) for n in tensor.numbers(0, "i")]
+    if any(n < 0 for n in shape):
+        raise DamagedError(f"tensor {tensor.text(3)!r} has shape {shape}")
+    _check_quantization(tensor, shape)
+    width = TYPE_BYTES.get(tensor.scalar(1, "b", 0))
+    if math.prod(shape) * (width or 1) > LARGEST_TENSOR:
+        raise DamagedError(f"tensor {tensor.text(3)!r} of shape {shape} is too large for any picture classifier")
+    sparse = tensor.table(6) is not None
+    if sizes[index] and width is not None and not sparse and sizes[index] != math.prod(shape) * width:
+        raise DamagedError(f"tensor {tensor.text(3)!r} of shape {shape} has {sizes[index]} bytes of data")
+    return sizes[index] > 0
+
+
+def _check_quantization(tensor: Table, shape: list[int]) -> None:
+    params = tensor.table(4)
+    if params is None:
+        return
+    scales, zeros = params.numbers(2, "f"), params.numbers(3, "q")
+    axis, count = params.scalar(6, "i", 0), len(scales)
+    fits = count <= 1 or (0 <= axis < len(shape) and count == shape[axis])
+    if not fits or len(zeros) not in (0, 1, count):
+        raise DamagedError(f"tensor {tensor.text(3)!r}: {count} scales and {len(zeros)} zero points for shape {shape}")
+    if not all(math.isfinite(scale) and scale >= 0 for scale in scales):
+        raise DamagedError(f"tensor {tensor.text(3)!r} has a scale that is no positive number")
+    low, high = _ZERO_POINTS.get(tensor.scalar(1, "b", 0), (-math.inf, math.inf))
+    if not all(low <= zero <= high for zero in zeros):
+        raise DamagedError(f"tensor {tensor.text(3)!r} has a zero point outside of its type")
+
+
+def _check_indices(what: str, indices: Iterable[float], count: int) -> None:
+    for index in indices:
+        if not 0 <= index < count:
+            raise DamagedError(f"{what} {index:g} is named, there are {count}")
+
+
+def _check_written(indices: Iterable[float], known: set[float]) -> None:
+    for index in indices:
+        if index not in known:
+            raise DamagedError(f"tensor {index:g} is read before anything is written to it")

@@ -1,0 +1,75 @@
+"""Google's TFLITE_METADATA: normalization of the input and labels of the output.
+
+The schema is tensorflow/tflite-support's metadata_schema.fbs 1.1.0 (identifier M001); field numbers are
+its declaration order. Label files lie in a zip archive that is appended to the model.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+
+from mbn_deploy.errors import InputError
+from mbn_deploy.runtime.formats.flatbuffer import Table, damage_named, root
+from mbn_deploy.runtime.labels import parse_labels
+
+GOOGLE_KEY = "TFLITE_METADATA"
+GOOGLE_IDENTIFIER = b"M001"
+LABELS_LIMIT = 4 * 2**20  # bytes of an unpacked labels file: a zip archive can claim to hold anything
+
+# What zipfile raises for damaged archives: it seeks and unpacks without checking first.
+_ZIP_ERRORS = (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, RuntimeError, struct.error, zlib.error)
+_NORMALIZATION = 1  # ProcessUnitOptions
+_AXIS_LABELS = 2  # AssociatedFileType
+
+
+@dataclass(frozen=True)
+class GoogleMetadata:
+    """What TFLITE_METADATA says of the first input and output; None where it says nothing.
+
+    x = (pixel - mean) / std, one number or one a channel. It never says how a picture is resized.
+    """
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    labels: tuple[str, ...] | None = None
+
+
+def google_metadata(buffer: bytes, data: bytes, where: str) -> GoogleMetadata:
+    """Read the metadata `buffer` of the file `data`; raises `InputError` where it is damaged."""
+    with damage_named(f"{where}: {GOOGLE_KEY}"):
+        graphs = root(buffer, GOOGLE_IDENTIFIER).tables(3)
+        if not graphs:
+            return GoogleMetadata()
+        mean, std = _normalization(graphs[0].tables(2))
+        name = _labels_name(graphs[0].tables(3))
+    labels = None if name is None else parse_labels(_packed_file(data, name, where), f"{where}: {name}")
+    return GoogleMetadata(mean, std, labels)
+
+
+def _normalization(inputs: list[Table]) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    for unit in inputs[0].tables(4) if inputs else []:
+        options = unit.table(1)
+        if options is not None and unit.scalar(0, "B", 0) == _NORMALIZATION:
+            return options.numbers(0, "f") or None, options.numbers(1, "f") or None
+    return None, None
+
+
+def _labels_name(outputs: list[Table]) -> str | None:
+    files = outputs[0].tables(6) if outputs else []
+    return next((file.text(0) for file in files if file.scalar(2, "b", 0) == _AXIS_LABELS), None)
+
+
+def _packed_file(data: bytes, name: str, where: str) -> bytes:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if archive.getinfo(name).file_size > LABELS_LIMIT:
+                raise InputError(f"{where}: the labels file {name!r} inside is larger than {LABELS_LIMIT} bytes")
+            return archive.read(name)
+    except _ZIP_ERRORS as error:
+        raise InputError(
+            f"{where}: its metadata name the labels file {name!r}, which cannot be read: {error}"
+        ) from None

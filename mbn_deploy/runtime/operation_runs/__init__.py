@@ -1,0 +1,1 @@
+"""Run single operations of a model file."""

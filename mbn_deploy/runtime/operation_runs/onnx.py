@@ -1,0 +1,91 @@
+"""The operations of an .onnx file, all at once: more outputs are appended to it (see `operations`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mbn_deploy.errors import InputError
+from mbn_deploy.runtime.backends.onnx import open_session
+from mbn_deploy.runtime.formats.flatbuffer import damage_named
+from mbn_deploy.runtime.formats.protobuf import encoded, messages, text, texts
+from mbn_deploy.runtime.operation_runs.operation import Operation
+
+Array = npt.NDArray[Any]
+
+# Field numbers of onnx.proto3: ModelProto, GraphProto, NodeProto, TensorProto and ValueInfoProto.
+_GRAPH = 7
+_NODE, _INITIALIZER, _OUTPUT = 1, 5, 12
+_READ, _WRITTEN, _OP_TYPE = 1, 2, 4
+_TENSOR_NAME, _VALUE_NAME = 8, 1
+_QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+
+
+@dataclass(frozen=True)
+class _Node:
+    kind: str
+    read: tuple[str, ...]
+    written: str
+
+
+class OnnxOperations:
+    """See `Operations`. Of a quantized file integers are asked for, so that the runtime joins its operations as ever.
+
+    Joined are DequantizeLinear, an operation and QuantizeLinear, and a Clip of integers behind them; the value
+    that the next DequantizeLinear reads is what they give. 4-dimensional values come with their channels last.
+    """
+
+    def __init__(self, data: bytes, threads: int, where: str) -> None:
+        self._where = where
+        with damage_named(where, "ONNX"):
+            nodes, outputs = _nodes(data)
+        asked = _asked(nodes)
+        self.operations = tuple(operation for _, operation in asked)
+        self._names = [name for name, _ in asked]
+        more = b"".join(encoded(_OUTPUT, encoded(_VALUE_NAME, n.encode())) for n in self._names if n not in outputs)
+        # Messages of one field are merged, and lists in them joined, when the bytes are read.
+        self._session = open_session(data + encoded(_GRAPH, more), threads, where)
+        self._source = self._session.get_inputs()[0].name
+
+    def run(self, values: Array) -> list[Array]:
+        """See `Operations`."""
+        try:
+            found = self._session.run(self._names, {self._source: values})
+        except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise InputError(f"{self._where}: onnxruntime failed on it: {error}") from error
+        return [np.moveaxis(value, 1, -1) if value.ndim == 4 else value for value in found]
+
+
+def _nodes(data: bytes) -> tuple[list[_Node], set[str]]:
+    """Nodes that something flows through, in the order of the file, and the names of the outputs."""
+    graph = memoryview(b"".join(bytes(part) for part in messages(memoryview(data), _GRAPH)))
+    constants = {text(tensor, _TENSOR_NAME) for tensor in messages(graph, _INITIALIZER)}
+    found = []
+    for node in messages(graph, _NODE):
+        read = tuple(name for name in texts(node, _READ) if name not in constants)
+        written = texts(node, _WRITTEN)
+        if read and written:
+            found.append(_Node(text(node, _OP_TYPE), read, written[0]))
+        else:
+            constants.update(written)
+    return found, {text(output, _VALUE_NAME) for output in messages(graph, _OUTPUT)}
+
+
+def _asked(nodes: list[_Node]) -> list[tuple[str, Operation]]:
+    """What is asked for, with the operation that it is the result of."""
+    writers = {node.written: node for node in nodes}
+    integers = {node.read[0] for node in nodes if node.kind == _DEQUANTIZE and node.read[0] in writers}
+    if not integers:
+        return [(node.written, Operation(node.kind, node.written)) for node in nodes]
+    return [(n.written, _behind(n, writers)) for n in nodes if n.written in integers]
+
+
+def _behind(node: _Node, writers: dict[str, _Node]) -> Operation:
+    """The operation whose result is quantized: not the QuantizeLinear, nor a Clip behind it."""
+    written = node.written
+    while node.kind in (_QUANTIZE, "Clip") and node.read[0] in writers:
+        node = writers[node.read[0]]
+    return Operation(node.kind, written)

@@ -1,0 +1,131 @@
+"""The operations of a .tflite file: all of them at once, or one alone.
+
+A flatbuffer is changed without being written anew: a vector of numbers is put behind its end and the
+field that pointed to the old one is pointed there (google/flatbuffers, internals.md: references count forward).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from mbn_deploy.errors import InputError
+from mbn_deploy.runtime.backends.delegation import division
+from mbn_deploy.runtime.backends.interpreter import allocated
+from mbn_deploy.runtime.formats.flatbuffer import Table, damage_named, root
+from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER
+from mbn_deploy.runtime.operation_runs.operation import Operation
+
+Array = npt.NDArray[Any]
+
+# Fields of the schema's SubGraph, and of Operator.
+_INPUTS, _OUTPUTS, _OPERATORS = 1, 2, 3
+_READ, _WRITTEN = 1, 2
+
+
+class Wiring:
+    """Which tensors the operations of the first graph read and write, by index: those that the input flows through.
+
+    Raises `InputError` for damaged bytes.
+    """
+
+    def __init__(self, data: bytes, where: str) -> None:
+        self.data, self._where = data, where
+        with damage_named(where):
+            self._graph = root(data, IDENTIFIER).tables(2)[0]
+            operators = self._graph.tables(_OPERATORS)
+            self.source = int(self._graph.numbers(_INPUTS, "i")[0])
+            self.numbers, self.written, self.read = self._followed(operators)
+
+    def _followed(self, operators: list[Table]) -> tuple[list[int], list[int], list[list[int]]]:
+        """Operations that something flows through, from the source on: number, tensor written, tensors read.
+
+        What is left out turns constants into constants: delegates may never compute it.
+        """
+        flowing = {self.source}
+        numbers, written, read = [], [], []
+        for number, operator in enumerate(operators):
+            inputs = list(dict.fromkeys(int(i) for i in operator.numbers(_READ, "i") if i in flowing))
+            if inputs:
+                numbers.append(number)
+                read.append(inputs)
+                written.append(int(operator.numbers(_WRITTEN, "i")[0]))
+                flowing.add(written[-1])
+        return numbers, written, read
+
+    def all_outputs(self) -> bytes:
+        """The file with every operation's result as an output, in their order."""
+        return bytes(self._with_vector(bytearray(self.data), _OUTPUTS, self.written))
+
+    def alone(self, index: int) -> bytes:
+        """The file with one operation, the `index`-th of `numbers`: its inputs and result are the file's."""
+        changed = bytearray(self.data)
+        with damage_named(self._where):
+            start, _ = self._graph.vector(_OPERATORS, 4)
+            operator = self._graph.tables(_OPERATORS)[self.numbers[index]]
+            struct.pack_into("<II", changed, start - 4, 1, operator.position - start)
+        changed = self._with_vector(changed, _INPUTS, self.read[index])
+        return bytes(self._with_vector(changed, _OUTPUTS, [self.written[index]]))
+
+    def _with_vector(self, data: bytearray, field: int, values: Sequence[int]) -> bytearray:
+        place = self._graph.place(field)
+        if place is None:
+            raise InputError(f"{self._where}: damaged: its graph has no inputs or outputs")
+        data += bytes(-len(data) % 4)
+        struct.pack_into("<I", data, place, len(data) - place)
+        return data + struct.pack(f"<{len(values) + 1}i", len(values), *values)
+
+
+class TfliteOperations:
+    """See `Operations`."""
+
+    def __init__(self, data: bytes, backend: str, threads: int, where: str, *, reference: bool) -> None:
+        self.wiring = Wiring(data, where)
+        self._where = where
+        self._interpreter = _open(self.wiring.all_outputs(), backend, threads, where, reference=reference)
+        names = {int(tensor["index"]): str(tensor["name"]) for tensor in self._interpreter.get_tensor_details()}
+        kinds = [str(op["op_name"]) for op in division(self._interpreter).operations]
+        wired = zip(self.wiring.numbers, self.wiring.written, strict=True)
+        self.operations = tuple(Operation(kinds[number], names[tensor]) for number, tensor in wired)
+
+    def run(self, values: Array) -> list[Array]:
+        """See `Operations`."""
+        return _computed(self._interpreter, {self.wiring.source: values}, self.wiring.written, self._where)
+
+
+class LoneOperation:
+    """The operation `index` of a file alone, in `backend`, with its default delegate."""
+
+    def __init__(self, wiring: Wiring, index: int, backend: str, threads: int, where: str) -> None:
+        self._read, self._written, self._where = wiring.read[index], wiring.written[index], where
+        self._interpreter = _open(wiring.alone(index), backend, threads, where, reference=False)
+
+    def run(self, tensors: dict[int, Array]) -> Array:
+        """The result, read off `tensors`: values by index."""
+        return _computed(self._interpreter, {i: tensors[i] for i in self._read}, [self._written], self._where)[0]
+
+
+def _open(data: bytes, backend: str, threads: int, where: str, *, reference: bool) -> Any:
+    if backend == "litert":
+        from mbn_deploy.runtime.backends.litert import litert_module
+
+        module = litert_module()
+    else:
+        from mbn_deploy.runtime.backends.tflite import tflite_module
+
+        module = tflite_module()
+    options = {"experimental_op_resolver_type": module.OpResolverType.BUILTIN_REF} if reference else {}
+    return allocated(module.Interpreter, data, threads, where, **options)[0]
+
+
+def _computed(interpreter: Any, inputs: dict[int, Array], outputs: Sequence[int], where: str) -> list[Array]:
+    try:
+        for index, values in inputs.items():
+            interpreter.set_tensor(index, values)
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in outputs]
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{where}: the interpreter failed on it: {error}") from error

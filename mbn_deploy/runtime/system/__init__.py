@@ -1,0 +1,1 @@
+"""What the operating system knows and does: the machine, processes, files."""

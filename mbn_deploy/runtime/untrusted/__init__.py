@@ -1,0 +1,1 @@
+"""Check model files that no manifest vouches for."""

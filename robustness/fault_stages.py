@@ -1,0 +1,244 @@
+"""What faults are tried on: everything of this program that writes files, each in two versions that differ."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1] / "tests" / "helpers"
+INPUT = 3  # the exit code of what cannot be written
+VARIANT = "mobilenet_v1_0.25_32"
+RECORD = f"sweep/records/{VARIANT}.json"
+TABLES = tuple(f"sweep/table.{suffix}" for suffix in ("csv", "html", "json"))
+NETWORK = ("mobilenet_v1", "0.25", "32")  # with what ships of it, the smallest that is trained
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`work` writes `outputs` (paths in a folder of their own) anew, as version 0 or 1, over what stands there.
+
+    `unlike` outputs hold measured times or failures: not compared. `forked` stages run in a fork of this process,
+    which has loaded no framework; others are commands in a process that begins anew.
+
+    What takes long is tried less: every `cost`-th change, every `cost`-th time with an undisturbed run after it, and
+    at so many `moments` by the clock.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    work: Callable[[Path, int], None]
+    unlike: tuple[str, ...] = ()
+    forked: bool = True
+    cost: int = 1
+    moments: int = 10
+
+
+def stages(bundle: Path, scratch: Path) -> list[Stage]:
+    """All of them. `bundle` has an int8 and a float32 `.tflite` file; `scratch` is a folder for what they need."""
+    return [
+        Stage("bundle", ("dist",), _bundle(bundle)),
+        Stage("bundle without exchange of folders", ("dist",), _bundle(bundle, exchange=False)),
+        Stage(
+            "bundle android", ("package", "package.tar.gz"), _package(bundle, "android", "--class-name", "Net"), cost=2
+        ),
+        Stage("bundle ios", ("package", "package.tar.gz"), _package(bundle, "ios", "--class-name", "Net"), cost=2),
+        Stage(
+            "bundle c-array",
+            ("package", "package.tar.gz"),
+            _package(bundle, "c-array", "--name", "net"),
+            cost=7,
+            moments=4,
+        ),
+        Stage("bundle pi", ("package", "package.tar.gz"), _board(bundle, scratch), cost=8, moments=6),
+        Stage("thread counts in the cache", ("mbn-deploy",), _cache),
+        Stage("thread counts in a manifest", ("dist",), _manifest(bundle)),
+        Stage("sweep (record and tables)", (RECORD, *TABLES), _sweep),
+        *COMMANDS,
+    ]
+
+
+# What forks need is loaded before them, once; but no interpreter, whose threads a fork would not take along.
+_LOADED = (
+    "cli.main", "cli.common", "bundle.android", "bundle.ios", "bundle.micro", "bundle.pi", "bundle.write",
+    "runtime.tuning", "sweep.plan", "sweep.record", "sweep.table", "sweep.page",
+)  # fmt: skip
+
+
+def load() -> None:
+    """Import what forked stages need."""
+    for name in _LOADED:
+        import_module(f"mbn_deploy.{name}")
+
+
+def command(arguments: Sequence[str | Path]) -> None:
+    """The command line in this process, which it ends."""
+    from mbn_deploy.cli.main import main
+
+    sys.argv[1:] = [str(argument) for argument in arguments]
+    main()
+
+
+def _guarded(work: Callable[[], object]) -> None:
+    """Errors end this process as those of a command do."""
+    from mbn_deploy.cli.common import complain
+    from mbn_deploy.errors import MbnError
+
+    try:
+        work()
+    except MbnError as error:
+        complain(f"error: {error}")
+        sys.exit(error.exit_code)
+
+
+def _bundle(bundle: Path, *, exchange: bool = True) -> Callable[[Path, int], None]:
+    """What an export does last: its files, the manifest with another space at the end in version 1."""
+    files = {path.name: path.read_bytes() for path in sorted(bundle.iterdir())}
+
+    def work(folder: Path, version: int) -> None:
+        from mbn_deploy.bundle import write
+
+        if not exchange:
+            write._exchange = lambda *_: False  # type: ignore[assignment]  # noqa: SLF001
+        contents = files | {"manifest.json": files["manifest.json"] + b" " * version}
+        _guarded(lambda: write.write_bundle(folder / "dist", contents, overwrite=True))
+
+    return work
+
+
+def _package(bundle: Path, kind: str, option: str, value: str) -> Callable[[Path, int], None]:
+    def work(folder: Path, version: int) -> None:
+        target = folder / "package"
+        command(["bundle", kind, bundle, "-o", target, "--overwrite", option, f"{value}{version}"])
+
+    return work
+
+
+def _board(bundle: Path, scratch: Path) -> Callable[[Path, int], None]:
+    """With stand-ins for wheels, fetched by the real pip."""
+    sys.path.append(str(TESTS))
+    from made_wheels import write_wheels  # type: ignore[import-not-found]
+
+    wheels = write_wheels(scratch / "wheels")
+
+    def work(folder: Path, version: int) -> None:
+        precision = ("int8", "float32")[version]
+        target = folder / "package"
+        command(["bundle", "pi", bundle, "-o", target, "--overwrite", "--wheels", wheels, "--precision", precision])
+
+    return work
+
+
+def _cache(folder: Path, version: int) -> None:
+    from mbn_deploy.runtime.threads import write_cache
+
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    problem = write_cache([_thread_record(version)])
+    if problem is not None:
+        sys.stderr.write(f"error: {problem}\n")
+        sys.exit(INPUT)
+
+
+def _thread_record(version: int) -> object:
+    from mbn_deploy.runtime.threads import ThreadRecord
+
+    return ThreadRecord("0" * 64, 1, "litert", "1", "machine", 1 + version, {"1": 1.0})
+
+
+def _manifest(bundle: Path) -> Callable[[Path, int], None]:
+    files = {path.name: path.read_bytes() for path in sorted(bundle.iterdir())}
+
+    def work(folder: Path, version: int) -> None:
+        from mbn_deploy.runtime.threads import write_to_bundle
+
+        target = folder / "dist"
+        if not target.exists():  # the bundle itself stands before anything is tried
+            target.mkdir()
+            for name, data in files.items():
+                (target / name).write_bytes(data)
+        _guarded(lambda: write_to_bundle(target, [_thread_record(version)]))  # type: ignore[list-item]
+
+    return work
+
+
+def _sweep(folder: Path, version: int) -> None:
+    """What a sweep writes beside its bundles, of a variant that failed."""
+    from mbn_deploy.sweep.plan import jobs, networks
+    from mbn_deploy.sweep.record import Record, write_record
+    from mbn_deploy.sweep.table import rows
+    from mbn_deploy.sweep.write import write_tables
+
+    out = folder / "sweep"
+    job = jobs(networks(["mobilenet_v1"], [0.25], [32], weights="none"), out, {"precisions": ("float32",)})[0]
+    record = replace(Record(job.variant.name, job.fingerprint, "failed", exit_code=INPUT), error=f"version {version}")
+
+    def work() -> None:
+        write_record(job, record)
+        write_tables(out, rows([job], [record], [None], None), None)
+
+    _guarded(work)
+
+
+def _export(folder: Path, version: int) -> None:
+    """The whole command, with the network that ships with this program."""
+    from importlib import resources
+
+    weights = str(resources.files("mbn_deploy.demo") / "mobilenet_v1_0.25_32.weights.h5")
+    model, alpha, size = NETWORK
+    network = [model, "--alpha", alpha, "--size", size, "--classes", "10", "--weights", weights]
+    command(
+        ["export", *network, "-o", folder / "dist", "--overwrite", "--no-report", "--precisions", "float32",
+         "--preprocess", f"{100 + version}/255"]
+    )  # fmt: skip
+
+
+def _swept(folder: Path, version: int) -> None:
+    """The whole command, with one variant, which other options make anew."""
+    model, alpha, size = NETWORK
+    command(
+        ["sweep", "-o", folder / "sweep", "--models", model, "--alphas", alpha, "--sizes", size, "--classes", "10",
+         "--weights", "none", "--formats", "tflite", "--precisions", "float32", "--seconds", "0",
+         "--resize", ("squash", "crop")[version]]
+    )  # fmt: skip
+
+
+COMMANDS = (
+    Stage("export (whole command)", ("dist",), _export, forked=False, cost=6, moments=20),
+    # Its tables tell of a variant that could not be written: a third state, which a full disk rightly makes.
+    Stage("sweep (whole command)", (f"sweep/{VARIANT}",), _swept, (RECORD, *TABLES), forked=False, cost=8, moments=6),
+)
+
+
+def found(folder: Path, outputs: Sequence[str]) -> dict[str, str | None]:
+    """A hash of all that each output holds, without temporary files; None for one that is not there."""
+    return {name: _hash(folder / name) for name in outputs}
+
+
+def _hash(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted([path, *path.rglob("*")]):
+        if file.is_file() and not is_temporary(file):
+            data = file.read_bytes()
+            digest.update(f"{file.relative_to(path).as_posix()}\0{len(data)}\0".encode() + data)
+    return digest.hexdigest()
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether its name is that of something which has not taken its place yet, or has left it."""
+    return path.name.startswith(".") and path.suffix in (".tmp", ".old")
+
+
+def temporary(folder: Path, outputs: Sequence[str]) -> list[str]:
+    """All in `folder` that is no output, no part of one and nothing that one lies in."""
+    expected = [folder / name for name in outputs]
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if is_temporary(path) or not any(o in (path, *path.parents) or path in o.parents for o in expected)
+    )

@@ -1,0 +1,270 @@
+"""Damaged model files: what our runtime does with them, beside what the bare interpreters do with the same bytes.
+
+    python robustness/fuzz_models.py FILE... [--count N] [--seed N] [--jobs N] [--keep DIR] [-o FILE] [--json]
+
+Every file is damaged `count` times, each time in a way that the seed and the number decide. Each damaged file is
+opened and run twice, each time in a process of its own with bounds on its memory and processor time: by
+`Classifier.open`, and by LiteRT or ONNX Runtime alone. Ends with 1 if ours crashed, hung, outgrew its memory, or
+raised anything but the package's own errors. `--keep` writes the files that did it there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from fuzz_mutations import damaged
+
+MEMORY = 2 * 2**30  # bytes more than the process had before
+SECONDS = 20  # of processor time; the largest of these files takes well below one
+WAIT = 240  # of wall time, for what sleeps: machines are shared
+COLUMNS = ("ours", "bare")
+OUTCOMES = ("answer", "error", "crash", "hang", "memory", "bug")
+BAD = OUTCOMES[2:]
+_REPORT = {"answer": 0, "error": 10, "memory": 11, "bug": 12}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One damaged file: where it comes from, and what the two did with it."""
+
+    file: str
+    number: int
+    kind: str
+    outcomes: dict[str, str]
+    signals: dict[str, str]
+
+
+def main() -> int:
+    """Damage, run, count, print; 1 if ours did anything but answer or refuse."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--count", type=int, default=300, help="of each file")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--columns", default=",".join(COLUMNS), help="ours, bare, or both")
+    parser.add_argument("--keep", type=Path, help="a folder for the damaged files that ours stumbled over")
+    parser.add_argument("-o", "--output", type=Path, help="the counts as JSON, into a file")
+    parser.add_argument("--json", action="store_true", help="data to stdout, words to stderr")
+    options = parser.parse_args()
+    started = time.monotonic()
+    mutants = run_all(options)
+    result = summary(mutants, options, time.monotonic() - started)
+    text = json.dumps(result, indent=2) + "\n"
+    if options.output is not None:
+        options.output.write_text(text, encoding="utf-8")
+    if options.json:
+        sys.stdout.write(text)
+    show(result)
+    return int(any(m.outcomes.get("ours") in BAD for m in mutants))
+
+
+def run_all(options: argparse.Namespace) -> list[Mutant]:
+    """Every mutant of every file, in worker processes that have the interpreters imported."""
+    columns = tuple(options.columns.split(","))
+    work = [(path, number) for number in range(options.count) for path in options.files]
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
+    task = partial(_one, files=options.files, seed=options.seed, columns=columns, keep=options.keep)
+    with ProcessPoolExecutor(options.jobs, get_context("spawn"), initializer=_imports) as pool:
+        found = []
+        for mutant in pool.map(task, work, chunksize=4):
+            found.append(mutant)
+            if len(found) % 500 == 0:
+                print(f"{len(found)} of {len(work)}", file=sys.stderr)
+        return found
+
+
+def _imports() -> None:
+    import ai_edge_litert.interpreter
+    import onnxruntime
+
+    import mbn_deploy.runtime.classifier
+    import mbn_deploy.runtime.untrusted.onnx_check
+    import mbn_deploy.runtime.untrusted.tflite_check  # noqa: F401
+
+    _ = ai_edge_litert.interpreter, onnxruntime
+
+
+def _one(
+    item: tuple[Path, int], *, files: list[Path], seed: int, columns: tuple[str, ...], keep: Path | None
+) -> Mutant:
+    path, number = item
+    kind, data = damaged(path, files, seed, number)
+    file_format = path.suffix.lstrip(".")
+    outcomes, signals = {}, {}
+    with tempfile.NamedTemporaryFile(suffix=path.suffix) as file:
+        file.write(data)
+        file.flush()
+        for column in columns:
+            action = _ours if column == "ours" else _bare
+            outcomes[column], signals[column] = _bounded(partial(action, file.name, file_format))
+    if keep is not None and outcomes.get("ours") in BAD:
+        (keep / f"{outcomes['ours']}-{path.stem}-{seed}-{number}{path.suffix}").write_bytes(data)
+    return Mutant(path.name, number, kind, outcomes, signals)
+
+
+def _ours(path: str, file_format: str) -> str:
+    import numpy as np
+
+    from mbn_deploy.errors import MbnError
+    from mbn_deploy.runtime import Classifier
+
+    _ = file_format
+    try:
+        with Classifier.open(path, threads=1, resize="squash", preprocess="unit") as opened:
+            opened.classify(np.full((*opened.info.size, 3), 99, np.uint8))
+    except MbnError:
+        return "error"
+    return "answer"
+
+
+def _bare(path: str, file_format: str) -> str:
+    import numpy as np
+
+    data = Path(path).read_bytes()
+    try:
+        if file_format == "tflite":
+            from ai_edge_litert.interpreter import Interpreter
+
+            interpreter = Interpreter(model_content=data, num_threads=1)
+            interpreter.allocate_tensors()
+            for source in interpreter.get_input_details():
+                interpreter.set_tensor(source["index"], np.ones(source["shape"], source["dtype"]))
+            interpreter.invoke()
+            for result in interpreter.get_output_details():
+                interpreter.get_tensor(result["index"])
+        else:
+            _bare_onnx(data)
+    except MemoryError:
+        return "memory"
+    except Exception:  # noqa: BLE001 (an exception is a clean end, whatever its kind)
+        return "error"
+    return "answer"
+
+
+def _bare_onnx(data: bytes) -> None:
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    kinds = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
+    session.run(
+        None,
+        {
+            source.name: np.ones([n if isinstance(n, int) else 1 for n in source.shape], kinds[source.type])
+            for source in session.get_inputs()
+        },
+    )
+
+
+def _bounded(action: Any) -> tuple[str, str]:
+    """(outcome, signal) of `action` in a forked process with bounds."""
+    child = os.fork()
+    if child == 0:
+        _child(action)
+    return _outcome(child)
+
+
+def _child(action: Any) -> None:
+    code = _REPORT["bug"]
+    try:
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
+        limit = _mapped() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        signal.alarm(WAIT)
+        code = _REPORT[action()]
+    except MemoryError:
+        code = _REPORT["memory"]
+    except BaseException:  # noqa: BLE001, S110 (told by the code)
+        pass
+    finally:
+        os._exit(code)
+
+
+def _mapped() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+
+
+def _outcome(child: int) -> tuple[str, str]:
+    _, status, usage = os.wait4(child, 0)
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        with suppress(ValueError):
+            if number in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL):
+                return "hang", signal.Signals(number).name
+        large = usage.ru_maxrss * 1024 > MEMORY
+        return ("memory" if large else "crash"), signal.Signals(number).name
+    code = os.WEXITSTATUS(status)
+    names = {value: name for name, value in _REPORT.items()}
+    return names.get(code, "crash"), "" if code in names else f"exit {code}"
+
+
+def summary(mutants: list[Mutant], options: argparse.Namespace, seconds: float) -> dict[str, Any]:
+    """Counts by format, file and kind of damage, with the machine and the versions."""
+    columns = options.columns.split(",")
+    return {
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("ai-edge-litert", "onnxruntime", "numpy")},
+        "seed": options.seed,
+        "bounds": {"memory_bytes": MEMORY, "processor_seconds": SECONDS},
+        "seconds": round(seconds),
+        "formats": {
+            suffix: {"mutants": len(group), **{c: _counts(group, c) for c in columns}}
+            for suffix in (".tflite", ".onnx")
+            if (group := [m for m in mutants if m.file.endswith(suffix)])
+        },
+        "signals": {c: dict(Counter(m.signals[c] for m in mutants if m.signals[c])) for c in columns},
+        "files": {
+            path.name: {c: _counts([m for m in mutants if m.file == path.name], c) for c in columns}
+            for path in options.files
+        },
+        "kinds": {
+            kind: {c: _counts([m for m in mutants if m.kind == kind], c) for c in columns}
+            for kind in sorted({m.kind for m in mutants})
+        },
+    }
+
+
+def _counts(mutants: list[Mutant], column: str) -> dict[str, int]:
+    found = Counter(mutant.outcomes[column] for mutant in mutants)
+    return {outcome: found[outcome] for outcome in OUTCOMES}
+
+
+def show(result: dict[str, Any]) -> None:
+    """The counts of the formats as a table, to stderr."""
+    print(f"{'':22}{'mutants':>8}" + "".join(f"{outcome:>8}" for outcome in OUTCOMES), file=sys.stderr)
+    for suffix, group in result["formats"].items():
+        for column in COLUMNS:
+            if column in group:
+                counts = "".join(f"{group[column][outcome]:>8}" for outcome in OUTCOMES)
+                print(f"{suffix} {column:<{21 - len(suffix)}}{group['mutants']:>8}{counts}", file=sys.stderr)
+    print(f"signals: {result['signals']}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

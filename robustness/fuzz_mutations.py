@@ -1,0 +1,195 @@
+"""Damage to model files that a seed decides: most of it to what gives the file its structure, little to weights."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from mbn_deploy.runtime.formats.flatbuffer import root
+from mbn_deploy.runtime.formats.protobuf import messages
+from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER
+
+Random = np.random.Generator
+
+# What a number of a format must not be able to be without somebody noticing.
+EXTREMES = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+_STRUCTURE = 0.85  # this share of the damage hits the bytes between weights
+_LARGE = 64  # bytes; constants that are smaller are shapes, biases, amounts of padding
+
+
+@lru_cache(maxsize=64)
+def structure(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Places of a sound file's bytes that are no weights."""
+    inside = np.ones(len(data), bool)
+    for start, length in _weights(data):
+        inside[start : start + length] = False
+    return np.flatnonzero(inside)
+
+
+def _weights(data: bytes) -> Iterator[tuple[int, int]]:
+    """(place, length) of large constants, and of what a scale for each channel takes."""
+    if data[4:8] == IDENTIFIER:
+        model = root(data, IDENTIFIER)
+        blobs = [buffer.vector(0, 1) for buffer in model.tables(4)]
+        for tensor in model.tables(2)[0].tables(0):
+            quantization = tensor.table(4)
+            if quantization is not None:  # smallest and largest value, scales, zero points
+                sizes = zip(range(4), (4, 4, 4, 8), strict=True)
+                vectors = [(quantization.vector(field, width), width) for field, width in sizes]
+                blobs += [(start, count * width) for (start, count), width in vectors]
+        yield from (blob for blob in blobs if blob[1] > _LARGE)
+        return
+    at = 0
+    for graph in messages(memoryview(data), 7):  # ModelProto.graph, .initializer, TensorProto.raw_data
+        for tensor in messages(graph, 5):
+            for raw in messages(tensor, 9):
+                if len(raw) > _LARGE:
+                    at = data.index(bytes(raw), at)
+                    yield at, len(raw)
+
+
+def damaged(path: Path, files: list[Path], seed: int, number: int) -> tuple[str, bytes]:
+    """(kind of damage, damaged file): the same for the same seed, number and name; spliced with one of `files`."""
+    rng = np.random.Generator(np.random.PCG64([seed, number, zlib.crc32(path.name.encode())]))
+    data = path.read_bytes()
+    kind = (*KINDS, splice)[rng.integers(len(KINDS) + 1)]
+    changed = bytearray(data)
+    if kind is splice:
+        others = [other for other in files if other.suffix == path.suffix]
+        return "splice", splice(changed, others[rng.integers(len(others))].read_bytes(), data, rng)
+    for _ in range(rng.choice([1, 1, 1, 2, 4, 8])):
+        kind(changed, data, rng)
+    return kind.__name__, bytes(changed)
+
+
+def _place(data: bytes, rng: Random, align: int = 1) -> int:
+    places = structure(data)
+    if rng.random() < _STRUCTURE:
+        return int(places[rng.integers(len(places))]) // align * align
+    return int(rng.integers(len(data))) // align * align
+
+
+def bits(changed: bytearray, data: bytes, rng: Random) -> None:
+    """One bit."""
+    changed[min(_place(data, rng), len(changed) - 1)] ^= 1 << int(rng.integers(8))
+
+
+def byte(changed: bytearray, data: bytes, rng: Random) -> None:
+    """One byte, any value, or a small step from what it was."""
+    at = min(_place(data, rng), len(changed) - 1)
+    step = int(rng.integers(-3, 4))
+    changed[at] = (changed[at] + step) % 256 if step and rng.random() < 0.5 else int(rng.integers(256))
+
+
+def run(changed: bytearray, data: bytes, rng: Random) -> None:
+    """Some bytes in a row: of one value, or random."""
+    at, length = _place(data, rng), int(rng.integers(2, 40))
+    content = rng.bytes(length) if rng.random() < 0.5 else bytes([int(rng.choice([0, 1, 0x7F, 0xFF]))]) * length
+    _put(changed, at, content)
+
+
+def word(changed: bytearray, data: bytes, rng: Random) -> None:
+    """A number of 32 bits: an extreme one, the file's size, or a place in it."""
+    at = _place(data, rng, 4)
+    choice = rng.integers(4)
+    value = [EXTREMES[rng.integers(len(EXTREMES))], len(data), int(rng.integers(len(data))), int(rng.integers(1024))]
+    _put(changed, at, int(value[choice]).to_bytes(4, "little"))
+
+
+def half(changed: bytearray, data: bytes, rng: Random) -> None:
+    """A number of 16 bits, as vtables have them."""
+    value = int(rng.choice([0, 2, 4, 6, 8, 0x7FFF, 0x8000, 0xFFFF, int(rng.integers(200))]))
+    _put(changed, _place(data, rng, 2), value.to_bytes(2, "little"))
+
+
+def field(changed: bytearray, data: bytes, rng: Random) -> None:
+    """A small number somewhere in the structure becomes another one: a type, an index, a dimension, a step."""
+    for _ in range(100):
+        at = _place(data, rng, 4)
+        if at + 4 <= len(data) and int.from_bytes(data[at : at + 4], "little", signed=True) in range(-1, 4096):
+            choices = [0, 1, 2, 3, -1, -2, 7, 13, 64, 255, 1000, 4096, 65535, 2**20, int(rng.integers(64))]
+            _put(changed, at, int(rng.choice(choices)).to_bytes(4, "little", signed=True))
+            return
+    bits(changed, data, rng)
+
+
+def varint(changed: bytearray, data: bytes, rng: Random) -> None:
+    """Five bytes become the largest number that a protobuf can hold there."""
+    _put(changed, _place(data, rng), b"\xff\xff\xff\xff\x0f" if rng.random() < 0.5 else b"\xff" * 9 + b"\x01")
+
+
+def name(changed: bytearray, data: bytes, rng: Random) -> None:
+    """A letter of a name: another reference, another operation."""
+    names = _names(data)
+    if names:
+        start, end = names[rng.integers(len(names))]
+        at = int(rng.integers(start, end))
+        if at < len(changed):
+            changed[at] = int(rng.choice(np.frombuffer(b"AZaz019_/\x00\x01\xff", np.uint8)))
+
+
+@lru_cache(maxsize=64)
+def _names(data: bytes) -> list[tuple[int, int]]:
+    return [match.span() for match in re.finditer(rb"[A-Za-z_/0-9.]{4,60}", data)]
+
+
+def step(changed: bytearray, data: bytes, rng: Random) -> None:
+    """A count, an index or a length of 32 bits becomes one more, or some fewer."""
+    for _ in range(100):
+        at = _place(data, rng, 4)
+        value = int.from_bytes(data[at : at + 4], "little")
+        if at + 4 <= len(data) and 0 < value < 2048:
+            _put(changed, at, max(0, value + int(rng.choice([1, 1, 2, -1, -1, -1, -2, -3]))).to_bytes(4, "little"))
+            return
+    bits(changed, data, rng)
+
+
+def cut(changed: bytearray, data: bytes, rng: Random) -> None:
+    """The end is missing."""
+    _ = data
+    del changed[max(1, int(rng.integers(len(changed)))) :]
+
+
+def missing(changed: bytearray, data: bytes, rng: Random) -> None:
+    """Some bytes in the middle are missing."""
+    at = _place(data, rng)
+    del changed[at : at + int(rng.integers(1, 64))]
+
+
+def twice(changed: bytearray, data: bytes, rng: Random) -> None:
+    """Some bytes are there twice."""
+    at, length = _place(data, rng), int(rng.integers(1, 300))
+    changed[at:at] = data[at : at + length]
+
+
+def moved(changed: bytearray, data: bytes, rng: Random) -> None:
+    """Some bytes of the structure lie in another place of it as well."""
+    length = int(rng.choice([4, 8, 16, 64, 256]))
+    source = _place(data, rng, 4)
+    _put(changed, _place(data, rng, 4), data[source : source + length])
+
+
+KINDS: tuple[Callable[[bytearray, bytes, Random], None], ...] = (
+    bits, byte, run, word, word, half, field, field, field, step, step, step, varint, name, cut, missing, twice, moved,
+)  # fmt: skip
+
+
+def splice(changed: bytearray, other: bytes, data: bytes, rng: Random) -> bytes:
+    """The start of one file and the end of another, or a part of it in its place."""
+    at = _place(data, rng, 4)
+    if rng.random() < 0.5:
+        return bytes(changed[:at]) + other[at:]
+    length = int(rng.integers(4, 4096))
+    _put(changed, at, other[at : at + length])
+    return bytes(changed)
+
+
+def _put(changed: bytearray, at: int, content: bytes) -> None:
+    """Overwrite, without making the file longer."""
+    content = content[: max(0, len(changed) - at)]
+    changed[at : at + len(content)] = content

@@ -1,0 +1,382 @@
+"""The measures of a diagnosis, on numbers small enough to be worked out by hand."""
+
+from dataclasses import replace
+from math import log
+
+import numpy as np
+import pytest
+import runtime_models as models
+
+from mbn_deploy.diagnose.channel_factors import (
+    PointFactors,
+    _joined,
+    _snapped,
+    bias_shift,
+    in_reference,
+    shown_shift,
+    weight_factors,
+)
+from mbn_deploy.diagnose.diagnose import _chunks, _Comparison, _points
+from mbn_deploy.diagnose.file_graph import Levels, StoredNetwork, StoredOp
+from mbn_deploy.diagnose.layer_errors import MAX_DB, ChannelSums, LayerError, badness, decibel, divergences, spread
+from mbn_deploy.diagnose.layer_summary import _count, _of_weights, _seen
+from mbn_deploy.diagnose.matching import Point, _essential, _stored, is_part, movable
+from mbn_deploy.diagnose.model_file import open_file
+from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
+from mbn_deploy.graph.graph import Graph, Op
+from mbn_deploy.graph.quantized import ActivationParams, QuantizedGraph
+from mbn_deploy.quantize.calibration_checks import _near_duplicates, _one_sided, _thumb, unsteady
+from mbn_deploy.quantize.integers import quantize_graph
+from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
+
+
+def sums(reference, found):
+    made = ChannelSums(np.shape(reference)[-1])
+    for r, q in zip(np.array(reference, np.float32), np.array(found, np.float32), strict=True):
+        made.add(r, q)
+    return made
+
+
+def test_sums_over_channels():
+    made = sums([[1, 2, 0], [3, -1, 0]], [[2, 2, 5], [5, -2, 0]])
+    assert (made.rr.tolist(), made.qq.tolist(), made.rq.tolist()) == ([10, 5, 0], [29, 8, 25], [17, 6, 0])
+    assert made.largest.tolist() == [5, 2, 5]
+    assert made.count == 6
+    assert made.live().tolist() == [True, True, False]
+    np.testing.assert_allclose(made.ratios(), [1.7, 1.2, (1.7 + 1.2) / 2])
+    assert sums([[0.0]], [[1.0]]).ratios().tolist() == [1]
+    assert sums([[0.0]], [[-0.25]]).largest.tolist() == [0.25]
+    assert sums([[1.0]], [[-1.0]]).live().tolist() == [False]
+
+
+def test_signal_to_noise_and_error_up_to_factors():
+    made = sums([[1, 2], [3, -1]], [[2, 5], [5, -2]])
+    factors = np.array([2.0, 2.0])
+    noise = (1 - 1) ** 2 + (3 - 2.5) ** 2 + (2 - 2.5) ** 2 + (-1 + 1) ** 2  # in the units of the reference
+    assert made.sqnr(factors) == pytest.approx(10 * np.log10((1 + 9 + 4 + 1) / noise))
+    assert made.error(factors) == pytest.approx(np.sqrt((0 + 1 + 1 + 0) / 4))
+    assert ChannelSums(2).error(np.ones(2)) == 0
+
+
+def test_decibels_have_ends():
+    assert decibel(100.0, 1.0) == pytest.approx(20)
+    assert (decibel(1.0, 0.0), decibel(0.0, 0.0), decibel(0.0, 1.0)) == (MAX_DB, MAX_DB, -MAX_DB)
+    assert (decibel(1e30, 1e-30), decibel(1e-30, 1e30)) == (120, -120)
+
+
+def test_spread_is_of_channels_that_live():
+    assert spread(np.array([0.0, 1.0, 2.0, 8.0])) == 4
+    assert spread(np.zeros(3)) is None
+
+
+def test_divergences_of_one_answer_and_of_many():
+    p, q = np.array([[0.5, 0.5]], np.float32), np.array([[0.25, 0.75]], np.float32)
+    one = 0.5 * log(0.5 / 0.25) + 0.5 * log(0.5 / 0.75)
+    np.testing.assert_allclose(divergences(p, q, independent=False), [one], rtol=1e-6)
+    np.testing.assert_allclose(divergences(p, q, independent=True), [2 * one], rtol=1e-6)
+    least = 1 / 512
+    sure, other = np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 1.0]], np.float32)
+    expected = (1 - 2 * least) * log((1 - least) / least)
+    np.testing.assert_allclose(divergences(sure, other, independent=False), [expected], rtol=1e-6)
+    np.testing.assert_allclose(divergences(sure, sure, independent=True), [0], atol=1e-9)
+
+
+def test_what_a_diagnosis_is_sorted_by():
+    row = LayerError("l", "t", (), "int8", 1.0, 0, 0.5, 20.0, 1.0, 10.0, 1.0, 0.0, 0.0, None, None, (1.0, 1.0))
+    assert badness(row) == (-0.5, 20.0)
+    assert badness(replace(row, sqnr_alone=None, effect=None)) == (0.0, 10.0)
+
+
+def layer(kernel, *, bias=0.0, depthwise=False, kind="CONV_2D", inputs=("x",), output="y"):
+    kernel = None if kernel is None else np.array(kernel, np.float32)
+
+    def run(values):
+        flat = kernel.sum((0, 1)) if kernel.ndim == 4 else kernel
+        if depthwise:
+            return values[0].reshape(-1, *values[0].shape[-1:])[:1] * flat.reshape(-1) + bias
+        return values[0].reshape(-1, flat.shape[0])[:1] @ flat + bias
+
+    return StoredOp("l", kind, inputs, output, None if kernel is None else run, kernel, depthwise)
+
+
+KERNEL = np.arange(1.0, 13.0).reshape(1, 2, 2, 3)
+
+
+def test_factors_by_weights():
+    to = np.array([2.0, 0.5, 4.0])
+    behind = np.array([0.25, 8.0])
+    made = KERNEL * to / behind[:, None]
+    np.testing.assert_allclose(weight_factors(layer(made), layer(KERNEL), behind), to, rtol=1e-6)
+    np.testing.assert_allclose(weight_factors(layer(KERNEL * to), layer(KERNEL), None), to, rtol=1e-6)
+    np.testing.assert_allclose(weight_factors(layer(KERNEL * to), layer(KERNEL), np.ones(5)), to, rtol=1e-6)
+    assert weight_factors(layer(KERNEL * [1, -1, 0]), layer(KERNEL), None).tolist() == [1, 0, 0]
+    assert weight_factors(layer(KERNEL), layer(KERNEL[..., :1]), None) is None
+    assert weight_factors(layer(None), layer(KERNEL), None) is None
+    assert weight_factors(layer(KERNEL), layer(None), None) is None
+    assert weight_factors(layer(KERNEL, depthwise=True), layer(KERNEL), None) is None
+
+
+def test_factors_by_depthwise_weights():
+    kernel = np.arange(1.0, 9.0).reshape(2, 2, 2, 1)
+    to, behind = np.array([2.0, 16.0]), np.array([0.5, 4.0])
+    made = kernel * (to / behind)[:, None]
+    found = weight_factors(layer(made, depthwise=True), layer(kernel, depthwise=True), behind)
+    np.testing.assert_allclose(found, to, rtol=1e-6)
+
+
+def test_one_factor_seen_through_rounding_is_one_factor():
+    assert weight_factors(layer(KERNEL * [1.01, 1.0, 0.99]), layer(KERNEL), None).tolist() == [1, 1, 1]
+    found = weight_factors(layer(KERNEL * [1.05, 1.0, 0.95]), layer(KERNEL), None)
+    np.testing.assert_allclose(found, [1.05, 1.0, 0.95], rtol=1e-6)
+    assert (_snapped(5.5), _snapped(0.16), _snapped(1.1), _snapped(3.0)) == (6, 1 / 6, 1, 3)
+    assert (_snapped(0.8), _snapped(1.2)) == (0.8, 1.2)
+
+
+def test_factors_by_weights_times_what_lowering_put_on_all():
+    fitted, seen = np.array([6.0, 12.5, 9.0]), np.array([True, True, False])
+    np.testing.assert_allclose(_joined(fitted, seen, np.array([1.0, 2.0, 0.0])), [6, 12, 9])
+    np.testing.assert_allclose(_joined(fitted, ~seen, np.array([1.0, 2.0, 0.0])), [1, 2, 9])
+
+
+def test_shifts_by_biases():
+    kernel = np.ones((1, 1, 2, 3))
+    ours, theirs = layer(kernel, bias=np.array([1.0, 2.0, 3.0])), layer(kernel, bias=np.array([2.0, 2.0, 2.0]))
+    factors = np.array([2.0, 0.0, 1.0])
+    np.testing.assert_allclose(bias_shift(ours, theirs, factors, None), [2 * 2 - 1, 2 - 2, 2 - 3])
+    lowered = np.array([0.25, 0.5])  # what is taken off the input comes back in the bias
+    np.testing.assert_allclose(bias_shift(ours, theirs, factors, lowered), [3.75, 0.75, -0.25])
+    assert bias_shift(layer(None), theirs, factors, None) is None
+    assert bias_shift(replace(ours, run=None), theirs, factors, None) is None
+
+
+def test_shifts_by_means():
+    reference, made = np.array([[1.0, -2.0], [3.0, 0.0]], np.float32), np.array([[0.0, -3.0], [4.0, 1.0]], np.float32)
+    factors, large = np.array([2.0, 0.0]), np.array([1.0, 0.0])
+    np.testing.assert_allclose(shown_shift(reference, made, factors, large), [2 * 2 - 2, -1 + 1])
+    assert shown_shift(np.abs(reference), made, factors, large) is None
+    least = 0.5 / 255 * 7  # half a step of what the tensor spans
+    assert shown_shift(reference, made, factors, np.array([0.0, -0.99 * least])) is None
+    assert shown_shift(reference, made, factors, np.array([0.0, -1.01 * least])) is not None
+    assert in_reference(np.array([1.0, 3.0]), factors).tolist() == [0.5, 3.0]
+    assert in_reference(None, factors) is None
+    assert in_reference(large, None) is large
+
+
+def test_factors_by_values():
+    reference, made = np.array([[1.0, 2.0], [2.0, 4.0]]), np.array([[3.0, 1.0], [6.0, 2.0]])
+    assert PointFactors(2, weighted=False).update(reference, made, None).tolist() == [3, 0.5]
+    near = reference * 1.1
+    assert PointFactors(2, weighted=True).update(reference, near, None).tolist() == [1, 1]
+    np.testing.assert_allclose(PointFactors(2, weighted=False).update(reference, near, None), [1.1, 1.1])
+    strong = np.array([[1.0, 1.0, 3.0]])  # most channels are as they were, but not most of the power
+    assert PointFactors(3, weighted=True).update(strong, strong * [1, 1, 2], None).tolist() == [1, 1, 2]
+    dead = np.array([[1.0, 0.0], [2.0, 0.0]])
+    by_input = np.array([2.0, 5.0])
+    found = PointFactors(2, weighted=False).update(dead, 6 * dead, None, by_input=by_input)
+    np.testing.assert_allclose(found, [6, 15])
+    found = PointFactors(2, weighted=False).update(dead, 6 * dead, None)
+    np.testing.assert_allclose(found, [6, 6])
+    found = PointFactors(2, weighted=True).update(reference, made * [2, 12], None, by_weights=np.array([1.0, 1.0]))
+    assert found.tolist() == [6, 6]
+
+
+def test_what_saturates_counts_where_nothing_else_is_seen():
+    levels = Levels.of(1.0, 0, "int8")  # -128 to 127
+    reference = np.array([[1.0, 100.0, 0.0], [50.0, 200.0, 0.0]], np.float32)
+    made = reference * np.float32([3, 2, 1])
+    found = PointFactors(3, weighted=False).update(reference, made, levels)
+    of_clipped = 127 * (100 + 200) / (100**2 + 200**2)
+    np.testing.assert_allclose(found, [3, of_clipped, (3 + of_clipped) / 2])
+    ends = PointFactors(3, weighted=False).update(reference, np.clip(made, -128, 127), levels)
+    np.testing.assert_allclose(ends, found)
+
+
+def test_near_pictures_are_those_that_correlate():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 200, (21, 32, 32, 3)).astype(np.uint8)
+    names = [f"{i}.png" for i in range(21)]
+    assert _near_duplicates(pixels, names) == ()
+    assert np.linalg.norm(_thumb(pixels[0])) == pytest.approx(1)
+    assert abs(_thumb(pixels[0]).sum()) < 1e-4
+    assert _thumb(np.zeros((8, 8, 3), np.uint8)).tolist() == [0] * 256
+    pixels[7] = pixels[2] + 30  # brighter
+    assert _near_duplicates(pixels, names) == ()  # one of 21 is let pass
+    assert _near_duplicates(pixels[:20], names[:20]) == ()  # and just so one of 20
+    pixels[20] = pixels[3] // 2
+    (text,) = _near_duplicates(pixels, names)
+    assert text.startswith("2 of 21 calibration images look like one before them (2.png and 7.png, 3.png and 20.png)")
+    pixels[20] = pixels[2] + 10
+    (text,) = _near_duplicates(pixels, names)
+    assert "(2.png and 7.png, 2.png and 20.png)" in text  # the first of all that are alike
+
+
+def test_a_small_grey_picture_is_the_right_way_round():
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, 16:] = [30, 60, 90]
+    np.testing.assert_allclose(
+        _thumb(image).reshape(16, 16), np.where(np.arange(16) < 8, -1, 1)[None] / 16 * np.ones((16, 1))
+    )
+
+
+def test_sub_folders_that_hold_too_much():
+    assert _one_sided(["a/1"] * 10) == ()
+    assert _one_sided(["a/1"] * 9 + ["b/1"]) == ()  # 0.9 of two folders is the last that is taken
+    assert "91%" in _one_sided(["a/1"] * 10 + ["b/1"])[0]
+    assert _one_sided(["a/1"] * 6 + ["b/1"] * 2 + ["c/1"] * 2) == ()
+    assert "60%" in _one_sided(["a/1"] * 6 + ["b/1", "c/1", "d/x/y", "d/2"])[0]
+    assert _one_sided(["a/1"] * 10 + ["b/1", "top"]) == ()
+    assert _one_sided(["a/1"] * 12 + ["b/1"] * 5 + ["c/1"] * 4 + ["d/1"] * 4) == ()  # less than half
+
+
+def test_ranges_that_drift():
+    def seen(drift):
+        return ChannelRange(*np.zeros((4, 1)), drift)
+
+    assert unsteady({"a": seen(1.0)}) == ()
+    (text,) = unsteady({"a": seen(1.5), "b": seen(0.1), "c": seen(3.0)})
+    assert text.startswith("2 of 3 tensors reach more than twice as far in one half")
+    assert "(c, a)" in text
+
+
+def test_what_a_shift_may_have_moved():
+    ops = (
+        layer(KERNEL, output="a"),
+        StoredOp("", "ADD", ("a", "b"), "s"),
+        StoredOp("", "MEAN", ("s", "axes"), "p"),
+        layer(KERNEL, inputs=("p",), output="y"),
+        StoredOp("", "LOGISTIC", ("y",), "z"),
+    )
+    shapes = dict.fromkeys(("x", "a", "s", "p", "y", "z", "conv", "conv/linear"), (1, 2))
+    network = StoredNetwork("here", "tflite", "x", "z", ops, shapes, {})
+    assert movable(network) == {"a", "s", "p"}
+    assert is_part("conv/linear", network)
+    assert not is_part("conv", network)
+
+
+def test_a_sum_with_a_constant_hands_no_shift_on():
+    ops = (layer(KERNEL, output="a"), StoredOp("", "ADD", ("a",), "s"), layer(KERNEL, inputs=("s",), output="y"))
+    network = StoredNetwork("here", "tflite", "x", "y", ops, dict.fromkeys(("x", "a", "s", "y"), (1, 2)), {})
+    assert movable(network) == {"s"}
+
+
+def test_a_clip_belongs_to_what_it_stands_behind():
+    conv, clip = layer(KERNEL, kind="Conv", output="c"), StoredOp("", "Clip", ("c",), "k")
+    point = Point("y", "y", "k", None, (conv, clip))
+    assert (point.operations, point.writer, point.layer) == (("Conv",), "c", "l")
+    alone = replace(point, segment=(clip,))
+    assert (alone.operations, alone.writer, alone.layer) == (("Clip",), "k", "y")
+
+
+def test_shapes_of_one_number_of_channels_are_the_same():
+    assert _essential((4, 1, 1, 7)) == _essential((1, 7)) == (7,)
+    assert _essential((4, 2, 1, 7)) == (2, 7)
+    assert _essential(None) is None
+
+
+def test_where_the_integers_of_an_onnx_tensor_are():
+    def stored(*behind):
+        ops = (layer(KERNEL, output="y"), StoredOp("", "QuantizeLinear", ("y",), "q"), *behind)
+        network = StoredNetwork("here", "onnx", "x", "z", ops, {}, {})
+        return _stored("y", network.writers(), network.readers())
+
+    clip, back = StoredOp("", "Clip", ("q",), "k"), StoredOp("", "DequantizeLinear", ("q",), "d")
+    assert (stored(clip), stored(back), stored(clip, back), stored()) == ("k", "q", "q", "q")
+
+
+def test_figures_by_layer_are_of_as_many_images_as_fit():
+    def count(*sizes):
+        graph = Graph("net", "x", "x", (), {f"t{at}": (1, size, 1) for at, size in enumerate(sizes)})
+        return _count(QuantizedGraph(graph, {}, {}))
+
+    mebi = 2**20
+    assert [count(size * mebi) for size in (1, 8, 16, 32, 64)] == [4, 4, 2, 1, 1]
+    assert count(16 * mebi, 8 * mebi) == 2  # the largest tensor decides
+
+
+def test_ends_and_spread_of_weights():
+    kernel = np.float32([[1, -2, 8], [0.5, -1, 4]]).reshape(1, 1, 2, 3)
+    found = _of_weights(Op("conv", "c", ("x",), "c", kernel, np.zeros(3, np.float32)))
+    assert (found.low, found.high, found.spread) == (-2, 8, 4)
+    kernel = np.float32([[1, -2], [1, 4]]).reshape(2, 1, 2, 1)  # two taps of two channels
+    found = _of_weights(Op("depthwise", "d", ("x",), "d", kernel, np.zeros(2, np.float32)))
+    assert (found.low, found.high, found.spread) == (-2, 4, 4 / 2.5)
+
+
+def test_what_lies_beyond_bounds_is_not_seen():
+    ops = (Op("minimum", "m", ("x",), "m", offset=np.array([1.0, 4.0])),)
+    state = Calibrated(Graph("net", "x", "m", ops, {"m": (1, 2)}), {}, {"x": np.array([-3.0, -0.5])})
+    found = _seen(state, "x", np.float32([[-4, -4], [2, 2]]))
+    assert found.tolist() == [[-3, -0.5], [1, 2]]
+    assert found.dtype == np.float32
+    assert _seen(state, "m", np.float32([-4, 5])).tolist() == [-4, 5]
+
+
+def test_images_are_compared_as_many_at_once_as_fit():
+    def chunks(values):
+        ops = (layer(None, output="a"), layer(None, output="b"))
+        shapes = {"x": (1, 1), "a": (1, values), "b": (1, values)}
+        network = StoredNetwork("here", "tflite", "x", "b", ops, shapes, {})
+        return [len(pixels) for pixels in _chunks(np.zeros((20, 1, 1, 3), np.uint8), network)]
+
+    mebi = 2**20
+    assert chunks(1) == [16, 4]
+    assert chunks(2 * mebi) == [8, 8, 4]
+    assert chunks(64 * mebi) == [1] * 20
+
+
+# A level of `c` is so wide that the pixels 64 to 191 are within half a step of its range, and no other.
+PIXELS = np.repeat(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), 3, -1)
+OF_C = ActivationParams(0.5 / 128.42, 0)
+DENSE = np.float32([[4, 1], [-4, 1], [1, 2]])
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """(int8, float) of a network whose first layer hands the pixels on."""
+    shapes = {"x": (1, 16, 16, 3), "c": (1, 16, 16, 3), "g": (1, 3), "d": (1, 2), "s": (1, 2)}
+    ops = (
+        Op("conv", "c", ("x",), "c", np.eye(3, dtype=np.float32)[None, None], np.zeros(3, np.float32)),
+        Op("global_average_pool", "g", ("c",), "g"),
+        Op("dense", "d", ("g",), "d", DENSE, np.zeros(2, np.float32)),
+        Op("softmax", "s", ("d",), "s"),
+    )
+    graph = Graph("net", "x", "s", ops, shapes)
+    ranges = {name: ChannelRange(*(np.full(shapes[name][-1], v) for v in (-1.0, 1.0, 0.0, 1.0))) for name in "cgds"}
+    made = quantize_graph(Calibrated(graph, ranges, {}), ActivationParams(1 / 128, 0))
+    made = replace(made, activations=made.activations | {"c": OF_C})
+    folder = tmp_path_factory.mktemp("pair")
+    (folder / "int8.tflite").write_bytes(write_tflite_int8(made, input_dtype="uint8"))
+    (folder / "float.tflite").write_bytes(write_tflite(graph, "float32"))
+    return tuple(open_file(folder / f"{name}.tflite", None, models.PIXELS) for name in ("int8", "float"))
+
+
+def compared(pair, left_out=()):
+    made = _Comparison(*pair, [point for point in _points(*pair) if point.name not in left_out])
+    made.add(PIXELS)
+    found = made.result(1)
+    return {row.tensor: row for row in found.layers}, found.not_compared
+
+
+def test_values_more_than_half_a_step_beyond_the_range_saturate(pair):
+    rows, _ = compared(pair)
+    assert (rows["c"].saturated_low, rows["c"].saturated_high) == (64 / 256, 64 / 256)
+    assert (rows["d"].saturated_low, rows["d"].saturated_high) == (0, 0)
+    assert rows["c"].factors == (1, 1)
+
+
+def test_weights_are_spread_over_output_channels(pair):
+    rows, _ = compared(pair)
+    assert rows["d"].weight_spread == pytest.approx(4 / 3, rel=1e-2)
+    assert (rows["c"].weight_spread, rows["g"].weight_spread) == (pytest.approx(1), None)
+
+
+def test_tensors_that_are_not_compared_are_named(pair):
+    assert compared(pair)[1] == ()
+    rows, left = compared(pair, ["c"])
+    assert (set(rows), left) == ({"g", "d", "s"}, ("c",))
+
+
+def test_what_the_output_does_not_come_of_has_no_effect(pair):
+    rows, _ = compared(tuple(replace(opened, network=replace(opened.network, output="c")) for opened in pair))
+    assert rows["c"].effect > 0
+    assert [rows[name].effect for name in "gds"] == [0, 0, 0]

@@ -1,0 +1,222 @@
+"""int8 ONNX files: against the int8 TFLite file of the same integers, and what ONNX Runtime makes of them."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from test_onnx_writer import GRAPHS, INPUT, as_nchw, kinds, rand, run, session
+from test_tflite_writer import graph_of, interpret, op, quantized
+
+from mbn_deploy.errors import InputError
+from mbn_deploy.export.from_keras.convert import graph_from_keras
+from mbn_deploy.export.onnx.qdq import write_onnx_int8
+from mbn_deploy.export.tflite.writer import write_tflite_int8
+from mbn_deploy.graph.fold import fold
+from mbn_deploy.graph.quantized import ActivationParams, QuantizedGraph
+from mbn_deploy.models.build import build_model
+from mbn_deploy.models.layers import Spec
+from mbn_deploy.models.tables import network
+from mbn_deploy.quantize.integers import quantize_graph
+from mbn_deploy.quantize.passes.hard_swish import lower_hard_swishes
+from mbn_deploy.quantize.passes.lower import absorb_hard_sigmoids
+from mbn_deploy.quantize.ranges import Calibrated, observe
+
+# What ONNX Runtime may run: integer kernels, moves of bytes, and the border to float scores.
+INTEGER = {
+    "QLinearConv", "QLinearAdd", "QLinearMul", "QGemm", "QLinearGlobalAveragePool", "QLinearAveragePool",
+    "QLinearSoftmax", "QLinearSigmoid", "MaxPool", "Reshape", "Transpose", "Pad", "Clip",
+}  # fmt: skip
+
+
+def optimized(data, path, int8_allowed=False):
+    """Kinds of nodes that ONNX Runtime runs on this machine, or (`int8_allowed`) as it decides on ARM."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(path)
+    if int8_allowed:
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return kinds(path.read_bytes())
+
+
+def pixels(made, x):
+    params = made.activations[made.graph.input]
+    return (np.rint(x / params.scale) + params.zero_point + 128).clip(0, 255).astype(np.uint8)
+
+
+def tflite_scores(made, feed):
+    params = made.activations[made.graph.output]
+    got = interpret(write_tflite_int8(made, input_dtype="uint8"), feed).astype(np.int32)
+    return (got - 128 - params.zero_point) * params.scale
+
+
+def as_input(made, feed, dtype):
+    """`feed` (uint8) as the input type that a file asks for: the same integers in all of them."""
+    params = made.activations[made.graph.input]
+    wide = feed.astype(np.int32) - 128
+    real = ((wide - params.zero_point) * np.float64(params.scale)).astype(np.float32)
+    return {"uint8": feed, "int8": wide.astype(np.int8), "float32": real}[dtype]
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("activation", ["uint8", "int8"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "float32"])
+def test_agrees_with_tflite(name, activation, dtype):
+    made = quantized(GRAPHS[name], rand(*INPUT) * 2)
+    feed = pixels(made, rand(*INPUT) * 2)
+    data = write_onnx_int8(made, activation_dtype=activation, input_dtype=dtype)
+    (got,) = run(data, as_nchw(as_input(made, feed, dtype)))
+    step = made.activations[made.graph.output].scale
+    # One level: fixed-point and floating-point requantization round a tie differently; h-swish and average pool too.
+    assert np.abs(got - as_nchw(tflite_scores(made, feed))).max() <= 1.01 * step
+
+
+@pytest.mark.parametrize("name", [n for n in GRAPHS if n not in ("relu", "relu6")])
+def test_onnx_runtime_finds_only_integers(name, tmp_path):
+    made = quantized(GRAPHS[name], rand(*INPUT))
+    found = optimized(write_onnx_int8(made), tmp_path / "o.onnx")
+    assert found.pop("DequantizeLinear") == 1
+    assert set(found) <= INTEGER
+    found = optimized(write_onnx_int8(made, activation_dtype="int8", input_dtype="int8"), tmp_path / "s.onnx", True)
+    assert found.pop("DequantizeLinear") == 1
+    assert set(found) <= INTEGER
+
+
+def test_a_lone_relu_is_a_requantization():
+    assert kinds(write_onnx_int8(quantized(GRAPHS["relu"], rand(*INPUT)))) == {
+        "DequantizeLinear": 2,
+        "QuantizeLinear": 1,
+    }
+
+
+def test_nothing_stands_in_front_of_raw_pixels():
+    made = quantized(GRAPHS["softmax head"], rand(*INPUT))
+    for layout, shape, first in (("nchw", [1, 4, 12, 11], "DequantizeLinear"), ("nhwc", list(INPUT), "Transpose")):
+        model = onnx.load_from_string(write_onnx_int8(made, layout=layout))
+        source = model.graph.input[0]
+        assert source.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+        assert [d.dim_value for d in source.type.tensor_type.shape.dim] == shape
+        assert [n.op_type for n in model.graph.node if "x" in n.input] == [first]
+        assert model.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "float32"])
+def test_nhwc_is_the_same_as_nchw(dtype):
+    made = quantized(GRAPHS["gate"], rand(*INPUT))
+    feed = as_input(made, pixels(made, rand(*INPUT)), dtype)
+    (flat,) = run(write_onnx_int8(made, input_dtype=dtype, layout="nhwc"), feed)
+    np.testing.assert_array_equal(flat, run(write_onnx_int8(made, input_dtype=dtype), as_nchw(feed))[0])
+
+
+def test_weights_are_per_channel_and_biases_have_their_product_of_scales():
+    made = quantized(GRAPHS["depthwise"], rand(*INPUT))
+    data = write_onnx_int8(made)
+    constants = {c.name: onnx.numpy_helper.to_array(c) for c in onnx.load_from_string(data).graph.initializer}
+    kernel, scales = constants["d/kernel/quantized"], constants["d/kernel/scale"]
+    assert (kernel.dtype, kernel.shape, scales.shape) == (np.int8, (8, 1, 5, 5), (8,))
+    assert constants["d/bias/quantized"].dtype == np.int32
+    np.testing.assert_array_equal(constants["d/bias/scale"], np.float32(made.activations["x"].scale) * scales)
+
+
+def with_output(made, params):
+    return QuantizedGraph(made.graph, made.activations | {made.graph.output: params}, made.weights)
+
+
+@pytest.mark.parametrize(
+    ("activation", "params", "clips"),
+    [
+        ("relu", ActivationParams(0.05, -128), 0),  # saturation at level -128 is the ReLU
+        ("relu", ActivationParams(0.05, -20), 1),
+        ("relu6", ActivationParams(float(np.float32(6 / 255)), -128), 0),
+        ("relu6", ActivationParams(0.02, -128), 0),
+        ("relu6", ActivationParams(0.05, -128), 1),
+        ("relu6", ActivationParams(0.05, -20), 1),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_activations_are_saturation_or_a_clip_of_integers(activation, params, clips, dtype, tmp_path):
+    base = GRAPHS["conv same"]
+    kernel = base.ops[0].kernel * 4
+    made = quantized(replace(base, ops=(replace(base.ops[0], kernel=kernel, activation=activation),)), rand(*INPUT) * 2)
+    made = with_output(made, params)
+    feed = pixels(made, rand(*INPUT) * 2)
+    data = write_onnx_int8(made, activation_dtype=dtype)
+    assert kinds(data)["Clip"] == clips
+    assert kinds(data)["Relu"] == 0
+    (got,) = run(data, as_nchw(feed))
+    assert got.min() == 0
+    assert got.max() <= (6 + params.scale / 2 if activation == "relu6" else np.inf)
+    assert np.abs(got - as_nchw(tflite_scores(made, feed))).max() <= 1.01 * params.scale
+    assert "Conv" not in optimized(write_onnx_int8(made), tmp_path / "o.onnx")
+
+
+def test_a_hard_sigmoid_must_be_lowered_before():
+    inner = graph_of(op("hard_sigmoid", "gate", "x", shape=INPUT))
+    params = ActivationParams(1 / 255, -128)
+    with pytest.raises(InputError, match=r"'gate'.*lowered"):
+        write_onnx_int8(QuantizedGraph(inner, {"x": params, "gate": params}, {}))
+
+
+def test_bytes_are_deterministic_and_metadata_kept():
+    made = quantized(GRAPHS["hard_swish"], rand(*INPUT))
+    data = write_onnx_int8(made, metadata={"a": "1", "b": "2"})
+    assert data == write_onnx_int8(made, metadata={"b": "2", "a": "1"})
+    assert session(data).get_modelmeta().custom_metadata_map == {"a": "1", "b": "2"}
+
+
+def network_graph(name, size=48):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = build_model(Spec(network(name), size=size, classes=10))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:  # statistics that make ranges asymmetric and keep V3 from fading out
+        if "variance" in weight.path:
+            weight.assign(rng.uniform(0.1, 0.3, weight.shape))
+        elif "mean" in weight.path or "beta" in weight.path:
+            weight.assign(rng.normal(0, 0.3, weight.shape))
+    return fold(graph_from_keras(model).graph)
+
+
+def quantized_network(float_graph, twin):
+    lowered = absorb_hard_sigmoids(float_graph)
+    floors = {}
+    if twin:
+        made = lower_hard_swishes(lowered)
+        lowered, floors = made.graph, made.floors
+    rng = np.random.default_rng(1)
+    images = [rng.uniform(-1, 1, lowered.shapes[lowered.input]).astype(np.float32) for _ in range(3)]
+    state = Calibrated(lowered, observe(lowered, images, len(images)), floors)
+    return quantize_graph(state, ActivationParams(float(np.float32(1 / 127.5)), 0)), images[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "twins"),
+    [
+        ("mobilenet_v1", [False]),
+        ("mobilenet_v2", [False]),
+        ("mobilenet_v3_small", [False, True]),
+        ("mobilenet_v3_large_minimalistic", [False]),
+    ],
+)
+def test_networks_are_integers_throughout_and_agree_with_tflite(name, twins, tmp_path):
+    float_graph = network_graph(name)
+    for twin in twins:
+        made, image = quantized_network(float_graph, twin)
+        data = write_onnx_int8(made, layout="nhwc")
+        found = optimized(data, tmp_path / "o.onnx")
+        # One Transpose at the NHWC input; ONNX Runtime moves the network to NHWC itself and takes out or adds some.
+        assert found.pop("DequantizeLinear") == 1
+        assert set(found) <= INTEGER
+        assert found["QLinearConv"] + found["QGemm"] == len(list(made.graph.weighted()))
+        assert Counter(kinds(data))["Transpose"] == 1
+        feed = pixels(made, image)
+        (got,) = run(data, feed)
+        step = made.activations[made.graph.output].scale
+        assert np.abs(got - tflite_scores(made, feed)).max() <= 2.01 * step
+        arm = write_onnx_int8(made, activation_dtype="int8", input_dtype="int8", layout="nhwc")
+        assert set(optimized(arm, tmp_path / "arm.onnx", int8_allowed=True)) - {"DequantizeLinear"} <= INTEGER

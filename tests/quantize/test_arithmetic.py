@@ -1,0 +1,418 @@
+"""The quantizer's formulas, on numbers small enough to be worked out by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from quantize_graphs import INPUT_PARAMS, Net, calibrated, images
+
+from mbn_deploy.errors import UsageError
+from mbn_deploy.graph.graph import Graph, Op
+from mbn_deploy.graph.quantized import ActivationParams, QuantizedGraph, constant_levels, constant_params
+from mbn_deploy.quantize import ranges
+from mbn_deploy.quantize.channel_groups import ChannelGroup, channel_groups
+from mbn_deploy.quantize.int16 import wide_params, widened
+from mbn_deploy.quantize.integers import MAX_BIAS, _saturates, quantize_bias, quantize_graph, quantize_weights
+from mbn_deploy.quantize.passes.absorb import _best, _centring, _noise, _span, _sums, absorb, shift
+from mbn_deploy.quantize.passes.bias import _shrunk, correct_biases, stored_inputs
+from mbn_deploy.quantize.passes.bounds import bind, free_bounds
+from mbn_deploy.quantize.passes.equalize import FLOOR, MAX_FACTOR, _candidate, _Noise, _span_choices, _weight_spans
+from mbn_deploy.quantize.passes.hard_swish import shared_noise
+from mbn_deploy.quantize.passes.split import MAX_CHANNELS, MAX_PARTS, _parts
+from mbn_deploy.quantize.range_methods import cut
+from mbn_deploy.quantize.ranges import Calibrated, ChannelRange, _Sum, vector_margin
+from mbn_deploy.quantize.recipe import INT8, INT16, LADDER, MIXED
+from mbn_deploy.quantize.rounding_ties import untied_mean, untied_product
+
+LEVELS, WEIGHT_MAX = 255, 127
+
+
+def seen(low, high, mean=None, power=None):
+    low, high = np.array(low, float), np.array(high, float)
+    mean = (low + high) / 2 if mean is None else np.array(mean, float)
+    return ChannelRange(low, high, mean, high**2 if power is None else np.array(power, float))
+
+
+def rounding(step):
+    """Mean square of what rounding to a step adds."""
+    return step**2 / 12
+
+
+def weighted(kind, name, source, kernel, *, bias=None, activation="none"):
+    kernel = np.array(kernel, np.float32)
+    outputs = kernel.shape[-1] if kind == "conv" else kernel.shape[2] * kernel.shape[3]
+    bias = np.zeros(outputs, np.float32) if bias is None else np.array(bias, np.float32)
+    return Op(kind, name, (source,), name, kernel=kernel, bias=bias, pads=(0,) * 4, activation=activation)
+
+
+def two_channels(reader, shapes=None):
+    """x (3 channels) -> c (2 channels, ReLU) -> reader."""
+    first = weighted("conv", "c", "x", np.array([[1, -2], [3, 1], [-1, 0.5]])[None, None], activation="relu")
+    shapes = {"x": (1, 4, 5, 3), "c": (1, 4, 5, 2), reader.output: (1, 4, 5, 2)} | (shapes or {})
+    return Graph("net", "x", reader.output, (first, reader), shapes)
+
+
+POINTWISE = weighted("conv", "r", "c", np.array([[3.0, 1.0], [-4.0, 2.0]])[None, None])
+DEPTHWISE = weighted("depthwise", "r", "c", np.array([[1.0, 2.0], [3.0, -4.0]]).reshape(2, 1, 2, 1))
+C = seen([0, 0], [1, 2], mean=[0.5, 1.0], power=[0.5, 1.5])
+FACTORS = np.array([2.0, 0.5])
+
+
+def noise(graph, found, granularity, group=("c",)):
+    state = Calibrated(graph, found, {})
+    readers = [op for op in graph.ops if op.inputs[0] in group and op.kind in ("conv", "depthwise")]
+    return _Noise.of(state, ChannelGroup(tuple(group), 2), readers, granularity, LEVELS).relative(FACTORS)
+
+
+def test_noise_of_weights_with_a_scale_a_channel():
+    value = rounding(max(1 * 2, 2 * 0.5) / LEVELS)  # 0 to the larger one of the scaled ranges
+    from_values = (9 + 1) / 2**2 * value + (16 + 4) / 0.5**2 * value
+    inputs = (0.5 - 0.25) * 2**2 + (1.5 - 1) * 0.5**2  # variances
+    from_weights = (rounding(max(3 / 2, 4 / 0.5) / WEIGHT_MAX) + rounding(max(1 / 2, 2 / 0.5) / WEIGHT_MAX)) * inputs
+    signal = (9 + 1) * 0.5 + (16 + 4) * 1.5
+    expected = (from_values + from_weights) / signal
+    assert noise(two_channels(POINTWISE), {"c": C}, "per-channel") == pytest.approx(expected)
+
+
+def test_noise_of_depthwise_weights_with_a_scale_a_channel_is_that_of_the_values():
+    value = rounding(2 / LEVELS)
+    expected = ((1 + 9) / 4 + (4 + 16) / 0.25) * value / ((1 + 9) * 0.5 + (4 + 16) * 1.5)
+    assert noise(two_channels(DEPTHWISE), {"c": C}, "per-channel") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_noise_of_weights_with_one_scale(known):
+    picture = seen([-1] * 3, [1] * 3, mean=[0, 0, 0], power=[0.3, 0.6, 0.9])
+    written = rounding(max(3 * 2, 2 * 0.5) / WEIGHT_MAX) * 3 * (0.6 if known else 1)  # 3 weights a value
+    value = rounding(2 / LEVELS) + written
+    inputs = 0.25 * 4 + 0.5 * 0.25
+    from_values = ((9 + 1) / 4 + (16 + 4) / 0.25) * value
+    from_weights = rounding(max(3 / 2, 4 / 0.5) / WEIGHT_MAX) * inputs * 2  # two outputs
+    expected = (from_values + from_weights) / ((9 + 1) * 0.5 + (16 + 4) * 1.5)
+    found = {"c": C} | ({"x": picture} if known else {})
+    assert noise(two_channels(POINTWISE), found, "per-tensor") == pytest.approx(expected)
+
+
+def test_noise_that_a_mean_and_a_gate_hand_on():
+    pool = Op("global_average_pool", "p", ("c",), "p", keepdims=True)
+    gated = Op("multiply", "m", ("c", "g"), "m")
+    gate = weighted("conv", "g", "p", np.eye(2)[None, None], activation="unit")
+    readers = [weighted("conv", name, source, np.eye(2)[None, None]) for name, source in (("rp", "p"), ("rm", "m"))]
+    first = two_channels(POINTWISE).ops[0]
+    small, full = (1, 1, 1, 2), (1, 4, 5, 2)
+    shapes = {"x": (1, 4, 5, 3), "c": full, "p": small, "g": small, "m": full, "rp": small, "rm": full}
+    graph = Graph("net", "x", "rm", (first, pool, gate, gated, *readers), shapes)
+    g = seen([0, 0], [1, 1], power=[0.25, 0.5])
+    found = {"c": C, "p": seen([0, 0], [0.5, 1]), "g": g, "m": seen([0, 0], [1, 1])}
+    state = Calibrated(graph, found, {})
+    made = _Noise.of(state, ChannelGroup(("c", "p", "m"), 2), [readers[0]], "per-channel", LEVELS)
+    of_c = rounding(2 / LEVELS)
+    np.testing.assert_allclose(made._values("p", FACTORS), rounding(1 / LEVELS) + of_c / (4 * 5))
+    np.testing.assert_allclose(made._values("m", FACTORS), rounding(2 / LEVELS) + of_c * g.power)
+
+
+def test_factors_that_are_tried():
+    np.testing.assert_allclose(_candidate(np.array([1.0, 4.0, 16.0]), np.ones(3), 0.0), [0.25, 1, 4])
+    np.testing.assert_allclose(_candidate(np.ones(3), np.array([1.0, 4.0, 16.0]), 0.5), [2, 1, 0.5])
+    assert _candidate(np.array([1e-9, 1.0, 1e9]), np.ones(3), 0.0).tolist() == [1 / MAX_FACTOR, 1, MAX_FACTOR]
+
+
+def test_spans_are_relative_and_have_a_floor():
+    graph = two_channels(POINTWISE)
+    state = Calibrated(graph, {"c": seen([-1, 0], [3, 1e-9])}, {})
+    for spans in _span_choices(state, ChannelGroup(("c",), 2), {"c"}):
+        np.testing.assert_allclose(spans, [1, FLOOR])
+    assert _span_choices(Calibrated(graph, {"c": seen([0, 0], [0, 0])}, {}), ChannelGroup(("c",), 2), {"c"}) == []
+    np.testing.assert_allclose(_weight_spans([POINTWISE], 2, "per-channel"), [0.75, 1])
+    np.testing.assert_allclose(_weight_spans([DEPTHWISE], 2, "per-channel"), [1, 1])
+    np.testing.assert_allclose(_weight_spans([DEPTHWISE], 2, "per-tensor"), [0.75, 1])
+
+
+def test_a_range_is_found_in_batches():
+    sums = _Sum(2, keep_vectors=False)
+    sums.add(np.array([[[1.0, 3.0], [-2.0, 0.0]]], np.float32))
+    sums.add(np.array([[[2.0, 5.0], [-1.0, -3.0]]], np.float32))
+    found = sums.range()
+    assert found.low.tolist() == [1, -3]
+    assert found.high.tolist() == [5, 0]
+    assert found.mean.tolist() == [11 / 4, -6 / 4]
+    assert found.power.tolist() == [39 / 4, 14 / 4]
+    np.testing.assert_allclose(found.variance, [39 / 4 - (11 / 4) ** 2, 14 / 4 - (6 / 4) ** 2])
+    assert found.drift == pytest.approx((5 + 3) / (3 + 2) - 1)
+
+
+def test_one_batch_and_zeros_drift_by_nothing():
+    one = _Sum(1, keep_vectors=False)
+    one.add(np.ones((1, 1, 2), np.float32))
+    none = _Sum(1, keep_vectors=False)
+    none.add(np.zeros((1, 1, 2), np.float32))
+    none.add(np.ones((1, 1, 2), np.float32))
+    assert (one.range().drift, none.range().drift) == (0, 0)
+
+
+def test_a_shifted_range():
+    moved = seen([-1, 0], [2, 4], mean=[0.5, 1], power=[1.25, 3]).shifted(np.array([1.0, -2.0]))
+    assert (moved.low.tolist(), moved.high.tolist(), moved.mean.tolist()) == ([-2, 2], [1, 6], [-0.5, 3])
+    assert moved.power.tolist() == [1.25 - 1 + 1, 3 + 4 + 4]
+    assert seen([-1, -5], [2, 4]).within(-2, 3).low.tolist() == [-1, -2]
+    assert seen([-1, -5], [2, 4]).within(-2, 3).high.tolist() == [2, 3]
+
+
+def test_the_least_number_of_vectors_that_have_a_margin():
+    values = np.random.default_rng(0).standard_t(2, (8, 500))
+    assert vector_margin(values[:7]) == 1
+    assert vector_margin(values) > 1
+
+
+def test_held_out_error_is_saturation_and_rounding():
+    known, new = np.array([[0.0, 5.0], [2.0, 5.0]]), np.array([[3.0, 5.0], [1.0, 9.0]])
+    # The channel's mean is 1, its span 2. With margin 1 the 3 lies 1 above; with 1.5 a half.
+    for margin, above in ((1.0, 1.0), (1.5, 0.5), (2.0, 0.0)):
+        expected = (above / 2) ** 2 / 2 + rounding(margin / LEVELS)
+        assert ranges._held_out_error(known, new, margin) == pytest.approx(expected)
+
+
+def test_samples_are_spread_over_images():
+    graph = two_channels(POINTWISE)
+    x = images(graph, 3)
+    found = ranges.sample(graph, ["c", "r"], [image[None] for image in x])
+    assert {name: values.size for name, values in found.items()} == {"c": 3 * 40, "r": 3 * 40}
+
+
+def test_noise_and_spans_of_shifted_channels():
+    graph = two_channels(POINTWISE)
+    state = Calibrated(graph, {"c": seen([1, -2], [3, 4]), "r": seen([2, 2], [3, 5])}, {})
+    assert _span(state, "c", np.zeros(1)) == 6
+    assert _span(state, "c", np.array([2.0, 1.0])) == 3 + 3
+    assert _span(state, "r", np.zeros(1)) == 5  # zero is always inside
+    assert _noise(state, {"c": np.zeros(1), "r": np.zeros(1)}) == 6**2 + 5**2
+    assert _centring(state, ("c",))["c"].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(("own", "total", "expected"), [(2.0, 0.0, [3, -3]), (0.0, 2.0, [1, -1])])
+def test_a_shift_between_two_centres(own, total, expected):
+    """Centres of 4 and -4 for the tensor itself, of 0 for the sum; the wider one has three quarters of the say."""
+    found = {
+        "c": seen([4 - own, -4 - own], [4 + own, -4 + own]),
+        "s": seen([5 - total, 7 - total], [5 + total, 7 + total]),
+    }
+    state = Calibrated(two_channels(POINTWISE), found, {})
+    assert _best(state, "c", {"s": np.array([5.0, 7.0])}).tolist() == expected
+
+
+def test_channels_in_the_middle_stay():
+    """However little they span, and whatever another shift would cost."""
+    first, reader = two_channels(POINTWISE).ops
+    graph = two_channels(POINTWISE).with_ops((replace(first, activation="none"), reader))
+    state = Calibrated(graph, {"c": seen([-0.25, -0.125], [0.25, 0.125])}, {})
+    assert _span(state, "c", np.zeros(1)) == 0.5
+    assert absorb(state) is state
+
+
+def test_what_cancels_out_is_given_back_to_the_last_unit():
+    window = weighted("conv", "c", "x", np.array([2.0**25, 1, -(2.0**25)]).reshape(1, 3, 1, 1))
+    graph = Graph("net", "x", "c", (window,), {"x": (1, 4, 5, 1), "c": (1, 4, 3, 1)})
+    assert shift(graph, {"x": np.array([3.0])}).ops[0].bias.tolist() == [3]
+
+
+def test_noise_of_the_shared_h_swish():
+    source, result = seen([-9, -1], [6, 2]), seen([0, 0], [1, 1], mean=[0, 0], power=[1, 1e-9])
+    step = (6 + 3) / LEVELS
+    assert shared_noise(source, result) == pytest.approx((rounding(step) / 1 + 1) / 2)
+    narrow = shared_noise(seen([-1, -2], [0, 1]), seen([0], [1], mean=[1], power=[3]))
+    assert narrow == pytest.approx(rounding((1 + 2) / LEVELS) / 2)
+
+
+def test_bias_integers_have_an_end():
+    scales = np.array([0.5, 0.25], np.float32)
+    assert quantize_bias(np.array([3.0, -3.0], np.float32), 0.5, scales).tolist() == [12, -24]
+    assert quantize_bias(np.array([1e30, -1e30], np.float32), 0.5, scales).tolist() == [MAX_BIAS, -MAX_BIAS]
+
+
+@pytest.mark.parametrize(
+    ("activation", "off"), [("none", [0, 0]), ("relu", [1, 0]), ("relu6", [1, 1]), ("unit", [1, 1])]
+)
+def test_biases_that_an_activation_cuts_off(activation, off):
+    op = weighted("conv", "c", "x", np.ones((1, 1, 1, 3)), activation=activation)
+    assert _saturates(op, np.array([-1.0, 1.0, 0.0], np.float32)).tolist() == [*map(bool, off), False]
+
+
+def test_weight_integers():
+    made = quantize_weights(weighted("conv", "c", "x", [[[[127.0, 0.0], [-50.4, 0.0]]]], bias=[2.0, 1.0]), 0.5)
+    assert made.kernel.reshape(2, 2).tolist() == [[127, 0], [-50, 0]]
+    assert made.scales.tolist() == [1, np.float32(1 / (MAX_BIAS * 0.5))]
+    assert made.bias.tolist() == [4, MAX_BIAS]
+
+
+def test_the_number_of_parts_of_a_vector():
+    reader = weighted("conv", "r", "c", np.array([[0.3, 0.0], [0.4, 0.5]])[None, None], activation="unit")
+    graph = two_channels(reader)
+    state = Calibrated(graph, {}, {})
+    root = 0.5  # of the mean of 0.3^2 + 0.4^2 and 0.5^2
+    for step, parts in ((0.9 / LEVELS, 1), (2.2 / LEVELS, 3), (100.0, MAX_PARTS)):
+        assert _parts(state, graph.ops[0], [reader], step) == parts == min(np.ceil(2 * root * step * 255), MAX_PARTS)
+    many = Graph("net", "x", "r", graph.ops, graph.shapes | {"c": (1, 1, 1, MAX_CHANNELS // 2)})
+    assert _parts(Calibrated(many, {}, {}), graph.ops[0], [reader], 100.0) == 2
+
+
+def test_scales_of_16_bits():
+    assert widened(ActivationParams(0.5, -128)) == ActivationParams(0.5 / 128, 0, "int16")
+    op = two_channels(POINTWISE).ops[1]
+    state = Calibrated(two_channels(POINTWISE), {"r": seen([-5, 0], [1, 3])}, {})
+    assert wide_params(op, state, {"c": widened(ActivationParams(1e-3, 0))}).scale == np.float32(10 / 32767)
+
+
+def test_constants_of_16_bits_and_on_a_grid():
+    both = Op("add_constant", "a", ("c",), "a", offset=np.array([-2.0, 0.0, -1.0]))
+    wide, params = constant_levels(both, ActivationParams(0.1, 0, "int16"))
+    assert (wide.tolist(), wide.dtype, params.scale) == ([-32767, 0, -16384], np.int16, np.float32(2 / 32767))
+    levels, params = constant_levels(both, ActivationParams(0.5, 3))
+    assert (levels.tolist(), params) == ([123, 127, 125], ActivationParams(0.5, 127))
+    with pytest.raises(ValueError, match="do not fit"):
+        constant_levels(both, ActivationParams(2 / 256, 3))
+    assert constant_levels(both, ActivationParams(2 / 255, 3))[0].min() == -128
+    with pytest.raises(ValueError, match="do not fit"):
+        constant_levels(Op("add_constant", "a", ("c",), "a", offset=np.array([0.5, 0.0])), ActivationParams(0.5, 3))
+
+
+def test_groups_of_two_channels():
+    assert channel_groups(two_channels(POINTWISE)) == [ChannelGroup(("c",), 2)]
+    assert calibrated(two_channels(POINTWISE)).ranges["c"].low.min() >= 0
+
+
+def test_sums_that_a_tensor_goes_into():
+    readers = [Op("add", "s", ("a", "b"), "s"), Op("add", "t", ("a", "a"), "t"), POINTWISE]
+    shifts = {"b": np.array([2.0]), "a": np.array([1.0])}
+    assert _sums(readers, "a", shifts) == {"s": shifts["b"], "t": shifts["a"]}
+    assert _sums(readers, "b", {"a": shifts["a"]})["s"] is shifts["a"]
+    assert _sums(readers, "a", {}) == {}
+
+
+def test_corrections_are_shrunk_by_the_standard_error():
+    errors = np.array([[1.0, 5.0], [3.0, -5.0]])  # means 2 and 0, squared standard errors 1 and 25
+    assert _shrunk(errors).tolist() == [2 * (1 - 1 / 4), 0]
+    assert _shrunk(errors[:1]).tolist() == [1, 5]
+    three = np.array([[1.0], [3.0], [5.0]])  # a mean of 3, squared standard error 8 / 3 / 2
+    np.testing.assert_allclose(_shrunk(three), 3 * (1 - 4 / 27))
+
+
+def test_biases_are_corrected_in_front_of_a_reshape():
+    net = Net()
+    net.op("reshape", "flat", net.pool("mean", net.conv("c", "x", 4, activation="relu")), shape=(1, 4))
+    graph = net.graph()
+    x = images(graph)
+    told = []
+    made = correct_biases(quantize_graph(calibrated(graph, x), INPUT_PARAMS), x, lambda *step: told.append(step))
+    assert made.weights["c"].bias.shape == (4,)
+    assert told == [("correct biases", at, 3) for at in (1, 2, 3)]
+
+
+def test_bounds_of_a_relu6():
+    graph = two_channels(POINTWISE)
+    first = replace(graph.ops[0], activation="relu6")
+    freed = free_bounds(graph.with_ops((first, POINTWISE)))
+    assert [op.kind for op in freed.ops] == ["conv", "minimum", "conv"]
+    assert freed.ops[0].activation == "relu"
+    assert freed.ops[1].offset.tolist() == [6, 6]
+    assert free_bounds(graph.with_ops((first, POINTWISE)), frozenset({"c"})).ops[0] is first
+    state = Calibrated(freed, {"c/unbounded": seen([0, 0], [9, 1]), "c": C, "r": C}, {})
+    (bound, reader) = bind(state).graph.ops
+    assert (bound.activation, bound.output, reader.kind) == ("unit", "c", "conv")
+    np.testing.assert_allclose(bound.kernel, first.kernel / 6, rtol=1e-6)
+    np.testing.assert_allclose(reader.kernel, POINTWISE.kernel * 6, rtol=1e-6)
+    dead = replace(state, ranges=state.ranges | {"c/unbounded": seen([0, 0], [0, 0])})
+    np.testing.assert_array_equal(bind(dead).graph.ops[0].kernel, first.kernel)
+    freed = freed.with_ops((freed.ops[0], replace(freed.ops[1], offset=np.array([6.0, 3.0])), freed.ops[2]))
+    narrow, back, _ = bind(replace(state, graph=freed)).graph.ops
+    assert (back.kind, back.activation) == ("add_constant", "relu")
+    np.testing.assert_allclose(back.offset, [0, -128 / 255], rtol=1e-6)  # half of it, on the grid of 255 steps
+    np.testing.assert_allclose(narrow.bias, [0, 128 / 255], rtol=1e-6)
+
+
+def test_a_bound_is_that_of_the_largest_channel_and_scales_what_is_behind():
+    graph = two_channels(POINTWISE)
+    freed = free_bounds(graph.with_ops((replace(graph.ops[0], activation="relu6"), POINTWISE)))
+    state = Calibrated(freed, {"c/unbounded": seen([0, 0], [9, 0]), "c": C, "r": C}, {})
+    made = bind(state)
+    np.testing.assert_allclose(made.graph.ops[0].kernel, graph.ops[0].kernel / 6, rtol=1e-6)
+    np.testing.assert_allclose(made.ranges["c"].high, C.high / 6)
+    np.testing.assert_allclose(made.ranges["c"].power, C.power / 36)
+    assert made.ranges["r"] is C
+
+
+def test_a_relu6_stays_where_not_only_convolutions_read_it():
+    first = replace(two_channels(POINTWISE).ops[0], activation="relu6")
+    total = Op("add", "s", ("c", "r"), "s")
+    graph = Graph("net", "x", "s", (first, POINTWISE, total), two_channels(POINTWISE).shapes | {"s": (1, 4, 5, 2)})
+    assert free_bounds(graph).ops == graph.ops
+
+
+def test_percentiles_are_of_both_ends():
+    values = np.concatenate([np.linspace(-1, 1, 100_001), [-50.0, 50.0]])
+    low, high = cut(values, (-50.0, 50.0), "percentile")
+    assert low == pytest.approx(-high)
+    assert 0.9995 < high < 1
+    assert cut(values + 10, (-40.0, 60.0), "percentile")[0] == 0
+    assert cut(values, (-0.5, 0.25), "percentile") == (-0.5, 0.25)
+
+
+def test_zero_points_of_16_bits_are_zero():
+    assert ActivationParams(1.0, 0, "int16").limits == (-32768, 32767)
+    for point in (-1, 1):
+        with pytest.raises(ValueError, match="impossible"):
+            ActivationParams(1.0, point, "int16")
+
+
+@pytest.mark.parametrize("value", [3.0, -3.0])
+def test_a_constant_of_an_odd_number_of_half_steps_is_moved_by_an_eighth(value):
+    output = ActivationParams(6 / 255, -128)  # 3 are 127.5 steps
+    level, params = constant_params(value, output)
+    assert level == np.sign(value) * 127
+    assert params.scale * 127 == pytest.approx(abs(value + output.scale / 8))
+    level, params = constant_params(1.0, output)  # 42.5 steps
+    assert params.scale * level == pytest.approx(1 + output.scale / 8)
+    assert constant_params(2.0, output)[1].scale * 127 == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("point", "other"), [(-128, -128), (127, 127)])
+def test_ties_at_the_first_and_the_last_border_are_stepped_around(point, other):
+    """89 * 97 is half a level, next to the end of the levels; no odd multiple of it is a product of two levels."""
+    a, b = ActivationParams(1.0, -128), ActivationParams(1.0, other)
+    tied = ActivationParams(2.0 * 89 * 97, point)
+    assert untied_product(tied, [a, b]).scale > tied.scale
+    clear = ActivationParams(3.0 * 255 * 255, point)
+    assert untied_product(clear, [a, b]) == clear
+    mean = ActivationParams(2.0 * 255, point)
+    assert untied_mean(mean, b, 49).scale > mean.scale
+
+
+def test_a_tie_beyond_the_levels_stays():
+    """It falls on level -129.5: both sides saturate. All products but 0 do, as none is above it."""
+    tied = ActivationParams(float(np.float32(89 * 97 / 1.5)), -128)
+    assert untied_product(tied, [ActivationParams(1.0, -128), ActivationParams(1.0, 127)]) == tied
+
+
+def test_an_op_reads_what_others_wrote_through_its_own_bits():
+    names = ("real", "wide", "narrow")
+    eighth, fine = ActivationParams(1.0, 0), ActivationParams(0.25, 0, "int16")
+    made = QuantizedGraph(
+        two_channels(POINTWISE), dict.fromkeys((*names, "y"), eighth), {}, frozenset({"real", "f"}),
+        frozenset({"wide", "w"}), dict.fromkeys(names, fine),
+    )  # fmt: skip
+    values = dict.fromkeys(names, np.float32([0.4, 1.3]))
+    read = {out: stored_inputs(made, Op("add", out, names, out), values) for out in ("y", "w", "f")}
+    as_read = {out: [np.asarray(value).tolist() for value in found] for out, found in read.items()}
+    kept = values["real"].tolist()
+    assert as_read == {"y": [[0, 1], [0, 1], kept], "w": [[0.5, 1.25], kept, kept], "f": [kept] * 3}
+
+
+def test_what_recipes_are_asked_by_and_called_mixed_for():
+    assert (INT16.asked, INT8.asked, MIXED.asked) == ("int16x8", "int8", "int8")
+    assert [step.float_blocks for step in LADDER] == [0, 0, 1, 0, 1, 3]
+    for change in ({"float_blocks": 1}, {"float_layers": ("a",)}, {"int16_layers": ("a",)}):
+        assert replace(INT8, **change).mixed
+    assert not INT8.mixed
+    assert replace(INT8, twin_above=0.0) != replace(INT8, twin_above=1.0)
+    for change in ({"float_blocks": -1}, {"twin_above": -0.01}, {"twin_above": 1.01}):
+        with pytest.raises(UsageError):
+            replace(INT8, **change)

@@ -1,0 +1,109 @@
+"""What is suspicious about calibration images: each warning has a set that earns it and one that does not."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export_models import SIZE, small_model, write_pictures
+from PIL import Image
+
+from mbn_deploy.demo.digits import shipped
+from mbn_deploy.export.from_keras.convert import graph_from_keras
+from mbn_deploy.graph.fold import fold
+from mbn_deploy.manifest import Preprocess
+from mbn_deploy.pipeline.export import export
+from mbn_deploy.quantize.calibration import load_calibration
+from mbn_deploy.quantize.calibration_checks import lint, unsteady
+from mbn_deploy.quantize.ranges import ChannelRange, observe
+
+SHARED = Path(__file__).parents[3] / "shared"
+
+
+def pictures(count, seed=0, side=40):
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 5, 5, 3), np.uint8)
+    return np.stack([np.asarray(Image.fromarray(c).resize((side, side), Image.Resampling.BICUBIC)) for c in coarse])
+
+
+def names(count, folders=1):
+    return [f"{i % folders}/{i:03}.png" for i in range(count)]
+
+
+def saved_again(image):
+    data = io.BytesIO()
+    Image.fromarray(np.clip(image * 1.05 + 6, 0, 255).astype(np.uint8)).save(data, "JPEG", quality=60)
+    return np.asarray(Image.open(data))
+
+
+def test_different_pictures_earn_no_warning():
+    assert lint(pictures(40), names(40, 4)) == ()
+
+
+def test_one_picture_saved_again_and_again_is_seen():
+    images = pictures(20)
+    again = np.stack([saved_again(image) for image in images[:6]])
+    (found,) = lint(np.concatenate([images, again]), [f"{i}.png" for i in range(26)])
+    assert found.startswith("6 of 26 calibration images look like one before them (0.png and 20.png, 1.png and 21.png")
+    assert lint(np.concatenate([images, again[:1]]), [f"{i}.png" for i in range(21)]) == ()  # one does no harm
+
+
+@pytest.mark.parametrize(
+    ("counts", "warned"), [([20, 20], False), ([36, 4], False), ([38, 2], True), ([26, 4, 5, 5], True), ([40], False)]
+)
+def test_most_images_of_one_class(counts, warned):
+    listed = [f"class {at}/{i}.png" for at, count in enumerate(counts) for i in range(count)]
+    found = lint(pictures(40), listed)
+    assert bool(found) == warned
+    if warned:
+        assert f"of the sub-folder 'class 0', one of {len(counts)}" in found[0]
+    assert lint(pictures(40), [*listed[:-1], "loose.png"]) == ()  # folders that hold a part say nothing
+
+
+def seen(drift):
+    return ChannelRange(*(np.zeros(3) for _ in range(4)), drift)
+
+
+def test_ranges_that_depend_on_which_images_came():
+    assert unsteady({"a": seen(0.3), "b": seen(0.99)}) == ()
+    (found,) = unsteady({"a": seen(1.2), "b": seen(0.1), "c": seen(4.0)})
+    assert found.startswith("2 of 3 tensors reach more than twice as far in one half")
+    assert "(c, a)" in found
+
+
+def test_halves_are_observed_in_the_one_pass():
+    graph = fold(graph_from_keras(small_model("mobilenet_v2")).graph)
+    base = (pictures(8, side=SIZE).astype(np.float32) - 127.5)[:, None]
+    steady = observe(graph, iter(base / 255), 8)
+    wild = observe(graph, (image / 255 * (1 + 9 * (at % 2)) for at, image in enumerate(base)), 8)
+    first = graph.ops[0].output
+    assert steady[first].drift < 1
+    assert wild[first].drift > 1
+    (found,) = unsteady(wild)
+    assert "twice as far" in found
+    assert observe(graph, iter(base[:1]), 1)[first].drift == 0  # one image has no halves
+
+
+def test_export_shows_what_the_linter_says(tmp_path):
+    folder = write_pictures(tmp_path / "photos", 16, side=SIZE)
+    for path in sorted(folder.iterdir())[:4]:
+        with Image.open(path) as image:
+            image.convert("RGB").point(lambda v: min(255, v + 4)).save(path.with_name(f"again-{path.stem}.png"))
+    bundle = export(
+        small_model("mobilenet_v1"), tmp_path / "out", formats=("tflite",), precisions=("int8",), resize="squash",
+        calibration=folder,
+    )  # fmt: skip
+    assert any("4 of 20 calibration images look like one before them" in warning for warning in bundle.warnings)
+
+
+def test_shipped_digits_are_no_duplicates(tmp_path):
+    shipped()[0].write(tmp_path / "digits", by_class=True)
+    (grey,) = load_calibration(tmp_path / "digits", (32, 32), Preprocess(resize="squash")).warnings
+    assert "200 of 200 calibration images are greyscale" in grey
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not (SHARED / "imagenet").is_dir(), reason="no ../shared/imagenet")
+def test_photographs_are_no_duplicates():
+    found = load_calibration(SHARED / "imagenet" / "calibration", (96, 96), Preprocess(), count=300)
+    assert [w for w in found.warnings if "greyscale" not in w] == []

@@ -1,0 +1,324 @@
+"""The house: which room may import which, in one table, and that importing does nothing and loads no framework.
+
+Rooms stand from the ground up. A module belongs to the row with its longest prefix. A room imports only the rows that
+its own names in `rooms`, all of which stand above it in the table ("runtime" includes its inner rooms), and libraries
+only as named: `libraries` at the top of a module, `lazily` inside functions too. Imports for types count like others.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mbn_deploy"
+FRAMEWORKS = {
+    *("tensorflow", "keras", "onnx", "onnxruntime", "ai_edge_litert", "tflite_runtime", "h5py", "flatbuffers"),
+    *("cv2", "sklearn", "matplotlib", "torch", "jax", "dask", "distributed"),
+}
+PRINTERS = {"typer", "rich", "click"}
+BLOCKED = sorted(FRAMEWORKS | PRINTERS)
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a room may import: rooms, libraries, and libraries inside functions or for types."""
+
+    rooms: str = ""
+    libraries: str = ""
+    lazily: str = ""
+
+
+VALUES = "errors version progress manifest"
+DEVICE = f"{VALUES} runtime"
+GRAPHS = f"{DEVICE} graph models"
+FILES = f"{GRAPHS} export data bundle"
+HOUSE = {
+    # floor 1: values that everybody may use
+    "errors": Room(),
+    "version": Room(),
+    "progress": Room(),
+    "manifest": Room("errors"),
+    # floor 2: networks as tables
+    "models": Room(VALUES, "numpy", "keras h5py"),
+    # floor 3: all that a device gets
+    "runtime.system": Room("errors", "numpy"),
+    "runtime.labels": Room("errors"),
+    "runtime.formats": Room("errors runtime.labels", "numpy"),
+    "runtime.untrusted": Room("errors manifest runtime.system runtime.formats", "numpy"),
+    "runtime.images": Room("errors", "numpy PIL"),
+    "runtime.bundle": Room("errors manifest runtime.system runtime.labels"),
+    "runtime.backends": Room(
+        "errors manifest runtime.system runtime.formats runtime.untrusted runtime.bundle",
+        "numpy",
+        "ai_edge_litert tflite_runtime onnxruntime",
+    ),
+    "runtime.operation_runs": Room("errors manifest runtime.formats runtime.backends", "numpy"),
+    "runtime.cameras": Room("errors runtime.images", "numpy", "cv2 picamera2"),
+    "runtime": Room(
+        "errors manifest runtime.system runtime.labels runtime.formats runtime.images runtime.bundle runtime.backends "
+        "runtime.cameras",
+        "numpy PIL",
+    ),
+    "runtime.doctor": Room("errors manifest runtime", "numpy"),
+    "runtime.benchmark": Room("errors manifest runtime", "numpy PIL"),
+    # the graphs: values
+    "graph": Room("errors manifest", "numpy", "tensorflow"),
+    # floor 4: files
+    "data": Room(DEVICE, "numpy"),
+    "bundle": Room(f"{DEVICE} data"),
+    "export": Room(f"{GRAPHS} data", "numpy", "keras onnx google flatbuffers ai_edge_litert"),
+    # floor 5
+    "quantize": Room(FILES, "numpy PIL", "tensorflow"),
+    "verify": Room(FILES, "numpy", "tensorflow"),
+    # floor 6
+    "diagnose": Room(f"{FILES} quantize", "numpy", "ai_edge_litert"),
+    # floor 7: values become a page
+    "report": Room(f"{DEVICE} data verify diagnose", "numpy PIL"),
+    # floor 8: the main job
+    "pipeline": Room(f"{FILES} quantize verify diagnose report", "numpy", "keras"),
+    # floor 9
+    "sweep": Room(f"{FILES} verify report pipeline", "", "keras"),
+    "demo": Room(f"{FILES} pipeline", "numpy PIL", "keras"),
+    # floor 10
+    "packages": Room(f"{FILES} verify", "numpy", "tflite_micro packaging"),
+    "check_apk": Room(f"{DEVICE} data"),
+    "serve": Room(DEVICE, "PIL starlette uvicorn h11"),
+    # floor 11
+    "cli": Room(
+        f"{FILES} quantize verify diagnose pipeline sweep demo packages check_apk serve", "typer rich", "keras"
+    ),
+    "": Room(f"{VALUES} models runtime bundle pipeline"),  # `mbn_deploy` itself hands names on
+}
+
+
+def name_of(path: Path) -> str:
+    """The module's name below `mbn_deploy.`; "" for the package itself."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if "templates" not in path.parts}
+
+
+def within(module: str, room: str) -> bool:
+    """Whether a module lies in a room (a package or a module)."""
+    return module == room or module.startswith(f"{room}.")
+
+
+def room_of(module: str) -> str:
+    """The row of the table that a module belongs to."""
+    found = [room for room in HOUSE if room and within(module, room)]
+    return max(found, key=len, default="")
+
+
+def imports(source: str) -> list[tuple[str, str]]:
+    """(module, where) of every import: "top" runs on importing, "lazy" in a function, "types" never."""
+    return list(_imports(ast.parse(source), "top"))
+
+
+def _imports(node: ast.AST, where: str) -> Iterator[tuple[str, str]]:
+    for child in ast.iter_child_nodes(node):
+        inner = where
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            inner = "lazy"
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            inner = "types"
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, where) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "no relative imports are used"
+            if child.module.split(".")[0] == "mbn_deploy":
+                for alias in child.names:
+                    inside = f"{child.module}.{alias.name}".removeprefix("mbn_deploy.")
+                    own = inside if inside in MODULES else child.module.removeprefix("mbn_deploy").removeprefix(".")
+                    yield f"mbn_deploy.{own}", where
+            else:
+                yield child.module, where
+        yield from _imports(child, inner)
+
+
+def own_imports(module: str, source: str) -> set[str]:
+    """The modules of this package that a module imports, in whatever way."""
+    found = {
+        name.removeprefix("mbn_deploy").removeprefix(".") for name, _ in imports(source) if within(name, "mbn_deploy")
+    }
+    return found - {module}
+
+
+def wrong_imports(module: str, source: str) -> list[str]:
+    """The imports of a module that the table does not allow."""
+    room = HOUSE[room_of(module)]
+    allowed = room.rooms.split()
+    own = [
+        f"{module} imports {other or 'mbn_deploy'}"
+        for other in sorted(own_imports(module, source))
+        if room_of(other) != room_of(module) and not any(within(other, name) for name in allowed)
+    ]
+    top, anywhere = set(room.libraries.split()), {*room.libraries.split(), *room.lazily.split()}
+    foreign = {(name.split(".")[0], where) for name, where in imports(source) if not within(name, "mbn_deploy")}
+    return own + [
+        f"{module} imports {library} ({where})"
+        for library, where in sorted(foreign)
+        if library not in sys.stdlib_module_names and library not in (top if where == "top" else anywhere)
+    ]
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Every strongly connected group of more than one module (Tarjan 1972)."""
+    order: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(module: str) -> None:
+        order[module] = low[module] = len(order)
+        stack.append(module)
+        for other in graph.get(module, ()):
+            if other not in order:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], order[other])
+        if low[module] == order[module]:
+            group = stack[stack.index(module) :]
+            del stack[stack.index(module) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for module in sorted(graph):
+        if module not in order:
+            visit(module)
+    return found
+
+
+def import_graph() -> dict[str, set[str]]:
+    """For each module the modules that it imports."""
+    return {name: own_imports(name, path.read_text("utf-8")) & MODULES.keys() for name, path in MODULES.items()}
+
+
+def test_nobody_imports_against_the_table():
+    wrong = [line for name, path in MODULES.items() for line in wrong_imports(name, path.read_text("utf-8"))]
+    assert wrong == []
+
+
+def test_an_import_against_the_table_is_seen():
+    assert wrong_imports("runtime.classifier", "def f():\n    from mbn_deploy.quantize import recipe\n") == [
+        "runtime.classifier imports quantize.recipe"
+    ]
+    assert wrong_imports("export.encode", "from mbn_deploy.quantize.ranges import Ranges\n") == [
+        "export.encode imports quantize.ranges"
+    ]
+    assert wrong_imports("report.page", "if TYPE_CHECKING:\n    import keras\n") == [
+        "report.page imports keras (types)"
+    ]
+    assert wrong_imports("runtime.backends.litert", "import ai_edge_litert") == [
+        "runtime.backends.litert imports ai_edge_litert (top)"
+    ]
+    assert wrong_imports("serve.app", "from mbn_deploy.cli import main") == ["serve.app imports cli.main"]
+
+
+def test_the_table_leads_down_and_names_every_room():
+    """A row allows only rows above it, so that no rooms form a circle."""
+    rows = list(HOUSE)
+    packages = {name.split(".")[0] for name in MODULES} - {""}
+    assert packages <= set(rows)
+    upward = [
+        f"{room or 'mbn_deploy'} may import {other}"
+        for place, (room, row) in enumerate(HOUSE.items())
+        for other in row.rooms.split()
+        if other not in rows[:place]
+    ]
+    assert upward == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circles(import_graph()) == []
+
+
+def test_a_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
+def test_the_reader_of_imports_sees_all_three_places():
+    source = (
+        "import os.path\nfrom mbn_deploy import errors\nif TYPE_CHECKING:\n    import keras\n"
+        "class A:\n    import json\n    def f(self):\n        from onnx import helper\n"
+    )
+    assert imports(source) == [
+        ("os.path", "top"),
+        ("mbn_deploy.errors", "top"),
+        ("keras", "types"),
+        ("json", "top"),
+        ("onnx", "lazy"),
+    ]
+
+
+def test_onnxruntime_is_imported_where_its_telemetry_is_switched_off():
+    found = [name for name, path in MODULES.items() if "onnxruntime" in dict(imports(path.read_text("utf-8")))]
+    assert found == ["runtime.backends.onnx"]
+
+
+def run_without_frameworks(statements: str) -> str:
+    """Run Python `statements` where none of `BLOCKED` can be imported; return what was printed."""
+    block = f"import sys\nfor name in {BLOCKED!r}: sys.modules[name] = None\n"
+    command = [sys.executable, "-W", "error", "-c", block + statements]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return done.stdout
+
+
+def test_blocked_modules_cannot_be_imported():
+    assert run_without_frameworks("try:\n    import keras\nexcept ImportError:\n    print('blocked')") == "blocked\n"
+
+
+def test_every_module_but_the_command_line_imports_without_frameworks_and_does_nothing():
+    names = [f"mbn_deploy.{name}".rstrip(".") for name in MODULES if room_of(name) not in ("cli", "serve")]
+    watch = (
+        "import os, importlib, pathlib\nbefore = dict(os.environ), os.getcwd(), sys.argv[:]\n"
+        f"for name in {[n for n in names if not n.endswith('__main__')]!r}: importlib.import_module(name)\n"
+        "assert (dict(os.environ), os.getcwd(), sys.argv[:]) == before\n"
+    )
+    assert run_without_frameworks(watch) == ""
+
+
+@pytest.mark.parametrize("module", ["mbn_deploy", "mbn_deploy.runtime", "mbn_deploy.models.analysis"])
+def test_what_must_work_on_a_device(module):
+    extra = {
+        "mbn_deploy": "from mbn_deploy import Bundle, Classifier; print(Classifier.__name__)",
+        "mbn_deploy.runtime": "from mbn_deploy.runtime import Classifier; print(Classifier.__name__)",
+        "mbn_deploy.models.analysis": (
+            "from mbn_deploy.models.analysis import totals\nfrom mbn_deploy.models.layers import Spec\n"
+            "from mbn_deploy.models.tables import network\nprint(totals(Spec(network('mobilenet_v2')))[0])"
+        ),
+    }[module]
+    assert run_without_frameworks(f"import {module}\n{extra}") in ("Classifier\n", "3538984\n")
+
+
+def test_public_names():
+    printed = run_without_frameworks(
+        "import mbn_deploy\nprint(dir(mbn_deploy), mbn_deploy.__all__)\n"
+        "print([getattr(mbn_deploy, name) is not None for name in mbn_deploy.__all__])\n"
+        "try:\n    mbn_deploy.quantise\nexcept AttributeError as error:\n    print(error)\n"
+    )
+    names = "['Bundle', 'Classifier', 'ClassifierPool', '__version__', 'build', 'export']"
+    assert printed.splitlines() == [
+        f"{names} {names}",
+        "[True, True, True, True, True, True]",
+        "module 'mbn_deploy' has no attribute 'quantise'",
+    ]
+
+
+@pytest.mark.parametrize("first", ["pass", "import mbn_deploy.graph.graph", "import mbn_deploy.pipeline.export"])
+def test_export_is_the_function_whatever_was_imported_first(first):
+    """The package `mbn_deploy.export` and the function have one name."""
+    printed = run_without_frameworks(
+        f"{first}\nfrom mbn_deploy import export\nfrom mbn_deploy.errors import UsageError\n"
+        "import mbn_deploy.graph.graph as graph\nprint(graph.Graph.__name__)\n"
+        "try:\n    export('model.keras', 'dist', formats=())\nexcept UsageError:\n    print('called')\n"
+    )
+    assert printed == "Graph\ncalled\n"

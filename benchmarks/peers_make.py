@@ -29,7 +29,7 @@ import numpy.typing as npt
 from accuracy import CASES, Case
 from peers_routes import BY_NAME, PUBLISHED, Figures, Route
 
-from mbn_deploy.data.images import Pixels
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.manifest import Manifest, Preprocess
 from mbn_deploy.quantize.calibration import load_calibration
 from mbn_deploy.runtime.preprocess import normalize

@@ -39,7 +39,7 @@ from accuracy import CASES
 from quantization_files import KNOWN, PER_TENSOR, SCRAMBLED, TITLES, Bench, delegate, recipes, runner
 from quantization_report import checks, show
 
-from mbn_deploy.data.images import Pixels
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.export.encode import Encoded
 from mbn_deploy.pipeline.manifest_facts import tool_versions
 from mbn_deploy.quantize.channel_groups import channel_groups

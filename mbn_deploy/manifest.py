@@ -14,7 +14,8 @@ from typing import Any, Literal, get_args
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 
 SCHEMA_VERSION = 1
-MANIFEST_NAME = "manifest.json"
+# The files of a bundle beside the models.
+MANIFEST_NAME, LABELS_NAME, GOLDEN_NAME, REPORT_NAME = "manifest.json", "labels.txt", "golden.npz", "report.html"
 DESCRIPTION_KEY = "mbn_deploy"  # the metadata entry of a .tflite or .onnx file that holds its `Description`
 
 Resize = Literal["squash", "crop", "letterbox"]

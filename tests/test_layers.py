@@ -33,7 +33,7 @@ class Room:
     lazily: str = ""
 
 
-VALUES = "errors version progress manifest"
+VALUES = "errors version progress arrays hashing text manifest"
 DEVICE = f"{VALUES} runtime"
 GRAPHS = f"{DEVICE} graph models"
 FILES = f"{GRAPHS} export data bundle"
@@ -42,32 +42,35 @@ HOUSE = {
     "errors": Room(),
     "version": Room(),
     "progress": Room(),
+    "arrays": Room("", "numpy"),
+    "hashing": Room(),
+    "text": Room(),
     "manifest": Room("errors"),
     # floor 2: networks as tables
     "models": Room(VALUES, "numpy", "keras h5py"),
     # floor 3: all that a device gets
-    "runtime.system": Room("errors", "numpy"),
+    "runtime.system": Room(VALUES, "numpy"),
     "runtime.labels": Room("errors"),
-    "runtime.formats": Room("errors runtime.labels", "numpy"),
-    "runtime.untrusted": Room("errors manifest runtime.system runtime.formats", "numpy"),
-    "runtime.images": Room("errors", "numpy PIL"),
-    "runtime.bundle": Room("errors manifest runtime.system runtime.labels"),
+    "runtime.formats": Room(f"{VALUES} runtime.labels", "numpy"),
+    "runtime.untrusted": Room(f"{VALUES} runtime.system runtime.formats", "numpy"),
+    "runtime.images": Room(VALUES, "numpy PIL"),
+    "runtime.bundle": Room(f"{VALUES} runtime.system runtime.labels"),
     "runtime.backends": Room(
-        "errors manifest runtime.system runtime.formats runtime.untrusted runtime.bundle",
+        f"{VALUES} runtime.system runtime.formats runtime.untrusted runtime.bundle",
         "numpy",
         "ai_edge_litert tflite_runtime onnxruntime",
     ),
-    "runtime.operation_runs": Room("errors manifest runtime.formats runtime.backends", "numpy"),
-    "runtime.cameras": Room("errors runtime.images", "numpy", "cv2 picamera2"),
+    "runtime.operation_runs": Room(f"{VALUES} runtime.formats runtime.backends", "numpy"),
+    "runtime.cameras": Room(f"{VALUES} runtime.images", "numpy", "cv2 picamera2"),
     "runtime": Room(
-        "errors manifest runtime.system runtime.labels runtime.formats runtime.images runtime.bundle runtime.backends "
+        f"{VALUES} runtime.system runtime.labels runtime.formats runtime.images runtime.bundle runtime.backends "
         "runtime.cameras",
         "numpy PIL",
     ),
-    "runtime.doctor": Room("errors manifest runtime", "numpy"),
-    "runtime.benchmark": Room("errors manifest runtime", "numpy PIL"),
+    "runtime.doctor": Room(f"{VALUES} runtime", "numpy"),
+    "runtime.benchmark": Room(f"{VALUES} runtime", "numpy PIL"),
     # the graphs: values
-    "graph": Room("errors manifest", "numpy", "tensorflow"),
+    "graph": Room(VALUES, "numpy", "tensorflow"),
     # floor 4: files
     "data": Room(DEVICE, "numpy"),
     "bundle": Room(f"{DEVICE} data"),

@@ -24,9 +24,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from mbn_deploy.data.images import some
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.manifest import MANIFEST_NAME, plain_name
+from mbn_deploy.manifest import MANIFEST_NAME, REPORT_NAME, plain_name
 from mbn_deploy.runtime.system.temporary import (
     OLD,
     abandoned,
@@ -37,8 +36,7 @@ from mbn_deploy.runtime.system.temporary import (
     remove,
     remove_abandoned,
 )
-
-REPORT_NAME = "report.html"
+from mbn_deploy.text import shorten
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -78,7 +76,9 @@ def _check_replaceable(folder: Path, target: Path, *, overwrite: bool) -> None:
     own, of_killed = _own_names(target), pattern_beside(MANIFEST_NAME)
     foreign = [name for name in names if name not in own and not fnmatchcase(name, of_killed)]
     if foreign:
-        raise UsageError(f"{folder} holds files that are no part of its bundle ({some(foreign)}); move them away first")
+        raise UsageError(
+            f"{folder} holds files that are no part of its bundle ({shorten(foreign)}); move them away first"
+        )
 
 
 def _own_names(target: Path) -> set[str]:

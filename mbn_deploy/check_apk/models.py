@@ -16,12 +16,11 @@ from mbn_deploy.check_apk.model import HEAD_BYTES, ModelFacts, ModelKind, kind_i
 from mbn_deploy.check_apk.reference import Reference, read_text, reference_beside
 from mbn_deploy.check_apk.report import Finding, ModelReport
 from mbn_deploy.errors import InputError
-from mbn_deploy.manifest import TensorInfo
+from mbn_deploy.manifest import LABELS_NAME, TensorInfo
 from mbn_deploy.runtime.labels import mismatch, parse_labels
 
 READ_LIMIT = 256 * 2**20  # bytes of a model that is looked into; of larger ones there is the checksum only
 MAPPED = 4  # bytes: what a mapped model must be aligned to (zipalign's page at developer.android.com)
-LABELS_NAME = "labels.txt"
 
 _STORE = {
     "apk": 'android {{ androidResources {{ noCompress += "{0}" }} }} in build.gradle.kts; of aapt2 alone: -0 .{0}',

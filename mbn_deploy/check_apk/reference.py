@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mbn_deploy.check_apk.archive import ZipArchive
 from mbn_deploy.check_apk.report import Finding, Matched
-from mbn_deploy.data.images import sha256
 from mbn_deploy.errors import InputError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile
 from mbn_deploy.runtime.bundle import open_bundle
 from mbn_deploy.runtime.labels import parse_labels

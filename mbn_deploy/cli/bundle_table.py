@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from mbn_deploy.bundle.write import REPORT_NAME
 from mbn_deploy.cli.common import human_bytes, plain, stdout, table
-from mbn_deploy.manifest import MANIFEST_NAME
+from mbn_deploy.manifest import MANIFEST_NAME, REPORT_NAME
 
 if TYPE_CHECKING:
     from mbn_deploy.bundle.open import Bundle

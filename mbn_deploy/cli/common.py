@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import traceback
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from tempfile import TemporaryFile
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from mbn_deploy.errors import MbnError, UsageError
 from mbn_deploy.progress import Progress, silent
+from mbn_deploy.text import visible
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -69,16 +69,8 @@ def say(text: str) -> None:
 
 
 def plain(text: str) -> str:
-    """`text` with control characters (terminal escapes in a file's name, a label) made visible; newlines stay."""
-    shown = "".join(c if c == "\n" or unicodedata.category(c) not in _UNSEEN else _escaped(c) for c in text)
-    return shown.encode("utf-8", "backslashreplace").decode()
-
-
-_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})  # controls, text direction marks, line and paragraph separators
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+    """Return `text` as a terminal may show it: characters that cannot be seen are escaped, newlines stay."""
+    return visible(text, keep="\n")
 
 
 def print_json(value: object) -> None:

@@ -24,8 +24,8 @@ from mbn_deploy.cli.common import (
 )
 from mbn_deploy.cli.diagnosis import print_diagnosis
 from mbn_deploy.cli.options import PreprocessText, Resize, path_argument, path_option
-from mbn_deploy.data.images import some
 from mbn_deploy.errors import UsageError
+from mbn_deploy.text import shorten
 
 if TYPE_CHECKING:
     from mbn_deploy.export.file_report import FileReport, OpReport, Share, TensorReport
@@ -160,7 +160,8 @@ def _notes(console: Console, report: FileReport) -> None:
 def _share(share: Share) -> str:
     return (
         f"{len(share.ops)} operations, {100 * share.macs:.1f} % of the multiply-adds, "
-        f"{100 * share.values:.1f} % of the values written: {some(plain(name.split(';', 1)[0]) for name in share.ops)}"
+        f"{100 * share.values:.1f} % of the values written: "
+        f"{shorten(plain(name.split(';', 1)[0]) for name in share.ops)}"
     )
 
 

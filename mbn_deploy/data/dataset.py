@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.data.images import LoadedImage, Pixels, find_images, in_parallel, load_image, some
+from mbn_deploy.arrays import Pixels
+from mbn_deploy.data.images import LoadedImage, find_images, in_parallel, load_image
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
+from mbn_deploy.text import shorten
 
 Classes = npt.NDArray[np.int64]
 
@@ -92,7 +94,7 @@ def load_dataset(
     if loose:
         raise InputError(
             f"{root}: images must lie in one sub-folder a class, named by label, synset or index; "
-            f"these lie in none: {some(loose)}"
+            f"these lie in none: {shorten(loose)}"
         )
     names = _names(class_count, labels, synsets)
     folders = sorted({p.relative_to(root).parts[0] for p in paths})
@@ -139,8 +141,8 @@ def _unknown(unknown: list[str], folders: int, names: dict[str, int | None], cla
     known = names or {"0": 0, str(class_count - 1): class_count - 1}
     ambiguous = [name for name in unknown if name in names]
     if ambiguous:
-        return f"several classes are called {some(map(repr, ambiguous))}; name these sub-folders by class index"
+        return f"several classes are called {shorten(map(repr, ambiguous))}; name these sub-folders by class index"
     near = {name: difflib.get_close_matches(name, known, n=2, cutoff=0.6) for name in unknown}
-    shown = some(repr(n) + (f" (near: {', '.join(near[n])})" if near[n] else "") for n in unknown)
+    shown = shorten(repr(n) + (f" (near: {', '.join(near[n])})" if near[n] else "") for n in unknown)
     hint = "" if names else "; without --labels or --synsets only class indices are understood"
     return f"{len(unknown)} of {folders} sub-folders are none of the {class_count} classes: {shown}{hint}"

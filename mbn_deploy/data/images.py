@@ -6,27 +6,22 @@ Calibration and evaluation both read images here, and both decode them with the 
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import InputError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.images import SUFFIXES
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.system.files import read_file
 
-Pixels = npt.NDArray[np.uint8]
-
 CHUNK = 32  # images that are decoded at once: enough for a few threads, few enough for progress and Ctrl-C
-SHOWN = 3  # names that a message lists before it says how many more there are
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -79,15 +74,3 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> It
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(items), CHUNK):
             yield from pool.map(function, items[start : start + CHUNK])
-
-
-def sha256(data: bytes) -> str:
-    """Hexadecimal sha256."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def some(names: Iterable[str]) -> str:
-    """The first names of a list, for a message."""
-    every = list(names)
-    more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
-    return ", ".join(every[:SHOWN]) + more

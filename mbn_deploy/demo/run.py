@@ -11,6 +11,7 @@ from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.demo.digits import CLASSES, shipped
 from mbn_deploy.demo.networks import DEMO_SPECS, weights_name
 from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.manifest import LABELS_NAME
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime import Prediction
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import keras
 
 DIGITS_FOLDER = "digits"
-LABELS_FILE = "labels.txt"
 SHOWN = 5  # held-back pictures, of different digits, that go through the runtime
 
 
@@ -52,7 +52,7 @@ def write_pictures(out: Path) -> Pictures:
     try:
         calibration.write(root / "calibration", by_class=False)
         paths = held_back.write(root / "held-back", by_class=True)
-        labels = root / LABELS_FILE
+        labels = root / LABELS_NAME
         labels.write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{error.filename or out}: cannot be written: {error.strerror}") from error

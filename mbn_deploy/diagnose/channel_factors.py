@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mbn_deploy.arrays import Doubles, Floats
 from mbn_deploy.diagnose.file_graph import Levels, StoredOp
 from mbn_deploy.diagnose.layer_errors import ChannelSums, Flags
-from mbn_deploy.graph.graph import Doubles, Floats
 
 SAME = 0.03  # factors that differ less, relatively, are one factor seen through rounding
 # What lowering multiplies whole tensors by: nothing, or the 6 of h-swish and hard sigmoid.

@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from mbn_deploy.data.images import Pixels
+from mbn_deploy.arrays import Doubles, Floats, Pixels
 from mbn_deploy.diagnose.channel_factors import PointFactors, bias_shift, in_reference, shown_shift, weight_factors
 from mbn_deploy.diagnose.file_graph import Levels, StoredNetwork, StoredOp
 from mbn_deploy.diagnose.layer_errors import ChannelSums, Diagnosis, LayerError, badness, divergences, spread
 from mbn_deploy.diagnose.matching import PADDING, STORAGE, Point, is_part, match, movable
 from mbn_deploy.diagnose.model_file import Opened, load_images, open_file
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.graph.graph import Doubles, Floats
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.graph.graph import Doubles, Floats
+from mbn_deploy.arrays import Doubles, Floats
 
 Flags = npt.NDArray[np.bool_]
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from mbn_deploy.arrays import Floats
 from mbn_deploy.diagnose.layer_errors import decibel, spread
 from mbn_deploy.graph.execute import activated, run_op
-from mbn_deploy.graph.graph import WEIGHTED, Floats, Op
+from mbn_deploy.graph.graph import WEIGHTED, Op
 from mbn_deploy.graph.quantized import QuantizedGraph
 from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.quantize.passes.bias import real_weights, stored_inputs, stored_output

@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from mbn_deploy.arrays import Array
 from mbn_deploy.diagnose.file_graph import Reals, StoredNetwork
 from mbn_deploy.diagnose.onnx_graph import TO_NHWC
 from mbn_deploy.errors import InputError, MissingExtraError
 from mbn_deploy.export.onnx.builder import onnx_module
 from mbn_deploy.export.onnx.inspect import load_onnx
 from mbn_deploy.runtime.backends.onnx import onnxruntime_module
-
-Array = npt.NDArray[Any]
 
 
 class TensorRunner(Protocol):

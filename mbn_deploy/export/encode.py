@@ -12,7 +12,6 @@ from mbn_deploy.export.onnx.writer import write_onnx
 from mbn_deploy.export.tflite.metadata import (
     METADATA_KEY,
     NOTHING_SAID,
-    PACKED_LABELS,
     About,
     ImageClassifier,
     with_files,
@@ -23,7 +22,16 @@ from mbn_deploy.graph.graph import Graph
 from mbn_deploy.graph.input_normalization import is_uniform, uniform_input
 from mbn_deploy.graph.quantized import INT16X8, QuantizedGraph
 from mbn_deploy.graph.stem import group_pixels
-from mbn_deploy.manifest import DESCRIPTION_KEY, Description, FileFormat, Layout, Preprocess, Scores, TensorInfo
+from mbn_deploy.manifest import (
+    DESCRIPTION_KEY,
+    LABELS_NAME,
+    Description,
+    FileFormat,
+    Layout,
+    Preprocess,
+    Scores,
+    TensorInfo,
+)
 
 # ONNX float16 and dynamic files are not written: CPUs run neither faster than float32 or int8. Nor is int16x8, for
 # which ONNX Runtime has no kernels (`onnx_qdq.NO_INT16`).
@@ -145,7 +153,7 @@ def _tflite_metadata(
     if not is_uniform(preprocess):
         return ours, {}
     _, height, width, channels = graph.shapes[graph.input]
-    labels = {} if facts.labels is None else {PACKED_LABELS: labels_text(facts.labels)}
+    labels = {} if facts.labels is None else {LABELS_NAME: labels_text(facts.labels)}
     model = ImageClassifier(facts.model, facts.about, (height, width), channels, preprocess, facts.scores, bool(labels))
     return {**ours, METADATA_KEY: written(model)}, labels
 

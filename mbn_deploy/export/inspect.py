@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from mbn_deploy.data.images import some
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.file_report import FileReport
 from mbn_deploy.export.onnx.inspect import report_onnx
@@ -15,6 +14,7 @@ from mbn_deploy.models.hdf5 import SIGNATURE
 from mbn_deploy.models.keras_zip import is_zip
 from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER
 from mbn_deploy.runtime.system.files import read_file
+from mbn_deploy.text import shorten
 
 
 def inspect_file(path: str | Path, *, delegate: bool = False) -> FileReport:
@@ -26,7 +26,9 @@ def inspect_file(path: str | Path, *, delegate: bool = False) -> FileReport:
     path = Path(path)
     if path.is_dir():
         models = sorted(str(file) for file in path.iterdir() if file.suffix in (".tflite", ".onnx"))
-        raise InputError(f"{path}: a folder; one file is inspected at a time" + (f": {some(models)}" if models else ""))
+        raise InputError(
+            f"{path}: a folder; one file is inspected at a time" + (f": {shorten(models)}" if models else "")
+        )
     data = read_file(path)
     if is_zip(data[:16]) or data.startswith(SIGNATURE):
         raise InputError(f"{path}: no TFLite or ONNX file, but perhaps a Keras model: export makes them of it")

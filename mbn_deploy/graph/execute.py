@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mbn_deploy.graph.graph import WEIGHTED, Floats, Graph, Op, Shape
+from mbn_deploy.arrays import Floats
+from mbn_deploy.graph.graph import WEIGHTED, Graph, Op, Shape
 
 
 def run_graph(graph: Graph, x: Any) -> dict[str, Floats]:

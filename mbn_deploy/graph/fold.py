@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mbn_deploy.graph.graph import WEIGHTED, Activation, Doubles, Graph, Op
+from mbn_deploy.arrays import Doubles
+from mbn_deploy.graph.graph import WEIGHTED, Activation, Graph, Op
 
 _CLIPPING: dict[str, Activation] = {"relu": "relu", "relu6": "relu6"}
 _CAN_CLIP = WEIGHTED | {"add"}

@@ -14,11 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
+from mbn_deploy.arrays import Doubles, Floats
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
 OpKind = Literal[
     "conv",  # kernel (kh, kw, cin, cout), bias (cout); stride, pads, dilation, activation

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mbn_deploy.graph.graph import Doubles, Graph, Op
+from mbn_deploy.arrays import Doubles
+from mbn_deploy.graph.graph import Graph, Op
 from mbn_deploy.manifest import Preprocess
 
 

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.graph.graph import Floats, Graph, Op
+from mbn_deploy.arrays import Floats
+from mbn_deploy.graph.graph import Graph, Op
 
 INT8_MIN, INT8_MAX = -128, 127
 LEVELS = INT8_MAX - INT8_MIN  # steps between the first and the last level

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
 from mbn_deploy.models.hdf5 import SIGNATURE, content, names, opened
 from mbn_deploy.models.keras_zip import WEIGHTS_MEMBER, is_zip, read_member
@@ -23,7 +23,6 @@ from mbn_deploy.models.keras_zip import WEIGHTS_MEMBER, is_zip, read_member
 if TYPE_CHECKING:
     import keras
 
-Array = npt.NDArray[Any]
 _SHOWN = 3  # layers that an error lists
 _OTHER = "It is of another network, or one of the two is without its top"
 

@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mbn_deploy.bundle.write import put_back, put_folder
-from mbn_deploy.data.images import some
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime.system.temporary import replacing
+from mbn_deploy.text import shorten
 
 PACKAGE_NAME = "package.json"
 ARCHIVE_SUFFIX = ".tar.gz"
@@ -70,7 +70,7 @@ def _check_replaceable(folder: Path, target: Path, *, overwrite: bool) -> None:
     foreign = sorted(path for path in found - own if not _built(path, own))
     if foreign:
         raise UsageError(
-            f"{folder} holds files that are no part of its package ({some(foreign)}); move them away first"
+            f"{folder} holds files that are no part of its package ({shorten(foreign)}); move them away first"
         )
 
 

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mbn_deploy.data.images import Pixels, sha256
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.export.encode import Encoded, labels_text
 from mbn_deploy.graph.quantized import INT16X8
-from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile, Preprocess
+from mbn_deploy.hashing import sha256
+from mbn_deploy.manifest import GOLDEN_NAME, LABELS_NAME, MANIFEST_NAME, Manifest, ModelFile, Preprocess
 from mbn_deploy.pipeline.manifest_facts import evaluation_metrics, model_source, tool_versions
 from mbn_deploy.pipeline.recipe_search import Climb
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.verify.evaluate import Evaluation
-from mbn_deploy.verify.golden import (
-    GOLDEN_NAME,
-    Golden,
-    Making,
-    golden_bytes,
-    making,
-    relative_tolerance,
-    tolerance,
-)
+from mbn_deploy.verify.golden import Golden, Making, golden_bytes, making, relative_tolerance, tolerance
 from mbn_deploy.verify.operation_check import Subject
 from mbn_deploy.verify.trial import Candidate, Trial
 
-LABELS_NAME = "labels.txt"
 REFERENCE = "keras"  # the float model's name while files are compared with it
 
 

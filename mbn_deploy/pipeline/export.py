@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.bundle.open import Bundle
-from mbn_deploy.bundle.write import REPORT_NAME, check_target, write_bundle
+from mbn_deploy.bundle.write import check_target, write_bundle
 from mbn_deploy.data.dataset import Dataset, all_images, load_dataset
-from mbn_deploy.data.images import Pixels
 from mbn_deploy.errors import VerificationError
 from mbn_deploy.export.encode import DEFAULT_PRECISIONS, Encoded, encode_float, encode_int8, with_batch
 from mbn_deploy.export.tflite.metadata import NOTHING_SAID, About
-from mbn_deploy.manifest import Manifest, Preprocess, Resize
+from mbn_deploy.manifest import REPORT_NAME, Manifest, Preprocess, Resize
 from mbn_deploy.pipeline.bundle_files import REFERENCE, Made, candidate, contents
 from mbn_deploy.pipeline.options import FORMATS, Names, Request
 from mbn_deploy.pipeline.recipe_search import Attempt, Climb, climb, failure, ladder_of, latency

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mbn_deploy.data.images import sha256
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.runtime.system.files import read_file

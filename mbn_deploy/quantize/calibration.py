@@ -17,13 +17,16 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.data.images import LoadedImage, Pixels, find_images, in_parallel, load_image, sha256, some
+from mbn_deploy.arrays import Pixels
+from mbn_deploy.data.images import LoadedImage, find_images, in_parallel, load_image
 from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.calibration_checks import lint
 from mbn_deploy.runtime.preprocess import ordered
 from mbn_deploy.runtime.system.files import read_file
+from mbn_deploy.text import shorten
 
 MIN_IMAGES = 8  # fewer say nothing about a range
 FEW_IMAGES = 100  # fewer work, but a range can be far off
@@ -147,7 +150,7 @@ def _choose(
                 images[candidates.names[index]] = image
             progress("load calibration images", len(images), total)
     if broken:
-        raise InputError(f"{len(broken)} of {total} calibration images cannot be used: {some(broken)}")
+        raise InputError(f"{len(broken)} of {total} calibration images cannot be used: {shorten(broken)}")
     return images, left_out
 
 
@@ -165,10 +168,10 @@ def _order(names: Sequence[str], seed: int) -> list[int]:
 def _checked(source: Path, images: dict[str, LoadedImage], left_out: list[str], count: int) -> CalibrationSet:
     warnings = []
     if left_out:
-        warnings.append(f"{len(left_out)} images are also in the evaluation set and were left out: {some(left_out)}")
+        warnings.append(f"{len(left_out)} images are also in the evaluation set and were left out: {shorten(left_out)}")
         if len(left_out) > len(images):
             raise InputError(
-                f"{source}: most of these images are also in the evaluation set ({some(left_out)}); "
+                f"{source}: most of these images are also in the evaluation set ({shorten(left_out)}); "
                 "calibrate on others, or the measured accuracy says nothing"
             )
     if len(images) < MIN_IMAGES:
@@ -187,7 +190,7 @@ def _refuse_constant(source: Path, pixels: Pixels, names: list[str]) -> None:
     constant = [name for name, image in zip(names, pixels, strict=True) if _equals(image, image[:1, :1])]
     if constant:
         raise InputError(
-            f"{source}: {len(constant)} of {len(names)} calibration images have one colour only ({some(constant)}); "
+            f"{source}: {len(constant)} of {len(names)} calibration images have one colour only ({shorten(constant)}); "
             "take them out, they say nothing about the ranges of real ones"
         )
 
@@ -211,7 +214,7 @@ def _suspicions(pixels: Pixels, images: dict[str, LoadedImage]) -> list[str]:
     if pixels.shape[-1] == 3:
         grey = [name for name, image in zip(images, pixels, strict=True) if _equals(image, image[..., :1])]
         if grey:
-            found.append(f"{len(grey)} of {len(images)} calibration images are greyscale: {some(grey)}")
+            found.append(f"{len(grey)} of {len(images)} calibration images are greyscale: {shorten(grey)}")
     first: dict[str, int] = {}
     for at, image in enumerate(images.values()):
         first.setdefault(image.content, at)
@@ -228,7 +231,9 @@ def _read_npz(path: Path) -> npt.NDArray[np.generic]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if len(archive.files) != 1:
-                raise InputError(f"{path}: {len(archive.files)} arrays in it ({some(archive.files)}); one is expected")
+                raise InputError(
+                    f"{path}: {len(archive.files)} arrays in it ({shorten(archive.files)}); one is expected"
+                )
             array: npt.NDArray[np.generic] = archive[archive.files[0]]
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: cannot be read as an .npz of plain numbers: {error}") from error

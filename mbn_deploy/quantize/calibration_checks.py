@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from mbn_deploy.data.images import Pixels, some
-from mbn_deploy.graph.graph import Floats
+from mbn_deploy.arrays import Floats, Pixels
 from mbn_deploy.quantize.ranges import ChannelRange
+from mbn_deploy.text import shorten
 
 THUMB = 16  # pixels on a side of the grey picture by which images are compared
 # Correlation of two such pictures. Of 300 photographs of ImageNet no two reach 0.9, of handwritten digits none 0.99;
@@ -35,8 +35,8 @@ def unsteady(ranges: Mapping[str, ChannelRange]) -> tuple[str, ...]:
     worst = sorted(found, key=lambda name: -found[name])
     text = (
         f"{len(found)} of {len(ranges)} tensors reach more than twice as far in one half of the calibration "
-        f"images as in the other ({some(worst)}): calibrate on more images, or take out those that are unlike what the "
-        "model will see"
+        f"images as in the other ({shorten(worst)}): calibrate on more images, or take out those "
+        "that are unlike what the model will see"
     )
     return (text,)
 
@@ -65,7 +65,7 @@ def _near_duplicates(pixels: Pixels, names: Sequence[str]) -> tuple[str, ...]:
         return ()
     pairs = (f"{names[int(np.flatnonzero(alike[:, i])[0])]} and {names[i]}" for i in later.tolist())
     text = (
-        f"{later.size} of {len(names)} calibration images look like one before them ({some(pairs)}): "
+        f"{later.size} of {len(names)} calibration images look like one before them ({shorten(pairs)}): "
         "they add nothing to the ranges; frames of one scene count as one image"
     )
     return (text,)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mbn_deploy.graph.graph import WEIGHTED, Doubles, Graph, Op
+from mbn_deploy.arrays import Doubles
+from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
 
 _HANDS_ON = frozenset(
     {

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.graph.graph import WEIGHTED, Floats, Graph, Op
+from mbn_deploy.arrays import Floats
+from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
 from mbn_deploy.graph.quantized import (
     INT8_MAX,
     INT8_MIN,

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mbn_deploy.graph.graph import WEIGHTED, Floats, Graph, Op
+from mbn_deploy.arrays import Floats
+from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
 from mbn_deploy.graph.quantized import INT16_MAX, INT16X8, LEVELS, QuantizedGraph
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent

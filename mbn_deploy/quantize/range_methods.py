@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mbn_deploy.graph.graph import Doubles
+from mbn_deploy.arrays import Doubles
 from mbn_deploy.graph.quantized import LEVELS
 from mbn_deploy.quantize.recipe import RangeMethod
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mbn_deploy.graph.graph import Doubles, Floats, Graph, Op
+from mbn_deploy.arrays import Doubles, Floats
+from mbn_deploy.graph.graph import Graph, Op
 from mbn_deploy.graph.quantized import LEVELS
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.channel_groups import channel_groups

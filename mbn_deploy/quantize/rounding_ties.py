@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mbn_deploy.graph.graph import Doubles
+from mbn_deploy.arrays import Doubles
 from mbn_deploy.graph.quantized import INT8_MAX, INT8_MIN, ActivationParams
 
 WIDENING = 2.0**-13  # a step of the search, relative

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mbn_deploy.data.images import Pixels
+from mbn_deploy.arrays import Floats, Pixels
 from mbn_deploy.manifest import Scores
 from mbn_deploy.report.data import Example, Examples, Guess
 from mbn_deploy.runtime.ranking import softmax
-from mbn_deploy.verify.evaluate import Floats, Predictor, answers, top_classes
+from mbn_deploy.verify.evaluate import Predictor, answers, top_classes
 
 DIFFERING, ALIKE = 12, 4  # pictures shown at most
 CALIBRATION = 16  # pictures that are looked at where nothing is evaluated

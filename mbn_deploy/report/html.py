@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from html import escape
 from typing import Any
 
+from mbn_deploy.text import visible
+
 VOID = frozenset({"img", "meta", "br", "wbr"})
-# Controls, text direction marks, separators, and half pairs: they are shown as their numbers, since they could hide or
-# turn what stands around them.
-_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 
 
 class Html(str):
@@ -35,11 +33,6 @@ def joined(parts: Iterable[object]) -> Html:
 def text(value: object) -> str:
     """`value` so that it can stand in an element or an attribute."""
     return str(value) if isinstance(value, Html) else escape(visible(str(value)))
-
-
-def visible(value: str) -> str:
-    """`value` with characters that one does not see as their numbers."""
-    return "".join(c if unicodedata.category(c) not in _UNSEEN else c.encode("unicode_escape").decode() for c in value)
 
 
 def _key(name: str) -> str:

@@ -19,8 +19,9 @@ from typing import Protocol
 
 import numpy as np
 
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import UnknownNameError, UsageError
-from mbn_deploy.runtime.images import PIXEL_LIMIT, Pixels, Source, decoded
+from mbn_deploy.runtime.images import PIXEL_LIMIT, Source, decoded
 
 
 @dataclass(frozen=True)

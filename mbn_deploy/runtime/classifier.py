@@ -10,12 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mbn_deploy.arrays import Array, Floats, Pixels
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.runtime.backends import Array
-from mbn_deploy.runtime.images import Pixels, Source
+from mbn_deploy.runtime.images import Source
 from mbn_deploy.runtime.opening import ModelInfo, OpenedModel, Options, closed_on_failure, open_model
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.ranking import Prediction, Ranker
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 TOP_K = "top_k must be at least 1"
 _UINT8 = np.dtype(np.uint8)
-Floats = npt.NDArray[np.float32]
 
 
 class Classifier:

@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import InputError, UsageError
 
-Pixels = npt.NDArray[np.uint8]
 Source = Union[str, "PathLike[str]", bytes, bytearray, memoryview, IO[bytes], Image.Image, npt.NDArray[Any]]
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")

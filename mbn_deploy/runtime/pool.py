@@ -7,9 +7,10 @@ from os import PathLike
 from threading import Condition
 from typing import TYPE_CHECKING
 
+from mbn_deploy.arrays import Array
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.runtime.backends import MAX_DEFAULT_THREADS, Array, Backend
+from mbn_deploy.runtime.backends import MAX_DEFAULT_THREADS, Backend
 from mbn_deploy.runtime.classifier import TOP_K, Classifier
 from mbn_deploy.runtime.images import Source
 from mbn_deploy.runtime.opening import OpenedModel, Options, closed_on_failure, open_interpreter, open_model

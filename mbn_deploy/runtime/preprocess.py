@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.runtime.images import SWAPS_SIDES, UPRIGHT, Picture, Pixels, Source, read_picture
+from mbn_deploy.runtime.images import SWAPS_SIDES, UPRIGHT, Picture, Source, read_picture
 
 # A JPEG is decoded smaller (1/2, 1/4, 1/8, in the DCT domain) while at least this many of its pixels are
 # left to each output pixel, along both axes. The decoder keeps every frequency below the reduced picture's

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.arrays import Array, Pixels
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import Layout, Preprocess, TensorInfo
-from mbn_deploy.runtime.images import Pixels
 from mbn_deploy.runtime.preprocess import normalize, per_channel
 
-Array = npt.NDArray[Any]
 INTEGERS = ("uint8", "int8", "int16", "uint16", "int32")
 
 

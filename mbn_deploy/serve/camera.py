@@ -14,9 +14,9 @@ from typing import Literal
 
 from PIL import Image
 
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import MbnError
 from mbn_deploy.runtime.camera import FrameSource
-from mbn_deploy.runtime.images import Pixels
 from mbn_deploy.serve.engine import Answer, Engine
 from mbn_deploy.serve.limits import Refusal
 

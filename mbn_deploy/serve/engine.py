@@ -12,11 +12,12 @@ from threading import Lock
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.runtime.camera import Frame
 from mbn_deploy.runtime.classifier import Classifier
-from mbn_deploy.runtime.images import Pixels, Source, TooManyPixelsError, source_name, stored_kind
+from mbn_deploy.runtime.images import Source, TooManyPixelsError, source_name, stored_kind
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.ranking import Prediction
 from mbn_deploy.serve.limits import Limits, Refusal

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mbn_deploy.data.images import find_images, sha256
+from mbn_deploy.data.images import find_images
 from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.models import tables
 from mbn_deploy.models.imagenet import CLASSES
 from mbn_deploy.models.layers import Spec

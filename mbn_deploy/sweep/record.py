@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mbn_deploy.bundle.open import Bundle
-from mbn_deploy.data.images import sha256
 from mbn_deploy.errors import InputError, VerificationError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import MANIFEST_NAME
 from mbn_deploy.runtime.system.temporary import replace_file
 from mbn_deploy.sweep.plan import RECORDS, Job

@@ -17,8 +17,8 @@ from typing import Any
 
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.data.dataset import Dataset
-from mbn_deploy.data.images import sha256
 from mbn_deploy.errors import InputError, MbnError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import MANIFEST_NAME, Preprocess, Scores, preprocess_from_dict
 from mbn_deploy.pipeline.bundle_files import REFERENCE
 from mbn_deploy.runtime.backends import open_backend

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.arrays import Floats, Pixels
 from mbn_deploy.data.dataset import Classes, Dataset
-from mbn_deploy.data.images import Pixels, sha256
 from mbn_deploy.errors import InputError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess, Scores
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.preprocess import normalize
 from mbn_deploy.verify.statistics import Estimate, paired_difference, proportion
 
-Floats = npt.NDArray[np.float32]
 Predictor = Callable[[Pixels], Floats]  # uint8 (N, H, W, C) -> scores (N, classes)
 
 BATCH = 32

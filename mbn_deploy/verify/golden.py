@@ -12,13 +12,12 @@ import zipfile
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mbn_deploy.data.images import Pixels, sha256
+from mbn_deploy.arrays import Array, Pixels
 from mbn_deploy.errors import InputError, UsageError, VerificationError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import ModelFile
 from mbn_deploy.runtime.backends import Backend, backend_version, open_backend
 from mbn_deploy.runtime.bundle import check_file, open_bundle
@@ -27,9 +26,6 @@ from mbn_deploy.runtime.tensors import PixelEncoder
 from mbn_deploy.verify.operation_check import OperationCheck, Subject, check, record
 from mbn_deploy.verify.runner import FileRunner
 
-Array = npt.NDArray[Any]
-
-GOLDEN_NAME = "golden.npz"
 INNER = (0, -1)  # the images that operations are compared on: one of the set, and noise
 LARGEST_EXPANSION = 2**26  # bytes
 COUNT = 4  # images of the calibration set, and one of noise, which reaches values that photographs do not

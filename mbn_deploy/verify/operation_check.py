@@ -12,17 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import FileFormat
 from mbn_deploy.runtime.operation_runs.open import open_operations
 from mbn_deploy.runtime.operation_runs.operation import Operation, Operations
-
-Array = npt.NDArray[Any]
 
 _LARGEST = float(np.finfo(np.float32).max)
 SAMPLES = 128  # values kept of a result; more where it has more channels, so that each is among them

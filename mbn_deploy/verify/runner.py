@@ -6,17 +6,13 @@ vectors and for measuring.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.data.images import Pixels
+from mbn_deploy.arrays import Array, Pixels
 from mbn_deploy.manifest import Layout, Preprocess, TensorInfo
 from mbn_deploy.runtime.backends import Backend
 from mbn_deploy.runtime.tensors import PixelEncoder, to_real
-
-Array = npt.NDArray[Any]
 
 
 class FileRunner:

@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.data.images import Pixels, some
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import InputError, MbnError, VerificationError
 from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo, preprocess_from_dict
 from mbn_deploy.runtime.backends import choose_backend, open_backend
 from mbn_deploy.runtime.system.temporary import scratch
+from mbn_deploy.text import shorten
 from mbn_deploy.verify.runner import FileRunner
 
 _PLAN, _PIXELS, _REPORT = "plan.json", "pixels.npy", "report.jsonl"
@@ -170,7 +171,7 @@ def _tried(folder: Path, entry: dict[str, Any], pixels: Pixels) -> dict[str, Any
     except MbnError as error:
         return {"name": name, "error": f"it cannot be run: {error}"}
     if entry["integer"] and not inspect_file(path).all_integer:
-        return {"name": name, "error": f"it computes in floats: {some(_float_ops(path))}"}
+        return {"name": name, "error": f"it computes in floats: {shorten(_float_ops(path))}"}
     if not np.isfinite(outputs).all():
         return {"name": name, "error": "it answers with values that are not finite"}
     np.save(folder / f"{name}.npy", outputs)

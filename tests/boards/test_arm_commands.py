@@ -59,7 +59,7 @@ def test_verify_by_other_kernels(board, demo_bundles):
 def test_verify_names_the_operation_of_a_changed_file(board, cpu, demo_bundles, tmp_path):
     import shutil
 
-    from test_verify import LAYER, change_layer
+    from changed_models import LAYER, change_layer
 
     bundle = shutil.copytree(demo_bundles[0], tmp_path / "bundle")
     name = next(bundle.glob("*int8.tflite")).name

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from test_onnx_writer import GRAPHS, INPUT, rand
-from test_tflite_writer import conv, graph_of, op, quantized
+from onnx_graphs import GRAPHS
+from op_graphs import INPUT, conv, graph_of, op, quantized, rand
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.inspect import inspect_file

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from test_onnx_qdq import INTEGER, as_input, optimized, pixels, quantized_network, tflite_scores
-from test_onnx_writer import as_nchw, run
+from onnx_graphs import as_nchw, run
+from qdq_graphs import INTEGER, as_input, optimized, pixels, quantized_network, tflite_scores
 
 from mbn_deploy.export.from_keras.convert import graph_from_keras
 from mbn_deploy.export.onnx.qdq import write_onnx_int8

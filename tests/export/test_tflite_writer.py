@@ -3,84 +3,11 @@
 import numpy as np
 import pytest
 from graph_reference import run_graph
+from op_graphs import INPUT, SINGLE, conv, graph_of, interpret, quantized, rand
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.tflite.builder import schema
 from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
-from mbn_deploy.graph.graph import Graph, Op
-from mbn_deploy.graph.quantized import ActivationParams
-from mbn_deploy.quantize.integers import quantize_graph
-from mbn_deploy.quantize.passes.lower import absorb_hard_sigmoids
-from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
-
-RNG = np.random.default_rng(0)
-INPUT = (1, 12, 11, 4)
-
-
-def rand(*shape):
-    return RNG.normal(0, 0.4, shape).astype(np.float32)
-
-
-def conv(name, source, kernel, shape, **more):
-    return Op("conv", name, (source,), name, kernel=kernel, bias=rand(kernel.shape[-1]), **more), shape
-
-
-def graph_of(*steps, source=INPUT):
-    """A graph of (op, output shape) pairs behind the input `x`."""
-    shapes = {"x": source} | {op.output: shape for op, shape in steps}
-    return Graph("test", "x", steps[-1][0].output, tuple(op for op, _ in steps), shapes)
-
-
-def op(kind, name, *sources, shape, **more):
-    return Op(kind, name, sources, name, **more), shape
-
-
-SINGLE = {
-    "conv same": graph_of(conv("c", "x", rand(3, 3, 4, 8), (1, 12, 11, 8), pads=(1, 1, 1, 1), activation="relu6")),
-    "conv stride": graph_of(
-        conv("c", "x", rand(3, 3, 4, 8), (1, 6, 6, 8), stride=(2, 2), pads=(0, 1, 1, 1), activation="relu")
-    ),
-    "conv torch pads": graph_of(conv("c", "x", rand(3, 3, 4, 8), (1, 6, 6, 8), stride=(2, 2), pads=(1, 0, 1, 1))),
-    "conv dilated": graph_of(conv("c", "x", rand(3, 3, 4, 8), (1, 12, 11, 8), dilation=(2, 2), pads=(2, 2, 2, 2))),
-    "depthwise": graph_of(
-        op("depthwise", "d", "x", shape=(1, 12, 11, 8), kernel=rand(5, 5, 4, 2), bias=rand(8), pads=(2, 2, 2, 2))
-    ),
-    "dense": graph_of(
-        op("reshape", "r", "x", shape=(1, 528)), op("dense", "d", "r", shape=(1, 6), kernel=rand(528, 6), bias=rand(6))
-    ),
-    "add": graph_of(conv("c", "x", rand(1, 1, 4, 4), INPUT), op("add", "a", "x", "c", shape=INPUT, activation="relu")),
-    "gate": graph_of(
-        op("global_average_pool", "g", "x", shape=(1, 1, 1, 4), keepdims=True),
-        conv("c", "g", rand(1, 1, 4, 4), (1, 1, 1, 4)),
-        op("hard_sigmoid", "h", "c", shape=(1, 1, 1, 4)),
-        op("multiply", "m", "x", "h", shape=INPUT),
-    ),
-    "hard_swish": graph_of(op("hard_swish", "h", "x", shape=INPUT)),
-    "relu": graph_of(op("relu", "h", "x", shape=INPUT)),
-    "relu6": graph_of(op("relu6", "h", "x", shape=INPUT)),
-    "sigmoid": graph_of(op("sigmoid", "h", "x", shape=INPUT)),
-    "global max": graph_of(op("global_max_pool", "g", "x", shape=(1, 4))),
-    "average pool": graph_of(
-        op("average_pool", "p", "x", shape=(1, 6, 6, 4), window=(3, 3), stride=(2, 2), pads=(0, 1, 1, 1))
-    ),
-    "max pool": graph_of(op("max_pool", "p", "x", shape=(1, 6, 5, 4), window=(2, 2), stride=(2, 2))),
-    "pad": graph_of(op("pad", "p", "x", shape=(1, 14, 12, 4), pads=(2, 0, 1, 0))),
-    "softmax head": graph_of(
-        op("global_average_pool", "g", "x", shape=(1, 4)),
-        op("dense", "d", "g", shape=(1, 5), kernel=rand(4, 5), bias=rand(5)),
-        op("softmax", "s", "d", shape=(1, 5)),
-    ),
-}
-
-
-def interpret(data, value):
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=data)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], value)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
 def operators(data):
@@ -105,19 +32,6 @@ def test_smaller_precisions_are_near(name, precision):
     # float16 keeps 11 bits of a weight, int8 weights and activations 7: relative to the largest output.
     allowed = {"float16": 2e-3, "dynamic": 3e-2}[precision]
     assert np.abs(got - expected).max() <= allowed * max(np.abs(expected).max(), 1e-6)
-
-
-def quantized(graph, x):
-    lowered = absorb_hard_sigmoids(graph)
-    values = run_graph(lowered, x)
-    ranges = {o.output: channel_range(values[o.output]) for o in lowered.ops}
-    scale = float(np.float32(np.abs(x).max() / 127))
-    return quantize_graph(Calibrated(lowered, ranges, {}), ActivationParams(scale, 0))
-
-
-def channel_range(values):
-    flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
-    return ChannelRange(flat.min(0), flat.max(0), flat.mean(0), (flat**2).mean(0))
 
 
 @pytest.mark.parametrize("name", SINGLE)

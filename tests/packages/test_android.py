@@ -11,10 +11,11 @@ from xml.etree import ElementTree as ET
 import export_models as models
 import pytest
 from cli_run import run
+from zip_offsets import data_offset
 
 from mbn_deploy import export
-from mbn_deploy.data.images import sha256
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.packages.aligned_zip import ALIGNMENT, PAGE, aligned_zip
 from mbn_deploy.packages.android.choice import RUNTIMES, asset_name
@@ -146,14 +147,6 @@ def test_aar(source, tmp_path):
             assert start % PAGE == 0
             assert sha256(data[start : start + info.file_size]) == entry.sha256
         assert all(data_offset(data, info) % ALIGNMENT == 0 for info in archive.infolist())
-
-
-def data_offset(data, info):
-    """Where an entry's data begin: behind its local header (APPNOTE.TXT, 4.3.7)."""
-    at = info.header_offset
-    return (
-        at + 30 + int.from_bytes(data[at + 26 : at + 28], "little") + int.from_bytes(data[at + 28 : at + 30], "little")
-    )
 
 
 def test_zip_names_that_are_not_ascii():

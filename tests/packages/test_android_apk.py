@@ -7,10 +7,10 @@ import android_tools as tools
 import export_models as models
 import numpy as np
 import pytest
-from test_android import data_offset
+from zip_offsets import data_offset
 
 from mbn_deploy import export
-from mbn_deploy.data.images import sha256
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.packages.android.choice import asset_name
 from mbn_deploy.packages.android.package import AndroidOptions, package_android

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hand_made import rounding, seen, weighted
 from quantize_graphs import INPUT_PARAMS, Net, calibrated, images
 
 from mbn_deploy.errors import UsageError
@@ -20,29 +21,11 @@ from mbn_deploy.quantize.passes.equalize import FLOOR, MAX_FACTOR, _candidate, _
 from mbn_deploy.quantize.passes.hard_swish import shared_noise
 from mbn_deploy.quantize.passes.split import MAX_CHANNELS, MAX_PARTS, _parts
 from mbn_deploy.quantize.range_methods import cut
-from mbn_deploy.quantize.ranges import Calibrated, ChannelRange, _Sum, vector_margin
+from mbn_deploy.quantize.ranges import Calibrated, _Sum, vector_margin
 from mbn_deploy.quantize.recipe import INT8, INT16, LADDER, MIXED
 from mbn_deploy.quantize.rounding_ties import untied_mean, untied_product
 
 LEVELS, WEIGHT_MAX = 255, 127
-
-
-def seen(low, high, mean=None, power=None):
-    low, high = np.array(low, float), np.array(high, float)
-    mean = (low + high) / 2 if mean is None else np.array(mean, float)
-    return ChannelRange(low, high, mean, high**2 if power is None else np.array(power, float))
-
-
-def rounding(step):
-    """Mean square of what rounding to a step adds."""
-    return step**2 / 12
-
-
-def weighted(kind, name, source, kernel, *, bias=None, activation="none"):
-    kernel = np.array(kernel, np.float32)
-    outputs = kernel.shape[-1] if kind == "conv" else kernel.shape[2] * kernel.shape[3]
-    bias = np.zeros(outputs, np.float32) if bias is None else np.array(bias, np.float32)
-    return Op(kind, name, (source,), name, kernel=kernel, bias=bias, pads=(0,) * 4, activation=activation)
 
 
 def two_channels(reader, shapes=None):

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hand_made import rounding, seen, weighted
 from quantize_graphs import Net, calibrated, images
-from test_quantize_arithmetic import rounding, seen, weighted
 
 from mbn_deploy.graph.graph import Graph, Op
 from mbn_deploy.graph.quantized import ActivationParams, QuantizedGraph, constant_levels

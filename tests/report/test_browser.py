@@ -8,8 +8,8 @@ from importlib import resources
 
 import pytest
 from browser import CONTRAST, LEAST_CONTRAST, complaints, look
+from hostile_report import HOSTILE, hostile
 from PIL import Image
-from test_report import HOSTILE, hostile
 
 from mbn_deploy.report.page import page as html_of
 

@@ -5,35 +5,28 @@ import io
 import json
 import re
 import warnings
-from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from cli_run import NETWORK, run
-from export_models import CLASSES, LABELS, small_model, write_labelled, write_pictures
+from export_models import CLASSES, small_model
+from hostile_report import HOSTILE, hostile
 from PIL import Image
 
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.pipeline.export import export
 from mbn_deploy.report.axes import Axis, linear_ticks, padded
-from mbn_deploy.report.data import Example, Examples, Guess, Report
 from mbn_deploy.report.examples import Watch, choose, preferred, thumbnail
-from mbn_deploy.report.html import Html, joined, tag, visible
+from mbn_deploy.report.html import Html, joined, tag
 from mbn_deploy.report.page import page
 from mbn_deploy.report.parts import number, signed, significant
 from mbn_deploy.report.plots import Mark, accuracy_plot
+from mbn_deploy.text import visible
 from mbn_deploy.verify.latency import Latency, latencies
 from mbn_deploy.verify.statistics import Estimate
 
-HOSTILE = (
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "katze & hund",
-    "\u202egnikool",
-    "a\nb\x1b[31m",
-)
 VOID = {"meta", "img", "br", "wbr", "link"}
 
 
@@ -68,22 +61,6 @@ class Tree(HTMLParser):
 
     def all(self, name):
         return [attributes for tag, attributes in self.elements if tag == name]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    root = tmp_path_factory.mktemp("images")
-    return {
-        "calibration": write_pictures(root / "calibration"),
-        "evaluate": write_labelled(root / "validation"),
-        "labels": LABELS,
-    }
-
-
-@pytest.fixture(scope="module")
-def made(images, tmp_path_factory):
-    """A bundle whose guard let a recipe pass."""
-    return export(small_model(), tmp_path_factory.mktemp("out") / "my dist", **images, max_drop=99.0)
 
 
 @pytest.fixture(scope="module")
@@ -243,21 +220,6 @@ def test_what_a_stranger_names_is_text_and_no_more(made):
     assert "a\\nb\\x1b[31m" in tree.text
     assert "\u202e" not in text
     assert "\x1b" not in text
-
-
-def hostile(made):
-    """A report whose every word comes from a stranger."""
-    guesses = tuple(Guess(label, 0.2) for label in HOSTILE)
-    picture, size = thumbnail(np.zeros((20, 30, 3), np.uint8))
-    shown = tuple(Example(name, name, guesses, guesses[::-1], False, picture, size) for name in HOSTILE)
-    source = {**made.manifest.source, "about": {name: name for name in HOSTILE}}
-    manifest = replace(made.manifest, model=HOSTILE[0], source={**source, "file": {"name": HOSTILE[1], "sha256": "0"}})
-    metrics = {**manifest.metrics, "dataset": HOSTILE[1]}
-    return Report(
-        folder=HOSTILE[1], manifest=replace(manifest, metrics=metrics), machine=HOSTILE[0],
-        latencies={f.path: Latency(0.9, 1.2) for f in made.files}, rungs=made.rungs, max_drop=1.0, layers=(),
-        examples=Examples("a_int8.tflite", 5, 5, shown, held_back=True), warnings=HOSTILE,
-    )  # fmt: skip
 
 
 # ---- its parts

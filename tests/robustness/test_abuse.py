@@ -226,7 +226,7 @@ def test_archives_of_golden_vectors(data):
 
 
 def test_a_bomb_of_labels_in_a_model():
-    from test_tflite_metadata import google, with_google
+    from google_metadata import google, with_google
 
     with pytest.raises(InputError, match="larger than"):
         google(with_google(content=bytes(2**26)))

@@ -15,9 +15,9 @@ from cli_run import run
 
 from mbn_deploy.errors import InputError, MissingExtraError, UsageError
 from mbn_deploy.runtime import Classifier, ClassifierPool
+from mbn_deploy.runtime.backends import isolated as isolated_module
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.runtime.backends.isolated import IsolatedBackend, open_isolated
-from mbn_deploy.runtime.untrusted import isolated as isolated_module
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no bounds on memory there")
 

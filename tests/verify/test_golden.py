@@ -10,11 +10,10 @@ import pytest
 from export_models import SIZE, small_model
 
 from mbn_deploy.errors import InputError, UnknownNameError
-from mbn_deploy.manifest import MANIFEST_NAME, Preprocess
+from mbn_deploy.manifest import GOLDEN_NAME, MANIFEST_NAME, Preprocess
 from mbn_deploy.pipeline.export import export
 from mbn_deploy.verify.evaluate import keras_predictor
 from mbn_deploy.verify.golden import (
-    GOLDEN_NAME,
     Golden,
     float_tolerance,
     golden_bytes,

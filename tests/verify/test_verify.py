@@ -9,59 +9,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from changed_models import LAYER, change_layer
 from cli_run import run
 from runtime_models import edit_manifest
 
 from mbn_deploy.errors import InputError
+from mbn_deploy.manifest import GOLDEN_NAME
 from mbn_deploy.runtime.backends import litert, open_backend
 from mbn_deploy.runtime.backends.delegation import BUILT_IN, XNNPACK
 from mbn_deploy.runtime.operation_runs.open import open_operations
 from mbn_deploy.runtime.operation_runs.operation import Operation
 from mbn_deploy.runtime.operation_runs.tflite import LoneOperation, Wiring
 from mbn_deploy.verify import operation_check as operations
-from mbn_deploy.verify.golden import GOLDEN_NAME, Golden, golden_bytes, read_golden, verify_golden
+from mbn_deploy.verify.golden import Golden, golden_bytes, read_golden, verify_golden
 
 NAMES = {
     kind: f"mobilenet_v1_0.25_32_{kind}" for kind in ("float32.tflite", "int8.tflite", "float32.onnx", "int8.onnx")
 }
-LAYER = "conv_pw_3"
-
-
-def initializers(data):
-    import onnx
-
-    return {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer}
-
-
-def kernel_of(path):
-    """The weights of `LAYER` as they stand in the file."""
-    data = path.read_bytes()
-    if path.suffix == ".onnx":
-        return next(v for n, v in initializers(data).items() if n.startswith(f"{LAYER}/kernel") and v.ndim == 4)
-    interpreter = litert.litert_module().Interpreter(model_content=data)
-    named = next(d for d in interpreter.get_tensor_details() if d["name"] == f"{LAYER}/kernel")
-    return interpreter.get_tensor(named["index"])
-
-
-def change_layer(path, *, channel):
-    """Other weights in one output channel of `LAYER`, and the manifest agrees."""
-    kernel = kernel_of(path)
-    first = kernel[channel].tobytes()
-    data = path.read_bytes()
-    assert data.count(first) == 1
-    other = (127 - kernel[channel] if kernel.dtype == np.int8 else -3 * kernel[channel]).astype(kernel.dtype)
-    path.write_bytes(data.replace(first, other.tobytes()))
-    accept(path)
-
-
-def accept(path):
-    """The manifest says what the file is now."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-
-    def change(manifest):
-        next(f for f in manifest["files"] if f["path"] == path.name)["sha256"] = digest
-
-    edit_manifest(path.parent, change)
 
 
 def change_golden(folder, change):

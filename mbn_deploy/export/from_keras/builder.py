@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.arrays import Doubles
 from mbn_deploy.errors import InputError
-from mbn_deploy.graph.graph import Doubles, Op, OpKind, Shape, output_length, same_pads
+from mbn_deploy.graph.graph import Op, OpKind, Shape, output_length, same_pads
 
 SUPPORTED = (
     "supported are convolutions (plain, depthwise, separable), Dense, BatchNormalization, ReLU and ReLU6, "

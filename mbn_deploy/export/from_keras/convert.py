@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mbn_deploy.arrays import Doubles
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.from_keras.builder import SUPPORTED, Builder, Call, Tensor
 from mbn_deploy.export.from_keras.layers import LAYERS, TRAINS_BY_DEFAULT
 from mbn_deploy.export.from_keras.ops import OPERATIONS
 from mbn_deploy.export.from_keras.patterns import recognise
-from mbn_deploy.graph.graph import Doubles, Graph, Shape
+from mbn_deploy.graph.graph import Graph, Shape
 from mbn_deploy.manifest import PREPROCESS_MODES, Preprocess, Scores
 
 if TYPE_CHECKING:

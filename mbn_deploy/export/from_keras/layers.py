@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from mbn_deploy.arrays import Floats
 from mbn_deploy.export.from_keras.builder import Builder, Call, Handler, Tensor, array, constant, pair, windowed
 from mbn_deploy.export.from_keras.ops import activate, activation_name, relu, same_shapes
-from mbn_deploy.graph.graph import Floats, OpKind
+from mbn_deploy.graph.graph import OpKind
 
 
 def _weights(call: Call, name: str) -> Floats:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError, MissingExtraError
 
 # The oldest opset that has all that is written (HardSwish 14, per-channel DequantizeLinear 13, integer Clip 12)
@@ -20,8 +20,6 @@ OPSET = 17
 # told, and ONNX Runtime refuses files that are newer than itself (1.19 reads up to 10).
 IR_VERSION = 8
 PRODUCER = "mbn-deploy"
-
-Array = npt.NDArray[Any]
 
 
 def onnx_module() -> Any:

@@ -12,6 +12,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.arrays import Array
+
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 BUFFER_ALIGNMENT = 16
@@ -21,8 +23,6 @@ TYPE_NAMES = {
     "float32": "FLOAT32", "float16": "FLOAT16", "int8": "INT8", "uint8": "UINT8",
     "int16": "INT16", "int32": "INT32", "int64": "INT64",
 }  # fmt: skip
-
-Array = npt.NDArray[Any]
 
 
 def schema() -> Any:

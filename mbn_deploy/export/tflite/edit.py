@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
-from mbn_deploy.export.tflite.builder import PLACEHOLDER_BUILTIN, TYPE_NAMES, Array, packed, schema
+from mbn_deploy.export.tflite.builder import PLACEHOLDER_BUILTIN, TYPE_NAMES, packed, schema
 from mbn_deploy.export.tflite.inspect import Reader, numbers, reading
 from mbn_deploy.manifest import TensorInfo
 from mbn_deploy.runtime.formats.tflite_file import read_metadata

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mbn_deploy.manifest import Preprocess, Scores
+from mbn_deploy.manifest import LABELS_NAME, Preprocess, Scores
 
 IDENTIFIER = b"M001"
 METADATA_KEY = "TFLITE_METADATA"
-PACKED_LABELS = "labels.txt"
 MIN_PARSER_VERSION = "1.0.0"
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can name: the same bytes every time
@@ -137,7 +136,7 @@ def _image_range(w: _Writer, preprocess: Preprocess) -> _Ref:
 
 
 def _labels_file(w: _Writer) -> _Ref:
-    return w.table(name=w.text(PACKED_LABELS), description=w.text("Line i is class i."), type=_Byte(_AXIS_LABELS))
+    return w.table(name=w.text(LABELS_NAME), description=w.text("Line i is class i."), type=_Byte(_AXIS_LABELS))
 
 
 class _Writer:

@@ -8,9 +8,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.arrays import Floats
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.tflite.builder import ModelBuilder
-from mbn_deploy.graph.graph import Floats, Op, Shape
+from mbn_deploy.graph.graph import Op, Shape
 from mbn_deploy.graph.quantized import (
     INT16_MAX,
     WEIGHT_MAX,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.errors import UnknownNameError, UsageError
-from mbn_deploy.manifest import MANIFEST_NAME, ModelFile
+from mbn_deploy.manifest import LABELS_NAME, MANIFEST_NAME, ModelFile
 from mbn_deploy.packages.android.aar import aar
 from mbn_deploy.packages.android.choice import (
     AndroidRuntime,
@@ -40,7 +40,6 @@ from mbn_deploy.version import __version__
 KINDS = ("module", "aar", "asset-pack", "ai-pack")
 PACKS = ("asset-pack", "ai-pack")
 DELIVERIES = ("install-time", "fast-follow", "on-demand")
-LABELS = "labels.txt"
 NEWEST_SDK = 99  # above any API level: a typing mistake
 
 
@@ -155,14 +154,14 @@ def _assets(bundle: Bundle, files: Sequence[ModelFile]) -> dict[str, bytes]:
     """
     renamed = tuple(replace(entry, path=asset_name(entry)) for entry in files)
     manifest = replace(
-        bundle.manifest, files=renamed, labels=bundle.manifest.labels and LABELS, golden=None, golden_sha256=None,
+        bundle.manifest, files=renamed, labels=bundle.manifest.labels and LABELS_NAME, golden=None, golden_sha256=None,
         source={}, quantization={}, metrics={}, threads=(),
     )  # fmt: skip
     named = bundle.manifest.labels
     indices = "".join(f"{index}\n" for index in range(bundle.manifest.classes))
     labels = indices.encode() if named is None else read_file(bundle.folder / named)
     models = {asset_name(entry): check_file(bundle.folder, entry) for entry in files}
-    return models | {LABELS: labels, MANIFEST_NAME: manifest.to_json().encode()}
+    return models | {LABELS_NAME: labels, MANIFEST_NAME: manifest.to_json().encode()}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
-from mbn_deploy.manifest import ModelFile
+from mbn_deploy.manifest import LABELS_NAME, ModelFile
 from mbn_deploy.packages.android.golden import golden_assets
 from mbn_deploy.packages.android.names import class_name_of
 from mbn_deploy.packages.c_source import comment
@@ -32,7 +32,6 @@ from mbn_deploy.runtime.opening import CHANNELS, preference
 from mbn_deploy.runtime.tensors import PixelEncoder
 from mbn_deploy.version import __version__
 
-LABELS = "labels.txt"
 _ENDS = ("uint8", "float32")
 
 # How a picture is scaled, by the manifest's `resize`.
@@ -119,7 +118,7 @@ def package_ios(
     called = type_name(class_name_of(opened.manifest.model) if name is None else name)
     golden = {f"{entry.path}.golden": data for data in golden_assets(opened, [entry]).values()}
     labels = opened.labels or tuple(map(str, range(opened.manifest.classes)))
-    models = {entry.path: check_file(opened.folder, entry), LABELS: ("\n".join(labels) + "\n").encode(), **golden}
+    models = {entry.path: check_file(opened.folder, entry), LABELS_NAME: ("\n".join(labels) + "\n").encode(), **golden}
     files = {f"{called}Models/{path}": data for path, data in models.items()}
     values = _values(opened, entry, called, next(iter(golden), None))
     files[f"{called}.swift"] = _filled("Classifier.swift", values)
@@ -178,7 +177,7 @@ def _values(bundle: Bundle, entry: ModelFile, name: str, golden: str | None) -> 
         "models": f"{name}Models",
         "folder": string(f"{name}Models"),
         "model": string(entry.path),
-        "labels": string(LABELS),
+        "labels": string(LABELS_NAME),
         "golden": string(golden or ""),
         "width": str(width),
         "height": str(height),

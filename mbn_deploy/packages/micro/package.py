@@ -14,17 +14,16 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mbn_deploy.arrays import Array
 from mbn_deploy.bundle.open import Bundle
-from mbn_deploy.data.images import sha256
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.file_report import FileReport
 from mbn_deploy.export.tflite.edit import TFLiteEdit
 from mbn_deploy.export.tflite.inspect import report_tflite
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import ModelFile, Preprocess
 from mbn_deploy.packages.c_source import comment, identifier, identifier_of, numbers, string
 from mbn_deploy.packages.micro.trial import MicroTrial, try_micro
@@ -35,8 +34,6 @@ from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.runtime.tensors import PixelEncoder
 from mbn_deploy.verify.golden import read_golden
 from mbn_deploy.version import __version__
-
-Array = npt.NDArray[Any]
 
 # Registration functions of MicroMutableOpResolver (tflite-micro, micro_mutable_op_resolver.h).
 RESOLVERS: dict[str, str] = {

@@ -15,15 +15,13 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError, MissingExtraError
 from mbn_deploy.runtime.system.child import child_command
 
 ALIGNMENT = 16  # of the arena, and so the step of the search
 _LIMIT = 2**28  # bytes; no microcontroller has a hundredth of it
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,12 +20,12 @@ from typing import Any
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.tflite.edit import TFLiteEdit
-from mbn_deploy.manifest import DESCRIPTION_KEY, Description, ModelFile, Scores, TensorInfo
+from mbn_deploy.manifest import DESCRIPTION_KEY, LABELS_NAME, Description, ModelFile, Scores, TensorInfo
 from mbn_deploy.runtime.tensors import PixelEncoder
 
 SIDE = 224  # compiled into the stage
 STAGE = "object_classify_tf"
-MODEL_NAME, LABELS_NAME, JSON_NAME = f"{STAGE}.tflite", "labels.txt", f"{STAGE}.json"
+MODEL_NAME, JSON_NAME = f"{STAGE}.tflite", f"{STAGE}.json"
 
 # Exact for an int8 softmax, whose scale is 1/256 in every TFLite file: level for level. Read as /255 a score
 # comes out larger by a 255th of itself.

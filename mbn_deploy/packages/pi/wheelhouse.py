@@ -19,8 +19,8 @@ from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbn_deploy.data.images import sha256
 from mbn_deploy.errors import InputError, MissingExtraError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.packages.pi.board import Board
 from mbn_deploy.packages.pi.own_wheel import OWN, own_metadata, rebuilt_wheel
 from mbn_deploy.progress import Progress, silent

@@ -19,7 +19,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mbn_deploy.graph.graph import WEIGHTED, Doubles, Graph, Op
+from mbn_deploy.arrays import Doubles
+from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
 from mbn_deploy.quantize.ranges import Calibrated
 
 HANDS_ON = frozenset({"add", "global_average_pool", "global_max_pool", "average_pool", "max_pool"})

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from mbn_deploy.arrays import Doubles, Floats
 from mbn_deploy.graph.execute import activated, run_op
-from mbn_deploy.graph.graph import WEIGHTED, Doubles, Floats, Graph, Op
+from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
 from mbn_deploy.graph.quantized import ActivationParams, QuantizedGraph, QuantizedWeights
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.integers import quantize_bias

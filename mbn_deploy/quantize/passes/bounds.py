@@ -17,7 +17,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mbn_deploy.graph.graph import WEIGHTED, Doubles, Graph, Op
+from mbn_deploy.arrays import Doubles
+from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
 from mbn_deploy.graph.quantized import LEVELS
 from mbn_deploy.quantize.ranges import Calibrated
 

@@ -15,7 +15,8 @@ from itertools import product
 
 import numpy as np
 
-from mbn_deploy.graph.graph import WEIGHTED, Doubles, Op
+from mbn_deploy.arrays import Doubles
+from mbn_deploy.graph.graph import WEIGHTED, Op
 from mbn_deploy.graph.quantized import LEVELS, WEIGHT_MAX
 from mbn_deploy.quantize.channel_groups import ChannelGroup, channel_groups, rescale
 from mbn_deploy.quantize.integers import Granularity

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mbn_deploy.graph.graph import WEIGHTED, Doubles, Graph, Op, Shape
+from mbn_deploy.arrays import Doubles
+from mbn_deploy.graph.graph import WEIGHTED, Graph, Op, Shape
 from mbn_deploy.graph.quantized import LEVELS
 from mbn_deploy.quantize.ranges import ChannelRange
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mbn_deploy.arrays import Doubles
 from mbn_deploy.errors import InputError
-from mbn_deploy.graph.graph import WEIGHTED, Doubles, Graph, Op
+from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
 from mbn_deploy.graph.quantized import ActivationParams
 from mbn_deploy.manifest import Preprocess
 

@@ -14,7 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mbn_deploy.graph.graph import Doubles, Op
+from mbn_deploy.arrays import Doubles
+from mbn_deploy.graph.graph import Op
 from mbn_deploy.graph.quantized import LEVELS
 from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
 

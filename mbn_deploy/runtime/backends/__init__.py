@@ -7,15 +7,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy.typing as npt
-
+from mbn_deploy.arrays import Array
 from mbn_deploy.errors import MissingExtraError, UnknownNameError, UsageError
 from mbn_deploy.manifest import FileFormat, TensorInfo
 from mbn_deploy.runtime.system.device import usable_processors
-
-Array = npt.NDArray[Any]
 
 # Which interpreters run a format, best first, and the module by which they are found to be installed.
 BACKENDS: dict[FileFormat, tuple[str, ...]] = {"tflite": ("litert", "tflite"), "onnx": ("onnx",)}

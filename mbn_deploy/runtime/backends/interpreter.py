@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import TensorInfo
 from mbn_deploy.runtime.backends.delegation import kernel_family
 from mbn_deploy.runtime.formats.tflite_file import read_metadata
 
-Array = npt.NDArray[Any]
 Details = list[dict[str, Any]]
 
 

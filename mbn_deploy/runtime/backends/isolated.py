@@ -22,14 +22,12 @@ from importlib.util import find_spec
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError, MbnError, MissingExtraError, UsageError
 from mbn_deploy.manifest import FileFormat, TensorInfo
 from mbn_deploy.runtime.backends import choose_backend, default_threads, open_backend
 from mbn_deploy.runtime.system.child import child_command
-
-Array = npt.NDArray[Any]
 
 SECONDS = 60.0  # for opening, and for each inference: a hundred times what the slowest board needs
 # Bytes of address space beside what the interpreter itself maps; threads reserve much and use little.

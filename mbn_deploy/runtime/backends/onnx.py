@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError, MissingExtraError, UsageError
 from mbn_deploy.manifest import TensorInfo
-
-Array = npt.NDArray[Any]
 
 _TYPES = {
     "tensor(float)": "float32",

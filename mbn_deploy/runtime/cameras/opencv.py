@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import InputError, MissingExtraError
-from mbn_deploy.runtime.images import Pixels
 
 Size = tuple[int, int]
 _SILENT = 0  # cv2's log level

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import InputError, MissingExtraError
-from mbn_deploy.runtime.images import Pixels
 
 # The Debian package brings libcamera's Python side, which no wheel has; a venv sees it only if told so.
 INSTALL = "sudo apt install python3-picamera2, and a venv that sees it: python3 -m venv --system-site-packages .venv"

@@ -12,8 +12,8 @@ import select
 
 import numpy as np
 
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.runtime.images import Pixels
 
 READ = 2**20  # bytes asked for at once
 JPEG_LIMIT = 2**26  # bytes without the end of a picture: this is no MJPEG, and memory is finite

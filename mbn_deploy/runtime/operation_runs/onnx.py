@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.backends.onnx import open_session
 from mbn_deploy.runtime.formats.flatbuffer import damage_named
 from mbn_deploy.runtime.formats.protobuf import encoded, messages, text, texts
 from mbn_deploy.runtime.operation_runs.operation import Operation
-
-Array = npt.NDArray[Any]
 
 # Field numbers of onnx.proto3: ModelProto, GraphProto, NodeProto, TensorProto and ValueInfoProto.
 _GRAPH = 7

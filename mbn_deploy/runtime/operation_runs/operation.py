@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy.typing as npt
-
-Array = npt.NDArray[Any]
+from mbn_deploy.arrays import Array
 
 
 @dataclass(frozen=True)

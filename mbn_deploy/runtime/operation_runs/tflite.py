@@ -10,16 +10,13 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-import numpy.typing as npt
-
+from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.backends.delegation import division
 from mbn_deploy.runtime.backends.interpreter import allocated
 from mbn_deploy.runtime.formats.flatbuffer import Table, damage_named, root
 from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER
 from mbn_deploy.runtime.operation_runs.operation import Operation
-
-Array = npt.NDArray[Any]
 
 # Fields of the schema's SubGraph, and of Operator.
 _INPUTS, _OUTPUTS, _OPERATORS = 1, 2, 3

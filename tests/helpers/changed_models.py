@@ -1,0 +1,47 @@
+"""Model files with a changed layer."""
+
+import hashlib
+
+import numpy as np
+from runtime_models import edit_manifest
+
+from mbn_deploy.runtime.backends import litert
+
+LAYER = "conv_pw_3"
+
+
+def initializers(data):
+    import onnx
+
+    return {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer}
+
+
+def kernel_of(path):
+    """The weights of `LAYER` as they stand in the file."""
+    data = path.read_bytes()
+    if path.suffix == ".onnx":
+        return next(v for n, v in initializers(data).items() if n.startswith(f"{LAYER}/kernel") and v.ndim == 4)
+    interpreter = litert.litert_module().Interpreter(model_content=data)
+    named = next(d for d in interpreter.get_tensor_details() if d["name"] == f"{LAYER}/kernel")
+    return interpreter.get_tensor(named["index"])
+
+
+def change_layer(path, *, channel):
+    """Other weights in one output channel of `LAYER`, and the manifest agrees."""
+    kernel = kernel_of(path)
+    first = kernel[channel].tobytes()
+    data = path.read_bytes()
+    assert data.count(first) == 1
+    other = (127 - kernel[channel] if kernel.dtype == np.int8 else -3 * kernel[channel]).astype(kernel.dtype)
+    path.write_bytes(data.replace(first, other.tobytes()))
+    accept(path)
+
+
+def accept(path):
+    """The manifest says what the file is now."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def change(manifest):
+        next(f for f in manifest["files"] if f["path"] == path.name)["sha256"] = digest
+
+    edit_manifest(path.parent, change)

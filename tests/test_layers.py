@@ -33,7 +33,7 @@ class Room:
     lazily: str = ""
 
 
-VALUES = "errors version progress arrays hashing text manifest"
+VALUES = "errors version progress arrays archives hashing text manifest"
 DEVICE = f"{VALUES} runtime"
 GRAPHS = f"{DEVICE} graph models"
 FILES = f"{GRAPHS} export data bundle"
@@ -43,6 +43,7 @@ HOUSE = {
     "version": Room(),
     "progress": Room(),
     "arrays": Room("", "numpy"),
+    "archives": Room(),
     "hashing": Room(),
     "text": Room(),
     "manifest": Room("errors"),

@@ -6,15 +6,13 @@ replaced by the next one.
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import os
-import tarfile
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mbn_deploy.archives import tar_gz_bytes
 from mbn_deploy.bundle.write import put_back, put_folder
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime.system.temporary import replacing
@@ -24,8 +22,6 @@ PACKAGE_NAME = "package.json"
 ARCHIVE_SUFFIX = ".tar.gz"
 # What Gradle makes beside a build script; a package that was built in its place can be replaced all the same.
 _BUILD_SCRIPT, _BUILT = "build.gradle.kts", frozenset({"build", ".gradle", ".kotlin"})
-
-_DATE = 315532800  # 1980-01-01, the first date that zip and FAT know: the same files give the same bytes
 
 
 def archive_of(folder: Path) -> Path:
@@ -119,20 +115,6 @@ def write_package(
     except OSError as error:
         raise InputError(f"{archive.parent} cannot be made: {error.strerror or error}") from error
     with replacing(archive) as new:
-        new.write_bytes(_archive(folder.resolve().name, every, executable))
+        new.write_bytes(tar_gz_bytes(folder.resolve().name, every, executable))
         put_folder(folder, every, executable=executable)
     return archive
-
-
-def _archive(top: str, files: Mapping[str, bytes], executable: Collection[str]) -> bytes:
-    """A .tar.gz that depends on nothing but its arguments. Wheels are compressed already: level 1 is enough."""
-    buffer = io.BytesIO()
-    with (
-        gzip.GzipFile("", "wb", 1, buffer, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
-    ):
-        for name, data in sorted(files.items()):
-            entry = tarfile.TarInfo(f"{top}/{name}")
-            entry.size, entry.mtime, entry.mode = len(data), _DATE, 0o755 if name in executable else 0o644
-            tar.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()

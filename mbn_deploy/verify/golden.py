@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mbn_deploy.archives import OWNER_ONLY, zip_bytes
 from mbn_deploy.arrays import Array, Pixels
 from mbn_deploy.errors import InputError, UsageError, VerificationError
 from mbn_deploy.hashing import sha256
@@ -33,7 +34,6 @@ COUNT = 4  # images of the calibration set, and one of noise, which reaches valu
 _PIXELS, _TOLERANCE, _MADE, _LIMITS, _SAMPLES = "pixels", "tolerance:", "made:", "limits:", "operations:"
 # Of 16 bits: half of what one level of 8 bits is worth to logits, and all of it to probabilities.
 WIDE_LEVELS = 128
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can name: the same bytes every time
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,13 +199,13 @@ def golden_bytes(golden: Golden) -> bytes:
     for name, made in golden.made.items():
         arrays |= {_MADE + name: np.array([made.backend, made.kernels]), _SAMPLES + name: made.samples}
         arrays[_LIMITS + name] = np.array([made.elsewhere, made.relative], np.float64)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in sorted(arrays.items()):
-            content = io.BytesIO()
-            np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), content.getvalue())
-    return buffer.getvalue()
+    return zip_bytes({f"{name}.npy": _npy(array) for name, array in sorted(arrays.items())}, mode=OWNER_ONLY)
+
+
+def _npy(array: Array) -> bytes:
+    content = io.BytesIO()
+    np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
+    return content.getvalue()
 
 
 def read_golden(data: bytes, where: str) -> Golden:

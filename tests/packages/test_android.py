@@ -14,10 +14,10 @@ from cli_run import run
 from zip_offsets import data_offset
 
 from mbn_deploy import export
+from mbn_deploy.archives import ALIGNMENT, PAGE
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.packages.aligned_zip import ALIGNMENT, PAGE, aligned_zip
 from mbn_deploy.packages.android.choice import RUNTIMES, asset_name
 from mbn_deploy.packages.android.code import SOURCES
 from mbn_deploy.packages.android.names import KEYWORDS, class_name, class_name_of, pack_name, package_name, snake_case
@@ -147,15 +147,6 @@ def test_aar(source, tmp_path):
             assert start % PAGE == 0
             assert sha256(data[start : start + info.file_size]) == entry.sha256
         assert all(data_offset(data, info) % ALIGNMENT == 0 for info in archive.infolist())
-
-
-def test_zip_names_that_are_not_ascii():
-    data = aligned_zip({"ü/猫": b"1", "b": b"22", "page": b"333"}, frozenset({"page"}))
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        assert [archive.read(name) for name in ("ü/猫", "b", "page")] == [b"1", b"22", b"333"]
-        starts = [data_offset(data, info) for info in archive.infolist()]
-    assert [start % ALIGNMENT for start in starts] == [0, 0, 0]
-    assert starts[2] % PAGE == 0
 
 
 def test_the_code_is_the_same_whatever_the_kind(source, tmp_path):

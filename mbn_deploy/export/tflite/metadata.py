@@ -7,21 +7,19 @@ reads the same.
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mbn_deploy.archives import OWNER_ONLY, zip_bytes
 from mbn_deploy.manifest import LABELS_NAME, Preprocess, Scores
 
 IDENTIFIER = b"M001"
 METADATA_KEY = "TFLITE_METADATA"
 MIN_PARSER_VERSION = "1.0.0"
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can name: the same bytes every time
 # Members of the schema's unions and enums.
 _IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1  # ContentProperties
 _NORMALIZATION = 1  # ProcessUnitOptions
@@ -106,13 +104,7 @@ def with_files(data: bytes, files: Mapping[str, bytes]) -> bytes:
     They are stored, not compressed, as readers map them into memory; readers of the model itself
     do not see them.
     """
-    if not files:
-        return data
-    packed = io.BytesIO(data)
-    with zipfile.ZipFile(packed, "a", zipfile.ZIP_STORED) as archive:
-        for name, content in sorted(files.items()):
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
-    return packed.getvalue()
+    return zip_bytes(dict(sorted(files.items())), prefix=data, mode=OWNER_ONLY) if files else data
 
 
 def _image_content(w: _Writer, model: ImageClassifier) -> _Ref:

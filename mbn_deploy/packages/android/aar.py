@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mbn_deploy.packages.aligned_zip import aligned_zip
+from mbn_deploy.archives import ALIGNMENT, zip_bytes
 
 _JAR_MANIFEST = b"Manifest-Version: 1.0\r\n\r\n"  # a jar's specification wants no more; it ends with an empty line
 MAPPED = (".tflite", ".onnx")
@@ -24,9 +24,10 @@ def aar(manifest: bytes, assets: Mapping[str, bytes], rules: bytes) -> bytes:
     """
     entries = {
         "AndroidManifest.xml": manifest,
-        "classes.jar": aligned_zip({"META-INF/MANIFEST.MF": _JAR_MANIFEST}),
+        "classes.jar": zip_bytes({"META-INF/MANIFEST.MF": _JAR_MANIFEST}, alignment=ALIGNMENT),
         "R.txt": b"",  # no resources
         "proguard.txt": rules,
     }
     entries |= {f"assets/{name}": content for name, content in sorted(assets.items())}
-    return aligned_zip(entries, frozenset(name for name in entries if name.endswith(MAPPED)))
+    models = {name for name in entries if name.endswith(MAPPED)}
+    return zip_bytes(entries, alignment=ALIGNMENT, page_aligned=models)

@@ -12,17 +12,16 @@ import csv
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from mbn_deploy import version
+from mbn_deploy.archives import zip_bytes
 from mbn_deploy.errors import InputError
 
 OWN = "mbn-deploy"
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can name: the same bytes every time
 _TAG = "py3-none-any"
 
 
@@ -48,7 +47,7 @@ def rebuilt_wheel(name: str) -> Wheel:
     files[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: mbn-deploy\nRoot-Is-Purelib: true\nTag: {_TAG}\n".encode()
     files |= dict(_package_files(found) if name == OWN and _from_folder(found) else _recorded(found))
     files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD")
-    return Wheel(f"{stem}-{_TAG}.whl", _zipped(files))
+    return Wheel(f"{stem}-{_TAG}.whl", zip_bytes(dict(sorted(files.items())), compress=True))
 
 
 def own_metadata() -> metadata.PackageMetadata:
@@ -120,13 +119,3 @@ def _record(files: Mapping[str, bytes], own: str) -> bytes:
         rows.writerow([name, f"sha256={digest}", len(data)])
     rows.writerow([own, "", ""])
     return text.getvalue().encode()
-
-
-def _zipped(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in sorted(files.items()):
-            entry = zipfile.ZipInfo(name, _EPOCH)
-            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            archive.writestr(entry, data)
-    return buffer.getvalue()

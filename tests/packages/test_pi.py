@@ -255,7 +255,7 @@ def test_a_package_replaces_a_package_and_nothing_else(exported, wheels, made, t
 
 def test_a_failure_leaves_what_stood_there(exported, wheels, made, tmp_path, monkeypatch):
     before = content(tmp_path)
-    for step in ("put_folder", "_archive"):
+    for step in ("put_folder", "tar_gz_bytes"):
         with monkeypatch.context() as patched:
             patched.setattr(
                 f"mbn_deploy.packages.package.{step}", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full"))

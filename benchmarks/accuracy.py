@@ -57,11 +57,11 @@ def main() -> int:
 def measure(case: Case, data: Path, out: Path | None) -> dict[str, Any]:
     """Export one model with its defaults and every file measured: the manifest's metrics with the case's name."""
     from mbn_deploy.models.api import build
-    from mbn_deploy.pipeline.export import export
+    from mbn_deploy.pipeline.export import export_model
 
     images = data / "imagenet"
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = export(
+        result = export_model(
             build(case.network, alpha=case.alpha, weights=data / "models" / "float" / case.file),
             (out or Path(scratch)) / case.file.split("_224")[0],
             calibration=images / "calibration",
@@ -71,7 +71,7 @@ def measure(case: Case, data: Path, out: Path | None) -> dict[str, Any]:
             synsets=images / "synsets.txt",
             overwrite=True,
         )
-        return {"model": case.file, "stated_top1": case.top1, "seconds": bundle.timings, **bundle.metrics}
+        return {"model": case.file, "stated_top1": case.top1, "seconds": result.seconds, **result.bundle.metrics}
 
 
 def _short(result: dict[str, Any]) -> list[str]:

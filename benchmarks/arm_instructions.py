@@ -116,14 +116,14 @@ def count(cpu: str, site: Path, plugin: Path, paths: list[Path], out: Path) -> l
 def both_files(name: str, alpha: float, data: Path, weights: str, scratch: Path) -> tuple[Path, Path]:
     """Our int8 file and the plain converter's, with uint8 pixels in."""
     from mbn_deploy.models.api import build
-    from mbn_deploy.pipeline.export import export
+    from mbn_deploy.pipeline.export import export_model
     from mbn_deploy.quantize.calibration import load_calibration
     from mbn_deploy.runtime import Classifier
 
     model = build(name, alpha=alpha, weights=data / "models" / "float" / weights)
     pictures = data / "imagenet" / "calibration"
     folder = scratch / weights
-    export(model, folder, formats=["tflite"], precisions=["int8"], calibration=pictures, calibration_count=COUNT)
+    export_model(model, folder, formats=["tflite"], precisions=["int8"], calibration=pictures, calibration_count=COUNT)
     with Classifier.open(folder, precision="int8") as classifier:
         ours, info = Path(classifier.info.path), classifier.info
     pixels = load_calibration(pictures, info.size, info.preprocess, count=COUNT).pixels

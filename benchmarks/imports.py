@@ -82,7 +82,7 @@ def demo_bundle(folder: Path) -> Path:
     """The demo's V1, exported."""
     from mbn_deploy.demo.run import export_demo, write_pictures
 
-    return export_demo("mobilenet_v1", folder, write_pictures(folder), lambda *_: None).folder
+    return export_demo("mobilenet_v1", folder, write_pictures(folder), lambda *_: None).bundle.folder
 
 
 def main() -> None:

@@ -91,17 +91,17 @@ def _photographs(data: Path, limit: int | None) -> list[tuple[Path, int]]:
 
 
 def _measured(case: Case, data: Path, photographs: list[tuple[Path, int]]) -> list[Result]:
-    from mbn_deploy import build, export
+    from mbn_deploy import build, export_model
 
     results = []
     for input_dtype, precisions in (("uint8", ["float32", "float16", "dynamic", "int8"]), ("float32", ["int8"])):
         with tempfile.TemporaryDirectory() as scratch:
-            bundle = export(
+            bundle = export_model(
                 build(case.network, alpha=case.alpha, weights=data / "models" / "float" / case.file),
                 Path(scratch) / "bundle",
                 formats=["tflite"], precisions=precisions, input_dtype=input_dtype, resize="squash",
                 calibration=data / "imagenet" / "calibration", labels=data / "imagenet" / "labels.txt",
-            )  # fmt: skip
+            ).bundle  # fmt: skip
             for file in bundle.files:
                 results.append(compare(Path(scratch) / "bundle" / file.path, photographs))
                 _show(results[-1])

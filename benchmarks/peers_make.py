@@ -104,14 +104,14 @@ Make = Callable[[Work], list[Figures]]
 
 def ours(work: Work) -> list[Figures]:
     """`mbn_deploy.export` as the command line calls it, but for the report: every file is opened and tried."""
-    from mbn_deploy.pipeline.export import export
+    from mbn_deploy.pipeline.export import export_model
 
     precision = work.route.precision.removesuffix("-mixed")
     calibrated: Figures = {"calibration": work.data / "imagenet" / "calibration", "calibration_count": work.images}
-    bundle = export(
+    bundle = export_model(
         work.model, work.folder / "bundle", formats=work.route.formats, precisions=(precision,), overwrite=True,
         recipe=work.route.recipe, report=False, **(calibrated if precision == "int8" else {}),
-    )  # fmt: skip
+    ).bundle  # fmt: skip
     manifest: Manifest = bundle.manifest
     return [
         {

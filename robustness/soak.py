@@ -147,16 +147,16 @@ def measured(bundle: Path, backend: str, way: str, inferences: int, openings: in
 
 def exported(shared: Path, folder: Path) -> Path:
     """A bundle of int8 files of V1 0.25 at 128 pixels (weights do not depend on the input's size), or the demo's."""
-    from mbn_deploy import build, export
+    from mbn_deploy import build, export_model
     from mbn_deploy.demo.run import export_demo, write_pictures
 
     if not (shared / "models/float" / WEIGHTS).exists():
-        return export_demo("mobilenet_v1", folder, write_pictures(folder)).folder
+        return export_demo("mobilenet_v1", folder, write_pictures(folder)).bundle.folder
     model = build("mobilenet_v1", alpha=0.25, size=128, weights=shared / "models/float" / WEIGHTS)
-    return export(
+    return export_model(
         model, folder / "bundle", resize="squash", precisions=("int8",),
         calibration=shared / "imagenet/calibration", calibration_count=50,
-    ).folder  # fmt: skip
+    ).bundle.folder  # fmt: skip
 
 
 def resident() -> int:

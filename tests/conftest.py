@@ -94,13 +94,13 @@ def demo_bundles(digits, tmp_path_factory):
     from mbn_deploy.demo.digits import CLASSES
     from mbn_deploy.demo.networks import DEMO_SPECS, weights_name
     from mbn_deploy.models.api import build
-    from mbn_deploy.pipeline.export import export
+    from mbn_deploy.pipeline.export import export_model
 
     folder = tmp_path_factory.mktemp("bundles")
     for name, spec in DEMO_SPECS.items():
         weights = Path(str(resources.files("mbn_deploy.demo") / weights_name(name)))
         model = build(name, alpha=spec.alpha, size=spec.size, classes=len(CLASSES), weights=weights)
-        export(
+        export_model(
             model, folder / name, precisions=["float32", "int8"], resize="squash", labels=list(CLASSES),
             calibration=digits / "calibration", calibration_count=50,
         )  # fmt: skip

@@ -312,7 +312,7 @@ def test_public_names():
         "print([getattr(mbn_deploy, name) is not None for name in mbn_deploy.__all__])\n"
         "try:\n    mbn_deploy.quantise\nexcept AttributeError as error:\n    print(error)\n"
     )
-    names = "['Bundle', 'Classifier', 'ClassifierPool', '__version__', 'build', 'export']"
+    names = "['Bundle', 'Classifier', 'ClassifierPool', '__version__', 'build', 'export_model']"
     assert printed.splitlines() == [
         f"{names} {names}",
         "[True, True, True, True, True, True]",
@@ -320,12 +320,10 @@ def test_public_names():
     ]
 
 
-@pytest.mark.parametrize("first", ["pass", "import mbn_deploy.graph.graph", "import mbn_deploy.pipeline.export"])
-def test_export_is_the_function_whatever_was_imported_first(first):
-    """The package `mbn_deploy.export` and the function have one name."""
+@pytest.mark.parametrize("first", ["pass", "import mbn_deploy.export.encode", "import mbn_deploy.pipeline.export"])
+def test_export_is_a_package_and_export_model_the_function(first):
     printed = run_without_frameworks(
-        f"{first}\nfrom mbn_deploy import export\nfrom mbn_deploy.errors import UsageError\n"
-        "import mbn_deploy.graph.graph as graph\nprint(graph.Graph.__name__)\n"
-        "try:\n    export('model.keras', 'dist', formats=())\nexcept UsageError:\n    print('called')\n"
+        f"{first}\nimport mbn_deploy, mbn_deploy.export, inspect\n"
+        "print(inspect.ismodule(mbn_deploy.export), inspect.isfunction(mbn_deploy.export_model))\n"
     )
-    assert printed == "Graph\ncalled\n"
+    assert printed == "True True\n"

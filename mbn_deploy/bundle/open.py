@@ -12,24 +12,15 @@ from mbn_deploy.runtime.bundle import open_bundle
 
 if TYPE_CHECKING:
     from mbn_deploy.runtime import Classifier
-    from mbn_deploy.verify.guard import Rung
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle's folder and what its manifest says.
-
-    Only right after the export there are `timings`, the seconds that each step took, `warnings`, and
-    `rungs`, the recipes that the accuracy guard tried, with their latencies; times are not in the
-    manifest, which is the same for the same input.
-    """
+    """A bundle's folder, its manifest and its labels (`None` for a model whose classes have no names)."""
 
     folder: Path
     manifest: Manifest = field(repr=False)
     labels: tuple[str, ...] | None = field(default=None, repr=False)
-    timings: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
-    warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
-    rungs: tuple[Rung, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def read(cls, folder: str | Path) -> Bundle:

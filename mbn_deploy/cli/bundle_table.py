@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mbn_deploy.cli.common import human_bytes, plain, stdout, table
 from mbn_deploy.manifest import MANIFEST_NAME, REPORT_NAME
 
 if TYPE_CHECKING:
-    from mbn_deploy.bundle.open import Bundle
+    from mbn_deploy.pipeline.export import ExportResult
+    from mbn_deploy.verify.guard import Rung
 
 
-def print_bundle(bundle: Bundle) -> None:
+def print_result(result: ExportResult) -> None:
     """A row a file, the float Keras model's accuracy below, and where everything lies."""
-    console = stdout()
+    console, bundle = stdout(), result.bundle
     measured = bundle.metrics.get("files", {})
     labelled = bool(bundle.metrics.get("labelled"))
     if measured:
@@ -34,8 +36,9 @@ def print_bundle(bundle: Bundle) -> None:
             f"{bundle.metrics['images']} images of {plain(bundle.metrics['dataset'])!r}; {_reference(bundle.metrics)}"
             "agrees: the same first answer as Keras."
         )
-    if bundle.rungs:
-        _print_rungs(bundle)
+    rungs = [rung for search in result.searches for rung in search.rungs]
+    if rungs:
+        _print_rungs(rungs)
         console.print()
     report = REPORT_NAME if (bundle.folder / REPORT_NAME).is_file() else None
     beside = (MANIFEST_NAME, bundle.manifest.labels, bundle.manifest.golden, report)
@@ -45,23 +48,23 @@ def print_bundle(bundle: Bundle) -> None:
         console.print("Without --labels FILE classes have numbers and no names.")
 
 
-def bundle_json(bundle: Bundle) -> dict[str, Any]:
-    """The manifest, with where the bundle lies, the seconds of each step and the warnings."""
-    manifest: dict[str, Any] = json.loads(bundle.manifest.to_json())
+def result_json(result: ExportResult) -> dict[str, Any]:
+    """Return the manifest, the bundle's folder, the seconds of each step, the warnings and the recipes' latencies."""
+    manifest: dict[str, Any] = json.loads(result.bundle.manifest.to_json())
     return {
-        "folder": str(bundle.folder),
+        "folder": str(result.bundle.folder),
         "manifest": manifest,
-        "timings": bundle.timings,
-        "warnings": list(bundle.warnings),
-        "latencies_ms": {rung.recipe: rung.latency_ms for rung in bundle.rungs},
+        "timings": result.seconds,
+        "warnings": list(result.warnings),
+        "latencies_ms": {rung.recipe: rung.latency_ms for search in result.searches for rung in search.rungs},
     }
 
 
-def _print_rungs(bundle: Bundle) -> None:
+def _print_rungs(rungs: Sequence[Rung]) -> None:
     """What the accuracy guard tried, on the same images."""
     console = stdout()
     shown = table("recipe", "drop, points", "95 %", "agrees %", "size", "ms", "")
-    for rung in bundle.rungs:
+    for rung in rungs:
         drop = rung.judgement.drop
         loss = ["-", "-"]
         if drop is not None:
@@ -70,7 +73,7 @@ def _print_rungs(bundle: Bundle) -> None:
         verdict = "holds" if rung.holds else "no"
         shown.add_row(rung.recipe, *loss, agrees, size, f"{rung.latency_ms:.2f}", verdict)
     console.print()
-    console.print(f"Recipes tried on these images: {len(bundle.rungs)} (ms: one thread)")
+    console.print(f"Recipes tried on these images: {len(rungs)} (ms: one thread)")
     console.print(shown)
 
 

@@ -10,13 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mbn_deploy.cli.bundle_table import bundle_json, print_bundle
+from mbn_deploy.cli.bundle_table import print_result, result_json
 from mbn_deploy.cli.common import Json, guarded, load_frameworks, plain, print_json, progress_bar, say, stdout
 from mbn_deploy.cli.options import path_option
 
 if TYPE_CHECKING:
-    from mbn_deploy.bundle.open import Bundle
     from mbn_deploy.demo.run import Answer, Pictures
+    from mbn_deploy.pipeline.export import ExportResult
 
 NAME = "mbn-deploy"
 
@@ -40,22 +40,22 @@ def demo(
     found = []
     for name in DEMO_SPECS:
         with progress_bar(f"{name}: ") as progress:
-            bundle = export_demo(name, output, pictures, progress)
-        answers = classify_some(bundle, pictures)
-        found.append(bundle_json(bundle) | {"answers": [_answer(answer) for answer in answers]})
+            result = export_demo(name, output, pictures, progress)
+        answers = classify_some(result.bundle, pictures)
+        found.append(result_json(result) | {"answers": [_answer(answer) for answer in answers]})
         if not as_json:
-            _print(name, bundle, answers)
+            _print(name, result, answers)
     if as_json:
         print_json(found)
     say(f"Took {time.perf_counter() - start:.0f} s. Everything is in {output}; what a person would type:")
-    for line in _commands(bundle.folder, answers[0].picture, pictures):
+    for line in _commands(result.bundle.folder, answers[0].picture, pictures):
         say(f"  {_program()} {line}")
 
 
-def _print(name: str, bundle: Bundle, answers: list[Answer]) -> None:
+def _print(name: str, result: ExportResult, answers: list[Answer]) -> None:
     console = stdout()
     console.print(name)
-    print_bundle(bundle)
+    print_result(result)
     console.print("Pictures through the runtime, int8:")
     for answer in answers:
         found = answer.prediction

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mbn_deploy.cli.bundle_table import bundle_json, print_bundle
+from mbn_deploy.cli.bundle_table import print_result, result_json
 from mbn_deploy.cli.common import Json, comma_list, guarded, load_frameworks, print_json, progress_bar, say
 from mbn_deploy.cli.options import (
     CalibrationCount,
@@ -31,7 +31,7 @@ from mbn_deploy.models import tables
 from mbn_deploy.models.layers import Spec
 
 if TYPE_CHECKING:
-    from mbn_deploy.bundle.open import Bundle
+    from mbn_deploy.pipeline.export import ExportResult
 
 FILE_SUFFIXES = (".keras", ".h5", ".hdf5")
 IMAGENET = "imagenet"
@@ -150,16 +150,16 @@ def export(
     }
     page = {"report": report, "report_images": report_images}
     network = {"alpha": alpha, "classes": classes, "weights": weights}
-    bundle = _exported(
+    result = _exported(
         model, output, {key: value for key, value in network.items() if value is not None}, options, page
     )
-    for warning in bundle.warnings:
+    for warning in result.warnings:
         say(f"warning: {warning}")
     if as_json:
-        print_json(bundle_json(bundle))
+        print_json(result_json(result))
         return
-    print_bundle(bundle)
-    say(f"Took {sum(bundle.timings.values()):.1f} s. Next: mbn-deploy run {shlex.quote(str(output))} IMAGE")
+    print_result(result)
+    say(f"Took {sum(result.seconds.values()):.1f} s. Next: mbn-deploy run {shlex.quote(str(output))} IMAGE")
 
 
 def is_file(model: str) -> bool:
@@ -171,7 +171,7 @@ def is_file(model: str) -> bool:
 
 def _exported(
     model: str, output: Path, network: dict[str, Any], options: dict[str, Any], page: dict[str, Any]
-) -> Bundle:
+) -> ExportResult:
     """What makes no sense is said before the frameworks are loaded, which takes seconds."""
     from mbn_deploy.bundle.write import check_target
     from mbn_deploy.export.from_keras.load import check_model_file
@@ -193,7 +193,7 @@ def _exported(
 
     with progress_bar() as progress:
         source = _built(model, network, options["size"]) if by_name else Path(model)
-        return pipeline.export(source, output, **options, **page, progress=progress)
+        return pipeline.export_model(source, output, **options, **page, progress=progress)
 
 
 def _check_inputs(options: dict[str, Any]) -> None:

@@ -18,6 +18,8 @@ from mbn_deploy.runtime import Prediction
 if TYPE_CHECKING:
     import keras
 
+    from mbn_deploy.pipeline.export import ExportResult
+
 DIGITS_FOLDER = "digits"
 SHOWN = 5  # held-back pictures, of different digits, that go through the runtime
 
@@ -72,12 +74,12 @@ def demo_model(name: str) -> keras.Model:
         return build(name, alpha=spec.alpha, size=spec.size, classes=spec.classes, weights=weights)
 
 
-def export_demo(name: str, out: Path, pictures: Pictures, progress: Progress = silent) -> Bundle:
+def export_demo(name: str, out: Path, pictures: Pictures, progress: Progress = silent) -> ExportResult:
     """Export the trained network `name` to a bundle below `out` and measure every file on the held-back digits."""
-    from mbn_deploy.pipeline.export import export
+    from mbn_deploy.pipeline.export import export_model
 
     model = demo_model(name)
-    return export(
+    return export_model(
         model,
         out / name,
         resize="squash",  # the pictures are square and of the input's size

@@ -36,9 +36,7 @@ from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.verify.chance import guessing
 from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor, remembered
 from mbn_deploy.verify.evaluate import evaluate as measure
-from mbn_deploy.verify.golden import (
-    golden_pixels,
-)
+from mbn_deploy.verify.golden import golden_pixels
 from mbn_deploy.verify.guard import Rung, judge, sentence
 from mbn_deploy.verify.runner import FileRunner
 from mbn_deploy.verify.trial import Tester, Trial, try_files
@@ -46,10 +44,27 @@ from mbn_deploy.verify.trial import Tester, Trial, try_files
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["DEFAULT_PRECISIONS", "FORMATS", "Request", "export"]
+__all__ = ["DEFAULT_PRECISIONS", "FORMATS", "ExportResult", "Request", "export_model"]
 
 
-def export(
+@dataclass(frozen=True, eq=False)
+class ExportResult:
+    """The bundle that an export wrote, and what is known of the export but not part of the bundle.
+
+    Attributes:
+        bundle: The bundle, as `Bundle.read` would open it.
+        seconds: How long each step took, by the step's name.
+        warnings: What the user should know: about the calibration images, the accuracy limit and the labels.
+        searches: The recipes that were tried for each quantized precision.
+    """
+
+    bundle: Bundle
+    seconds: dict[str, float]
+    warnings: tuple[str, ...]
+    searches: tuple[Climb, ...]
+
+
+def export_model(
     model: keras.Model | str | Path,
     out: str | Path,
     *,
@@ -84,7 +99,7 @@ def export(
     report: bool = True,
     report_images: bool = True,
     progress: Progress = silent,
-) -> Bundle:
+) -> ExportResult:
     """Export `model` to the bundle `out`, all or nothing.
 
     Args:
@@ -132,7 +147,7 @@ def export(
         progress: is told of every step.
 
     Returns:
-        The bundle, with `timings` (seconds by step), `warnings`, and the `rungs` that were tried.
+        The bundle that was written, the seconds of each step, warnings, and the recipes that were tried.
 
     Raises:
         UsageError: an option that makes no sense, or something that must be said is not.
@@ -178,14 +193,8 @@ def export(
         write_bundle(Path(out), written, overwrite=overwrite)
     if failed:
         raise VerificationError(f"{work.failure(failed, files)}. {Path(out)} has the other files")
-    return Bundle(
-        Path(out),
-        manifest,
-        source.facts.labels,
-        clock.seconds,
-        warnings,
-        tuple(rung for found in climbs for rung in found.rungs),
-    )
+    bundle = Bundle(folder=Path(out), manifest=manifest, labels=source.facts.labels)
+    return ExportResult(bundle=bundle, seconds=clock.seconds, warnings=warnings, searches=climbs)
 
 
 class _Clock:

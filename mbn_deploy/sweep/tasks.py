@@ -72,7 +72,7 @@ def _made(job: Job) -> Record:
     unmeasured = job.options.get("evaluate") is not None and job.options.get("max_drop") is None
     before = _stamp(job.folder)
     try:
-        bundle = pipeline.export(model_of(job.variant), job.folder, **options, overwrite=True, report=False)
+        result = pipeline.export_model(model_of(job.variant), job.folder, **options, overwrite=True, report=False)
     except MbnError as error:
         # What stood there before is no bundle of this request; what the guard left beside its verdict is.
         left = manifest_hash(job.folder) if _stamp(job.folder) != before else None
@@ -83,7 +83,7 @@ def _made(job: Job) -> Record:
         return failed(job, "".join(traceback.format_exception(error)), BUG)
     return Record(
         job.variant.name, job.fingerprint, "made" if unmeasured else "done", manifest_hash(job.folder),
-        seconds=bundle.timings, warnings=bundle.warnings,
+        seconds=result.seconds, warnings=result.warnings,
     )  # fmt: skip
 
 

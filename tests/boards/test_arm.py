@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mbn_deploy.models.api import build
-from mbn_deploy.pipeline.export import export
+from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.runtime import Classifier, load_pixels
 from mbn_deploy.runtime.backends import open_backend
 
@@ -115,7 +115,7 @@ def test_armv7l_answers_as_the_reference_kernels_do(board, demo_bundles, digits,
 def real_bundle(folder, network):
     """int8 .tflite of a real network; few calibration images: it is the kernels that are compared."""
     name, alpha, weights = network
-    export(
+    export_model(
         build(name, alpha=alpha, weights=SHARED / "models" / "float" / weights),
         folder / weights, formats=["tflite"], precisions=["int8"], calibration=IMAGES / "calibration",
         calibration_count=10,

@@ -13,7 +13,7 @@ import pytest
 from cli_run import run
 from zip_offsets import data_offset
 
-from mbn_deploy import export
+from mbn_deploy import export_model
 from mbn_deploy.archives import ALIGNMENT, PAGE
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.hashing import sha256
@@ -35,7 +35,7 @@ TEXTS = (".kt", ".kts", ".java", ".md", ".pro", ".xml")
 def source(tmp_path_factory):
     root = tmp_path_factory.mktemp("android")
     pictures = models.write_pictures(root / "pictures")
-    export(models.small_model("mobilenet_v1"), root / "bundle", preprocess=Preprocess.parse("tf"),
+    export_model(models.small_model("mobilenet_v1"), root / "bundle", preprocess=Preprocess.parse("tf"),
            calibration=pictures, labels=NASTY, precisions=["float32", "float16", "int8"])  # fmt: skip
     return changed(root / "bundle", root / "nasty", lambda data: data.update(model=NAME))
 

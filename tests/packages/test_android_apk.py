@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from zip_offsets import data_offset
 
-from mbn_deploy import export
+from mbn_deploy import export_model
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.packages.android.choice import asset_name
@@ -26,8 +26,8 @@ def made(tmp_path_factory):
     """(the bundle, the package, its .aar unpacked, a signed APK of it)."""
     root = tmp_path_factory.mktemp("apk")
     pictures = models.write_pictures(root / "pictures")
-    bundle = export(models.small_model("mobilenet_v1"), root / "bundle", preprocess=Preprocess.parse("tf"),
-                    calibration=pictures, labels=LABELS, precisions=["int8", "float32"])  # fmt: skip
+    bundle = export_model(models.small_model("mobilenet_v1"), root / "bundle", preprocess=Preprocess.parse("tf"),
+                    calibration=pictures, labels=LABELS, precisions=["int8", "float32"]).bundle  # fmt: skip
     options = AndroidOptions("aar", precisions=("int8", "float32"), package="com.example.flowers")
     package = package_android(root / "bundle", root / "package", options)
     (archive,) = (root / "package").glob("*.aar")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mbn_deploy import Classifier, export
+from mbn_deploy import Classifier, export_model
 from mbn_deploy.manifest import Manifest, Preprocess
 from mbn_deploy.models.api import build
 from mbn_deploy.packages.android.package import AndroidOptions, package_android
@@ -48,7 +48,7 @@ def stubs(root):
 @pytest.fixture(scope="module")
 def source(root):
     pictures = models.write_pictures(root / "pictures")
-    export(models.small_model("mobilenet_v2"), root / "bundle", preprocess=Preprocess.parse("tf"),
+    export_model(models.small_model("mobilenet_v2"), root / "bundle", preprocess=Preprocess.parse("tf"),
            calibration=pictures, labels=LABELS, precisions=ALL)  # fmt: skip
     return root / "bundle"
 
@@ -271,7 +271,7 @@ def checked_answers(made, stubs, source, backend, pictures):
 def test_photographs_by_a_trained_model(root, stubs):
     model = build("mobilenet_v1", alpha=0.25, weights=SHARED / "models/float/mobilenet_v1_0.25_224.h5")
     photographs = sorted((SHARED / "imagenet/calibration").glob("*.jpg"))
-    export(model, root / "real-bundle", calibration=SHARED / "imagenet/calibration", calibration_count=50,
+    export_model(model, root / "real-bundle", calibration=SHARED / "imagenet/calibration", calibration_count=50,
            labels=SHARED / "imagenet/labels.txt", formats=["tflite"], precisions=["int8"])  # fmt: skip
     made = compiled(root / "real-bundle", root / "real", stubs)
     ran(made, stubs, "golden")
@@ -309,7 +309,9 @@ def all_over(root):
     model = keras.Model(inputs, keras.layers.Dense(5, activation="softmax")(x))
     sizes = {4: 0.03, 2: 0.25, 1: 0}
     model.set_weights([rng.normal(size=w.shape) * sizes[w.ndim] for w in model.get_weights()])
-    export(model, root / "all-over", preprocess=Preprocess.parse("tf"), formats=["tflite"], precisions=["float32"])
+    export_model(
+        model, root / "all-over", preprocess=Preprocess.parse("tf"), formats=["tflite"], precisions=["float32"]
+    )
     (file,) = (root / "all-over").glob("*.tflite")
     return file
 

@@ -13,7 +13,7 @@ import pytest
 from cli_run import run
 from runtime_models import edit_manifest
 
-from mbn_deploy import export
+from mbn_deploy import export_model
 from mbn_deploy.errors import MissingExtraError, UsageError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.models.api import build
@@ -33,8 +33,10 @@ compiler = pytest.mark.skipif(not (shutil.which("gcc") and shutil.which("g++")),
 def source(tmp_path_factory):
     root = tmp_path_factory.mktemp("micro")
     pictures = models.write_pictures(root / "pictures")
-    export(models.small_model("mobilenet_v1"), root / "bundle", preprocess=Preprocess.parse("tf"), name="Tiny Net-1",
-           calibration=pictures, labels=NASTY, formats=["tflite"], precisions=["int8", "float32"])  # fmt: skip
+    export_model(
+        models.small_model("mobilenet_v1"), root / "bundle", preprocess=Preprocess.parse("tf"), name="Tiny Net-1",
+        calibration=pictures, labels=NASTY, formats=["tflite"], precisions=["int8", "float32"],
+    )  # fmt: skip
     return root / "bundle"
 
 
@@ -217,7 +219,7 @@ def test_names_that_c_does_not_take(source, tmp_path, name):
 
 
 def test_a_bundle_without_int8(tmp_path):
-    export(models.small_model(), tmp_path / "b", preprocess=Preprocess.parse("tf"), precisions=["float32"])
+    export_model(models.small_model(), tmp_path / "b", preprocess=Preprocess.parse("tf"), precisions=["float32"])
     result = run("bundle", "c-array", tmp_path / "b", "-o", tmp_path / "p")
     assert result.exit_code == 2
     assert "needs tflite/int8" in result.stderr
@@ -259,7 +261,7 @@ def test_a_real_network_of_96_pixels(tmp_path):
     """
     images = SHARED / "imagenet"
     weights = SHARED / "models/float/mobilenet_v1_0.25_224.h5"
-    export(build("mobilenet_v1", alpha=0.25, size=96, weights=weights), tmp_path / "b", formats=["tflite"],
+    export_model(build("mobilenet_v1", alpha=0.25, size=96, weights=weights), tmp_path / "b", formats=["tflite"],
            precisions=["int8"], calibration=images / "calibration", labels=images / "labels.txt")  # fmt: skip
     result = run("bundle", "c-array", tmp_path / "b", "-o", tmp_path / "p", "--json")
     facts = json.loads(result.stdout)

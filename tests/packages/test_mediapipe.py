@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from mbn_deploy import Classifier, export
+from mbn_deploy import Classifier, export_model
 from mbn_deploy.export.tflite.metadata import METADATA_KEY, About
 from mbn_deploy.graph.graph import Graph, Op
 from mbn_deploy.graph.input_normalization import red_first, uniform_input
@@ -36,7 +36,7 @@ def made(request, tmp_path_factory, pictures):
     out = tmp_path_factory.mktemp(request.param) / "bundle"
     mode = Preprocess.parse(request.param, resize="squash")
     model = trained_on(mode)
-    export(
+    export_model(
         model, out, preprocess=mode, formats=["tflite"],
         calibration=pictures, labels=models.LABELS, about=ABOUT,
     )  # fmt: skip
@@ -137,7 +137,7 @@ def test_labels_lie_stored_behind_the_model(made):
 
 
 def test_without_labels_and_words_nothing_is_made_up(tmp_path, pictures):
-    export(models.small_model(), tmp_path / "b", preprocess=Preprocess.parse("tf"), formats=["tflite"],
+    export_model(models.small_model(), tmp_path / "b", preprocess=Preprocess.parse("tf"), formats=["tflite"],
            precisions=["float32"])  # fmt: skip
     (file,) = files(tmp_path / "b")
     found = schema.ModelMetadata.GetRootAs(read_metadata(file.read_bytes(), "m")[METADATA_KEY])
@@ -150,7 +150,7 @@ def test_without_labels_and_words_nothing_is_made_up(tmp_path, pictures):
 def test_input_int8_is_what_tasks_refuse(tmp_path, pictures):
     """Said in the README: a phone with MediaPipe wants uint8 or float32 in front."""
     out = tmp_path / "b"
-    export(models.small_model(), out, preprocess=Preprocess.parse("tf"), formats=["tflite"], precisions=["int8"],
+    export_model(models.small_model(), out, preprocess=Preprocess.parse("tf"), formats=["tflite"], precisions=["int8"],
            calibration=pictures, input_dtype="int8", labels=models.LABELS)  # fmt: skip
     with pytest.raises((ValueError, RuntimeError)):
         classified(files(out)[0], [np.zeros((32, 32, 3), np.uint8)])
@@ -179,7 +179,9 @@ def test_grey_pictures(tmp_path):
     x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(inputs)
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(inputs, keras.layers.Dense(5, activation="softmax")(x))
-    export(model, tmp_path / "b", preprocess=Preprocess.parse("0.5/255"), formats=["tflite"], precisions=["float32"])
+    export_model(
+        model, tmp_path / "b", preprocess=Preprocess.parse("0.5/255"), formats=["tflite"], precisions=["float32"]
+    )
     (file,) = files(tmp_path / "b")
     found = schema.ModelMetadataT.InitFromObj(
         schema.ModelMetadata.GetRootAs(read_metadata(file.read_bytes(), "m")[METADATA_KEY])
@@ -190,7 +192,7 @@ def test_grey_pictures(tmp_path):
 
 def test_the_same_bytes_every_time(made, tmp_path, pictures):
     mode, model, out = made
-    export(model, tmp_path / "again", preprocess=mode, formats=["tflite"], precisions=["float32", "int8"],
+    export_model(model, tmp_path / "again", preprocess=mode, formats=["tflite"], precisions=["float32", "int8"],
            calibration=pictures, labels=models.LABELS, about=ABOUT)  # fmt: skip
     for file in files(tmp_path / "again"):
         assert file.read_bytes() == (out / file.name).read_bytes()

@@ -268,15 +268,15 @@ def test_the_middle_of_the_stream_is_what_the_model_was_trained_on(preprocess, e
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real models and photographs are not beside the checkout")
 def test_a_real_model_gives_photographs_the_same_class(tmp_path):
     from mbn_deploy.models.api import build
-    from mbn_deploy.pipeline.export import export
+    from mbn_deploy.pipeline.export import export_model
     from mbn_deploy.runtime import load_pixels
 
     weights = SHARED / "models/float/mobilenet_v1_0.25_224.h5"
-    bundle = export(
+    bundle = export_model(
         build("mobilenet_v1", alpha=0.25, weights=weights), tmp_path / "dist", formats=["tflite"],
         precisions=["float32", "int8"], calibration=SHARED / "imagenet/calibration", calibration_count=20,
         resize="squash",
-    )  # fmt: skip
+    ).bundle  # fmt: skip
     photographs = sorted((SHARED / "imagenet/validation").glob("*/*"))[::14]
     for precision in ("int8", "float32"):
         entry = bundle.file("tflite", precision)

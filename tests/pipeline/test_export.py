@@ -16,7 +16,7 @@ from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError, VerificationError
 from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.pipeline.export import export
+from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.verify import trial
 from mbn_deploy.verify.golden import verify_golden
 from mbn_deploy.verify.trial import Candidate, try_files
@@ -53,10 +53,15 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def bundle(model, images, tmp_path_factory):
+def bundle(result):
+    return result.bundle
+
+
+@pytest.fixture(scope="module")
+def result(model, images, tmp_path_factory):
     """Everything that there is, made once."""
     folder = tmp_path_factory.mktemp("out") / "dist"
-    return export(model, folder, **images, seed=3)
+    return export_model(model, folder, **images, seed=3)
 
 
 def content(folder):
@@ -103,16 +108,16 @@ def test_metrics_are_what_the_runtime_answers(bundle, labelled):
     assert bundle.metrics["files"][FILES[3]]["top1"]["value"] == round(float(np.mean(right)), 6)
 
 
-def test_the_manifest_says_where_it_comes_from(bundle, model):
-    manifest = bundle.manifest
+def test_the_manifest_says_where_it_comes_from(result, model):
+    manifest = result.bundle.manifest
     assert manifest.source["parameters"] == model.count_params()
     assert len(manifest.source["weights_sha256"]) == 64
     assert manifest.source["preprocess"]["mean"] == [127.5, 127.5, 127.5]
     assert manifest.quantization["calibration"]["images"] == 12
     assert {"mbn-deploy", "keras", "onnx", "ai-edge-litert", "numpy"} <= set(manifest.tools)
     assert "seconds" not in manifest.to_json()
-    assert set(bundle.timings) >= {"read the model", "quantize", "try the files", "write the bundle"}
-    few, guessing = bundle.warnings  # the weights are random
+    assert set(result.seconds) >= {"read the model", "quantize", "try the files", "write the bundle"}
+    few, guessing = result.warnings  # the weights are random
     assert few == "12 calibration images are few; 100 or more give steadier ranges"
     assert "a guess on 20 %: are the labels in the order" in guessing
 
@@ -141,7 +146,7 @@ def test_the_same_input_gives_the_same_bytes(bundle, model, images, tmp_path):
     small_model("mobilenet_v1")  # Keras counts names over all models of a process
     twin = small_model()
     twin.set_weights(model.get_weights())
-    export(twin, tmp_path / "dist", **images, seed=3)
+    export_model(twin, tmp_path / "dist", **images, seed=3)
     both = [content(folder) for folder in (tmp_path / "dist", bundle.folder)]
     for files in both:
         assert files.pop("report.html")  # holds measured times
@@ -162,7 +167,7 @@ def test_a_lone_file_carries_labels_and_preprocessing(bundle, labelled):
 def test_other_inputs(model, images, tmp_path, inputs):
     input_dtype, layout, batch = inputs
     options = {"precisions": ["int8"], "input_dtype": input_dtype, "layout": layout, "batch": batch}
-    made = export(model, tmp_path / "dist", **images, **options)
+    made = export_model(model, tmp_path / "dist", **images, **options).bundle
     onnx = made.file("onnx", "int8")
     assert [file.input.dtype for file in made.files] == [input_dtype] * 2
     assert onnx.layout == layout
@@ -183,7 +188,7 @@ def test_a_users_file_of_another_shape(tmp_path):
     x = keras.layers.GlobalAveragePooling2D()(x)
     keras.Model(source, keras.layers.Dense(3)(x), name="other").save(tmp_path / "my net.keras")
     photos = write_pictures(tmp_path / "photos")
-    made = export(tmp_path / "my net.keras", tmp_path / "dist", calibration=photos, resize="letterbox")
+    made = export_model(tmp_path / "my net.keras", tmp_path / "dist", calibration=photos, resize="letterbox").bundle
     assert made.files[0].path == "my_net_24x40_float32.tflite"
     assert made.manifest.scores == "logits"
     assert made.manifest.source["file"]["name"] == "my net.keras"
@@ -201,10 +206,12 @@ def test_what_the_file_does_not_say_is_asked_for(tmp_path):
     net = keras.Model(source, keras.layers.Dense(2, activation="softmax")(x), name="net")
     floats = {"precisions": ["float32"]}
     with pytest.raises(InputError, match="--size"):
-        export(net, tmp_path / "dist", **floats)
+        export_model(net, tmp_path / "dist", **floats)
     with pytest.raises(UsageError, match="--preprocess"):
-        export(net, tmp_path / "dist", size=32, **floats)
-    made = export(net, tmp_path / "dist", size=(32, 48), preprocess=Preprocess.parse("unit"), name="mine", **floats)
+        export_model(net, tmp_path / "dist", size=32, **floats)
+    made = export_model(
+        net, tmp_path / "dist", size=(32, 48), preprocess=Preprocess.parse("unit"), name="mine", **floats
+    ).bundle
     assert [f.path for f in made.files] == ["mine_32x48_float32.tflite", "mine_32x48_float32.onnx"]
     assert made.files[0].preprocess.std == (255.0,) * 3
 
@@ -229,26 +236,26 @@ def test_what_the_file_does_not_say_is_asked_for(tmp_path):
 )
 def test_options_that_make_no_sense(model, tmp_path, options, message):
     with pytest.raises(UsageError, match=message):
-        export(model, tmp_path / "dist", **options)
+        export_model(model, tmp_path / "dist", **options)
     assert not any(tmp_path.iterdir())
 
 
 def test_inputs_that_cannot_be_used(model, photos, labelled, tmp_path):
     out = tmp_path / "dist"
     with pytest.raises(InputError, match="4 labels for a model with 5 classes"):
-        export(model, out, precisions=["float32"], labels=LABELS[:4])
+        export_model(model, out, precisions=["float32"], labels=LABELS[:4])
     (tmp_path / "labels.txt").write_text("\n".join([*LABELS, "fox"]))
     with pytest.raises(InputError, match=r"labels\.txt: 6 labels"):
-        export(model, out, precisions=["float32"], labels=tmp_path / "labels.txt")
+        export_model(model, out, precisions=["float32"], labels=tmp_path / "labels.txt")
     with pytest.raises(InputError, match="5 sub-folders are none of the 5 classes"):
-        export(model, out, precisions=["float32"], evaluate=labelled)
+        export_model(model, out, precisions=["float32"], evaluate=labelled)
     with pytest.raises(InputError, match="no such folder"):
-        export(model, out, calibration=tmp_path / "none")
+        export_model(model, out, calibration=tmp_path / "none")
     with pytest.raises(InputError, match="also in the evaluation set"):
-        export(model, out, calibration=labelled, evaluate=labelled, labels=LABELS)
+        export_model(model, out, calibration=labelled, evaluate=labelled, labels=LABELS)
     (tmp_path / "broken.keras").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(InputError, match=r"broken\.keras"):
-        export(tmp_path / "broken.keras", out, precisions=["float32"])
+        export_model(tmp_path / "broken.keras", out, precisions=["float32"])
     assert not out.exists()
 
 
@@ -258,7 +265,7 @@ def test_calibration_images_that_are_evaluated_on_are_left_out(model, photos, la
     for path in photos.iterdir():
         (mixed / path.name).write_bytes(path.read_bytes())
     (mixed / "copy.png").write_bytes(next(labelled.rglob("*.png")).read_bytes())
-    made = export(
+    made = export_model(
         model,
         tmp_path / "dist",
         calibration=mixed,
@@ -268,14 +275,16 @@ def test_calibration_images_that_are_evaluated_on_are_left_out(model, photos, la
         precisions=["int8"],
     )
     assert "1 images are also in the evaluation set and were left out: copy.png" in made.warnings
-    assert made.manifest.quantization["calibration"]["images"] == 12
+    assert made.bundle.manifest.quantization["calibration"]["images"] == 12
 
 
 def test_synsets_name_the_folders(model, tmp_path):
     write_pictures(tmp_path / "val" / "n03", 2)
     (tmp_path / "synsets.txt").write_text("n01 ant\nn02 bee\nn03 cat\nn04 dog\nn05 eel\n")
     options = {"precisions": ["float32"], "formats": ["onnx"], "evaluate": tmp_path / "val"}
-    made = export(model, tmp_path / "dist", synsets=tmp_path / "synsets.txt", evaluate_resize="squash", **options)
+    made = export_model(
+        model, tmp_path / "dist", synsets=tmp_path / "synsets.txt", evaluate_resize="squash", **options
+    ).bundle
     assert (made.metrics["images"], made.metrics["resize"]) == (2, "squash")
 
 
@@ -287,7 +296,7 @@ STEPS = ("read the model", "load calibration images", "calibrate", "write onnx i
 def test_ctrl_c_at_any_step_leaves_what_stood_there(model, images, tmp_path, monkeypatch, stop):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    export(model, tmp_path / "dist", precisions=["float32"], formats=["onnx"])
+    export_model(model, tmp_path / "dist", precisions=["float32"], formats=["onnx"])
     before = content(tmp_path)
 
     def interrupt(step, done, total):
@@ -296,7 +305,7 @@ def test_ctrl_c_at_any_step_leaves_what_stood_there(model, images, tmp_path, mon
 
     options = {"formats": ["onnx"], "precisions": ["int8"], "overwrite": True}
     with pytest.raises(KeyboardInterrupt):
-        export(model, tmp_path / "dist", **images, **options, progress=interrupt)
+        export_model(model, tmp_path / "dist", **images, **options, progress=interrupt)
     assert content(tmp_path) == before
 
 
@@ -305,12 +314,12 @@ import sys
 import time
 sys.path.insert(0, sys.argv[1])
 from export_models import small_model
-from mbn_deploy.pipeline.export import export
+from mbn_deploy.pipeline.export import export_model
 def progress(step, done, total):
     print(step, done, flush=True)
     if f"{step} {done}" == sys.argv[4]:
         time.sleep(20)  # the signal comes now, not after the step
-export(small_model(), sys.argv[3], calibration=sys.argv[2], overwrite=True, progress=progress)
+export_model(small_model(), sys.argv[3], calibration=sys.argv[2], overwrite=True, progress=progress)
 """
 
 
@@ -387,7 +396,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     with pytest.raises(
         VerificationError, match=r"float32\.onnx was made, but it answers with values that are not finite"
     ):
-        export(net, tmp_path / "dist", formats=["onnx"], precisions=["float32"])
+        export_model(net, tmp_path / "dist", formats=["onnx"], precisions=["float32"])
     assert not any(tmp_path.iterdir())
 
 
@@ -395,7 +404,7 @@ def test_a_target_that_must_not_be_replaced_is_told_before_the_work(model, tmp_p
     (tmp_path / "mine.txt").write_text("x")
     told = []
     with pytest.raises(UsageError, match="no bundle"):
-        export(model, tmp_path, precisions=["float32"], progress=lambda *step: told.append(step))
+        export_model(model, tmp_path, precisions=["float32"], progress=lambda *step: told.append(step))
     assert not told
 
 

@@ -3,15 +3,15 @@
 import onnx
 from export_models import LABELS, small_model, write_labelled, write_pictures
 
-from mbn_deploy.pipeline.export import export
+from mbn_deploy.pipeline.export import export_model
 
 
 def test_onnx_activations_for_arm(tmp_path):
-    bundle = export(
+    bundle = export_model(
         small_model(), tmp_path / "dist", calibration=write_pictures(tmp_path / "photos"),
         evaluate=write_labelled(tmp_path / "labelled"), labels=LABELS,
         formats=["onnx"], precisions=["int8"], onnx_activations="int8",
-    )  # fmt: skip
+    ).bundle  # fmt: skip
     made = onnx.load(bundle.path(bundle.file("onnx", "int8")))
     types = {i.name: i.data_type for i in made.graph.initializer}
     assert {types[n.input[2]] for n in made.graph.node if n.op_type == "QuantizeLinear"} == {onnx.TensorProto.INT8}
@@ -19,10 +19,10 @@ def test_onnx_activations_for_arm(tmp_path):
 
 def test_pixels_of_the_first_layer(tmp_path):
     """Both formats, with the answers of the golden vectors checked when the bundle is made."""
-    bundle = export(
+    bundle = export_model(
         small_model(), tmp_path / "dist", calibration=write_pictures(tmp_path / "photos"),
         labels=LABELS, precisions=["int8"], stem_pixels=4,
-    )  # fmt: skip
+    ).bundle  # fmt: skip
     made = onnx.load(bundle.path(bundle.file("onnx", "int8")))
     first = next(node for node in made.graph.node if node.op_type == "Conv")
     weights = {i.name: i.dims for i in made.graph.initializer}

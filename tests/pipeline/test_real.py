@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mbn_deploy.models.api import build
-from mbn_deploy.pipeline.export import export
+from mbn_deploy.pipeline.export import export_model
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 IMAGES = SHARED / "imagenet"
@@ -17,7 +17,7 @@ IMAGES = SHARED / "imagenet"
 def test_v1_keeps_its_accuracy(tmp_path):
     """Float files answer as Keras does; what int8 loses is known, and int8 of both formats is one network."""
     model = build("mobilenet_v1", alpha=0.25, weights=SHARED / "models" / "float" / "mobilenet_v1_0.25_224.h5")
-    bundle = export(
+    bundle = export_model(
         model,
         tmp_path / "dist",
         precisions=["float32", "int8"],
@@ -26,7 +26,7 @@ def test_v1_keeps_its_accuracy(tmp_path):
         evaluate_resize="squash",
         labels=IMAGES / "labels.txt",
         synsets=IMAGES / "synsets.txt",
-    )
+    ).bundle
     assert bundle.metrics["images"] == 700
     assert bundle.metrics["reference"]["top1"]["value"] == pytest.approx(0.64, abs=1.5 / 700)
     measured = {(f.format, f.precision): bundle.metrics["files"][f.path] for f in bundle.files}

@@ -7,7 +7,7 @@ import pytest
 from mbn_deploy.graph.graph import Graph, Op
 from mbn_deploy.graph.quantized import ActivationParams
 from mbn_deploy.models.api import build
-from mbn_deploy.pipeline.export import export
+from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.quantize.integers import LEAST_LOGIT_STEP, quantize_graph
 from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
 
@@ -24,10 +24,10 @@ from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
 def test_untrained_networks_become_int8(name, alpha, size, digits, tmp_path):
     keras.utils.set_random_seed(0)
     model = build(name, alpha=alpha, size=size, classes=10, weights=None)
-    made = export(
+    made = export_model(
         model, tmp_path / "dist", precisions=["float32", "int8"], calibration=digits / "calibration",
         calibration_count=16, report=False,
-    )  # fmt: skip
+    ).bundle  # fmt: skip
     assert {(file.format, file.precision) for file in made.files} == {
         ("tflite", "float32"), ("tflite", "int8"), ("onnx", "float32"), ("onnx", "int8"),
     }  # fmt: skip

@@ -12,7 +12,7 @@ from mbn_deploy.demo.digits import shipped
 from mbn_deploy.export.from_keras.convert import graph_from_keras
 from mbn_deploy.graph.fold import fold
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.pipeline.export import export
+from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.quantize.calibration import load_calibration
 from mbn_deploy.quantize.calibration_checks import lint, unsteady
 from mbn_deploy.quantize.ranges import ChannelRange, observe
@@ -89,11 +89,11 @@ def test_export_shows_what_the_linter_says(tmp_path):
     for path in sorted(folder.iterdir())[:4]:
         with Image.open(path) as image:
             image.convert("RGB").point(lambda v: min(255, v + 4)).save(path.with_name(f"again-{path.stem}.png"))
-    bundle = export(
+    result = export_model(
         small_model("mobilenet_v1"), tmp_path / "out", formats=("tflite",), precisions=("int8",), resize="squash",
         calibration=folder,
     )  # fmt: skip
-    assert any("4 of 20 calibration images look like one before them" in warning for warning in bundle.warnings)
+    assert any("4 of 20 calibration images look like one before them" in warning for warning in result.warnings)
 
 
 def test_shipped_digits_are_no_duplicates(tmp_path):

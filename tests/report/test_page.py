@@ -16,7 +16,7 @@ from hostile_report import HOSTILE, hostile
 from PIL import Image
 
 from mbn_deploy.bundle.open import Bundle
-from mbn_deploy.pipeline.export import export
+from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.report.axes import Axis, linear_ticks, padded
 from mbn_deploy.report.examples import Watch, choose, preferred, thumbnail
 from mbn_deploy.report.html import Html, joined, tag
@@ -95,9 +95,9 @@ def test_it_says_what_the_manifest_says(made, tree):
     assert "15 labelled pictures of 'validation'" in tree.text
 
 
-def test_the_guards_rungs_are_there_with_their_latencies(made, tree):
+def test_the_guards_rungs_are_there_with_their_latencies(result, tree):
     assert "Recipes tried" in tree.text
-    for rung in made.rungs:
+    for rung in result.searches[0].rungs:
         assert rung.recipe in tree.text
         assert significant(rung.latency_ms) in tree.text
     assert "The budget: 99 percentage points" in tree.text
@@ -153,10 +153,10 @@ def test_pictures_are_those_that_the_models_saw(tree):
 
 
 def test_without_pictures_the_words_stay(images, tmp_path):
-    bundle = export(
+    bundle = export_model(
         small_model(), tmp_path / "dist", **images, precisions=["float32", "int8"], formats=["tflite"],
         report_images=False,
-    )  # fmt: skip
+    ).bundle  # fmt: skip
     text = (bundle.folder / "report.html").read_text("utf-8")
     assert "<img" not in text
     assert "data:image" not in text
@@ -164,7 +164,9 @@ def test_without_pictures_the_words_stay(images, tmp_path):
 
 
 def test_without_evaluation_calibration_pictures_are_compared(images, tmp_path):
-    bundle = export(small_model(), tmp_path / "dist", calibration=images["calibration"], precisions=["float32", "int8"])
+    bundle = export_model(
+        small_model(), tmp_path / "dist", calibration=images["calibration"], precisions=["float32", "int8"]
+    ).bundle
     tree = Tree((bundle.folder / "report.html").read_text("utf-8"))
     assert re.search(r"same first answer on \d+ of 12 calibration pictures", tree.text)
     assert "labelled" not in tree.text
@@ -173,9 +175,9 @@ def test_without_evaluation_calibration_pictures_are_compared(images, tmp_path):
 
 
 def test_without_a_report(images, tmp_path):
-    bundle = export(
+    bundle = export_model(
         small_model(), tmp_path / "dist", calibration=images["calibration"], precisions=["float32"], report=False
-    )
+    ).bundle
     assert not (bundle.folder / "report.html").exists()
 
 
@@ -192,7 +194,7 @@ def test_the_command_writes_it_unless_told_not_to(digits, tmp_path):
 
 
 def test_a_bundle_without_pictures_and_without_int8(tmp_path):
-    bundle = export(small_model(), tmp_path / "dist", precisions=["float32"], formats=["tflite"])
+    bundle = export_model(small_model(), tmp_path / "dist", precisions=["float32"], formats=["tflite"]).bundle
     tree = Tree((bundle.folder / "report.html").read_text("utf-8"))
     assert "Accuracy was not measured" in tree.text
     assert "Layer by layer" not in tree.text
@@ -207,8 +209,8 @@ def test_the_manifest_does_not_name_it(made):
     assert Bundle.read(made.folder).files
 
 
-def test_what_a_stranger_names_is_text_and_no_more(made):
-    report = hostile(made)
+def test_what_a_stranger_names_is_text_and_no_more(result):
+    report = hostile(result.bundle, result.searches[0].rungs)
     text = page(report)
     tree = Tree(text)
     assert not tree.all("script")

@@ -68,10 +68,10 @@ def test_a_front_is_what_no_other_point_beats():
 
 def test_each_variant_is_a_bundle_and_its_numbers_are_those_of_an_export_in_one_piece(swept, options, tmp_path):
     from mbn_deploy.models.api import build
-    from mbn_deploy.pipeline.export import export
+    from mbn_deploy.pipeline.export import export_model
 
     model = build("mobilenet_v1", alpha=0.25, size=32, classes=10, weights=f"{DEMO}/{V1}.weights.h5")
-    alone = export(model, tmp_path / "alone", report=False, **options)
+    alone = export_model(model, tmp_path / "alone", report=False, **options).bundle
     assert manifest(swept.folder / V1) == manifest(alone.folder)
     assert {p.name: p.read_bytes() for p in (swept.folder / V1).iterdir()} == {
         p.name: p.read_bytes() for p in alone.folder.iterdir()

@@ -11,7 +11,7 @@ from export_models import SIZE, small_model
 
 from mbn_deploy.errors import InputError, UnknownNameError
 from mbn_deploy.manifest import GOLDEN_NAME, MANIFEST_NAME, Preprocess
-from mbn_deploy.pipeline.export import export
+from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.verify.evaluate import keras_predictor
 from mbn_deploy.verify.golden import (
     Golden,
@@ -31,7 +31,7 @@ PIXELS = golden_pixels(None, (SIZE, SIZE), 3)
 def exported(tmp_path_factory):
     """A bundle without int8: no calibration images are needed."""
     folder = tmp_path_factory.mktemp("golden") / "dist"
-    export(small_model(), folder, precisions=("float32", "dynamic"))
+    export_model(small_model(), folder, precisions=("float32", "dynamic"))
     return folder
 
 

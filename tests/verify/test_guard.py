@@ -17,7 +17,7 @@ from mbn_deploy.errors import UsageError, VerificationError
 from mbn_deploy.export.from_keras.convert import graph_from_keras
 from mbn_deploy.graph.fold import fold
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.pipeline.export import export
+from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.pipeline.recipe_search import Climb, climb, rungs_for
 from mbn_deploy.quantize.recipe import LADDER
 from mbn_deploy.verify.evaluate import Accuracy, Comparison, Evaluation
@@ -152,14 +152,14 @@ def test_images_without_labels_give_agreement(pictures, tmp_path):
     loose.mkdir()
     for number, path in enumerate(sorted(pictures.held_back.rglob("*.png"))[:60]):
         (loose / f"{number}.png").write_bytes(path.read_bytes())
-    bundle = export(
+    result = export_model(
         demo_model("mobilenet_v2"), tmp_path / "dist", **options(pictures) | {"evaluate": loose}, max_drop=90.0,
         formats=["tflite"], precisions=["float32", "int8"],
         preprocess=Preprocess.parse("tf"), resize="squash",
     )  # fmt: skip
-    assert not bundle.metrics["labelled"]
-    assert "reference" not in bundle.metrics
-    assert bundle.rungs[0].judgement.drop is None
+    assert not result.bundle.metrics["labelled"]
+    assert "reference" not in result.bundle.metrics
+    assert result.searches[0].rungs[0].judgement.drop is None
 
 
 def spoiled():
@@ -179,7 +179,7 @@ BAD = {"recipe": "plain", "resize": "squash", "preprocess": Preprocess.parse("tf
 def test_when_none_holds_there_is_no_int8_file(pictures, tmp_path):
     model = spoiled()
     with pytest.raises(VerificationError, match=r"no int8 file keeps .* hurt most: \w+") as caught:
-        export(
+        export_model(
             model, tmp_path / "dist", **options(pictures), **BAD, max_drop=0.0,
             formats=["tflite"], precisions=["float32", "int8"],
         )  # fmt: skip
@@ -188,7 +188,7 @@ def test_when_none_holds_there_is_no_int8_file(pictures, tmp_path):
     manifest = json.loads((tmp_path / "dist" / "manifest.json").read_text("utf-8"))
     assert [r["holds"] for r in manifest["quantization"]["rungs"]] == [False]
     with pytest.raises(VerificationError):
-        export(
+        export_model(
             model, tmp_path / "other", **options(pictures), **BAD, max_drop=0.0,
             formats=["tflite"], precisions=["int8"],
         )  # fmt: skip
@@ -200,7 +200,7 @@ def test_when_none_holds_there_is_no_int8_file(pictures, tmp_path):
 )
 def test_what_makes_no_sense_is_refused_first(pictures, tmp_path, wrong):
     with pytest.raises(UsageError):
-        export("no-such.keras", tmp_path / "dist", **options(pictures) | wrong)
+        export_model("no-such.keras", tmp_path / "dist", **options(pictures) | wrong)
 
 
 def test_the_command_ends_with_5(pictures, tmp_path):

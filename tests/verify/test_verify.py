@@ -250,9 +250,9 @@ def test_operations_on_constants_are_left_out(exported, tmp_path):
     """float16 files turn their weights into floats, which XNNPACK never does; a reader of them would read garbage."""
     from export_models import small_model
 
-    from mbn_deploy.pipeline.export import export
+    from mbn_deploy.pipeline.export import export_model
 
-    export(small_model(), tmp_path / "dist", formats=["tflite"], precisions=["float16"])
+    export_model(small_model(), tmp_path / "dist", formats=["tflite"], precisions=["float16"])
     data = next((tmp_path / "dist").glob("*.tflite")).read_bytes()
     opened = open_operations(data, "tflite", "litert", threads=1, where="here")
     assert "DEQUANTIZE" not in {operation.kind for operation in opened.operations}

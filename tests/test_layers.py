@@ -75,7 +75,11 @@ HOUSE = {
     # floor 4: files
     "data": Room(DEVICE, "numpy"),
     "bundle": Room(f"{DEVICE} data"),
-    "export": Room(f"{GRAPHS} data", "numpy", "keras onnx google flatbuffers ai_edge_litert"),
+    "export.file_report": Room(VALUES, "numpy"),
+    "export.from_keras": Room(f"{VALUES} runtime.system models graph", "numpy", "keras"),
+    "export.tflite": Room(f"{DEVICE} graph export.file_report", "numpy", "flatbuffers ai_edge_litert"),
+    "export.onnx": Room(f"{DEVICE} graph export.file_report", "numpy", "onnx google"),
+    "export": Room(f"{GRAPHS} export.file_report export.tflite export.onnx"),
     # floor 5
     "quantize": Room(FILES, "numpy PIL", "tensorflow"),
     "verify": Room(FILES, "numpy", "tensorflow"),

@@ -1,18 +1,23 @@
-"""Runs float graphs by plain TensorFlow operations: what emitters are compared with and int8 is corrected against."""
+"""Float graphs run by plain TensorFlow operations: the reference that file writers and int8 corrections compare with.
+
+`_KERNELS` has one row for each kind of op, `_FUNCTIONS` one for each function of a single tensor.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mbn_deploy.arrays import Floats
-from mbn_deploy.graph.graph import WEIGHTED, Graph, Op, Shape
+from mbn_deploy.arrays import Doubles, Floats
+from mbn_deploy.graph.graph import WEIGHTED, Graph, Op, OpKind, Shape
+
+Kernel = Callable[[Op, Sequence[Any], Shape], Any]  # op, input tensors, shape of the output (batch axis included)
 
 
 def run_graph(graph: Graph, x: Any) -> dict[str, Floats]:
-    """Every tensor of `graph` by name, for the input `x` (N, H, W, C)."""
+    """Compute every tensor of `graph` for the input `x` (N, H, W, C); return them by name."""
     import tensorflow as tf
 
     values: dict[str, Any] = {graph.input: tf.constant(np.asarray(x, np.float32))}
@@ -23,91 +28,96 @@ def run_graph(graph: Graph, x: Any) -> dict[str, Floats]:
 
 
 def run_op(op: Op, inputs: Sequence[Any], shape: Shape) -> Any:
-    """The op's result before its activation, a TensorFlow tensor of `shape` (batch axis included)."""
-    import tensorflow as tf
-
-    x = inputs[0]
-    if op.kind in WEIGHTED:
-        return _weighted(op, x) + (0.0 if op.bias is None else op.bias)
-    if op.kind in _FUNCTIONS:
-        return _functions()[op.kind](x)
-    match op.kind:
-        case "add":
-            return inputs[0] + inputs[1]
-        case "add_constant":
-            return x + tf.cast(_given(op.offset), tf.float32)
-        case "minimum":
-            return tf.minimum(x, tf.cast(_given(op.offset), tf.float32))
-        case "multiply":
-            return inputs[0] * inputs[1]
-        case "global_average_pool":
-            return tf.reduce_mean(x, (1, 2), keepdims=op.keepdims)
-        case "global_max_pool":
-            return tf.reduce_max(x, (1, 2), keepdims=op.keepdims)
-        case "average_pool" | "max_pool":
-            return _pool(op, x)
-        case "reshape":
-            return tf.reshape(x, shape)
-        case "pad":
-            return _padded(op, x)
-    return x * tf.cast(_given(op.scale), tf.float32) + tf.cast(_given(op.offset), tf.float32)  # affine
+    """Compute `op` without its activation; return a TensorFlow tensor of `shape` (batch axis included)."""
+    result = _KERNELS[op.kind](op, inputs, shape)
+    return result + (0.0 if op.bias is None else op.bias) if op.kind in WEIGHTED else result
 
 
 def activated(op: Op, x: Any) -> Any:
-    """`x` behind the op's activation."""
-    return x if op.activation == "none" else _functions()[op.activation](x)
+    """Apply the activation of `op` to `x`."""
+    return x if op.activation == "none" else _FUNCTIONS[op.activation](_tf(), x)
 
 
-_FUNCTIONS = frozenset({"relu", "relu6", "hard_sigmoid", "hard_swish", "sigmoid", "softmax"})
-
-
-def _functions() -> dict[str, Callable[[Any], Any]]:
+def _tf() -> Any:
+    """Import TensorFlow only when something is computed: it takes seconds."""
     import tensorflow as tf
 
-    return {
-        "relu": tf.nn.relu,
-        "relu6": tf.nn.relu6,
-        "unit": lambda x: tf.clip_by_value(x, 0.0, 1.0),
-        "hard_sigmoid": lambda x: tf.nn.relu6(x + 3.0) / 6.0,
-        "hard_swish": lambda x: x * tf.nn.relu6(x + 3.0) / 6.0,
-        "sigmoid": tf.nn.sigmoid,
-        "softmax": tf.nn.softmax,
-    }
+    return tf
 
 
-def _given(value: Any) -> Any:
-    if value is None:
+def _constant(values: Doubles | None) -> Any:
+    """Return a constant of an op as a float32 tensor."""
+    if values is None:
         raise ValueError("an op lacks its constant")
-    return value
+    return _tf().cast(values, _tf().float32)
 
 
 def _padded(op: Op, x: Any, value: float = 0.0) -> Any:
-    import tensorflow as tf
-
+    if not any(op.pads):
+        return x
     top, bottom, left, right = op.pads
-    return tf.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value) if any(op.pads) else x
+    return _tf().pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value)
 
 
-def _weighted(op: Op, x: Any) -> Any:
-    import tensorflow as tf
-
-    if op.kind == "dense":
-        return tf.matmul(x, op.kernel)
-    x = _padded(op, x)
-    if op.kind == "conv":
-        return tf.nn.conv2d(x, op.kernel, op.stride, "VALID", dilations=op.dilation)
-    if op.stride[0] == op.stride[1]:  # TensorFlow's depthwise convolution wants square strides
-        return tf.nn.depthwise_conv2d(x, op.kernel, (1, *op.stride, 1), "VALID", dilations=op.dilation)
-    full = tf.nn.depthwise_conv2d(x, op.kernel, (1, 1, 1, 1), "VALID", dilations=op.dilation)
-    return full[:, :: op.stride[0], :: op.stride[1]]
+def _conv(op: Op, inputs: Sequence[Any], _: Shape) -> Any:
+    return _tf().nn.conv2d(_padded(op, inputs[0]), op.kernel, op.stride, "VALID", dilations=op.dilation)
 
 
-def _pool(op: Op, x: Any) -> Any:
-    """Maximum, or average that does not count padding."""
-    import tensorflow as tf
+def _depthwise(op: Op, inputs: Sequence[Any], _: Shape) -> Any:
+    """Convolve each channel by itself; TensorFlow's kernel wants equal strides, so unequal ones skip results."""
+    x = _padded(op, inputs[0])
+    vertical, horizontal = op.stride
+    equal = vertical == horizontal
+    strides = (1, *op.stride, 1) if equal else (1, 1, 1, 1)
+    result = _tf().nn.depthwise_conv2d(x, op.kernel, strides, "VALID", dilations=op.dilation)
+    return result if equal else result[:, ::vertical, ::horizontal]
 
-    if op.kind == "max_pool":
-        return tf.nn.max_pool2d(_padded(op, x, -np.inf), op.window, op.stride, "VALID")
-    total = tf.nn.avg_pool2d(_padded(op, x), op.window, op.stride, "VALID")
-    share = tf.nn.avg_pool2d(_padded(op, tf.ones_like(x)), op.window, op.stride, "VALID")
+
+def _max_pool(op: Op, inputs: Sequence[Any], _: Shape) -> Any:
+    return _tf().nn.max_pool2d(_padded(op, inputs[0], -np.inf), op.window, op.stride, "VALID")
+
+
+def _average_pool(op: Op, inputs: Sequence[Any], _: Shape) -> Any:
+    """Average without counting the padding."""
+    x, average = inputs[0], _tf().nn.avg_pool2d
+    total = average(_padded(op, x), op.window, op.stride, "VALID")
+    share = average(_padded(op, _tf().ones_like(x)), op.window, op.stride, "VALID")
     return total / share
+
+
+def _elementwise(name: str) -> Kernel:
+    return lambda _op, inputs, _shape: _FUNCTIONS[name](_tf(), inputs[0])
+
+
+_FUNCTIONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "relu": lambda tf, x: tf.nn.relu(x),
+    "relu6": lambda tf, x: tf.nn.relu6(x),
+    "unit": lambda tf, x: tf.clip_by_value(x, 0.0, 1.0),
+    "hard_sigmoid": lambda tf, x: tf.nn.relu6(x + 3.0) / 6.0,
+    "hard_swish": lambda tf, x: x * tf.nn.relu6(x + 3.0) / 6.0,
+    "sigmoid": lambda tf, x: tf.nn.sigmoid(x),
+    "softmax": lambda tf, x: tf.nn.softmax(x),
+}
+
+_KERNELS: Mapping[OpKind, Kernel] = {
+    "conv": _conv,
+    "depthwise": _depthwise,
+    "dense": lambda op, inputs, _: _tf().matmul(inputs[0], op.kernel),
+    "add": lambda _op, inputs, _: inputs[0] + inputs[1],
+    "add_constant": lambda op, inputs, _: inputs[0] + _constant(op.offset),
+    "minimum": lambda op, inputs, _: _tf().minimum(inputs[0], _constant(op.offset)),
+    "multiply": lambda _op, inputs, _: inputs[0] * inputs[1],
+    "relu": _elementwise("relu"),
+    "relu6": _elementwise("relu6"),
+    "hard_sigmoid": _elementwise("hard_sigmoid"),
+    "hard_swish": _elementwise("hard_swish"),
+    "sigmoid": _elementwise("sigmoid"),
+    "softmax": _elementwise("softmax"),
+    "global_average_pool": lambda op, inputs, _: _tf().reduce_mean(inputs[0], (1, 2), keepdims=op.keepdims),
+    "global_max_pool": lambda op, inputs, _: _tf().reduce_max(inputs[0], (1, 2), keepdims=op.keepdims),
+    "average_pool": _average_pool,
+    "max_pool": _max_pool,
+    "reshape": lambda _op, inputs, shape: _tf().reshape(inputs[0], shape),
+    "pad": lambda op, inputs, _: _padded(op, inputs[0]),
+    "affine": lambda op, inputs, _: inputs[0] * _constant(op.scale) + _constant(op.offset),
+}

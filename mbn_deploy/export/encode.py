@@ -20,7 +20,7 @@ from mbn_deploy.export.tflite.metadata import (
 from mbn_deploy.export.tflite.writer import FloatPrecision, InputType, write_tflite, write_tflite_int8
 from mbn_deploy.graph.graph import Graph
 from mbn_deploy.graph.input_normalization import is_uniform, uniform_input
-from mbn_deploy.graph.quantized import INT16X8, QuantizedGraph
+from mbn_deploy.graph.quantized import INT16X8, UNSIGNED_SHIFT, QuantizedGraph
 from mbn_deploy.graph.stem import group_pixels
 from mbn_deploy.manifest import (
     DESCRIPTION_KEY,
@@ -41,7 +41,6 @@ PRECISIONS: dict[FileFormat, tuple[str, ...]] = {
 }
 # What is made if nothing is said: int16x8 is for processors with such kernels, and slow on all others.
 DEFAULT_PRECISIONS = tuple(precision for precision in PRECISIONS["tflite"] if precision != INT16X8)
-UNSIGNED_SHIFT = 128  # from the int8 domain of the quantized graph to uint8
 
 
 @dataclass(frozen=True)

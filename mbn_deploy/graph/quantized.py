@@ -19,6 +19,7 @@ from mbn_deploy.arrays import Floats
 from mbn_deploy.graph.graph import Graph, Op
 
 INT8_MIN, INT8_MAX = -128, 127
+UNSIGNED_SHIFT = 128  # from levels and zero points of int8 to those of uint8
 LEVELS = INT8_MAX - INT8_MIN  # steps between the first and the last level
 INT16_MIN, INT16_MAX = -32768, 32767
 INT16X8 = "int16x8"  # the precision of files whose every activation has 16 bits

@@ -29,6 +29,7 @@ from mbn_deploy.graph.graph import Op
 from mbn_deploy.graph.quantized import (
     INT8_MAX,
     INT8_MIN,
+    UNSIGNED_SHIFT,
     ActivationParams,
     QuantizedGraph,
     constant_levels,
@@ -40,7 +41,6 @@ ActivationType = Literal["uint8", "int8"]
 NO_INT16 = "ONNX Runtime's CPU kernels convolve integers of 8 bits only; activations of 16 bits are for TFLite"
 InputType = Literal["uint8", "int8", "float32"]
 
-_UNSIGNED_SHIFT = 128  # from the int8 domain of `ActivationParams` to uint8
 _GATE = ActivationParams(1 / 255, INT8_MIN)  # 256 levels on [0, 1]
 
 
@@ -203,7 +203,7 @@ class QdqWalk(Walk):
         return self._integer_constant(output, np.array(level, np.int8), params)
 
     def _integer_constant(self, name: str, levels: npt.NDArray[np.int8], params: ActivationParams) -> str:
-        shift = _UNSIGNED_SHIFT if self.dtype == "uint8" else 0
+        shift = UNSIGNED_SHIFT if self.dtype == "uint8" else 0
         integers = (levels.astype(np.int16) + shift).astype(self.dtype)
         return self._dequantize(self.build.constant(f"{name}/quantized", integers), name, params, self.dtype)
 
@@ -224,7 +224,7 @@ class QdqWalk(Walk):
     def _level(self, level: int, dtype: ActivationType | None = None) -> str:
         """A constant level, given in the int8 domain, shared by all that use it."""
         kind = dtype or self.dtype
-        value = level + (_UNSIGNED_SHIFT if kind == "uint8" else 0)
+        value = level + (UNSIGNED_SHIFT if kind == "uint8" else 0)
         return self.build.constant(f"level/{kind}/{value}", np.array(value, kind))
 
     def _dequantized_constant(self, name: str, integers: npt.NDArray[Any], scales: npt.NDArray[np.float32]) -> str:

@@ -1,9 +1,9 @@
-"""How each precision of .tflite keeps activations and weights: one small class a precision."""
+"""How each precision of .tflite stores activations and weights: one class for each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mbn_deploy.arrays import Floats
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.tflite.builder import ModelBuilder
+from mbn_deploy.export.tflite.operators import DEQUANTIZE_VERSIONS, ComputeType
 from mbn_deploy.graph.graph import Op, Shape
 from mbn_deploy.graph.quantized import (
     INT16_MAX,
@@ -23,40 +24,26 @@ from mbn_deploy.graph.quantized import (
 
 DYNAMIC_MIN_SIZE = 1024  # smaller kernels stay float, as in TFLite's own dynamic-range quantization
 FLOAT16_MAX = 65504.0
-Form = Literal["float", "int8", "int16"]  # of the activations that an op computes on
-
-
-class Storage(Protocol):
-    """How a precision keeps activations and weights."""
-
-    def form(self, op: Op) -> Form:
-        """In what `op` computes."""
-
-    def quantized_tensor(self, build: ModelBuilder, name: str, op: Op, params_of: str, shape: Shape) -> int:
-        """Index of a new integer tensor `name` with the parameters that `op` has for the tensor `params_of`."""
-
-    def weights(self, build: ModelBuilder, op: Op, kernel: Floats, axis: int) -> tuple[int, int, bool]:
-        """Indices of kernel and bias, and whether the op is hybrid (float activations, int8 kernel)."""
-
-    def offset(self, build: ModelBuilder, op: Op, name: str) -> int:
-        """Index of the tensor that `op` adds: one number, or one a channel."""
 
 
 class Float32Storage:
-    """Everything as it is."""
+    """Everything is stored as float32. The other precisions override what they store otherwise."""
 
-    def form(self, op: Op) -> Form:
-        """See `Storage`."""
+    def compute_type(self, op: Op) -> ComputeType:
+        """Return the type of the activations that `op` computes on."""
         _ = op
         return "float"
 
     def quantized_tensor(self, build: ModelBuilder, name: str, op: Op, params_of: str, shape: Shape) -> int:
-        """See `Storage`."""
+        """Add an integer tensor `name` with the parameters that `op` has for the tensor `params_of`."""
         _ = build, op, params_of, shape
-        raise ValueError(f"{name}: a float file has no int8 activations")
+        raise ValueError(f"{name}: a float file has no integer activations")
 
     def weights(self, build: ModelBuilder, op: Op, kernel: Floats, axis: int) -> tuple[int, int, bool]:
-        """See `Storage`."""
+        """Add kernel and bias; return both, and whether the op is hybrid (float activations, int8 kernel).
+
+        `kernel` is in TFLite's layout, with the output channels along `axis`.
+        """
         _ = axis
         _, bias = op.weights()
         return (
@@ -66,15 +53,15 @@ class Float32Storage:
         )
 
     def offset(self, build: ModelBuilder, op: Op, name: str) -> int:
-        """See `Storage`."""
+        """Add the constant that `op` adds: one number, or one per channel."""
         return float_constant(build, name, op.number())
 
 
 class Float16Storage(Float32Storage):
-    """Half-precision constants, each behind a DEQUANTIZE that delegates fold when they prepare."""
+    """Weights are stored in half precision, each behind a DEQUANTIZE that delegates fold when they prepare."""
 
     def weights(self, build: ModelBuilder, op: Op, kernel: Floats, axis: int) -> tuple[int, int, bool]:
-        """See `Storage`."""
+        """Add kernel and bias in half precision."""
         _ = axis
         _, bias = op.weights()
         return self._half(build, f"{op.name}/kernel", kernel), self._half(build, f"{op.name}/bias", bias), False
@@ -84,16 +71,17 @@ class Float16Storage(Float32Storage):
         if np.abs(values).max(initial=0) > FLOAT16_MAX:
             raise InputError(f"{name}: a value exceeds the float16 range of {FLOAT16_MAX}; leave out float16")
         stored = build.tensor(f"{name}/float16", values.shape, "float16", data=values.astype(np.float16))
-        made = build.tensor(name, values.shape, "float32")
-        build.operator("DEQUANTIZE", [stored], [made], 3, options_type="DequantizeOptions")
-        return made
+        result = build.tensor(name, values.shape, "float32")
+        version = DEQUANTIZE_VERSIONS["float16"]
+        build.operator("DEQUANTIZE", [stored], [result], version, options_type="DequantizeOptions")
+        return result
 
 
 class DynamicStorage(Float32Storage):
-    """int8 kernels, float activations: the interpreter quantizes activations as they come."""
+    """Large kernels are stored as int8; the interpreter quantizes activations as they come (dynamic range)."""
 
     def weights(self, build: ModelBuilder, op: Op, kernel: Floats, axis: int) -> tuple[int, int, bool]:
-        """See `Storage`."""
+        """Add an int8 kernel with one scale per output channel and a float bias; small kernels stay float."""
         if kernel.size < DYNAMIC_MIN_SIZE:
             return super().weights(build, op, kernel, axis)
         others = tuple(i for i in range(kernel.ndim) if i != axis)
@@ -111,51 +99,50 @@ class DynamicStorage(Float32Storage):
 
 @dataclass(frozen=True, eq=False)
 class Int8Storage(Float32Storage):
-    """The integers and parameters of a quantized graph; its float ops as in a float32 file."""
+    """Tensors have the integers and parameters of a quantized graph; its float ops are stored as float32."""
 
     quantized: QuantizedGraph
 
-    def form(self, op: Op) -> Form:
-        """See `Storage`."""
+    def compute_type(self, op: Op) -> ComputeType:
+        """Return the type of the activations that the quantized graph has for `op`."""
         if self.quantized.is_float(op):
             return "float"
         return "int16" if self.quantized.is_wide(op) else "int8"
 
     def quantized_tensor(self, build: ModelBuilder, name: str, op: Op, params_of: str, shape: Shape) -> int:
-        """See `Storage`."""
+        """Add an integer tensor `name` with the parameters that `op` has for the tensor `params_of`."""
         return quantized_tensor(build, name, shape, self.quantized.params(op)[params_of])
 
     def weights(self, build: ModelBuilder, op: Op, kernel: Floats, axis: int) -> tuple[int, int, bool]:
-        """See `Storage`."""
+        """Add the int8 kernel and the integer bias of the quantized graph."""
         if self.quantized.is_float(op):
             return super().weights(build, op, kernel, axis)
         stored = self.quantized.weights[op.name]
         integers = kernel_layout(op, stored.kernel).reshape(kernel.shape)
         source = self.quantized.params(op)[op.inputs[0]].scale
-        name = f"{op.name}/kernel"
         scales = stored.scales[:1] if stored.per_tensor else stored.scales
         bias_scale = np.float32(source) * scales
         dtype = self.bias_type(op)
         bias = stored.bias.astype(dtype)
         return (
-            build.tensor(name, integers.shape, "int8", data=integers, scale=scales, axis=axis),
+            build.tensor(f"{op.name}/kernel", integers.shape, "int8", data=integers, scale=scales, axis=axis),
             build.tensor(f"{op.name}/bias", bias.shape, dtype, data=bias, scale=bias_scale),
             False,
         )
 
     def bias_type(self, op: Op) -> str:
-        """int32 beside activations of 8 bits, and of 16 where a convolution's sums keep to it; else int64.
+        """Return int32, or int64 where int16 activations could add up to more than int32 holds.
 
-        The type of the bias is the type of the sums, and decides on the kernel: with int64 it is the reference
-        one, some 25 times slower. Depthwise convolutions have no other.
+        The kernel adds up in the type of the bias. The one for int64 is the reference implementation, some 25 times
+        slower; depthwise convolutions of int16 have no other.
         """
-        if self.form(op) != "int16":
+        if self.compute_type(op) != "int16":
             return "int32"
         fits = op.kind != "depthwise" and largest_sum(self.quantized.weights[op.name]) <= np.iinfo(np.int32).max
         return "int32" if fits else "int64"
 
     def offset(self, build: ModelBuilder, op: Op, name: str) -> int:
-        """See `Storage`."""
+        """Add the constant as integers on the grid that keeps the sum exact."""
         if self.quantized.is_float(op):
             return super().offset(build, op, name)
         levels, params = constant_levels(op, self.quantized.params(op)[op.output])
@@ -166,24 +153,28 @@ class Int8Storage(Float32Storage):
 def quantized_tensor(
     build: ModelBuilder, name: str, shape: Shape, params: ActivationParams, data: npt.NDArray[Any] | None = None
 ) -> int:
-    """Index of a new tensor of these parameters."""
+    """Add a tensor with these quantization parameters; with `data` it is a constant."""
     return build.tensor(name, shape, params.dtype, data=data, scale=[params.scale], zero_point=params.zero_point)
 
 
 def largest_sum(weights: QuantizedWeights) -> int:
-    """The largest magnitude that bias and products of any int16 activations can add up to."""
+    """Return the largest magnitude that bias and products with any int16 activations can add up to."""
     spread = np.abs(weights.kernel.astype(np.int64)).reshape(-1, weights.bias.size).sum(0)
-    # The first level, one further from 0 than the last, is left to the last bit of the bound.
+    # -32768 has a larger magnitude than 32767.
     return int((spread * (INT16_MAX + 1) + np.abs(weights.bias.astype(np.int64))).max())
 
 
 def float_constant(build: ModelBuilder, name: str, value: float) -> int:
-    """Index of a float tensor that is one number."""
+    """Add a float32 constant that is one number."""
     return build.tensor(name, (), "float32", data=np.array(value, np.float32))
 
 
 def kernel_layout(op: Op, kernel: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """HWIO to TFLite's OHWI; depthwise (kh, kw, c, m) to (1, kh, kw, c*m); dense (i, o) to (o, 1, 1, i)."""
+    """Move a kernel to TFLite's layout.
+
+    conv: (kh, kw, cin, cout) to (cout, kh, kw, cin); depthwise: (kh, kw, c, m) to (1, kh, kw, c * m);
+    dense: (cin, cout) to (cout, 1, 1, cin).
+    """
     if op.kind == "conv":
         return np.ascontiguousarray(kernel.transpose(3, 0, 1, 2))
     if op.kind == "depthwise":

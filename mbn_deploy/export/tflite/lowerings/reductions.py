@@ -1,0 +1,30 @@
+"""Ops over whole axes: softmax and global pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mbn_deploy.export.tflite.graph_writer import GraphWriter
+from mbn_deploy.graph.graph import Op
+
+
+def lower_softmax(writer: GraphWriter, op: Op) -> None:
+    """Write SOFTMAX over the last axis, in the shape that the graph says."""
+    source, wanted = writer.source(op), writer.graph.shapes[op.inputs[0]]
+    if writer.shapes[op.inputs[0]] != wanted:
+        name = f"{op.inputs[0]}/vector"
+        vector = writer.tensor(op, name, wanted, op.inputs[0])
+        writer.reshape(op, source, vector, f"{name}/shape")
+        source = vector
+    writer.emit(op, "SOFTMAX", [source], writer.result(op, writer.graph.shapes[op.output]), beta=1.0)
+
+
+def lower_global_pool(code: str) -> Callable[[GraphWriter, Op], None]:
+    """Return the lowering to `code`, a reduction over height and width."""
+
+    def lower(writer: GraphWriter, op: Op) -> None:
+        axes = writer.int32_constant(f"{op.output}/axes", [1, 2])
+        sources = [writer.source(op), axes]
+        writer.emit(op, code, sources, writer.result(op), keepDims=True)
+
+    return lower

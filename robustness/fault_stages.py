@@ -64,7 +64,7 @@ def stages(bundle: Path, scratch: Path) -> list[Stage]:
 
 # What forks need is loaded before them, once; but no interpreter, whose threads a fork would not take along.
 _LOADED = (
-    "cli.main", "cli.common", "bundle.android", "bundle.ios", "bundle.micro", "bundle.pi", "bundle.write",
+    "cli.main", "cli.exit_codes", "bundle.android", "bundle.ios", "bundle.micro", "bundle.pi", "bundle.write",
     "runtime.tuning", "sweep.plan", "sweep.record", "sweep.table", "sweep.page",
 )  # fmt: skip
 
@@ -85,13 +85,13 @@ def command(arguments: Sequence[str | Path]) -> None:
 
 def _guarded(work: Callable[[], object]) -> None:
     """Errors end this process as those of a command do."""
-    from mbn_deploy.cli.common import complain
+    from mbn_deploy.cli.output import print_error
     from mbn_deploy.errors import MbnError
 
     try:
         work()
     except MbnError as error:
-        complain(f"error: {error}")
+        print_error(f"error: {error}")
         sys.exit(error.exit_code)
 
 

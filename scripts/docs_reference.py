@@ -1,7 +1,7 @@
-"""Writes docs/reference/commands.md from the command line itself; with --check, says whether it is up to date.
+"""Write docs/reference/commands.md from the command line itself; with --check, tell whether it is up to date.
 
-Names, help and defaults come from the commands' signatures, so that the page does not depend on how a version of
-typer prints its help.
+Names, help, defaults, headings and examples come from the commands' registrations and signatures, so that the page
+does not depend on how a version of typer prints its help.
 """
 
 from __future__ import annotations
@@ -11,102 +11,136 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
-from typer.models import ArgumentInfo
+from typer.models import ArgumentInfo, CommandInfo
 
 from mbn_deploy.cli.main import app
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "commands.md"
 HEAD = """# Commands
 
-Generated from the program by `scripts/docs_reference.py`; `mbn-deploy COMMAND --help` says the same. Every command
-takes `--json`: data to stdout, words and progress to stderr. [Exit codes](exit-codes.md) are the same everywhere.
+Generated from the program by `scripts/docs_reference.py`; `mbn-deploy COMMAND --help` shows the same. Every command
+takes `--json`: data to stdout, messages and progress to stderr. [Exit codes](exit-codes.md) are the same everywhere.
 """
 TYPES = {int: "INT", float: "NUMBER", Path: "PATH", str: "TEXT"}
 NAMES = re.compile(r"(?<![\w`-])(--[a-z][a-z0-9-]+)")
+DEFAULT = re.compile(r"\[default: (.*)\]$")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a command: its type without None, what typer was told about it, and its default."""
+
+    name: str
+    kind: Any
+    info: Any
+    default: Any
+
+    @property
+    def positional(self) -> bool:
+        """Whether it is an argument, not an option."""
+        return isinstance(self.info, ArgumentInfo)
+
+    @property
+    def option(self) -> str:
+        """Its long name, or its name as an argument."""
+        if self.positional:
+            return str(self.info.metavar)
+        return next(name.partition("/")[0] for name in self.names() if name.startswith("--"))
+
+    def names(self) -> list[str]:
+        """All names of the option, `-o` and `--output`."""
+        declared = [self.info.default, *(self.info.param_decls or ())]
+        names = [text for text in declared if isinstance(text, str) and text.startswith("-")]
+        return names or [f"--{self.name.replace('_', '-')}"]
+
+    def usage(self) -> str:
+        """How the command's first line shows an argument."""
+        name = f"{self.info.metavar}..." if typing.get_origin(self.kind) is list else self.info.metavar
+        return str(name) if self.default is inspect.Parameter.empty else f"[{name}]"
+
+    def title(self) -> str:
+        """The names of an option with its type, or an argument's."""
+        if self.positional:
+            return str(self.info.metavar)
+        names = ", ".join(self.names())
+        if self.kind is bool:
+            return names
+        inner = typing.get_args(self.kind)[0] if typing.get_origin(self.kind) is list else self.kind
+        return f"{names} {self.info.metavar or TYPES.get(inner, 'TEXT')}"
+
+    def limits(self) -> str:
+        """Default, range and environment variable as sentences."""
+        sentences = []
+        if self.default is inspect.Parameter.empty:
+            sentences.append(" Required.")
+        elif self.kind is not bool and self.default not in (None, ""):
+            sentences.append(f" Default: `{self.default}`.")
+        if self.info.min is not None and self.info.max is not None:
+            sentences.append(f" From {self.info.min:g} to {self.info.max:g}.")
+        if self.info.envvar:
+            sentences.append(f" Also from the variable `{self.info.envvar}`.")
+        return "".join(sentences)
 
 
 def page() -> str:
-    """The whole page, in Markdown."""
-    return HEAD + "".join(_section(name, function) for name, function in commands(app))
+    """Return the whole page, in Markdown."""
+    return HEAD + "".join(section(name, command) for name, command in commands(app).items())
 
 
-def commands(program: typer.Typer, prefix: str = "") -> Iterator[tuple[str, Callable[..., None]]]:
-    """(`export`, its function), (`bundle pi`, its function), ... in the order in which --help lists them."""
+def commands(program: typer.Typer, prefix: str = "") -> dict[str, CommandInfo]:
+    """Return every command by its full name (`export`, `bundle pi`), in the order in which --help lists them."""
+    every = {}
     for command in program.registered_commands:
         if command.callback is not None:
-            yield prefix + (command.name or command.callback.__name__), command.callback
+            every[prefix + (command.name or command.callback.__name__)] = command
     for group in program.registered_groups:
         if group.typer_instance is not None:
-            yield from commands(group.typer_instance, f"{prefix}{group.name} ")
+            every |= commands(group.typer_instance, f"{prefix}{group.name} ")
+    return every
 
 
-def _section(name: str, function: Callable[..., None]) -> str:
-    parameters = list(_parameters(function))
-    arguments = "".join(f" {_shown(info, kind, default)}" for _, kind, info, default in parameters if _positional(info))
-    words = "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(function) or "").split("\n\n"))
-    entries = "".join(_entry(*parameter) for parameter in parameters)
-    return (
-        f"\n## {name}\n\n```text\nmbn-deploy {name} [OPTIONS]{arguments}\n```\n\n{_prose(words)}\n\n{entries}".rstrip()
-        + "\n"
-    )
+def section(name: str, command: CommandInfo) -> str:
+    """Return the part of the page about one command."""
+    every = list(parameters(command))
+    arguments = "".join(f" {one.usage()}" for one in every if one.positional)
+    parts = [f"\n## {name}\n", f"```text\nmbn-deploy {name} [OPTIONS]{arguments}\n```\n"]
+    text = inspect.getdoc(command.callback) or ""
+    parts += [_prose(" ".join(paragraph.split())) + "\n" for paragraph in text.split("\n\n")]
+    headings: dict[str | None, list[Parameter]] = {None: []}  # arguments and options without a heading come first
+    for one in every:
+        headings.setdefault(one.info.rich_help_panel, []).append(one)
+    for heading, those in headings.items():
+        parts += [f"**{heading}**\n"] if heading else []
+        parts += map(_entry, those)
+    if command.epilog:
+        parts += ["**Examples**\n", "```text", *(line.strip() for line in command.epilog.splitlines()[2:]), "```\n"]
+    return "\n".join(parts).rstrip() + "\n"
 
 
-def _parameters(function: Callable[..., None]) -> Iterator[tuple[str, Any, Any, Any]]:
-    """(name, type without None, what typer was told, default) of each parameter."""
+def parameters(command: CommandInfo) -> Iterator[Parameter]:
+    """Yield the parameters of a command in the order of its signature."""
+    function: Any = command.callback
     hints = typing.get_type_hints(function, include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
         kind, info = typing.get_args(hints[parameter.name])[:2]
         options = [t for t in typing.get_args(kind) if t is not type(None)]
         is_list = typing.get_origin(kind) is list
-        yield parameter.name, kind if not options or is_list else options[0], info, parameter.default
+        yield Parameter(parameter.name, kind if not options or is_list else options[0], info, parameter.default)
 
 
-def _positional(info: Any) -> bool:
-    return isinstance(info, ArgumentInfo)
-
-
-def _shown(info: Any, kind: Any, default: Any) -> str:
-    """An argument in the line of usage."""
-    name = f"{info.metavar}..." if typing.get_origin(kind) is list else info.metavar
-    return str(name) if default is inspect.Parameter.empty else f"[{name}]"
-
-
-def _entry(name: str, kind: Any, info: Any, default: Any) -> str:
-    shown = info.metavar if _positional(info) else _option(name, kind, info)
-    help_text = " ".join((info.help or "").split())
-    return f"`{shown}`\n: {_prose(help_text)}{_facts(kind, info, default)}\n\n"
-
-
-def _option(name: str, kind: Any, info: Any) -> str:
-    told = [info.default, *(info.param_decls or ())]
-    said = [text for text in told if isinstance(text, str) and text.startswith("-")]
-    names = ", ".join(said or [f"--{name.replace('_', '-')}"])
-    if kind is bool:
-        return names
-    inner = typing.get_args(kind)[0] if typing.get_origin(kind) is list else kind
-    return f"{names} {info.metavar or TYPES.get(inner, 'TEXT')}"
-
-
-def _facts(kind: Any, info: Any, default: Any) -> str:
-    facts = []
-    if default is inspect.Parameter.empty:
-        facts.append(" Required.")
-    elif kind is not bool and default not in (None, ""):
-        facts.append(f" Default: `{default}`.")
-    if info.min is not None and info.max is not None:
-        facts.append(f" From {info.min:g} to {info.max:g}.")
-    if info.envvar:
-        facts.append(f" Also from the variable `{info.envvar}`.")
-    return "".join(facts)
+def _entry(parameter: Parameter) -> str:
+    text = DEFAULT.sub(r"Default: \1.", " ".join((parameter.info.help or "").split()))
+    return f"`{parameter.title()}`\n: {_prose(text)}{parameter.limits()}\n"
 
 
 def _prose(text: str) -> str:
-    """Help as Markdown: nothing in it is markup but code, and options are code."""
+    """Return help as Markdown: nothing in it is markup but code, and options are code."""
     parts = text.split("`")
     for at in range(0, len(parts), 2):
         parts[at] = NAMES.sub(r"`\1`", re.sub(r"([<*\[_])", r"\\\1", parts[at]))
@@ -114,14 +148,14 @@ def _prose(text: str) -> str:
 
 
 def main() -> int:
-    """0 if done, or up to date."""
+    """Write or check the page; return 1 if the check fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is stale")
-    made = page()
+    new = page()
     if not parser.parse_args().check:
-        PAGE.write_text(made, encoding="utf-8")
+        PAGE.write_text(new, encoding="utf-8")
         return 0
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == made:
+    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == new:
         return 0
     sys.stderr.write("docs/reference/commands.md is stale; write it with: .venv/bin/python scripts/docs_reference.py\n")
     return 1

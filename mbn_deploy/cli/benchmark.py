@@ -10,8 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from mbn_deploy.cli.benchmark_report import print_benchmark, print_comparison, print_tuning
-from mbn_deploy.cli.common import INPUT, Json, comma_list, complain, guarded, plain, print_json, progress_bar, stdout
-from mbn_deploy.cli.options import Backend, OnlyPrecision, PreprocessText, Resize, path_argument, path_option
+from mbn_deploy.cli.exit_codes import INPUT, guarded
+from mbn_deploy.cli.options import (
+    Backend,
+    Json,
+    OnlyPrecision,
+    PreprocessText,
+    Resize,
+    comma_list,
+    path_argument,
+    path_option,
+)
+from mbn_deploy.cli.output import plain, print_error, print_json, stdout
+from mbn_deploy.cli.progress_bar import progress_bar
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import MANIFEST_NAME
 from mbn_deploy.runtime.benchmark.benchmark import OPENINGS, Benchmark
@@ -23,6 +34,10 @@ from mbn_deploy.runtime.benchmark.timing import Amount
 from mbn_deploy.runtime.system.temporary import replace_file
 from mbn_deploy.runtime.threads import cache_path, write_cache, write_to_bundle
 
+# Headings of `--help`.
+AMOUNT = "How much is measured"
+THREADS = "Number of threads"
+
 
 @guarded
 def benchmark(
@@ -31,22 +46,43 @@ def benchmark(
     precision: OnlyPrecision = None,
     backend: Backend = None,
     threads: Annotated[
-        str | None, typer.Option(metavar="N,N...", help="Numbers of threads; by default what `run` would take.")
+        str | None,
+        typer.Option(
+            metavar="N,N...", help="Numbers of threads; by default what `run` would take.", rich_help_panel=THREADS
+        ),
     ] = None,
-    runs: Annotated[int | None, typer.Option(help="Pictures for each file and number of threads.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Or so long for each.  [default: 10]")] = None,
-    warmup: Annotated[int, typer.Option(help="Pictures before anything counts.")] = 10,
+    runs: Annotated[
+        int | None, typer.Option(help="Pictures for each file and number of threads.", rich_help_panel=AMOUNT)
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Or so long for each. [default: 10]", rich_help_panel=AMOUNT)
+    ] = None,
+    warmup: Annotated[int, typer.Option(help="Pictures before anything counts.", rich_help_panel=AMOUNT)] = 10,
     openings: Annotated[
-        int, typer.Option(help="Fresh processes that open each file, for the time and memory of that; 0 is none.")
+        int,
+        typer.Option(
+            help="Fresh processes that open each file, for the time and memory of that; 0 is none.",
+            rich_help_panel=AMOUNT,
+        ),
     ] = OPENINGS,
     image: Annotated[Path | None, path_option(help="The picture; by default a JPEG of 640 x 480 is made up.")] = None,
     resize: Resize = None,
     preprocess: PreprocessText = None,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Find the best number of threads and keep it: `run` and Classifier use it.")
+        bool,
+        typer.Option(
+            "--tune",
+            help="Find the best number of threads and keep it: `run` and Classifier use it.",
+            rich_help_panel=THREADS,
+        ),
     ] = False,
     tune_bundle: Annotated[
-        bool, typer.Option("--tune-bundle", help="The same, kept in the bundle's manifest for machines of this kind.")
+        bool,
+        typer.Option(
+            "--tune-bundle",
+            help="The same, kept in the bundle's manifest for machines of this kind.",
+            rich_help_panel=THREADS,
+        ),
     ] = False,
     compare: Annotated[
         Path | None,
@@ -93,7 +129,7 @@ def benchmark(
         if output is not None:
             console.print(plain(f"Written to {output}."), soft_wrap=True)
     for name, why in found.failed.items():
-        complain(f"error: {name} was left out: {why}")
+        print_error(f"error: {name} was left out: {why}")
     if found.failed:
         raise typer.Exit(INPUT)
 
@@ -135,5 +171,5 @@ def kept(found: Benchmark, paths: list[Path], *, cache: bool, bundle: bool) -> l
         if problem is None:
             places.append(str(cache_path()))
         else:
-            complain(f"thread counts are not kept: {problem}")
+            print_error(f"thread counts are not kept: {problem}")
     return places

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 
-from mbn_deploy.cli.common import human_bytes, plain, table
+from mbn_deploy.cli.output import human_bytes, plain, table
 from mbn_deploy.runtime.benchmark.benchmark import Benchmark, Measured
 from mbn_deploy.runtime.benchmark.comparison import Comparison
 from mbn_deploy.runtime.benchmark.significance import CERTAINTY, FLOOR, Difference

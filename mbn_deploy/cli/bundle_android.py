@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mbn_deploy.cli.bundle_pi import Output, Overwrite, Source
-from mbn_deploy.cli.common import Json, comma_list, guarded, human_bytes, plain, print_json, say, stdout, table
+from mbn_deploy.cli.exit_codes import guarded
+from mbn_deploy.cli.options import Json, comma_list
+from mbn_deploy.cli.output import human_bytes, plain, print_json, print_note, stdout, table
 
 if TYPE_CHECKING:
     from mbn_deploy.packages.android.package import AndroidPackage
@@ -61,9 +63,9 @@ def android(
     options = AndroidOptions(kind, runtime, names, package, class_name, min_sdk, pack_name, delivery)
     made = package_android(path, output, options, overwrite=overwrite)
     for warning in made.warnings:
-        say(f"warning: {warning}")
+        print_note(f"warning: {warning}")
     if not made.golden:
-        say("warning: the bundle has no golden vectors: there is no test for the phone")
+        print_note("warning: the bundle has no golden vectors: there is no test for the phone")
     if as_json:
         print_json(_facts(made))
     else:

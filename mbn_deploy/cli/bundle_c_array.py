@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from mbn_deploy.cli.bundle_pi import Output, Overwrite, Source
-from mbn_deploy.cli.common import Json, guarded, human_bytes, plain, print_json, stdout, without_greetings
+from mbn_deploy.cli.exit_codes import guarded
+from mbn_deploy.cli.options import Json
+from mbn_deploy.cli.output import human_bytes, plain, print_json, stdout
+from mbn_deploy.cli.progress_bar import hide_startup_messages
 
 
 @guarded
@@ -25,7 +28,7 @@ def c_array(
     """For microcontrollers: the int8 model as a C array, its operators, and the memory it needs (x86-64 Linux)."""
     from mbn_deploy.packages.micro.package import package_c_array
 
-    with without_greetings():
+    with hide_startup_messages():
         made = package_c_array(path, output, name=name, overwrite=overwrite)
     if as_json:
         facts = asdict(made) | {"folder": str(made.folder), "archive": str(made.archive), "source": made.source.path}

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from mbn_deploy.cli.bundle_pi import Output, Overwrite, Source
-from mbn_deploy.cli.common import Json, guarded, human_bytes, plain, print_json, stdout
+from mbn_deploy.cli.exit_codes import guarded
+from mbn_deploy.cli.options import Json
+from mbn_deploy.cli.output import human_bytes, plain, print_json, stdout
 
 
 @guarded

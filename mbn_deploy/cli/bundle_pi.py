@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mbn_deploy.cli.common import Json, guarded, human_bytes, plain, print_json, progress_bar, stdout, table
-from mbn_deploy.cli.options import path_argument, path_option
+from mbn_deploy.cli.exit_codes import guarded
+from mbn_deploy.cli.options import Json, path_argument, path_option
+from mbn_deploy.cli.output import human_bytes, plain, print_json, stdout, table
+from mbn_deploy.cli.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from mbn_deploy.packages.pi.package import PiPackage

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mbn_deploy.cli.common import human_bytes, plain, stdout, table
+from mbn_deploy.cli.output import human_bytes, plain, stdout, table
 from mbn_deploy.manifest import MANIFEST_NAME, REPORT_NAME
 
 if TYPE_CHECKING:

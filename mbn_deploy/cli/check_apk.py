@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from mbn_deploy.cli.common import Json, guarded, human_bytes, plain, print_json, stdout, table
-from mbn_deploy.cli.options import path_argument, path_option
+from mbn_deploy.cli.exit_codes import guarded
+from mbn_deploy.cli.options import Json, path_argument, path_option
+from mbn_deploy.cli.output import human_bytes, plain, print_json, stdout, table
 from mbn_deploy.errors import VerificationError
 from mbn_deploy.manifest import DESCRIPTION_KEY
 from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY

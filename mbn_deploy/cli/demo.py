@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mbn_deploy.cli.bundle_table import print_result, result_json
-from mbn_deploy.cli.common import Json, guarded, load_frameworks, plain, print_json, progress_bar, say, stdout
-from mbn_deploy.cli.options import path_option
+from mbn_deploy.cli.exit_codes import guarded
+from mbn_deploy.cli.options import Json, path_option
+from mbn_deploy.cli.output import plain, print_json, print_note, stdout
+from mbn_deploy.cli.progress_bar import load_frameworks, progress_bar
 
 if TYPE_CHECKING:
     from mbn_deploy.demo.run import Answer, Pictures
@@ -35,7 +37,7 @@ def demo(
 
     start = time.perf_counter()
     pictures = write_pictures(output)
-    say(f"Handwritten digits: to calibrate on in {pictures.calibration}, held back in {pictures.held_back}")
+    print_note(f"Handwritten digits: to calibrate on in {pictures.calibration}, held back in {pictures.held_back}")
     load_frameworks()
     found = []
     for name in DEMO_SPECS:
@@ -47,9 +49,9 @@ def demo(
             _print(name, result, answers)
     if as_json:
         print_json(found)
-    say(f"Took {time.perf_counter() - start:.0f} s. Everything is in {output}; what a person would type:")
+    print_note(f"Took {time.perf_counter() - start:.0f} s. Everything is in {output}; what a person would type:")
     for line in _commands(result.bundle.folder, answers[0].picture, pictures):
-        say(f"  {_program()} {line}")
+        print_note(f"  {_program()} {line}")
 
 
 def _print(name: str, result: ExportResult, answers: list[Answer]) -> None:

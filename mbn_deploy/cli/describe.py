@@ -10,7 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mbn_deploy.cli.common import Json, guarded, millions, print_json, stdout, table
+from mbn_deploy.cli.exit_codes import guarded
+from mbn_deploy.cli.options import Json
+from mbn_deploy.cli.output import millions, print_json, stdout, table
 from mbn_deploy.models.analysis import (
     REFERENCE_SIZE,
     LayerCost,

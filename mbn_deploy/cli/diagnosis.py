@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from mbn_deploy.cli.common import plain, table
+from mbn_deploy.cli.output import plain, table
 
 if TYPE_CHECKING:
     from mbn_deploy.diagnose.layer_errors import Diagnosis, LayerError

@@ -7,7 +7,10 @@ import textwrap
 import typer
 from rich.console import Console
 
-from mbn_deploy.cli.common import Json, guarded, plain, print_json, stdout, table, without_greetings
+from mbn_deploy.cli.exit_codes import guarded
+from mbn_deploy.cli.options import Json
+from mbn_deploy.cli.output import plain, print_json, stdout, table
+from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import MissingExtraError
 from mbn_deploy.runtime.doctor.doctor import Doctor, InterpreterReport, examine
 from mbn_deploy.runtime.doctor.probe import PRECISIONS
@@ -19,7 +22,7 @@ def doctor(*, as_json: Json = False) -> None:
 
     Every interpreter that is installed opens and runs a tiny model. Nothing is fetched.
     """
-    with without_greetings():
+    with hide_startup_messages():
         found = examine()
     if as_json:
         print_json(found.to_dict())

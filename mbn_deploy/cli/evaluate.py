@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from mbn_deploy.cli.common import Json, guarded, plain, print_json, progress_bar, stdout, table
+from mbn_deploy.cli.exit_codes import guarded
 from mbn_deploy.cli.options import (
     Backend,
     FileLabels,
+    Json,
     OnlyPrecision,
     PreprocessText,
     Resize,
@@ -21,8 +22,12 @@ from mbn_deploy.cli.options import (
     path_option,
     synsets_of,
 )
+from mbn_deploy.cli.output import plain, print_json, stdout, table
+from mbn_deploy.cli.progress_bar import progress_bar
 from mbn_deploy.verify.evaluate import Evaluation
 from mbn_deploy.verify.statistics import Estimate
+
+DATA = "Data"  # a heading of `--help`
 
 
 @guarded
@@ -31,7 +36,7 @@ def evaluate(
     *,
     data: Annotated[
         Path,
-        path_option(help="Folder with one sub-folder a class, named by label, synset or index (from 0)."),
+        path_option(help="Folder with one sub-folder a class, named by label, synset or index (from 0).", panel=DATA),
     ],
     labels: FileLabels = None,
     synsets: Synsets = None,
@@ -40,8 +45,12 @@ def evaluate(
     threads: Threads = None,
     resize: Resize = None,
     preprocess: PreprocessText = None,
-    limit: Annotated[int | None, typer.Option(help="Only this many images, chosen by --seed.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice of --limit.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(help="Only this many images, chosen by --seed.", rich_help_panel=DATA)
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Random seed that selects the images of --limit.", rich_help_panel=DATA)
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Top-1 and top-5 of every file, and how far it agrees with the float32 one, on the same images."""

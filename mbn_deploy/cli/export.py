@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mbn_deploy.cli.bundle_table import print_result, result_json
-from mbn_deploy.cli.common import Json, comma_list, guarded, load_frameworks, print_json, progress_bar, say
+from mbn_deploy.cli.exit_codes import guarded
 from mbn_deploy.cli.options import (
     CalibrationCount,
     CalibrationSeed,
     CropFraction,
     Filter,
     Formats,
+    Json,
     Labels,
     PreprocessText,
     RecipeName,
     Resize,
     Synsets,
+    comma_list,
     path_option,
 )
+from mbn_deploy.cli.output import print_json, print_note
+from mbn_deploy.cli.progress_bar import load_frameworks, progress_bar
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.tflite.metadata import About
 from mbn_deploy.manifest import Preprocess
@@ -154,12 +158,12 @@ def export(
         model, output, {key: value for key, value in network.items() if value is not None}, options, page
     )
     for warning in result.warnings:
-        say(f"warning: {warning}")
+        print_note(f"warning: {warning}")
     if as_json:
         print_json(result_json(result))
         return
     print_result(result)
-    say(f"Took {sum(result.seconds.values()):.1f} s. Next: mbn-deploy run {shlex.quote(str(output))} IMAGE")
+    print_note(f"Took {sum(result.seconds.values()):.1f} s. Next: mbn-deploy run {shlex.quote(str(output))} IMAGE")
 
 
 def is_file(model: str) -> bool:

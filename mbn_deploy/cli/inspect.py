@@ -10,25 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mbn_deploy.cli.common import (
-    Json,
-    guarded,
-    human_bytes,
-    load_frameworks,
-    millions,
-    plain,
-    print_json,
-    progress_bar,
-    stdout,
-    table,
-)
 from mbn_deploy.cli.diagnosis import print_diagnosis
-from mbn_deploy.cli.options import PreprocessText, Resize, path_argument, path_option
+from mbn_deploy.cli.exit_codes import guarded
+from mbn_deploy.cli.options import Json, PreprocessText, Resize, path_argument, path_option
+from mbn_deploy.cli.output import human_bytes, millions, plain, print_json, stdout, table
+from mbn_deploy.cli.progress_bar import load_frameworks, progress_bar
 from mbn_deploy.errors import UsageError
 from mbn_deploy.text import shorten
 
 if TYPE_CHECKING:
     from mbn_deploy.export.file_report import FileReport, OpReport, Share, TensorReport
+
+COMPARISON = "Comparison of layers with a float file"  # a heading of `--help`
 
 
 @guarded
@@ -41,14 +34,20 @@ def inspect(
     ] = False,
     reference: Annotated[
         Path | None,
-        path_option(help="The float .tflite or .onnx file of the same export: compare every layer with it, on --data."),
+        path_option(
+            help="The float .tflite or .onnx file of the same export: compare every layer with it, on --data.",
+            panel=COMPARISON,
+        ),
     ] = None,
     data: Annotated[
-        Path | None, path_option(help="Folder of images to compare layers on; no labels are needed.")
+        Path | None, path_option(help="Folder of images to compare layers on; no labels are needed.", panel=COMPARISON)
     ] = None,
-    count: Annotated[int, typer.Option(help="How many of them.")] = 16,
-    seed: Annotated[int, typer.Option(help="Which of them.")] = 0,
-    layers: Annotated[int, typer.Option(min=0, help="Rows of the table of layers, the worst first; 0 is all.")] = 20,
+    count: Annotated[int, typer.Option(help="How many of them.", rich_help_panel=COMPARISON)] = 16,
+    seed: Annotated[int, typer.Option(help="Which of them.", rich_help_panel=COMPARISON)] = 0,
+    layers: Annotated[
+        int,
+        typer.Option(min=0, help="Rows of the table of layers, the worst first; 0 is all.", rich_help_panel=COMPARISON),
+    ] = 20,
     resize: Resize = None,
     preprocess: PreprocessText = None,
     as_json: Json = False,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mbn_deploy.cli.common import Json, guarded, millions, print_json, stdout, table
+from mbn_deploy.cli.exit_codes import guarded
+from mbn_deploy.cli.options import Json
+from mbn_deploy.cli.output import millions, print_json, stdout, table
 from mbn_deploy.models.analysis import totals
 from mbn_deploy.models.imagenet import published_variants
 from mbn_deploy.models.layers import Spec

@@ -12,10 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
-from mbn_deploy.cli.common import INPUT, Json, complain, guarded, plain, print_json, say, stdout, without_greetings
+from mbn_deploy.cli.exit_codes import INPUT, guarded
 from mbn_deploy.cli.options import (
+    CAMERA,
+    INTERPRETER,
     Backend,
     FileLabels,
+    Json,
     Precision,
     PreprocessText,
     Resize,
@@ -24,6 +27,8 @@ from mbn_deploy.cli.options import (
     classifier_facts,
     path_argument,
 )
+from mbn_deploy.cli.output import plain, print_error, print_json, print_note, stdout
+from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime import Classifier, FrameSource, Prediction, StreamResult, frames
 from mbn_deploy.runtime.camera import SOURCES, parse_size
@@ -38,12 +43,22 @@ def run(
     *,
     camera: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help=f"Frames instead of image files, until they end or Ctrl-C. {_SOURCES}."),
+        typer.Option(
+            metavar="SOURCE",
+            help=f"Frames instead of image files, until they end or Ctrl-C. {_SOURCES}.",
+            rich_help_panel=CAMERA,
+        ),
     ] = None,
-    count: Annotated[int | None, typer.Option("--frames", help="End after so many frames of --camera.")] = None,
+    count: Annotated[
+        int | None, typer.Option("--frames", help="End after so many frames of --camera.", rich_help_panel=CAMERA)
+    ] = None,
     frame_size: Annotated[
         str | None,
-        typer.Option(metavar="WxH", help="What to ask a camera for (640x480), or the size of raw frames on stdin."),
+        typer.Option(
+            metavar="WxH",
+            help="What to ask a camera for (640x480), or the size of raw frames on stdin.",
+            rich_help_panel=CAMERA,
+        ),
     ] = None,
     top_k: Annotated[int, typer.Option(help="How many classes are shown for each image.")] = 5,
     precision: Precision = None,
@@ -57,6 +72,7 @@ def run(
         typer.Option(
             "--isolate",
             help="A file of unknown origin: its interpreter runs in a process with bounds on memory and time.",
+            rich_help_panel=INTERPRETER,
         ),
     ] = False,
     as_json: Json = False,
@@ -72,7 +88,7 @@ def run(
     if count is not None and count < 1:
         raise UsageError(f"--frames must be at least 1, not {count}")
     size = None if frame_size is None else parse_size(frame_size)
-    with without_greetings():
+    with hide_startup_messages():
         opened = Classifier.open(
             path,
             precision=precision,
@@ -103,7 +119,7 @@ def _images(classifier: Classifier, images: list[Path], top_k: int, *, as_json: 
             predictions = classifier.classify(image, top_k)
         except InputError as error:
             sound = False
-            complain(f"error: {error}")
+            print_error(f"error: {error}")
             found.append({"image": str(image), "error": str(error)})
             continue
         found.append({"image": str(image), "predictions": [asdict(p) for p in predictions]})
@@ -121,7 +137,7 @@ def _frames(classifier: Classifier, source: FrameSource, top_k: int, count: int 
         for result in islice(results, count):
             if result.error is not None:
                 sound = False
-                complain(f"error: {result.error}")
+                print_error(f"error: {result.error}")
             if as_json:
                 sys.stdout.write(json.dumps(_record(result), allow_nan=False) + "\n")
             elif result.error is None:
@@ -141,7 +157,7 @@ def _announce(classifier: Classifier, source: FrameSource) -> None:
     info = classifier.info
     threads = f"{info.threads} thread{'s' * (info.threads != 1)}"
     dropped = "frames that come too fast are dropped" if source.live else "every frame"
-    say(f"{info.path}: {info.precision}, {info.backend}, {threads}; {source.name}: {dropped}; Ctrl-C ends it")
+    print_note(f"{info.path}: {info.precision}, {info.backend}, {threads}; {source.name}: {dropped}; Ctrl-C ends it")
 
 
 def _print(name: str, predictions: list[Prediction]) -> None:

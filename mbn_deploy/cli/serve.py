@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mbn_deploy.cli.common import INTERRUPTED, Json, complain, guarded, plain, say, without_greetings
+from mbn_deploy.cli.exit_codes import INTERRUPTED, guarded
 from mbn_deploy.cli.options import (
+    CAMERA,
     Backend,
     FileLabels,
+    Json,
     Precision,
     PreprocessText,
     Resize,
@@ -21,12 +23,18 @@ from mbn_deploy.cli.options import (
     Threads,
     classifier_facts,
 )
+from mbn_deploy.cli.output import plain, print_error, print_note
+from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import MissingExtraError, UsageError
 from mbn_deploy.runtime import Classifier
 from mbn_deploy.runtime.camera import SOURCES, FrameSource, frames, parse_size
 
 if TYPE_CHECKING:
     from mbn_deploy.serve.server import Ready
+
+# Headings of `--help`.
+ACCESS = "Access"
+LIMITS = "Limits of an upload"
 
 ONCE = ("-", "latest:-")  # stdin cannot be opened to try it: what is read is gone
 
@@ -36,33 +44,56 @@ def serve(
     path: Target,
     *,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; with any but this machine's own, a token is asked for.")
+        str,
+        typer.Option(
+            help="Address to listen on; with any but this machine's own, a token is asked for.", rich_help_panel=ACCESS
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="0 takes any that is free.", rich_help_panel=ACCESS)
+    ] = 8080,
     token: Annotated[
         str | None,
         typer.Option(
             envvar="MBN_DEPLOY_TOKEN",
             help="What clients must know; better given by the variable, which other users of the machine cannot see. "
             "Generated and printed where it is needed and not given.",
+            rich_help_panel=ACCESS,
         ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A further name of this server, as a proxy uses it.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A further name of this server, as a proxy uses it.", rich_help_panel=ACCESS),
     ] = None,
     camera: Annotated[
         str | None,
         typer.Option(
-            metavar="|".join(kind.usage for kind in SOURCES.values()), help="What can be watched on the page."
+            metavar="|".join(kind.usage for kind in SOURCES.values()),
+            help="What can be watched on the page.",
+            rich_help_panel=CAMERA,
         ),
     ] = None,
-    frame_size: Annotated[str | None, typer.Option(metavar="WxH", help="What to ask a camera for.")] = None,
-    fps: Annotated[float, typer.Option(min=0.01, max=100, help="Most frames a second that are looked at.")] = 10,
-    max_upload: Annotated[float, typer.Option(min=0.001, max=1000, help="Largest file of a picture, MB.")] = 10,
+    frame_size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="What to ask a camera for.", rich_help_panel=CAMERA)
+    ] = None,
+    fps: Annotated[
+        float, typer.Option(min=0.01, max=100, help="Most frames a second that are looked at.", rich_help_panel=CAMERA)
+    ] = 10,
+    max_upload: Annotated[
+        float, typer.Option(min=0.001, max=1000, help="Largest file of a picture, MB.", rich_help_panel=LIMITS)
+    ] = 10,
     max_pixels: Annotated[
-        float, typer.Option(min=0.04, max=89, help="Largest JPEG, millions of pixels; other pictures: a quarter.")
+        float,
+        typer.Option(
+            min=0.04,
+            max=89,
+            help="Largest JPEG, millions of pixels; other pictures: a quarter.",
+            rich_help_panel=LIMITS,
+        ),
     ] = 50,
-    upload_timeout: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds for one upload.")] = 30,
+    upload_timeout: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Seconds for one upload.", rich_help_panel=LIMITS)
+    ] = 30,
     precision: Precision = None,
     backend: Backend = None,
     threads: Threads = None,
@@ -88,7 +119,7 @@ def serve(
     )
     opener = _opener(camera, frame_size)
     options = Options(host, port, token, tuple(allow_host or ()), limits, opener, fps)
-    with without_greetings():
+    with hide_startup_messages():
         opened = Classifier.open(
             path,
             precision=precision,
@@ -102,7 +133,7 @@ def serve(
         facts = classifier_facts(classifier.info)
         ended_by = run(classifier, options, lambda ready: _announce(ready, facts, as_json=as_json))
     if ended_by == signal.SIGINT:
-        complain("interrupted")
+        print_error("interrupted")
         raise typer.Exit(INTERRUPTED)
 
 
@@ -131,8 +162,8 @@ def _announce(ready: Ready, facts: dict[str, Any], *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(line) + "\n")
     else:
         said = "{model} ({precision}, {backend}, {threads} threads)".format(**facts)
-        say(f"serving {said}; Ctrl-C ends it")
+        print_note(f"serving {said}; Ctrl-C ends it")
         if ready.generated:
-            say("open this address once in a browser; programs send the token: Authorization: Bearer TOKEN")
+            print_note("open this address once in a browser; programs send the token: Authorization: Bearer TOKEN")
         sys.stdout.write(plain(ready.login_url if ready.generated else ready.url) + "\n")
     sys.stdout.flush()

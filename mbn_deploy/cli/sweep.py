@@ -11,32 +11,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mbn_deploy.cli.common import (
-    Json,
-    comma_list,
-    complain,
-    guarded,
-    human_bytes,
-    plain,
-    print_json,
-    progress_bar,
-    say,
-    stdout,
-    table,
-)
+from mbn_deploy.cli.exit_codes import guarded
 from mbn_deploy.cli.options import (
     CalibrationCount,
     CalibrationSeed,
     CropFraction,
     Filter,
     Formats,
+    Json,
     Labels,
     PreprocessText,
     RecipeName,
     Resize,
     Synsets,
+    comma_list,
     path_option,
 )
+from mbn_deploy.cli.output import human_bytes, plain, print_error, print_json, print_note, stdout, table
+from mbn_deploy.cli.progress_bar import progress_bar
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
 
@@ -131,7 +123,7 @@ def sweep(
         found = sweeping.sweep(variants, output, executor=executor, latency=seconds, progress=progress, **options)
     _print(found, as_json=as_json)
     for record in found.failures:
-        complain(f"error: {record.name}: {record.error}")
+        print_error(f"error: {record.name}: {record.error}")
     if found.failures:
         raise typer.Exit(_exit_code(found))
 
@@ -207,7 +199,7 @@ def _print(found: Sweep, *, as_json: bool) -> None:
     console.print(shown)
     console.print()
     console.print("Front: no file is as accurate and faster (L), or smaller (S).")
-    say(f"{found.made} of {len(found.records)} variants were made now. Look at {found.folder / 'table.html'}")
+    print_note(f"{found.made} of {len(found.records)} variants were made now. Look at {found.folder / 'table.html'}")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from mbn_deploy.cli.common import Json, guarded, plain, print_json, say, stdout, table, without_greetings
-from mbn_deploy.cli.options import Backend, Threads, path_argument
+from mbn_deploy.cli.exit_codes import guarded
+from mbn_deploy.cli.options import Backend, Json, Threads, path_argument
+from mbn_deploy.cli.output import plain, print_json, print_note, stdout, table
+from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import VerificationError
 from mbn_deploy.verify.golden import GoldenResult, skipped, verify_golden
 from mbn_deploy.verify.operation_check import OperationCheck, OperationDifference
@@ -29,7 +31,7 @@ def verify(
     Every file that an interpreter here can run gets the inputs of golden.npz; where its answers are off,
     the first operation that differs is named.
     """
-    with without_greetings():
+    with hide_startup_messages():
         results = verify_golden(bundle, backend=backend, threads=threads)
     left = skipped(bundle, results)
     passed = all(result.passed for result in results)
@@ -41,7 +43,7 @@ def verify(
         for result in results:
             _explanation(console, result)
     if left:
-        say(f"not replayed: {', '.join(left)}" + ("" if backend else " (no interpreter for it is installed)"))
+        print_note(f"not replayed: {', '.join(left)}" + ("" if backend else " (no interpreter for it is installed)"))
     if not passed:
         raise typer.Exit(VerificationError.exit_code)
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import mbn_deploy
-from mbn_deploy.cli import common
+from mbn_deploy.cli import exit_codes, progress_bar
 from mbn_deploy.cli.main import app
 from mbn_deploy.errors import MissingExtraError, VerificationError
 from mbn_deploy.models.tables import NETWORKS
@@ -110,8 +110,8 @@ class TestGuard:
         def command():
             raise error
 
-        with pytest.raises(common.typer.Exit) as found:
-            common.guarded(command)()
+        with pytest.raises(exit_codes.typer.Exit) as found:
+            exit_codes.guarded(command)()
         return found.value.exit_code, capsys.readouterr().err
 
     def test_own_errors_keep_their_codes(self, capsys):
@@ -141,21 +141,21 @@ class TestGuard:
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no files without a disk")
 def test_what_is_held_back_needs_no_disk(capfd, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    with common.without_greetings():
+    with progress_bar.hide_startup_messages():
         os.write(2, b"kept\n")
     monkeypatch.undo()
     monkeypatch.delattr(os, "memfd_create")  # other systems
-    with common.without_greetings():
+    with progress_bar.hide_startup_messages():
         os.write(2, b"on the disk\n")
     assert capfd.readouterr().err == "kept\non the disk\n"
 
 
 def test_only_greetings_are_left_out(capfd):
-    with common.without_greetings():
+    with progress_bar.hide_startup_messages():
         os.write(2, b"before\nINFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nERROR: after, no newline")
     assert capfd.readouterr().err == "before\nERROR: after, no newline"
 
-    @common.without_greetings()
+    @progress_bar.hide_startup_messages()
     def fails():
         os.write(2, b"what led to it\n")
         raise VerificationError("no")

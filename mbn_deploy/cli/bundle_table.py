@@ -11,7 +11,7 @@ from mbn_deploy.manifest import MANIFEST_NAME, REPORT_NAME
 
 if TYPE_CHECKING:
     from mbn_deploy.pipeline.export import ExportResult
-    from mbn_deploy.verify.guard import Rung
+    from mbn_deploy.verify.guard import RecipeResult
 
 
 def print_result(result: ExportResult) -> None:
@@ -60,16 +60,16 @@ def result_json(result: ExportResult) -> dict[str, Any]:
     }
 
 
-def _print_rungs(rungs: Sequence[Rung]) -> None:
+def _print_rungs(rungs: Sequence[RecipeResult]) -> None:
     """What the accuracy guard tried, on the same images."""
     console = stdout()
     shown = table("recipe", "drop, points", "95 %", "agrees %", "size", "ms", "")
     for rung in rungs:
-        drop = rung.judgement.drop
+        drop = rung.verdict.drop
         loss = ["-", "-"]
         if drop is not None:
             loss = [f"{100 * drop.value:.2f}", f"{100 * drop.low:+.2f} to {100 * drop.high:+.2f}"]
-        agrees, size = f"{100 * rung.judgement.agreement.value:.1f}", human_bytes(rung.size)
+        agrees, size = f"{100 * rung.verdict.agreement.value:.1f}", human_bytes(rung.size)
         verdict = "holds" if rung.holds else "no"
         shown.add_row(rung.recipe, *loss, agrees, size, f"{rung.latency_ms:.2f}", verdict)
     console.print()

@@ -14,16 +14,23 @@ from mbn_deploy.pipeline.recipe_search import Climb
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.verify.evaluate import Evaluation
-from mbn_deploy.verify.golden import Golden, Making, golden_bytes, making, relative_tolerance, tolerance
+from mbn_deploy.verify.golden import (
+    Golden,
+    GoldenProvenance,
+    golden_bytes,
+    golden_provenance,
+    relative_tolerance,
+    tolerance,
+)
+from mbn_deploy.verify.interpreter_process import FileToRun, RunResult
 from mbn_deploy.verify.operation_check import Subject
-from mbn_deploy.verify.trial import Candidate, Trial
 
 REFERENCE = "keras"  # the float model's name while files are compared with it
 
 
-def candidate(file: Encoded) -> Candidate:
+def candidate(file: Encoded) -> FileToRun:
     """The file as it is handed to the trial."""
-    return Candidate(file.data, file.format, file.preprocess, file.layout, file.precision in ("int8", INT16X8))
+    return FileToRun(file.data, file.format, file.preprocess, file.layout, file.precision in ("int8", INT16X8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,19 +40,19 @@ class Made:
     source: Source
     climbs: tuple[Climb, ...]
     files: list[Encoded]
-    trials: dict[str, Trial]
+    trials: dict[str, RunResult]
     pixels: Pixels
 
     def golden(self) -> Golden:
         """The trial's outputs, with how far another machine's may be off."""
         outputs = {name: trial.outputs for name, trial in self.trials.items()}
-        made = {file.name: self._making(file) for file in self.files}
+        made = {file.name: self._provenance(file) for file in self.files}
         return Golden(self.pixels, outputs, {file.name: self._tolerance(file) for file in self.files}, made)
 
-    def _making(self, file: Encoded) -> Making:
+    def _provenance(self, file: Encoded) -> GoldenProvenance:
         trial = self.trials[file.name]
         subject = Subject(file.data, file.format, file.precision, trial.backend, default_threads(), file.name)
-        return making(
+        return golden_provenance(
             subject, self.entry(file), self.pixels, trial.outputs, kernels=trial.kernels,
             allowed=self._tolerance(file), relative=relative_tolerance(self.source.fan_ins()),
         )  # fmt: skip

@@ -33,13 +33,13 @@ from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.recipe import Recipe
 from mbn_deploy.report.examples import Watch
 from mbn_deploy.runtime.backends import open_backend
-from mbn_deploy.verify.chance import guessing
+from mbn_deploy.verify.chance import chance_level_warning
 from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor, remembered
 from mbn_deploy.verify.evaluate import evaluate as measure
 from mbn_deploy.verify.golden import golden_pixels
-from mbn_deploy.verify.guard import Rung, judge, sentence
+from mbn_deploy.verify.guard import RecipeResult, judge, sentence
+from mbn_deploy.verify.interpreter_process import InterpreterProcess, RunResult, run_files
 from mbn_deploy.verify.runner import FileRunner
-from mbn_deploy.verify.trial import Tester, Trial, try_files
 
 if TYPE_CHECKING:
     import keras
@@ -166,7 +166,7 @@ def export_model(
     )  # fmt: skip
     check_target(Path(out), overwrite=overwrite)
     clock = _Clock(progress)
-    with Tester() as tester:
+    with InterpreterProcess() as tester:
         with clock.step("read the model"):
             source = open_source(model, request)
         with clock.step("load images"):
@@ -179,7 +179,7 @@ def export_model(
             raise VerificationError(work.failure(failed, files))
         with clock.step("try the files"):
             pixels = golden_pixels(images.calibrating(), source.size, source.channels, seed)
-            trials = tester.try_files({file.name: candidate(file) for file in files}, pixels)
+            trials = tester.run_files({file.name: candidate(file) for file in files}, pixels)
     with clock.step("evaluate the files"):
         evaluation = work.evaluated(files, trials, watched=report)
     with clock.step("write the bundle"):
@@ -288,17 +288,17 @@ class _Work:
                     files.append(encoded)
         return Attempt(recipe, made, tuple(files))
 
-    def _rung(self, attempt: Attempt) -> Rung:
+    def _rung(self, attempt: Attempt) -> RecipeResult:
         """What the attempt loses, in a process of its own first: a file that crashes must not be run here."""
         pixels = golden_pixels(self.images.calibrating(), self.source.size, self.source.channels, self.request.seed)
         with self.clock.step("try the recipes"):
-            trials = try_files({file.name: candidate(file) for file in attempt.files}, pixels)
+            trials = run_files({file.name: candidate(file) for file in attempt.files}, pixels)
             evaluation = self.evaluated(attempt.files, trials)
             if evaluation is None or self.request.max_drop is None:
                 raise ValueError("a rung is judged by images and a largest drop")
-            judgement = judge(evaluation, [file.name for file in attempt.files], self.request.max_drop)
+            verdict = judge(evaluation, [file.name for file in attempt.files], self.request.max_drop)
             first = attempt.files[0]
-            return Rung(attempt.recipe.name, first.precision, judgement, len(first.data), latency(first))
+            return RecipeResult(attempt.recipe.name, first.precision, verdict, len(first.data), latency(first))
 
     def files(self, climbs: Sequence[Climb]) -> list[Encoded]:
         """Every file of the bundle, in the order of the request; quantized ones only if they hold."""
@@ -314,7 +314,7 @@ class _Work:
         return files
 
     def evaluated(
-        self, files: Sequence[Encoded], trials: dict[str, Trial], *, watched: bool = False
+        self, files: Sequence[Encoded], trials: dict[str, RunResult], *, watched: bool = False
     ) -> Evaluation | None:
         """Files beside the Keras model, image by image; `None` without images. `watched`: for the report's examples."""
         if self.images.dataset is None and not watched:
@@ -357,8 +357,8 @@ class _Work:
         about = list(() if calibration is None else calibration.warnings)
         for found in climbs:
             about += found.last.quantization.warnings
-            if max_drop is not None and found.rungs and not found.rungs[-1].judgement.decided:
-                about.append(sentence(found.rungs[-1].judgement, max_drop))
+            if max_drop is not None and found.rungs and not found.rungs[-1].verdict.decided:
+                about.append(sentence(found.rungs[-1].verdict, max_drop))
         if evaluation is not None and REFERENCE in evaluation.accuracy:
-            about += filter(None, [guessing(evaluation.accuracy[REFERENCE], self.source.classes)])
+            about += filter(None, [chance_level_warning(evaluation.accuracy[REFERENCE], self.source.classes)])
         return tuple(dict.fromkeys(about))

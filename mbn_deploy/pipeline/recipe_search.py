@@ -21,7 +21,7 @@ from mbn_deploy.quantize.quantize import Quantization
 from mbn_deploy.quantize.recipe import FAST, INT8, INT16, LADDER, Recipe, recipe
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.runtime.system.temporary import scratch
-from mbn_deploy.verify.guard import Rung, rung_facts, sentence
+from mbn_deploy.verify.guard import RecipeResult, recipe_record, sentence
 
 WORST = 5  # layers that a failure names
 DIAGNOSED = 8  # images for that
@@ -46,11 +46,11 @@ class Climb:
 
     held: Attempt | None
     last: Attempt
-    rungs: tuple[Rung, ...]
+    rungs: tuple[RecipeResult, ...]
 
     def facts(self) -> dict[str, Any]:
         """What the manifest keeps: how the int8 files were made, and what else was tried on the same images."""
-        tried = {"rungs": [rung_facts(rung) for rung in self.rungs]} if self.rungs else {}
+        tried = {"rungs": [recipe_record(rung) for rung in self.rungs]} if self.rungs else {}
         return (dict(self.held.quantization.facts) if self.held is not None else {}) | tried
 
 
@@ -82,7 +82,7 @@ def rungs_for(
 
 
 def climb(
-    recipes: Sequence[Recipe], attempt: Callable[[Recipe], Attempt], measure: Callable[[Attempt], Rung] | None
+    recipes: Sequence[Recipe], attempt: Callable[[Recipe], Attempt], measure: Callable[[Attempt], RecipeResult] | None
 ) -> Climb:
     """Try `recipes` in order until one holds by `measure`.
 
@@ -90,7 +90,7 @@ def climb(
     """
     if measure is None:
         recipes = [next((r for r in recipes if r.name == INT8.name), recipes[0])]
-    rungs: list[Rung] = []
+    rungs: list[RecipeResult] = []
     for tried in recipes:
         last = attempt(tried)
         if measure is None:
@@ -118,7 +118,7 @@ def latency(file: Encoded) -> float:
 
 def failure(found: Climb, float_files: Sequence[Encoded], data: Path, max_drop: float) -> str:
     """Why there is no int8 file: every rung, and the layers that hurt most on the last one."""
-    tried = "; ".join(f"{rung.recipe}: {sentence(rung.judgement, max_drop)}" for rung in found.rungs)
+    tried = "; ".join(f"{rung.recipe}: {sentence(rung.verdict, max_drop)}" for rung in found.rungs)
     worst = _worst(found, float_files, data)
     return f"no {found.last.recipe.asked} file keeps the accuracy within {max_drop:g} points. Tried: {tried}. {worst}"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mbn_deploy.diagnose.layer_summary import LayerFigures
 from mbn_deploy.manifest import Manifest
-from mbn_deploy.verify.guard import Rung
+from mbn_deploy.verify.guard import RecipeResult
 from mbn_deploy.verify.latency import Latency
 
 
@@ -64,7 +64,7 @@ class Report:
     manifest: Manifest
     machine: str
     latencies: dict[str, Latency]
-    rungs: tuple[Rung, ...]
+    rungs: tuple[RecipeResult, ...]
     max_drop: float | None
     layers: tuple[Layers, ...]
     examples: Examples | None

@@ -21,7 +21,7 @@ from mbn_deploy.report.parts import (
     three_digits,
 )
 from mbn_deploy.report.plots import Mark, accuracy_plot
-from mbn_deploy.verify.guard import Rung
+from mbn_deploy.verify.guard import RecipeResult
 from mbn_deploy.verify.latency import Latency
 
 KINDS = {"tflite": "TFLite", "onnx": "ONNX"}
@@ -206,16 +206,16 @@ def rungs(report: Report) -> Html | None:
     )
 
 
-def _rung(rung: Rung) -> list[object]:
-    judgement = rung.judgement
-    drop = judgement.drop
-    verdict = "kept" if rung.holds else "lost too much"
+def _rung(rung: RecipeResult) -> list[object]:
+    verdict = rung.verdict
+    drop = verdict.drop
+    outcome = "kept" if rung.holds else "lost too much"
     return [
         code(rung.recipe),
         rung.precision,
         _or_dash(None if drop is None else interval(*(number(100 * v, 2) for v in (drop.value, drop.low, drop.high)))),
-        percent(judgement.agreement),
+        percent(verdict.agreement),
         size(rung.size),
         three_digits(rung.latency_ms),
-        verdict if judgement.decided else f"{verdict}; too few pictures to be sure",
+        outcome if verdict.decided else f"{outcome}; too few pictures to be sure",
     ]

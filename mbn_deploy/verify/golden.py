@@ -1,8 +1,8 @@
-"""Golden vectors: some inputs, and for each file the outputs that it must give anywhere.
+"""Golden vectors: some inputs, and the outputs that each file must give for them on any machine.
 
-They answer one question on the device: does this interpreter, on this processor, compute what the
-workstation computed? Images are stored as pixels, so that no decoder takes part. Where the answer is no,
-samples of every operation's result say from where on (see `operations`).
+On a device they answer whether this interpreter, on this processor, computes what the workstation computed. Inputs
+are stored as pixels, so that no image decoder takes part. If the answer is no, samples of every operation's result
+show where the difference begins (see `operation_check`).
 """
 
 from __future__ import annotations
@@ -27,47 +27,66 @@ from mbn_deploy.runtime.tensors import PixelEncoder
 from mbn_deploy.verify.operation_check import OperationCheck, Subject, check, record
 from mbn_deploy.verify.runner import FileRunner
 
-INNER = (0, -1)  # the images that operations are compared on: one of the set, and noise
-LARGEST_EXPANSION = 2**26  # bytes
-COUNT = 4  # images of the calibration set, and one of noise, which reaches values that photographs do not
-# Names of arrays: a model file's own is its output's, and no file has a colon in its name.
+INNER = (0, -1)  # the images that operations are compared on: the first one, and the noise
+LARGEST_EXPANSION = 2**26  # bytes that an archive may unpack to beyond its own size
+COUNT = 4  # calibration images; one image of noise is added, which reaches values that photographs do not
+# Names of arrays. A model file's outputs are stored under its own name, which never contains a colon.
 _PIXELS, _TOLERANCE, _MADE, _LIMITS, _SAMPLES = "pixels", "tolerance:", "made:", "limits:", "operations:"
-# Of 16 bits: half of what one level of 8 bits is worth to logits, and all of it to probabilities.
+# Levels that int16 outputs may differ by: half of one int8 level for logits, a whole one for probabilities.
 WIDE_LEVELS = 128
 
 
 @dataclass(frozen=True, eq=False)
-class Making:
-    """How a file's vectors were made: `backend` with its version, `kernels` as `Backend.kernels` says.
+class GoldenProvenance:
+    """How the golden outputs of a file were computed, and how far other kernels may differ from them.
 
-    `elsewhere` is how far outputs of other kernels may be off; `relative` how far a float of an operation's
-    result, of the largest one; `samples` are those of `operations.record`.
+    Attributes:
+        backend: the interpreter and its version.
+        kernels: see `Backend.kernels`.
+        cross_kernel_tolerance: how far outputs of other kernels may differ, in the output's own unit.
+        relative_tolerance: how far floats inside may differ, as a fraction of the largest value of their tensor.
+        samples: values of every operation's result, see `operation_check.record`.
     """
 
     backend: str
     kernels: str
-    elsewhere: float
-    relative: float
+    cross_kernel_tolerance: float
+    relative_tolerance: float
     samples: Array
 
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """`pixels` uint8 (N, H, W, C); by file, raw `outputs` (N, classes) and how far another machine may be off."""
+    """The golden inputs, uint8 (N, H, W, C), and for each file its raw outputs (N, classes) and their tolerance.
+
+    `provenance` is empty for bundles of versions that did not store it.
+    """
 
     pixels: Pixels
     outputs: dict[str, Array]
     tolerances: dict[str, float]
-    made: dict[str, Making] = field(default_factory=dict)
+    provenance: dict[str, GoldenProvenance] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """One file replayed. `largest` and `tolerance` are in the output's own unit; `level` is one level in it.
+    """The result of replaying the golden vectors of one file.
 
-    `kernels` compute here, `made_with` did at the export ("" if the bundle does not say). Within one family
-    int8 outputs are a level off at most; between families roundings differ, and add up to more. There every
-    operation counts instead: `operations` is filled where the outputs are off by more than the tolerance.
+    With the same kernels as at export, int8 outputs may differ by one quantization level. Kernels of another family
+    round differently, and the differences add up over the layers; then the operations are compared one by one.
+
+    Attributes:
+        file: name of the file.
+        backend: the interpreter used here.
+        version: its version.
+        kernels: the kernels that it uses, see `Backend.kernels`.
+        made_with: the kernels used at the export, "" if the bundle does not say.
+        images: number of inputs.
+        largest: largest difference of an output, in the output's own unit.
+        tolerance: how large it may be.
+        level: one quantization level in the same unit; None for float files.
+        same_top1: share of inputs with the same first answer.
+        operations: the comparison of all operations, None if `largest` is within the tolerance.
     """
 
     file: str
@@ -84,24 +103,27 @@ class GoldenResult:
 
     @property
     def other_kernels(self) -> bool:
-        """Whether another implementation computes than at the export."""
+        """Whether the kernels are not those of the export."""
         return self.made_with not in ("", self.kernels)
 
     @property
     def by_operations(self) -> bool:
-        """Whether operations decide: levels, of other kernels than those of the export."""
+        """Whether the comparison of operations decides: for integer files run by other kernels than at the export."""
         return self.level is not None and self.other_kernels and self.operations is not None
 
     @property
     def passed(self) -> bool:
-        """Outputs within the tolerance; or every operation, where these decide."""
+        """Whether the outputs are within the tolerance, or all operations are, if these decide."""
         if self.by_operations and self.operations is not None:
             return self.operations.passed
         return self.largest <= self.tolerance
 
 
 def golden_pixels(images: Pixels | None, size: tuple[int, int], channels: int, seed: int = 0) -> Pixels:
-    """`COUNT` of `images` (uint8 (N, H, W, C), or `None`: of smooth random pictures) and one of noise."""
+    """Return the first `COUNT` of `images`, uint8 (N, H, W, C), and one image of noise.
+
+    Without images, smooth random ones take their place. `size` is (height, width).
+    """
     rng = np.random.Generator(np.random.PCG64(seed))
     noise = rng.integers(0, 256, (1, *size, channels), np.uint8)
     if images is None:
@@ -110,7 +132,7 @@ def golden_pixels(images: Pixels | None, size: tuple[int, int], channels: int, s
 
 
 def _smooth(rng: np.random.Generator, size: tuple[int, int], channels: int) -> Pixels:
-    """(1, H, W, C): a few waves a channel; more like a photograph than noise is."""
+    """Return an image (1, H, W, C) of a few waves per channel, which is more like a photograph than noise is."""
     y, x = np.meshgrid(*(np.linspace(0, 1, n) for n in size), indexing="ij")
     phase = rng.uniform(0, 2 * np.pi, (channels, 3))
     waves = rng.uniform(-12, 12, (channels, 3, 2))
@@ -122,14 +144,14 @@ def _smooth(rng: np.random.Generator, size: tuple[int, int], channels: int) -> P
 
 
 def tolerance(outputs: Array, precision: str, level: float | None, fan_ins: list[int], *, probabilities: bool) -> float:
-    """How far a file's raw `outputs` may be off on another machine.
+    """Return how far the raw outputs of a file may differ on another machine, in their own unit.
 
-    One level where the file computes in integers: roundings of requantization differ by one, and one
-    only. `level` is what that is in real numbers, for int8 files that end in floats. With 16 bits one
-    level in an early layer is many in the last, and as much is allowed as to 8 bits: `WIDE_LEVELS`.
-    Dynamic-range files round their activations to 8 bits as well. Else see `float_tolerance`.
+    Integer files may differ by one quantization level, since requantization rounds at most one level differently.
+    `level` is the size of a level in real numbers, for int8 files whose outputs are floats. In int16 files one level
+    in an early layer becomes many in the last, so they are allowed what int8 is: `WIDE_LEVELS`. Dynamic-range files
+    round activations to 8 bits too, and may differ by one such level. For float files see `float_tolerance`.
     """
-    levels = _levels(outputs.dtype.name, precision)
+    levels = _tolerated_levels(outputs.dtype.name, precision)
     if outputs.dtype.kind in "iu":
         return float(levels)
     if level is not None:
@@ -139,18 +161,23 @@ def tolerance(outputs: Array, precision: str, level: float | None, fan_ins: list
     return float_tolerance(outputs, fan_ins, probabilities=probabilities)
 
 
-def _levels(output_type: str, precision: str) -> int:
-    """So many levels of its output may an integer file be off."""
+def _tolerated_levels(output_type: str, precision: str) -> int:
+    """Return how many quantization levels an integer model's output may differ."""
     return WIDE_LEVELS if "int16" in (output_type, precision.removesuffix("x8")) else 1
 
 
 def float_tolerance(outputs: Array, fan_ins: list[int], *, probabilities: bool) -> float:
-    """How far float32 outputs may differ where sums are formed in another order.
+    """Return how far float32 outputs may differ where sums are added up in another order.
 
-    A sum of n products is off by about eps * sqrt(n) of its size (rounding errors of random sign);
-    layers add in quadrature, so logits are off by eps * sqrt(sum of n) of theirs. Four times that is
-    allowed. A probability moves by at most 1/4 of what two logits do against each other; how large
-    logits are is read off the outputs: ln(largest / smallest probability).
+    The rounding error of a sum of n products is about eps * sqrt(n) of its size (errors of random sign). Errors of
+    layers add in quadrature, so that of logits is eps * sqrt(sum of n). Four times that is allowed. A probability
+    moves by at most 1/4 of the change between two logits; their range is derived from the outputs as
+    ln(largest / smallest probability).
+
+    Args:
+        outputs: float32 (N, classes).
+        fan_ins: number of products in one sum, for every layer.
+        probabilities: whether the outputs are probabilities rather than logits.
     """
     relative = relative_tolerance(fan_ins)
     if not probabilities:
@@ -161,29 +188,43 @@ def float_tolerance(outputs: Array, fan_ins: list[int], *, probabilities: bool) 
 
 
 def relative_tolerance(fan_ins: list[int]) -> float:
-    """How far float32 values may be off, of the largest of them: see `float_tolerance`."""
+    """Return how far float32 values may differ, as a fraction of the largest of them; see `float_tolerance`."""
     return 4 * float(np.finfo(np.float32).eps) * float(np.sqrt(sum(fan_ins)))
 
 
-def making(
+def golden_provenance(
     subject: Subject, entry: ModelFile, pixels: Pixels, outputs: Array, *, kernels: str, allowed: float, relative: float
-) -> Making:
-    """How the vectors of a file were made, by `subject`'s backend with `kernels`.
+) -> GoldenProvenance:
+    """Record how the golden outputs of a file were computed, with samples of its operations.
 
-    `allowed` and `relative` are how far the `outputs` on `pixels`, and floats inside, may be off elsewhere.
-    Dynamic-range kernels choose 8 bits for activations while they run, every family in its own way: two of
-    them may be twice as far apart as this one is from the reference kernels.
+    Dynamic-range kernels quantize activations while they run, each family in its own way. Two of them may be twice as
+    far apart as this one is from the reference kernels.
+
+    Args:
+        subject: the file and the interpreter that computed `outputs`.
+        entry: the file's line in the manifest.
+        pixels: the golden inputs, uint8 (N, H, W, C).
+        outputs: raw outputs (N, classes).
+        kernels: the kernels that computed them.
+        allowed: how far outputs of the same kernels may differ.
+        relative: how far floats inside may differ, as a fraction of the largest value of their tensor.
     """
-    samples, by_reference = record(subject, _sources(entry, pixels))
-    elsewhere = allowed
+    samples, reference_outputs = record(subject, _sources(entry, pixels))
+    cross_kernel_tolerance = allowed
     if subject.precision == "dynamic":
-        apart = float(np.abs(outputs[list(INNER)] - by_reference).max())
-        relative, elsewhere = max(relative, 1 / 256), max(elsewhere, 2 * apart)
-    return Making(f"{subject.backend} {_version(subject.backend)}", kernels, elsewhere, relative, samples)
+        apart = float(np.abs(outputs[list(INNER)] - reference_outputs).max())
+        relative, cross_kernel_tolerance = max(relative, 1 / 256), max(allowed, 2 * apart)
+    return GoldenProvenance(
+        backend=f"{subject.backend} {_version(subject.backend)}",
+        kernels=kernels,
+        cross_kernel_tolerance=cross_kernel_tolerance,
+        relative_tolerance=relative,
+        samples=samples,
+    )
 
 
 def _sources(entry: ModelFile, pixels: Pixels) -> list[Array]:
-    """Input tensors with one image each of `INNER`, as often as the file's batch has room."""
+    """Return an input tensor for each image of `INNER`, repeated to fill the file's batch."""
     encode = PixelEncoder(entry.input, entry.preprocess, entry.layout)
     return [encode(np.repeat(pixels[[image]], entry.input.shape[0], 0)) for image in INNER]
 
@@ -193,12 +234,12 @@ def _version(backend: str) -> str:
 
 
 def golden_bytes(golden: Golden) -> bytes:
-    """The .npz file: plain arrays, stored, with fixed times: the same vectors give the same bytes."""
+    """Return the .npz file: plain arrays, uncompressed, with a fixed time, so that equal vectors give equal bytes."""
     arrays: dict[str, Array] = {_PIXELS: golden.pixels, **golden.outputs}
     arrays |= {_TOLERANCE + name: np.array([value], np.float64) for name, value in golden.tolerances.items()}
-    for name, made in golden.made.items():
-        arrays |= {_MADE + name: np.array([made.backend, made.kernels]), _SAMPLES + name: made.samples}
-        arrays[_LIMITS + name] = np.array([made.elsewhere, made.relative], np.float64)
+    for name, origin in golden.provenance.items():
+        arrays |= {_MADE + name: np.array([origin.backend, origin.kernels]), _SAMPLES + name: origin.samples}
+        arrays[_LIMITS + name] = np.array([origin.cross_kernel_tolerance, origin.relative_tolerance], np.float64)
     return zip_bytes({f"{name}.npy": _npy(array) for name, array in sorted(arrays.items())}, mode=OWNER_ONLY)
 
 
@@ -209,52 +250,69 @@ def _npy(array: Array) -> bytes:
 
 
 def read_golden(data: bytes, where: str) -> Golden:
-    """The inverse of `golden_bytes`; raises `InputError` that names `where`. Nothing is unpickled."""
+    """Read what `golden_bytes` wrote. Nothing is unpickled.
+
+    Raises:
+        InputError: names `where`, the file that the data are from.
+    """
     try:
         arrays = _arrays(data)
         pixels = arrays.pop(_PIXELS)
         outputs = {name: array for name, array in arrays.items() if ":" not in name}
         tolerances = {name: float(arrays[_TOLERANCE + name].item()) for name in outputs}
-        made = {name: _making(arrays, name) for name in outputs if _MADE + name in arrays}
-    except Exception as error:  # numpy reads headers as Python's literals: what that raises is no closed set
+        provenance = {name: _provenance(arrays, name) for name in outputs if _MADE + name in arrays}
+    except Exception as error:  # numpy parses headers as Python literals, which may raise almost anything
         raise InputError(f"{where}: not a file of golden vectors: {error}") from error
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or not pixels.size:
         raise InputError(f"{where}: not a file of golden vectors: its pixels are {pixels.dtype} {pixels.shape}")
-    return Golden(pixels, outputs, tolerances, made)
+    return Golden(pixels, outputs, tolerances, provenance)
 
 
 def _arrays(data: bytes) -> dict[str, Array]:
     _check_sizes(data)
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    # Of a member with another magic number numpy hands out the bytes.
+    # numpy returns a member with another magic number as plain bytes.
     if strangers := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
         raise TypeError(f"{strangers[0]!r} is no array")
     return arrays
 
 
 def _check_sizes(data: bytes) -> None:
-    """Vectors are stored as they are: an archive that unpacks to more than it has is none of ours."""
+    """Refuse an archive that unpacks to much more than its size: ours are not compressed."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > len(data) + LARGEST_EXPANSION:
         raise ValueError(f"an archive of {len(data)} bytes that unpacks to {unpacked}")
 
 
-def _making(arrays: dict[str, Array], name: str) -> Making:
+def _provenance(arrays: dict[str, Array], name: str) -> GoldenProvenance:
     backend, kernels = (str(text) for text in arrays[_MADE + name])
-    elsewhere, relative = (float(limit) for limit in arrays[_LIMITS + name])
-    return Making(backend, kernels, elsewhere, relative, arrays[_SAMPLES + name])
+    cross_kernel, relative = (float(limit) for limit in arrays[_LIMITS + name])
+    return GoldenProvenance(
+        backend=backend,
+        kernels=kernels,
+        cross_kernel_tolerance=cross_kernel,
+        relative_tolerance=relative,
+        samples=arrays[_SAMPLES + name],
+    )
 
 
 def verify_golden(
     folder: str | PathLike[str], *, backend: str | None = None, threads: int | None = None
 ) -> list[GoldenResult]:
-    """Replay the golden vectors of every file of the bundle `folder` that this machine has an interpreter for.
+    """Replay the golden vectors of every file in the bundle `folder` that this machine has an interpreter for.
 
-    With `backend`, only the files that it runs. Raises `InputError` for a bundle that is damaged or
-    has no golden vectors, `UsageError` and `MissingExtraError` as `open_backend`, `VerificationError` for answers
-    that are no numbers.
+    Args:
+        folder: the bundle.
+        backend: replay only the files that this interpreter runs.
+        threads: number of threads; by default that of `open_backend`.
+
+    Raises:
+        InputError: the bundle is damaged or has no golden vectors.
+        UsageError: no file of the bundle can be replayed.
+        MissingExtraError: the interpreter is not installed.
+        VerificationError: a file answers with values that are not finite.
     """
     opened = open_bundle(folder)
     where = opened.folder / str(opened.manifest.golden)
@@ -267,12 +325,12 @@ def verify_golden(
     formats = _formats(backend)
     entries = [e for e in opened.manifest.files if e.format in formats and e.path in golden.outputs]
     if not entries:
-        raise UsageError(f"{folder}: nothing in it can be replayed{f' by {backend}' if backend else ''}")
+        raise UsageError(f"{folder}: no file in it can be replayed{f' by {backend}' if backend else ''}")
     return [_Replay(golden, opened.folder, entry).result(backend, threads) for entry in entries]
 
 
 def skipped(folder: str | PathLike[str], results: list[GoldenResult]) -> list[str]:
-    """Files of the bundle that are not among `results`."""
+    """Return the names of the bundle's files that are not among `results`."""
     replayed = {result.file for result in results}
     return [e.path for e in open_bundle(folder, check_files=False).manifest.files if e.path not in replayed]
 
@@ -286,33 +344,33 @@ def _formats(backend: str | None) -> set[str]:
 
 
 class _Replay:
-    """One file and its golden vectors."""
+    """The replay of one file's golden vectors."""
 
     def __init__(self, golden: Golden, folder: Path, entry: ModelFile) -> None:
         self.golden, self.entry, self.where = golden, entry, str(folder / entry.path)
         self._data = check_file(folder, entry)
-        self._made = golden.made.get(entry.path)
+        self._provenance = golden.provenance.get(entry.path)
         if golden.pixels.shape[1:] != entry.picture:
             raise InputError(
-                f"{self.where}: the pictures of golden.npz are {golden.pixels.shape[1:]}: not for this file"
+                f"{self.where}: takes images of {entry.picture}, but those in golden.npz are {golden.pixels.shape[1:]}"
             )
 
     def result(self, backend: str | None, threads: int | None) -> GoldenResult:
-        """Raises `InputError` for outputs that are not of this file."""
+        """Run the file and compare. Raises `InputError` if the golden outputs are not of this file."""
         entry = self.entry
         opened = open_backend(self._data, entry.format, name=backend, threads=threads, where=self.where, vouched=True)
         try:
             runner = FileRunner(opened, entry.preprocess, entry.layout, entry.input, entry.output)
-            found, kernels = runner.raw(self.golden.pixels), opened.kernels
+            outputs, kernels = runner.raw(self.golden.pixels), opened.kernels
         finally:
             opened.close()
         wanted = self.golden.outputs[entry.path]
-        if wanted.shape != found.shape or wanted.dtype != found.dtype:
+        if wanted.shape != outputs.shape or wanted.dtype != outputs.dtype:
             raise InputError(f"{self.where}: its golden vectors are {wanted.dtype} {wanted.shape}: not of this file")
-        if not np.isfinite(found).all():
+        if not np.isfinite(outputs).all():
             raise VerificationError(f"{self.where}: {opened.name} answers with values that are not finite")
-        made_with = "" if self._made is None else self._made.kernels
-        largest = float(np.abs(wanted.astype(np.float64) - found.astype(np.float64)).max())
+        made_with = "" if self._provenance is None else self._provenance.kernels
+        largest = float(np.abs(wanted.astype(np.float64) - outputs.astype(np.float64)).max())
         allowed = self._allowed(kernels)
         return GoldenResult(
             file=entry.path,
@@ -324,26 +382,27 @@ class _Replay:
             largest=largest,
             tolerance=allowed,
             level=self._level(),
-            same_top1=float((wanted.argmax(1) == found.argmax(1)).mean()),
+            same_top1=float((wanted.argmax(1) == outputs.argmax(1)).mean()),
             operations=None if largest <= allowed else self._operations(opened),
         )
 
     def _allowed(self, kernels: str) -> float:
-        if self._made is None or kernels == self._made.kernels:
+        if self._provenance is None or kernels == self._provenance.kernels:
             return self.golden.tolerances[self.entry.path]
-        return self._made.elsewhere
+        return self._provenance.cross_kernel_tolerance
 
     def _level(self) -> float | None:
-        """A level of an integer file's output, in the unit of the tolerance."""
+        """Return one quantization level of an integer file's output, in the unit of the tolerance; else None."""
         if not self.entry.precision.startswith("int"):
             return None
-        levels = _levels(self.entry.output.dtype, self.entry.precision)
+        levels = _tolerated_levels(self.entry.output.dtype, self.entry.precision)
         return self.golden.tolerances[self.entry.path] / levels
 
     def _operations(self, opened: Backend) -> OperationCheck | None:
-        """`None` for a bundle that was made without samples."""
-        if self._made is None:
+        """Compare every operation with its samples; return None for a bundle that has none."""
+        if self._provenance is None:
             return None
         entry = self.entry
         subject = Subject(self._data, entry.format, entry.precision, opened.name, opened.threads, self.where)
-        return check(subject, _sources(entry, self.golden.pixels), self._made.samples, self._made.relative)
+        origin = self._provenance
+        return check(subject, _sources(entry, self.golden.pixels), origin.samples, origin.relative_tolerance)

@@ -1,8 +1,7 @@
-"""The accuracy guard: what int8 loses against float, and whether that is within what was allowed.
+"""The accuracy guard: how much accuracy an int8 file loses against float, and whether that is within the budget.
 
-Judged by the same labelled images through both models, image by image. Without labels all that can
-be said is how often both give the same answer, which bounds the loss from above: answers that part
-may both be wrong.
+The same labelled images go through both models and are compared image by image. Without labels only the share of
+images with the same first answer is known. It bounds the loss from above: where two answers differ, both may be wrong.
 """
 
 from __future__ import annotations
@@ -19,12 +18,19 @@ PERCENT = 100.0
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What was found of one file; shares are fractions of 1.
+class Verdict:
+    """The guard's verdict on one file; shares are fractions of 1.
 
-    `drop` is float minus int8 (`None` without labels), with its paired 95 % interval. `holds`: the
-    drop is within the budget, or without labels the share of other answers is. `decided`: the
-    interval lies on one side of the budget; if not, `needed` images would decide at this drop.
+    Attributes:
+        file: name of the file.
+        images: number of images in the evaluation.
+        drop: top-1 of float minus top-1 of the file, with its paired 95 % interval; None without labels.
+        agreement: share of images with the same first answer as float.
+        kl: see `Comparison.kl`.
+        confidence_drift: see `Comparison.confidence_drift`.
+        holds: whether the drop (without labels: the share of other first answers) is within the budget.
+        decided: whether the whole interval lies on one side of the budget.
+        needed: if undecided, how many images would decide if the drop stays what it is.
     """
 
     file: str
@@ -39,55 +45,55 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One recipe that was tried: the judgement of its worst file, size in bytes, latency in ms (one thread)."""
+class RecipeResult:
+    """A recipe that was tried: the verdict on its worst file, the size in bytes, the latency in ms on one thread."""
 
     recipe: str
     precision: str
-    judgement: Judgement
+    verdict: Verdict
     size: int
     latency_ms: float
 
     @property
     def holds(self) -> bool:
-        """Whether the budget holds."""
-        return self.judgement.holds
+        """Whether the worst file is within the budget."""
+        return self.verdict.holds
 
 
-def judge(evaluation: Evaluation, files: Sequence[str], max_drop: float) -> Judgement:
-    """The worst of `files` in `evaluation` against a budget of `max_drop` percentage points."""
-    found = [_judgement(evaluation, name, max_drop / PERCENT) for name in files]
-    return max(found, key=lambda j: (not j.holds, -j.agreement.value if j.drop is None else j.drop.value))
+def judge(evaluation: Evaluation, files: Sequence[str], max_drop: float) -> Verdict:
+    """Return the verdict on the worst of `files` in `evaluation`, for a budget of `max_drop` percentage points."""
+    verdicts = [_verdict(evaluation, name, max_drop / PERCENT) for name in files]
+    return max(verdicts, key=lambda v: (not v.holds, -v.agreement.value if v.drop is None else v.drop.value))
 
 
-def _judgement(evaluation: Evaluation, name: str, budget: float) -> Judgement:
-    compared, images = evaluation.comparison[name], evaluation.images
-    loss = _loss(compared)
+def _verdict(evaluation: Evaluation, name: str, budget: float) -> Verdict:
+    comparison, images = evaluation.comparison[name], evaluation.images
+    loss = _loss(comparison)
     decided = loss.high <= budget or loss.low > budget
-    return Judgement(
+    return Verdict(
         file=name,
         images=images,
-        drop=None if compared.top1_difference is None else loss,
-        agreement=compared.agreement,
-        kl=compared.kl,
-        confidence_drift=compared.confidence_drift,
+        drop=None if comparison.top1_difference is None else loss,
+        agreement=comparison.agreement,
+        kl=comparison.kl,
+        confidence_drift=comparison.confidence_drift,
         holds=loss.value <= budget,
         decided=decided,
         needed=None if decided else _needed(loss, images, budget),
     )
 
 
-def _loss(compared: Comparison) -> Estimate:
-    """The drop where there are labels, the share of other answers where there are none."""
-    if compared.top1_difference is not None:
-        gain = compared.top1_difference
+def _loss(comparison: Comparison) -> Estimate:
+    """Return the drop of top-1 where there are labels, else the share of images with another first answer."""
+    if comparison.top1_difference is not None:
+        gain = comparison.top1_difference
         return Estimate(0.0 - gain.value, 0.0 - gain.high, 0.0 - gain.low)
-    same = compared.agreement
+    same = comparison.agreement
     return Estimate(1 - same.value, 1 - same.high, 1 - same.low)
 
 
 def _needed(loss: Estimate, images: int, budget: float) -> int | None:
-    """Images for which an interval around this loss would end at the budget: its width falls with their root."""
+    """Return how many images give an interval that ends at the budget: its width falls with their square root."""
     distance = abs(budget - loss.value)
     if distance == 0:
         return None
@@ -95,40 +101,48 @@ def _needed(loss: Estimate, images: int, budget: float) -> int | None:
     return math.ceil((Z95 * deviation / distance) ** 2)
 
 
-def sentence(judgement: Judgement, max_drop: float) -> str:
-    """What was found, for a person."""
-    if judgement.drop is None:
-        return (
-            f"{judgement.file} gives the same first answer as float on {_percent(judgement.agreement)} of "
-            f"{judgement.images} images without labels; that bounds what it can lose, and does not say what it loses"
-            + _undecided(judgement, max_drop)
+def sentence(verdict: Verdict, max_drop: float) -> str:
+    """Say in words what the file loses or gains, and whether the images were enough to tell."""
+    if verdict.drop is None:
+        said = (
+            f"{verdict.file} gives the same first answer as float on {_percent(verdict.agreement)} of "
+            f"{verdict.images} images without labels; its top-1 on them is at most "
+            f"{PERCENT * (1 - verdict.agreement.value):.2f} points lower"
         )
-    loss = judgement.drop
-    return (
-        f"{judgement.file} loses {PERCENT * loss.value:.2f} points of top-1 "
-        f"(95 %: {PERCENT * loss.low:+.2f} to {PERCENT * loss.high:+.2f}) on {judgement.images} images; "
-        f"the same first answer as float on {_percent(judgement.agreement)}" + _undecided(judgement, max_drop)
-    )
+    else:
+        said = (
+            f"{verdict.file} {_change(verdict.drop)} on {verdict.images} images; "
+            f"the same first answer as float on {_percent(verdict.agreement)}"
+        )
+    return said + _undecided(verdict, max_drop)
 
 
-def _undecided(judgement: Judgement, max_drop: float) -> str:
-    if judgement.decided:
+def _change(drop: Estimate) -> str:
+    """Write a drop of top-1 as a loss, or as a gain if it is negative; the interval has the same direction."""
+    gains = drop.value < 0
+    value, low, high = (-drop.value, -drop.high, -drop.low) if gains else (drop.value, drop.low, drop.high)
+    bounds = f"{PERCENT * low:+.2f} to {PERCENT * high:+.2f}"
+    return f"{'gains' if gains else 'loses'} {PERCENT * value:.2f} points of top-1 (95 %: {bounds})"
+
+
+def _undecided(verdict: Verdict, max_drop: float) -> str:
+    if verdict.decided:
         return ""
-    many = "" if judgement.needed is None else f"; about {judgement.needed} would"
-    return f"; {judgement.images} images do not decide whether {max_drop:g} is kept{many}"
+    more = "" if verdict.needed is None else f"; use about {verdict.needed}"
+    return f". {verdict.images} images are too few to tell whether the {max_drop:g}-point limit holds{more}"
 
 
 def _percent(share: Estimate) -> str:
     return f"{PERCENT * share.value:.1f} %"
 
 
-def rung_facts(rung: Rung) -> dict[str, Any]:
-    """The JSON form for the manifest; without latency, which is not the same twice."""
+def recipe_record(result: RecipeResult) -> dict[str, Any]:
+    """Return the JSON form for the manifest, without the latency, which differs from run to run."""
     return {
-        "recipe": rung.recipe,
-        "precision": rung.precision,
-        "size": rung.size,
-        **{key: _rounded(value) for key, value in asdict(rung.judgement).items()},
+        "recipe": result.recipe,
+        "precision": result.precision,
+        "size": result.size,
+        **{key: _rounded(value) for key, value in asdict(result.verdict).items()},
     }
 
 

@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 from cli_run import run
 
-from mbn_deploy.verify.chance import guessing
+from mbn_deploy.verify.chance import chance_level_warning
 from mbn_deploy.verify.evaluate import Accuracy
 from mbn_deploy.verify.statistics import proportion
 
@@ -26,7 +26,7 @@ from mbn_deploy.verify.statistics import proportion
 )
 def test_a_model_that_only_guesses_is_told(right, images, classes, told):
     share = proportion(right, images)
-    said = guessing(Accuracy(images, share, share), classes)
+    said = chance_level_warning(Accuracy(images, share, share), classes)
     assert (said is not None) == told
     assert said is None or f"{100 * right / images:.1f} % of {images} images" in said
 

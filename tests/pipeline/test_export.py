@@ -17,9 +17,7 @@ from mbn_deploy.errors import InputError, UnknownNameError, UsageError, Verifica
 from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.pipeline.export import export_model
-from mbn_deploy.verify import trial
 from mbn_deploy.verify.golden import verify_golden
-from mbn_deploy.verify.trial import Candidate, try_files
 
 STEM = "mobilenet_v2_0.35_32"
 FILES = [
@@ -344,50 +342,6 @@ def test_a_real_ctrl_c(photos, tmp_path, moment):
     assert [p.name for p in tmp_path.rglob("*") if "dist" in p.name or "mbn" in p.name] == []
 
 
-def candidate(bundle, precision, *, integer=False, cut=None):
-    file = bundle.file("tflite", precision)
-    data = bundle.path(file).read_bytes()[:cut]
-    return Candidate(data, "tflite", file.preprocess, file.layout, integer)
-
-
-PIXELS = np.zeros((1, SIZE, SIZE, 3), np.uint8)
-
-
-def test_a_file_that_the_interpreter_refuses_is_named(bundle):
-    files = {"good.tflite": candidate(bundle, "float32"), "bad.tflite": candidate(bundle, "float32", cut=9000)}
-    with pytest.raises(VerificationError, match=r"bad\.tflite was made, but it cannot be run"):
-        try_files(files, PIXELS)
-
-
-def test_a_file_with_float_ops_is_not_called_int8(bundle):
-    with pytest.raises(VerificationError, match=r"a\.tflite was made, but it computes in floats: .*CONV_2D"):
-        try_files({"a.tflite": candidate(bundle, "float32", integer=True)}, PIXELS)
-
-
-def test_a_temporary_folder_of_any_name(bundle, monkeypatch, tmp_path):
-    """Its name goes to the child, whose own streams may speak another encoding."""
-    folder = tmp_path / "übung 模型"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
-    assert list(try_files({"a.tflite": candidate(bundle, "float32")}, PIXELS)) == ["a.tflite"]
-
-
-def test_a_crash_of_the_interpreter_is_an_error_and_not_a_crash(bundle, monkeypatch):
-    """The child dies in the second file, as it does where XNNPACK frees memory twice."""
-    dying = trial._CHILD.replace(
-        "main()",
-        "import os; from mbn_deploy.verify import trial; run = trial._tried; "
-        "trial._tried = lambda f, e, p: os.abort() if e['name'] == 'b.tflite' else run(f, e, p); main()",
-    )
-    monkeypatch.setattr(trial, "_CHILD", dying)
-    files = {name: candidate(bundle, "int8", integer=True) for name in ("a.tflite", "b.tflite", "c.tflite")}
-    with pytest.raises(
-        VerificationError, match=r"b\.tflite was made, but the interpreter crashed on it \(signal SIGABRT"
-    ):
-        try_files(files, PIXELS)
-
-
 def test_values_that_are_not_finite_are_refused(tmp_path):
     net = small_model()
     weights = net.get_weights()
@@ -406,15 +360,3 @@ def test_a_target_that_must_not_be_replaced_is_told_before_the_work(model, tmp_p
     with pytest.raises(UsageError, match="no bundle"):
         export_model(model, tmp_path, precisions=["float32"], progress=lambda *step: told.append(step))
     assert not told
-
-
-def test_a_full_disk_for_the_trial(bundle, monkeypatch, tmp_path):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(trial, "_hand_over", _no_space)
-    with pytest.raises(InputError, match="No space left on device"):
-        try_files({"a.tflite": candidate(bundle, "float32")}, PIXELS)
-    assert not any(tmp_path.iterdir())
-
-
-def _no_space(*_):
-    raise OSError(28, "No space left on device")

@@ -21,7 +21,7 @@ from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.pipeline.recipe_search import Climb, climb, rungs_for
 from mbn_deploy.quantize.recipe import LADDER
 from mbn_deploy.verify.evaluate import Accuracy, Comparison, Evaluation
-from mbn_deploy.verify.guard import Rung, judge, rung_facts, sentence
+from mbn_deploy.verify.guard import RecipeResult, judge, recipe_record, sentence
 from mbn_deploy.verify.statistics import paired_difference, proportion
 
 
@@ -48,7 +48,14 @@ def test_a_drop_is_judged_with_its_interval(n, lost, gained, holds, decided):
     assert (found.holds, found.decided) == (holds, decided)
     assert found.drop.value == pytest.approx((lost - gained) / n)
     assert found.drop.low <= found.drop.value <= found.drop.high
-    assert ("do not decide" in sentence(found, 1.0)) == (not decided)
+    assert (f"{n} images are too few" in sentence(found, 1.0)) == (not decided)
+    assert (found.needed is None) or f"use about {found.needed}" in sentence(found, 1.0)
+
+
+def test_a_gain_is_said_as_a_gain():
+    said = sentence(judge(evaluation(5000, 10, 60), FILES, max_drop=1.0), 1.0)
+    assert "gains 1.00 points of top-1 (95 %: +0.6" in said
+    assert "loses 1.00 points of top-1 (95 %: +0.6" in sentence(judge(evaluation(5000, 60, 10), FILES, 1.0), 1.0)
 
 
 def test_as_many_images_as_it_says_would_decide():
@@ -63,7 +70,7 @@ def test_without_labels_other_answers_bound_the_drop():
     found = judge(evaluation(5000, 5, 5, labelled=False), FILES, max_drop=1.0)
     assert found.drop is None
     assert found.holds
-    assert "does not say what it loses" in sentence(found, 1.0)
+    assert "at most 0.20 points lower" in sentence(found, 1.0)
     assert not judge(evaluation(5000, 100, 5, labelled=False), FILES, max_drop=1.0).holds
 
 
@@ -78,7 +85,7 @@ def test_the_worst_file_decides():
 
 def rung(name, holds):
     lost = 10 if holds else 500
-    return Rung(name, "int8", judge(evaluation(5000, lost, 10), FILES, 1.0), 1000, 1.5)
+    return RecipeResult(name, "int8", judge(evaluation(5000, lost, 10), FILES, 1.0), 1000, 1.5)
 
 
 def test_the_first_rung_that_holds_is_taken():
@@ -97,8 +104,8 @@ def test_the_first_rung_that_holds_is_taken():
 
 def test_facts_have_no_latency():
     made = rung("int8", holds=True)
-    assert "latency" not in json.dumps(rung_facts(made))
-    assert rung_facts(made) == rung_facts(replace(made, latency_ms=99.0))
+    assert "latency" not in json.dumps(recipe_record(made))
+    assert recipe_record(made) == recipe_record(replace(made, latency_ms=99.0))
     assert Climb(None, None, (made,)).facts()["rungs"][0]["holds"]
 
 
@@ -159,7 +166,7 @@ def test_images_without_labels_give_agreement(pictures, tmp_path):
     )  # fmt: skip
     assert not result.bundle.metrics["labelled"]
     assert "reference" not in result.bundle.metrics
-    assert result.searches[0].rungs[0].judgement.drop is None
+    assert result.searches[0].rungs[0].verdict.drop is None
 
 
 def spoiled():
@@ -178,7 +185,7 @@ BAD = {"recipe": "plain", "resize": "squash", "preprocess": Preprocess.parse("tf
 
 def test_when_none_holds_there_is_no_int8_file(pictures, tmp_path):
     model = spoiled()
-    with pytest.raises(VerificationError, match=r"no int8 file keeps .* hurt most: \w+") as caught:
+    with pytest.raises(VerificationError, match=r"hurt most: \w+") as caught:
         export_model(
             model, tmp_path / "dist", **options(pictures), **BAD, max_drop=0.0,
             formats=["tflite"], precisions=["float32", "int8"],

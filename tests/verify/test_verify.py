@@ -38,8 +38,8 @@ def change_golden(folder, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda g: replace(g, pixels=g.pixels[:0], outputs={n: o[:0] for n, o in g.outputs.items()}), "its pixels are"),
-        (lambda g: replace(g, pixels=g.pixels[:, :16]), r"the pictures of golden\.npz are \(16, "),
+        (lambda g: replace(g, pixels=g.pixels[:0], outputs={n: o[:0] for n, o in g.outputs.items()}), "pixels"),
+        (lambda g: replace(g, pixels=g.pixels[:, :16]), r"golden\.npz are \(16, "),
     ],
 )
 def test_golden_pictures_that_are_not_of_this_bundle(bundle, change, message):
@@ -106,7 +106,7 @@ def test_nothing_to_replay_is_no_success(bundle):
     edit_manifest(bundle, lambda m: m.update(files=[f for f in m["files"] if f["format"] == "tflite"]))
     result = run("verify", bundle, "--backend", "onnx")
     assert result.exit_code == 2
-    assert "nothing in it can be replayed by onnx" in result.stderr
+    assert "replayed by onnx" in result.stderr
 
 
 @pytest.mark.parametrize("name", NAMES.values())
@@ -181,7 +181,7 @@ def test_outputs_that_moved_without_any_operation(bundle):
     def moved(golden):
         name = NAMES["int8.tflite"]
         return Golden(
-            golden.pixels, {**golden.outputs, name: golden.outputs[name] ^ 0x10}, golden.tolerances, golden.made
+            golden.pixels, {**golden.outputs, name: golden.outputs[name] ^ 0x10}, golden.tolerances, golden.provenance
         )
 
     change_golden(bundle, moved)
@@ -202,7 +202,7 @@ def test_bundles_without_samples_are_replayed_all_the_same(bundle):
 
 def test_samples_of_another_file_are_refused(bundle):
     def swapped(golden):
-        made = {NAMES["int8.tflite"]: golden.made[NAMES["int8.onnx"]]}
+        made = {NAMES["int8.tflite"]: golden.provenance[NAMES["int8.onnx"]]}
         return Golden(golden.pixels, golden.outputs, golden.tolerances, made)
 
     change_golden(bundle, swapped)
@@ -214,8 +214,8 @@ def test_samples_of_another_file_are_refused(bundle):
 
 def test_reading_back_what_vectors_were_made_with(exported):
     golden = read_golden((exported[0] / GOLDEN_NAME).read_bytes(), "golden")
-    assert set(golden.made) == set(golden.outputs)
-    made = golden.made[NAMES["int8.tflite"]]
+    assert set(golden.provenance) == set(golden.outputs)
+    made = golden.provenance[NAMES["int8.tflite"]]
     assert made.backend.startswith("litert ")
     assert made.samples.dtype == np.uint8
     assert golden_bytes(golden) == (exported[0] / GOLDEN_NAME).read_bytes()

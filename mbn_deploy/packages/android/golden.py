@@ -46,8 +46,8 @@ def _tolerance(bundle: Bundle, golden: Golden, entry: ModelFile) -> float:
 
     A probability moves by at most 1/4 of what two logits do against each other, so by half of what each does.
     """
-    made = golden.made.get(entry.path)
-    raw = max(golden.tolerances[entry.path], 0.0 if made is None else made.elsewhere)
+    origin = golden.provenance.get(entry.path)
+    raw = max(golden.tolerances[entry.path], 0.0 if origin is None else origin.cross_kernel_tolerance)
     real = raw * (entry.output.scale or 1.0 if entry.output.dtype != "float32" else 1.0)
     if bundle.manifest.scores == "logits":
         real /= 2

@@ -182,7 +182,8 @@ def resized_by_tasks(path: Path, size: tuple[int, int]) -> np.ndarray:
         share = (places - first).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
         following = np.minimum(first + 1, pixels.shape[axis] - 1)
         pixels = pixels.take(first, axis) * (1 - share) + pixels.take(following, axis) * share
-    return np.floor(pixels + 0.5).astype(np.uint8)
+    rounded: np.ndarray = np.floor(pixels + 0.5).astype(np.uint8)
+    return rounded
 
 
 def same_filter(paths: list[Path], size: tuple[int, int]) -> float:

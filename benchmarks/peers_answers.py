@@ -9,6 +9,7 @@ has `weights` and `data`.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -27,17 +28,17 @@ CLASSES = 1000  # what is more is a first class of background
 BATCH, TOP, THREADS = 50, 5, 2
 
 
-def keras(told: Figures) -> Predictor:
-    """The float model."""
+def keras(file: Figures) -> Predictor:
+    """Return a predictor of the float model."""
     from mbn_deploy.models.api import build
 
-    case = next(case for case in CASES if case.file == told["weights"])
-    model = build(case.network, alpha=case.alpha, weights=Path(told["data"]) / "models" / "float" / case.file)
+    case = next(case for case in CASES if case.file == file["weights"])
+    model = build(case.network, alpha=case.alpha, weights=Path(file["data"]) / "models" / "float" / case.file)
     return keras_predictor(model, Preprocess.parse("raw" if case.network.startswith("mobilenet_v3") else "tf"))
 
 
 def answers(predict: Predictor, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """(N, 5); raises `ValueError` for scores that are not finite."""
+    """Return the five best classes of each image, (N, 5); raises `ValueError` for scores that are not finite."""
     found: list[npt.NDArray[Any]] = []
     for start in range(0, len(pixels), BATCH):
         scores = predict(np.ascontiguousarray(pixels[start : start + BATCH]))
@@ -48,12 +49,16 @@ def answers(predict: Predictor, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np
 
 
 def main() -> int:
-    """See above; an error is one line on stderr."""
-    engine, described, pixels, out = sys.argv[1:]
-    told = json.loads(Path(described).read_text("utf-8"))
+    """Answer for one file; an error is one line on stderr."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engine")
+    for name in ("file", "pixels", "answers"):
+        parser.add_argument(name, type=Path)
+    options = parser.parse_args()
+    file, engine = json.loads(options.file.read_text("utf-8")), options.engine
     try:
-        predict = keras(told) if engine == "keras" else runner(told, open_engine(engine, told, THREADS))
-        np.save(out, answers(predict, np.load(pixels, mmap_mode="r")))
+        predict = keras(file) if engine == "keras" else runner(file, open_engine(engine, file, THREADS))
+        np.save(options.answers, answers(predict, np.load(options.pixels, mmap_mode="r")))
     except Exception as error:  # noqa: BLE001 - whatever an engine raises is what is written down
         print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -11,6 +11,7 @@ As a program it is such a child: `peers_latency.py ENGINE THREADS FILES.json [--
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -110,19 +111,24 @@ def runs(engine: Engine, count: int, clock: Callable[[], float]) -> Iterator[flo
 
 
 def main() -> None:
-    """The child."""
-    name, threads, listed, *options = sys.argv[1:]
-    if "--without-amx" in options:
+    """Run as a child: answer lines of stdin."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engine")
+    parser.add_argument("threads", type=int)
+    parser.add_argument("files", type=Path)
+    parser.add_argument("--without-amx", action="store_true")
+    options = parser.parse_args()
+    if options.without_amx:
         refuse_tiles()
-    files = json.loads(Path(listed).read_text("utf-8"))
+    files = json.loads(options.files.read_text("utf-8"))
     opened: dict[int, Engine] = {}
-    clock = time.process_time if int(threads) == 1 else time.perf_counter
+    clock = time.process_time if options.threads == 1 else time.perf_counter
     for line in sys.stdin:
         number, count = map(int, line.split())
         answer: Any
         try:
             if number not in opened:
-                opened[number] = open_engine(name, files[number], int(threads))
+                opened[number] = open_engine(options.engine, files[number], options.threads)
             answer = list(runs(opened[number], count, clock))
         except Exception as error:  # noqa: BLE001 - whatever an engine raises is what is written down
             answer = f"{type(error).__name__}: {error}"[:300]

@@ -184,7 +184,7 @@ def onnxruntime_static(work: Work) -> list[Figures]:
 
     images, name = work.calibration(work.source), _onnx_input(work.source["path"])
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         """The images, one by one."""
 
         def get_next(self) -> dict[str, Floats] | None:

@@ -8,7 +8,7 @@ files       accuracy of float32, the plain converters and each recipe, in both f
 latency     one inference on one thread, every file beside float32; as the machine is, and with --without-amx
             also as if it had no tile registers (quantization_latency.py says why)
 per-tensor  one scale for all weights of a layer, ours and theirs
-scrambled   the same function with channels of linear pairs multiplied by 1/32 to 32 (tests/scramble.py)
+scrambled   the same function with channels of linear pairs multiplied by 1/32 to 32 (tests/helpers/scramble.py)
 time        seconds of conditioning and calibration with 50, 100 and --images images
 
 The plain converters: TensorFlow's `from_keras_model`, full integer; ONNX Runtime's `quantize_static`, per-channel

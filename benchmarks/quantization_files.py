@@ -171,7 +171,7 @@ class Bench:
         images = (normalize(image, preprocess).transpose(2, 0, 1)[None] for image in self.calibration.pixels)
         name = graph.input
 
-        class Reader(CalibrationDataReader):  # type: ignore[misc]
+        class Reader(CalibrationDataReader):
             def get_next(self) -> dict[str, Any] | None:
                 image = next(images, None)
                 return None if image is None else {name: np.ascontiguousarray(image)}

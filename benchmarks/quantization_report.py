@@ -142,7 +142,9 @@ def _per_tensor(models: Figures) -> Iterator[Verdict]:
     """Point 3."""
     for name, rows in _rows(models, "per-tensor"):
         bound = next((b for part, b in PER_TENSOR_DROPS.items() if name.startswith(part)), None)
-        for title in TITLES if bound is not None else ():
+        if bound is None:
+            continue
+        for title in TITLES:
             lost, plain = _drop(rows[f"int8 per-tensor {title}"]), _drop(rows[f"plain per-tensor {title}"])
             yield lost <= bound, f"3. {name} per-tensor {title}: drop {lost:+.2f} (at most {bound}; plain {plain:+.2f})"
 

@@ -75,7 +75,8 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
     batch = array[np.newaxis]
     # The classifier's own interpreter: another one would have other memory, and they would push each other
     # out of the cache, which happens to nobody who runs one model.
-    bare: Any = classifier._backend._interpreter  # noqa: SLF001 - see above
+    backend: Any = classifier._backend  # noqa: SLF001 (see above)
+    bare = backend._interpreter  # noqa: SLF001
     source, result = bare.get_input_details()[0]["index"], bare.get_output_details()[0]["index"]
 
     def complete() -> object:
@@ -105,7 +106,7 @@ def jpeg(options: argparse.Namespace) -> dict[str, Any]:
     model = options.shared / "models/published" / ACCURATE[0]
     classifier = Classifier.open(model, resize="squash", threads=options.threads)
     size = classifier.info.size
-    results = []
+    results: list[dict[str, Any]] = []
     say(f"\n12-megapixel JPEGs, {ACCURATE[0]}, {options.threads} thread(s), medians of 9")
     for path in photographs(options.shared)[::140]:
         data = enlarged(path, MEGAPIXELS_12)
@@ -115,7 +116,10 @@ def jpeg(options: argparse.Namespace) -> dict[str, Any]:
             resized = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
             return classifier.classify(np.asarray(resized))
 
-        medians = interleaved({"fast": lambda data=data: classifier.classify(data), "full": full}, 9, warm_up=1)
+        def fast(data: bytes = data) -> object:
+            return classifier.classify(data)
+
+        medians = interleaved({"fast": fast, "full": full}, 9, warm_up=1)
         ratio = medians["full"] / medians["fast"]
         results.append({"photo": path.name, "bytes": len(data), **medians, "faster": ratio})
         say(

@@ -89,7 +89,7 @@ def arm(folders: Sequence[Path], fault: Fault, counter: Counter) -> None:
 
 def _changes(event: str, arguments: tuple[Any, ...], inside: tuple[str, ...]) -> bool:
     if event == "ctypes.dlsym":
-        return arguments[1] == "renameat2"  # the exchange of two folders comes next
+        return bool(arguments[1] == "renameat2")  # the exchange of two folders comes next
     if event == "open":
         flags = arguments[2] or 0
         # A folder is opened to flush it: what was written before lies in it by then.

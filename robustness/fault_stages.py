@@ -9,6 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mbn_deploy.runtime.threads import ThreadRecord
 
 TESTS = Path(__file__).resolve().parents[1] / "tests" / "helpers"
 INPUT = 3  # the exit code of what cannot be written
@@ -64,8 +68,8 @@ def stages(bundle: Path, scratch: Path) -> list[Stage]:
 
 # What forks need is loaded before them, once; but no interpreter, whose threads a fork would not take along.
 _LOADED = (
-    "cli.main", "cli.exit_codes", "bundle.android", "bundle.ios", "bundle.micro", "bundle.pi", "bundle.write",
-    "runtime.tuning", "sweep.plan", "sweep.record", "sweep.table", "sweep.page",
+    "cli.main", "packages.android.package", "packages.ios.package", "packages.micro.package", "packages.pi.package",
+    "bundle.write", "runtime.threads", "sweep.plan", "sweep.record", "sweep.write",
 )  # fmt: skip
 
 
@@ -103,7 +107,7 @@ def _bundle(bundle: Path, *, exchange: bool = True) -> Callable[[Path, int], Non
         from mbn_deploy.bundle import write
 
         if not exchange:
-            write._exchange = lambda *_: False  # type: ignore[assignment]  # noqa: SLF001
+            write._exchange = lambda *_: False  # noqa: SLF001
         contents = files | {"manifest.json": files["manifest.json"] + b" " * version}
         _guarded(lambda: write.write_bundle(folder / "dist", contents, overwrite=True))
 
@@ -121,7 +125,7 @@ def _package(bundle: Path, kind: str, option: str, value: str) -> Callable[[Path
 def _board(bundle: Path, scratch: Path) -> Callable[[Path, int], None]:
     """With stand-ins for wheels, fetched by the real pip."""
     sys.path.append(str(TESTS))
-    from made_wheels import write_wheels  # type: ignore[import-not-found]
+    from made_wheels import write_wheels
 
     wheels = write_wheels(scratch / "wheels")
 
@@ -143,7 +147,7 @@ def _cache(folder: Path, version: int) -> None:
         sys.exit(INPUT)
 
 
-def _thread_record(version: int) -> object:
+def _thread_record(version: int) -> ThreadRecord:
     from mbn_deploy.runtime.threads import ThreadRecord
 
     return ThreadRecord("0" * 64, 1, "litert", "1", "machine", 1 + version, {"1": 1.0})
@@ -160,7 +164,7 @@ def _manifest(bundle: Path) -> Callable[[Path, int], None]:
             target.mkdir()
             for name, data in files.items():
                 (target / name).write_bytes(data)
-        _guarded(lambda: write_to_bundle(target, [_thread_record(version)]))  # type: ignore[list-item]
+        _guarded(lambda: write_to_bundle(target, [_thread_record(version)]))
 
     return work
 

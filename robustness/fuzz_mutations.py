@@ -36,8 +36,8 @@ def _weights(data: bytes) -> Iterator[tuple[int, int]]:
     if data[4:8] == IDENTIFIER:
         model = root(data, IDENTIFIER)
         blobs = [buffer.vector(0, 1) for buffer in model.tables(4)]
-        for tensor in model.tables(2)[0].tables(0):
-            quantization = tensor.table(4)
+        for described in model.tables(2)[0].tables(0):
+            quantization = described.table(4)
             if quantization is not None:  # smallest and largest value, scales, zero points
                 sizes = zip(range(4), (4, 4, 4, 8), strict=True)
                 vectors = [(quantization.vector(field, width), width) for field, width in sizes]
@@ -57,14 +57,15 @@ def damaged(path: Path, files: list[Path], seed: int, number: int) -> tuple[str,
     """(kind of damage, damaged file): the same for the same seed, number and name; spliced with one of `files`."""
     rng = np.random.Generator(np.random.PCG64([seed, number, zlib.crc32(path.name.encode())]))
     data = path.read_bytes()
-    kind = (*KINDS, splice)[rng.integers(len(KINDS) + 1)]
+    choice = int(rng.integers(len(KINDS) + 1))
     changed = bytearray(data)
-    if kind is splice:
+    if choice == len(KINDS):
         others = [other for other in files if other.suffix == path.suffix]
         return "splice", splice(changed, others[rng.integers(len(others))].read_bytes(), data, rng)
+    damage = KINDS[choice]
     for _ in range(rng.choice([1, 1, 1, 2, 4, 8])):
-        kind(changed, data, rng)
-    return kind.__name__, bytes(changed)
+        damage(changed, data, rng)
+    return damage.__name__, bytes(changed)
 
 
 def _place(data: bytes, rng: Random, align: int = 1) -> int:

@@ -53,7 +53,8 @@ class Soak:
     """One backend: what is run, the pictures, and the answers that they must get."""
 
     def __init__(self, bundle: Path, backend: str, inferences: int, openings: int) -> None:
-        self.path, self.options = bundle, {"precision": "int8", "backend": backend, "threads": 1}
+        self.path = bundle
+        self.options: dict[str, Any] = {"precision": "int8", "backend": backend, "threads": 1}
         self.inferences, self.openings = inferences, openings
         rng = np.random.default_rng(0)
         with Classifier.open(bundle, **self.options) as classifier:

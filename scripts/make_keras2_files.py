@@ -1,4 +1,4 @@
-"""Writes tests/data/keras2.{h5,keras,npz}: a tiny model as Keras 2 saves it, with its input and output.
+"""Write tests/data/keras2.{h5,keras,npz}: a tiny model as Keras 2 saves it, with its input and output.
 
 Needs Keras 2 in an environment of its own: pip install tensorflow-cpu tf_keras
 
@@ -7,6 +7,7 @@ It has what Keras 3 cannot read by itself: functions of TensorFlow between the l
 nested model of which one half is frozen, so that its weights do not stand in the order of its layers.
 """
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def classifier() -> Any:
 
 
 def main() -> None:
-    """Random weights, all of them away from 0 and 1."""
+    """Write the model with random weights, all of them away from 0 and 1."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     rng = np.random.default_rng(0)
     model = classifier()
     model.set_weights(

@@ -1,4 +1,4 @@
-"""Makes the tiny models with which `mbn-deploy doctor` tries interpreters: mbn_deploy/runtime/doctor/probes.
+"""Make the tiny models with which `mbn-deploy doctor` tries interpreters: mbn_deploy/runtime/doctor/probes.
 
     .venv/bin/python scripts/make_probes.py
 
@@ -6,6 +6,7 @@ A MobileNet block with random weights and a head for four classes, in every kind
 int8 or float32. The same weights every time; the bytes depend on the package's version, which stands in them.
 """
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from mbn_deploy.graph.quantized import ActivationParams
 from mbn_deploy.quantize.integers import quantize_graph
 from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
 
-FOLDER = Path(__file__).parents[1] / "mbn_deploy" / "runtime" / "probes"
+FOLDER = Path(__file__).parents[1] / "mbn_deploy" / "runtime" / "doctor" / "probes"
 SIZE, CHANNELS, CLASSES = 16, 8, 4
 PIXELS = ActivationParams(1 / 128, 0)  # real = (pixel - 128) / 128
 RANGES = {"conv": (0, 6), "depthwise": (0, 6), "project": (-8, 8), "add": (-8, 14), "mean": (-4, 8), "logits": (-8, 8)}
@@ -44,13 +45,16 @@ def network() -> Graph:
         Op("dense", "logits", ("mean",), "logits", weights(CHANNELS, CLASSES), np.zeros(CLASSES, np.float32)),
         Op("softmax", "scores", ("logits",), "scores"),
     ]  # fmt: skip
-    shapes = dict.fromkeys(("conv", "depthwise", "project", "add"), (1, half, half, CHANNELS))
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(
+        ("conv", "depthwise", "project", "add"), (1, half, half, CHANNELS)
+    )
     shapes |= {"image": (1, SIZE, SIZE, 3), "mean": (1, CHANNELS), "logits": (1, CLASSES), "scores": (1, CLASSES)}
     return Graph("probe", "image", "scores", tuple(ops), shapes)
 
 
 def main() -> None:
     """Write the four files."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     graph = network()
     spans = {**RANGES, "scores": (0, 1)}
     ends = {name: [np.full(graph.shapes[name][-1], end, float) for end in span] for name, span in spans.items()}

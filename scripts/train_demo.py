@@ -15,6 +15,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def shifted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.stack([image[y : y + height, x : x + width] for image, (y, x) in zip(padded, places, strict=True)])
 
 
-def train(spec: Spec, images: np.ndarray, digits: np.ndarray) -> object:
+def train(spec: Spec, images: np.ndarray, digits: np.ndarray) -> Any:
     """A trained Keras model."""
     import keras
 
@@ -84,7 +85,7 @@ def normalized(spec: Spec, images: np.ndarray) -> np.ndarray:
     return images if spec.network.rescaling else images / 127.5 - 1
 
 
-def save(model: object, path: Path) -> None:
+def save(model: Any, path: Path) -> None:
     """Weights as Keras lays them out, in a file that is no larger than it must be and holds no times."""
     import h5py
 
@@ -102,7 +103,7 @@ def save(model: object, path: Path) -> None:
     plain.unlink()
 
 
-def _copy(source: object, target: object) -> None:
+def _copy(source: Any, target: Any) -> None:
     import h5py
 
     creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)

@@ -1,15 +1,15 @@
-"""How often the verdict of `benchmark --compare` is wrong, and what its floor stands on.
+"""Measure how often the verdict of `benchmark --compare` is wrong, and how large its smallest difference must be.
 
     python benchmarks/noise.py [rule] [openings] [--shared ../shared] [--trials 1000] [--openings 12] [--seconds 4]
 
-rule      the rule of runtime/benchmark/significance.py on made-up rows whose truth is known: noise of 5 % that is alone or drifts
-          (autocorrelation 0.8), a machine that is 30 % slower as a whole, rare outliers; and real differences. In %
-          of trials: said "faster" or "slower" where nothing differs; said it where something does. The bound is 1 %
-          for the first (the rule's certainty).
-openings  one file opened again and again, all measured in turns: every pair is the same file, so each verdict is an
-          error, and ratios beyond 1 are what noise and the place in memory do. Prints the largest ratio of two
-          medians, and of two 10 % quantiles, which other programs on the machine move less: the floor must not be
-          below that one.
+rule      Apply the rule of runtime/benchmark/significance.py to random rows whose truth is known: 5 % of noise,
+          independent or drifting (autocorrelation 0.8), a machine that is 30 % slower as a whole, rare outliers, and
+          real differences. Prints, in % of the trials, how often it answers "faster" or "slower". Where nothing
+          differs, the bound is 1 % (the rule's certainty).
+openings  Open one file again and again and measure all of them in turns: every pair is the same file, so each verdict
+          is an error, and a ratio beyond 1 comes from noise and from the place in memory. Prints the largest ratio of
+          two medians, and of two 10 % quantiles, which other programs on the machine move less: the rule's smallest
+          difference (FLOOR) must not be below that one.
 
 Without an argument both run. The exit code is 1 if a bound is broken.
 """

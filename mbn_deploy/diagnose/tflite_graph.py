@@ -19,7 +19,7 @@ from mbn_deploy.diagnose.file_graph import (
     run_of,
     with_constants,
 )
-from mbn_deploy.export.tflite.inspect import DYNAMIC, Reader, indices, numbers, reading
+from mbn_deploy.export.tflite.inspect import DYNAMIC_SHAPE_OPS, TFLiteReader, damage_as_input_error, indices, numbers
 from mbn_deploy.graph.graph import Activation, Op, OpKind, Pads, same_pads
 
 _KERNEL = "/kernel"  # how the weights of a layer are called in files of this project
@@ -36,11 +36,11 @@ _STORES = frozenset({"QUANTIZE", "DEQUANTIZE"})
 
 def read_tflite_network(data: bytes, where: str) -> StoredNetwork:
     """The first graph of the file. Raises `InputError` for damaged ones."""
-    with reading(where):
+    with damage_as_input_error(where):
         return _NetworkReader(data).network(where)
 
 
-class _NetworkReader(Reader):
+class _NetworkReader(TFLiteReader):
     """Adds values of constants and runnable ops to what `inspect` reads."""
 
     def __init__(self, data: bytes) -> None:
@@ -74,7 +74,7 @@ class _NetworkReader(Reader):
         inputs = [i for i in indices(raw.inputs) if i >= 0]
         output = indices(raw.outputs)[0]
         kind = self._kind(raw)
-        if kind in DYNAMIC:
+        if kind in DYNAMIC_SHAPE_OPS:
             return None  # they compute shapes, which here are fixed
         if kind in _MOVES:
             inputs = inputs[:1]

@@ -13,9 +13,9 @@ from mbn_deploy.export.tflite.metadata import (
     METADATA_KEY,
     NOTHING_SAID,
     About,
-    ImageClassifier,
-    with_files,
-    written,
+    ClassifierMetadata,
+    append_files,
+    encode_metadata,
 )
 from mbn_deploy.export.tflite.writer import FloatPrecision, InputType, write_tflite, write_tflite_int8
 from mbn_deploy.graph.graph import Graph
@@ -97,7 +97,7 @@ def encode_float(graph: Graph, facts: Facts, file_format: FileFormat, precision:
     else:
         kinds: dict[str, FloatPrecision] = {"float32": "float32", "float16": "float16", "dynamic": "dynamic"}
         metadata, packed = _tflite_metadata(facts, graph, preprocess, text)
-        data = with_files(write_tflite(graph, kinds[precision], metadata=metadata), packed)
+        data = append_files(write_tflite(graph, kinds[precision], metadata=metadata), packed)
     return Encoded(_file_name(facts, precision, file_format), data, file_format, precision, preprocess, layout)
 
 
@@ -128,7 +128,7 @@ def encode_int8(
         )  # fmt: skip
     else:
         metadata, packed = _tflite_metadata(facts, quantized.graph, preprocess, text)
-        data = with_files(write_tflite_int8(quantized, input_dtype=input_dtype, metadata=metadata), packed)
+        data = append_files(write_tflite_int8(quantized, input_dtype=input_dtype, metadata=metadata), packed)
     params = (quantized.wide if input_dtype == "int16" else quantized.activations)[quantized.graph.input]
     shift = UNSIGNED_SHIFT if input_dtype == "uint8" else 0
     known = None if input_dtype == "float32" else (params.scale, params.zero_point + shift)
@@ -153,8 +153,10 @@ def _tflite_metadata(
         return ours, {}
     _, height, width, channels = graph.shapes[graph.input]
     labels = {} if facts.labels is None else {LABELS_NAME: labels_text(facts.labels)}
-    model = ImageClassifier(facts.model, facts.about, (height, width), channels, preprocess, facts.scores, bool(labels))
-    return {**ours, METADATA_KEY: written(model)}, labels
+    model = ClassifierMetadata(
+        facts.model, facts.about, (height, width), channels, preprocess, facts.scores, bool(labels)
+    )
+    return {**ours, METADATA_KEY: encode_metadata(model)}, labels
 
 
 def labels_text(labels: Sequence[str]) -> bytes:

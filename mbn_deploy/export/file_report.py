@@ -1,4 +1,4 @@
-"""What `inspect` finds in a model file: frozen dataclasses with a JSON form."""
+"""The report of `inspect` on a model file: frozen dataclasses with a JSON form."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 
 from mbn_deploy.manifest import Description, FileFormat
 
-RELU6_SCALE = 6 / 255
-_SCALE_TOLERANCE = 1e-4  # relative: the top level is then within a fortieth of a level of 6
+FLOAT_TYPES = frozenset({"float16", "float32", "float64", "bfloat16"})
+TYPE_CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
+
+_RELU6_SCALE = 6 / 255
+_SCALE_TOLERANCE = 1e-4  # relative: the last level is then within a fortieth of a level of 6
 _WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "Conv", "Gemm", "MatMul"})
-_BORDER = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _LEVELS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 
 
@@ -21,8 +23,8 @@ _LEVELS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 class TensorReport:
     """A tensor of the file. `shape` has -1 where the file leaves a dimension open.
 
-    real = scale * (q - zero_point). Per-channel tensors have `channels` scales, none of them stands
-    here; per-tensor ones have `channels` 1; float ones 0.
+    real = scale * (q - zero_point). `channels` is the number of scales: 0 for float tensors, 1 for per-tensor
+    quantization. `scale` and `zero_point` are given for per-tensor quantization only.
     """
 
     name: str
@@ -34,7 +36,7 @@ class TensorReport:
 
     @property
     def range(self) -> tuple[float, float] | None:
-        """Smallest and largest real value of a per-tensor quantized tensor."""
+        """The smallest and largest real value of a per-tensor quantized tensor, otherwise None."""
         if self.scale is None or self.zero_point is None or self.dtype not in _LEVELS:
             return None
         low, high = _LEVELS[self.dtype]
@@ -43,7 +45,10 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class OpReport:
-    """One operation: what flows in and out, its constants (kernel, bias), and its fused activation."""
+    """One operation: its activations in and out, its constants (kernel, bias), and its fused activation function.
+
+    `integer`: it computes in integers.
+    """
 
     name: str
     kind: str
@@ -55,12 +60,12 @@ class OpReport:
 
     @property
     def values(self) -> int:
-        """How many values it writes; open dimensions count as 1."""
+        """The number of values that it writes; open dimensions count as 1."""
         return sum(_size(tensor.shape) for tensor in self.outputs)
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of a convolution or dense layer; 0 of all else."""
+        """The multiply-adds of a convolution or dense layer, 0 for other operations."""
         kernels = [t for t in self.constants if len(t.shape) in (2, 4)]
         if self.kind not in _WEIGHTED or not kernels or not self.outputs:
             return 0
@@ -75,7 +80,7 @@ def _size(shape: tuple[int, ...]) -> int:
 
 @dataclass(frozen=True)
 class Share:
-    """A part of a file's work: shares of all multiply-adds and of all values that are written, and which ops."""
+    """Some operations of a file, with their share of all multiply-adds and of all values written (0 to 1)."""
 
     macs: float
     values: float
@@ -84,7 +89,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Relu6Range:
-    """A quantized tensor that a ReLU6 bounds; clean: its levels are exactly [0, 6], scale 6/255."""
+    """A quantized output of a ReLU6. `clean`: its levels cover exactly [0, 6], with scale 6/255."""
 
     tensor: str
     scale: float
@@ -94,10 +99,10 @@ class Relu6Range:
 
 @dataclass(frozen=True)
 class DelegateReport:
-    """What XNNPACK makes of a .tflite file: `partitions` pieces, and the ops left to the interpreter's own kernels.
+    """How XNNPACK divides a .tflite file: `partitions` pieces, and the ops left to the interpreter's own kernels.
 
-    `outside` are their kinds, `outside_tensors` what they write. `error` says why the interpreter refused
-    the file, if it did.
+    `outside` are the kinds of those ops, `outside_tensors` the names of their outputs. `error` says why the
+    interpreter did not open the file, if so.
     """
 
     partitions: int = 0
@@ -108,11 +113,12 @@ class DelegateReport:
 
 @dataclass(frozen=True)
 class FileReport:
-    """A model file. `precision` is what the file is entitled to be called.
+    """The contents of a model file. `precision` is derived from the operations, not from what the file says.
 
-    `all_integer`: every op computes in integers but for the QUANTIZE and DEQUANTIZE at the two ends.
-    `counts` counts the file's own nodes; `ops` leaves out the QuantizeLinear and DequantizeLinear
-    nodes that in ONNX stand around each op. `parameters` are the values of kernels and biases.
+    `all_integer`: every op computes in integers, except for a QUANTIZE and DEQUANTIZE at the two ends. `counts` has
+    the file's own nodes by kind; `ops` leaves out the QuantizeLinear and DequantizeLinear nodes around the ops of
+    an ONNX file. `parameters` is the number of values in kernels and biases. `dynamic_leftovers` are inputs and
+    operations of a shape that is only known when the model runs.
     """
 
     path: str
@@ -136,7 +142,7 @@ class FileReport:
 
     @property
     def relu6(self) -> tuple[Relu6Range, ...]:
-        """The tensors of 8 bits that a ReLU6 bounds; in 16 bits the activation itself has the bound."""
+        """The 8-bit outputs of ReLU6; with 16 bits the operation clips, and the range need not be clean."""
         return tuple(
             _relu6_range(tensor)
             for op in self.ops
@@ -147,14 +153,14 @@ class FileReport:
 
     @property
     def float_islands(self) -> Share | None:
-        """What a file with integer weights computes in float, but for QUANTIZE and DEQUANTIZE; None of other files."""
+        """The float operations of a file with integer weights, without type conversions; None for other files."""
         if self.all_integer or not any(op.integer and op.constants for op in self.ops):
             return None
-        return self._share([op for op in self.ops if not op.integer and op.kind not in _BORDER])
+        return self._share([op for op in self.ops if not op.integer and op.kind not in TYPE_CONVERSIONS])
 
     @property
     def outside_delegate(self) -> Share | None:
-        """What XNNPACK leaves to the interpreter's own kernels; None where that was not looked at, or failed."""
+        """The operations that XNNPACK leaves to the interpreter; None if that was not asked for, or failed."""
         if self.delegate is None or self.delegate.error is not None:
             return None
         names = set(self.delegate.outside_tensors)
@@ -163,12 +169,13 @@ class FileReport:
     def _share(self, ops: list[OpReport]) -> Share:
         macs, values = sum(op.macs for op in self.ops), sum(op.values for op in self.ops)
         return Share(
-            sum(op.macs for op in ops) / max(macs, 1), sum(op.values for op in ops) / max(values, 1),
-            tuple(op.name for op in ops),
-        )  # fmt: skip
+            macs=sum(op.macs for op in ops) / max(macs, 1),
+            values=sum(op.values for op in ops) / max(values, 1),
+            ops=tuple(op.name for op in ops),
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, the ReLU6 ranges and what lies outside included."""
+        """Return plain JSON values, with the ReLU6 ranges and the shares."""
         shares = {"float_islands": self.float_islands, "outside_delegate": self.outside_delegate}
         return {
             **asdict(self),
@@ -177,24 +184,25 @@ class FileReport:
         }
 
     def to_json(self) -> str:
-        """Deterministic JSON text with a newline at the end."""
+        """Return deterministic JSON text with a newline at the end."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _relu6_range(tensor: TensorReport) -> Relu6Range:
     low, high = tensor.range or (0.0, 0.0)
     scale = tensor.scale or 0.0
-    clean = low == 0 and abs(scale / RELU6_SCALE - 1) < _SCALE_TOLERANCE
-    return Relu6Range(tensor.name, scale, high, clean)
+    clean = low == 0 and abs(scale / _RELU6_SCALE - 1) < _SCALE_TOLERANCE
+    return Relu6Range(tensor=tensor.name, scale=scale, high=high, clean=clean)
 
 
-def precision_of(ops: tuple[OpReport, ...], *, all_integer: bool, weight_types: set[str]) -> str:
-    """`int8`, `int16x8`, `float16`, `dynamic`, `float32`, or `int8-mixed` for a mixture of integer ops with others.
+def file_precision(ops: tuple[OpReport, ...], *, all_integer: bool, weight_types: set[str]) -> str:
+    """Return what a file with these operations may be called.
 
-    Whether activations have 16 bits is seen at what ops write.
+    `int8`, `int16x8`, `float16`, `dynamic`, `float32`, or `int8-mixed` where integer operations and others, or
+    activations of 8 and of 16 bits, are mixed.
     """
     if all_integer:
-        written = {tensor.dtype for op in ops if op.kind not in _BORDER for tensor in op.outputs}
+        written = {tensor.dtype for op in ops if op.kind not in TYPE_CONVERSIONS for tensor in op.outputs}
         return "int16x8" if written == {"int16"} else "int8-mixed" if "int16" in written else "int8"
     if any(op.integer for op in ops if op.constants):
         return "int8-mixed"

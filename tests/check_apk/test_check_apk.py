@@ -19,7 +19,7 @@ from mbn_deploy.check_apk import models as apk_models
 from mbn_deploy.check_apk.aab_config import matches
 from mbn_deploy.check_apk.check import check_apk
 from mbn_deploy.errors import InputError
-from mbn_deploy.export.tflite.metadata import About, ImageClassifier, with_files, written
+from mbn_deploy.export.tflite.metadata import About, ClassifierMetadata, append_files, encode_metadata
 from mbn_deploy.export.tflite.writer import write_tflite
 from mbn_deploy.manifest import DESCRIPTION_KEY, Preprocess
 
@@ -153,11 +153,11 @@ def test_labels(checked):
 
 def described_twice(labels):
     """A file with our description and with Google's metadata, as `export` makes them."""
-    said = ImageClassifier("tiny", About(), (16, 12), 3, Preprocess.parse("tf"), "softmax", labels=True)
+    said = ClassifierMetadata("tiny", About(), (16, 12), 3, Preprocess.parse("tf"), "softmax", labels=True)
     own = models.description("float32", models.TF).to_json().encode()
-    metadata = {DESCRIPTION_KEY: own, "TFLITE_METADATA": written(said)}
+    metadata = {DESCRIPTION_KEY: own, "TFLITE_METADATA": encode_metadata(said)}
     data = write_tflite(models.graph(), "float32", metadata=metadata)
-    return with_files(data, {"labels.txt": "\n".join(labels).encode()})
+    return append_files(data, {"labels.txt": "\n".join(labels).encode()})
 
 
 def test_metadata_of_both_kinds(checked):

@@ -1,31 +1,46 @@
-"""Reads an .onnx file back.
+"""Reading .onnx files back.
 
-Quantized files are read in QDQ form: the triple DequantizeLinear, op, QuantizeLinear is one integer
-op, as runtimes see it.
+In quantized files of the QDQ form, DequantizeLinear, an op and QuantizeLinear together are one integer op, as
+runtimes see it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mbn_deploy.errors import InputError
-from mbn_deploy.export.file_report import FileReport, OpReport, TensorReport, precision_of
+from mbn_deploy.export.file_report import FLOAT_TYPES, FileReport, OpReport, TensorReport, file_precision
 from mbn_deploy.export.onnx.builder import onnx_module
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description
 from mbn_deploy.runtime.untrusted.onnx_check import check_onnx
 
-_PLUMBING = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant"})
-_FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
-# Ops whose triple ONNX Runtime's CPU provider turns into an integer kernel (qdq_selector_action_transformer.cc).
-_INTEGER_TRIPLES = frozenset({
-    "Add", "AveragePool", "Concat", "Conv", "Flatten", "Gather", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul",
-    "MaxPool", "Mul", "Reshape", "Resize", "Sigmoid", "Softmax", "Split", "Squeeze", "Transpose", "Unsqueeze", "Where",
-})  # fmt: skip
-# Ops that are integer by definition, and those that take the range of activations when the model runs.
+_NO_OPERATIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant"})  # they stand around operations
+# Ops that ONNX Runtime's CPU provider computes in integers between DequantizeLinear and QuantizeLinear
+# (qdq_selector_action_transformer.cc).
+_INTEGER_BETWEEN_QDQ = frozenset(
+    {
+        *(
+            "Add",
+            "AveragePool",
+            "Concat",
+            "Conv",
+            "Flatten",
+            "Gather",
+            "Gemm",
+            "GlobalAveragePool",
+            "LeakyRelu",
+            "MatMul",
+        ),
+        *("MaxPool", "Mul", "Reshape", "Resize", "Sigmoid", "Softmax", "Split", "Squeeze", "Transpose", "Unsqueeze"),
+        "Where",
+    }
+)
+# Ops that are integer by definition, and one that measures the range of activations when the model runs.
 _INTEGER_PREFIXES = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger")
 _RUN_TIME_RANGES = "DynamicQuantizeLinear"
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
@@ -34,7 +49,11 @@ _ROUNDING = 1e-6  # relative, of a float32 scale
 
 
 def report_onnx(data: bytes, where: str) -> FileReport:
-    """What stands in an .onnx file; `where` names it. Raises `InputError` for damaged ones."""
+    """Describe an .onnx file; `where` names the file in errors.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     model = load_onnx(data, where)
     try:
         return _Reader(model, len(data)).report(where)
@@ -43,7 +62,11 @@ def report_onnx(data: bytes, where: str) -> FileReport:
 
 
 def load_onnx(data: bytes, where: str) -> Any:
-    """The checked model with inferred shapes; `where` names it. Raises `InputError`."""
+    """Return the `ModelProto`, checked and with inferred shapes; `where` names the file in errors.
+
+    Raises:
+        InputError: the file is damaged, no ONNX file, or not valid.
+    """
     onnx = onnx_module()
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -53,7 +76,7 @@ def load_onnx(data: bytes, where: str) -> Any:
         raise InputError(f"{where}: damaged, or neither a TFLite nor an ONNX file: {error}") from error
     if not model.graph.node or not model.graph.output:
         raise InputError(f"{where}: damaged, or no ONNX file: there is no graph in it")
-    check_onnx(data, where)  # the checker and the inference of shapes are C++
+    check_onnx(data, where)  # first, since the checker and the shape inference below are C++ and trust the file
     try:
         onnx.checker.check_model(model)
         return onnx.shape_inference.infer_shapes(model)
@@ -62,7 +85,7 @@ def load_onnx(data: bytes, where: str) -> Any:
 
 
 class _Reader:
-    """One file being read: who writes and who reads each value, and what is known of it."""
+    """A file's graph, with the type and shape of each value and the nodes that write and read it."""
 
     def __init__(self, model: Any, size: int) -> None:
         self.model, self.graph, self.size = model, model.graph, size
@@ -83,10 +106,10 @@ class _Reader:
         self.results = {value.name for value in self.graph.output}
 
     def report(self, where: str) -> FileReport:
-        """The whole report."""
+        """Return the report."""
         merged = {id(node) for row in self.graph.node if (node := self._merged_activation(row)) is not None}
-        rows = [n for n in self.graph.node if n.op_type not in _PLUMBING and id(n) not in merged]
-        ops = tuple(self._op(node) for node in rows)
+        nodes = [n for n in self.graph.node if n.op_type not in _NO_OPERATIONS and id(n) not in merged]
+        ops = tuple(self._op(node) for node in nodes)
         counts = Counter(_kind(node) for node in self.graph.node)
         all_integer = bool(ops) and all(op.integer for op in ops)
         weights = {t.name: t for op in ops for t in op.constants}
@@ -99,7 +122,7 @@ class _Reader:
             format="onnx",
             size=self.size,
             producer=f"{self.model.producer_name} {self.model.producer_version}".strip(),
-            precision="dynamic" if dynamic else precision_of(ops, all_integer=all_integer, weight_types=types),
+            precision="dynamic" if dynamic else file_precision(ops, all_integer=all_integer, weight_types=types),
             all_integer=all_integer and not dynamic,
             parameters=sum(int(np.prod(t.shape, dtype=np.int64)) for t in weights.values()),
             inputs=tuple(self._boundary(v.name) for v in self.graph.input if v.name not in self.constants),
@@ -109,7 +132,7 @@ class _Reader:
             description=None if text is None else Description.from_json(text, where),
             metadata=tuple(sorted(properties)),
             custom_ops=tuple(sorted({_kind(n) for n in self.graph.node if n.domain not in _STANDARD_DOMAINS})),
-            dynamic_leftovers=self._dynamic(),
+            dynamic_leftovers=self._dynamic_leftovers(),
         )
 
     def _dtype(self, code: int) -> str:
@@ -125,7 +148,7 @@ class _Reader:
         return self.values.get(name) or self.constants.get(name) or TensorReport(name, (), "undefined")
 
     def _boundary(self, name: str) -> TensorReport:
-        """An input or output of the file, with the quantization that the node behind or before it applies."""
+        """Return an input or output of the file, with the quantization of a DequantizeLinear that reads it."""
         tensor = self._known(name)
         integers = [n for n in self._behind_transpose(name) if n.op_type == "DequantizeLinear"]
         return self._quantized(tensor, integers[0]) if integers else tensor
@@ -137,25 +160,25 @@ class _Reader:
         return readers
 
     def _quantized(self, tensor: TensorReport, node: Any) -> TensorReport:
-        """`tensor` with scale and zero point of a QuantizeLinear or DequantizeLinear node."""
+        """Return `tensor` with scale and zero point of a QuantizeLinear or DequantizeLinear node."""
         scales = self._numbers(node.input[1])
         if scales is None or scales.size != 1:
-            return TensorReport(tensor.name, tensor.shape, tensor.dtype, channels=0 if scales is None else scales.size)
-        if not 0 < float(scales.reshape(-1)[0]) < np.inf:
+            return replace(tensor, channels=0 if scales is None else scales.size)
+        scale = float(scales.reshape(-1)[0])
+        if not 0 < scale < np.inf:
             raise ValueError(f"the scale of {tensor.name!r} is no positive number")
         zeros = self._numbers(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        zero = 0 if zeros is None else int(zeros.reshape(-1)[0])
-        return TensorReport(tensor.name, tensor.shape, tensor.dtype, float(scales.reshape(-1)[0]), zero, 1)
+        return replace(tensor, scale=scale, zero_point=0 if zeros is None else int(zeros.reshape(-1)[0]), channels=1)
 
     def _numbers(self, name: str) -> Any:
-        """The values of a constant that lies in the file itself."""
+        """Return the values of a constant, None for other values and for constants in another file."""
         tensor = self._tensors.get(name)
         if tensor is None or tensor.data_location == self._onnx.TensorProto.EXTERNAL:
             return None
         return self._onnx.numpy_helper.to_array(tensor)
 
     def _source(self, name: str) -> tuple[TensorReport, bool]:
-        """What an op really reads under this name, and whether that is a constant."""
+        """Return the tensor that an op reads, integers if a DequantizeLinear is in between, and if it is constant."""
         writer = self.writers.get(name)
         if writer is None or writer.op_type != "DequantizeLinear":
             return self._known(name), name in self.constants
@@ -164,7 +187,7 @@ class _Reader:
         return self._quantized(TensorReport(name, shape, stored.dtype), writer), writer.input[0] in self.constants
 
     def _result(self, name: str) -> TensorReport:
-        """What an op really writes: integers, if a QuantizeLinear is all that reads its output."""
+        """Return the tensor that an op writes: integers, if a QuantizeLinear is the only reader of its output."""
         quantize = self._only_reader(name, "QuantizeLinear")
         if quantize is None:
             return self._known(name)
@@ -181,19 +204,20 @@ class _Reader:
         return readers[0]
 
     def _merged_activation(self, node: Any) -> Any:
-        """The Relu or Clip between an op and its QuantizeLinear, if the integers saturate in the same way."""
-        if node.op_type in _PLUMBING:
+        """Return the Relu or Clip between an op and its QuantizeLinear, if the integers saturate in the same way."""
+        if node.op_type in _NO_OPERATIONS:
             return None
         follower = self._only_reader(node.output[0], "Relu", "Clip")
         if follower is None or self._only_reader(follower.output[0], "QuantizeLinear") is None:
             return None
-        span = self._result(follower.output[0]).range
+        limits = self._result(follower.output[0]).range
         kind = self._activation(follower)
-        inside = span is not None and span[0] == 0 and (kind == "relu" or span[1] <= _RELU6_RANGE[1] * (1 + _ROUNDING))
+        top = np.inf if kind == "relu" else _RELU6_RANGE[1] * (1 + _ROUNDING)
+        inside = limits is not None and limits[0] == 0 and limits[1] <= top
         return follower if kind != "none" and inside else None
 
     def _activation(self, node: Any) -> str:
-        """Of an activation node itself, or what this project's writer noted on an op whose integers saturate."""
+        """Return the activation of an activation node, or the one that this project's writer noted on a node."""
         if node.op_type == "Relu":
             return "relu"
         if node.op_type == "Clip" and len(node.input) == 3:
@@ -221,19 +245,19 @@ class _Reader:
     def _is_integer(self, node: Any, read: list[TensorReport], written: Iterable[TensorReport]) -> bool:
         if node.op_type.startswith(_INTEGER_PREFIXES):
             return True
-        if any(t.dtype in _FLOATS or t.dtype == "undefined" for t in (*read, *written)):
+        if any(t.dtype in FLOAT_TYPES or t.dtype == "undefined" for t in (*read, *written)):
             return False
-        triple = any(self._known(name).dtype in _FLOATS for name in (*node.input, *node.output))
-        return not triple or node.op_type in _INTEGER_TRIPLES
+        triple = any(self._known(name).dtype in FLOAT_TYPES for name in (*node.input, *node.output))
+        return not triple or node.op_type in _INTEGER_BETWEEN_QDQ
 
-    def _dynamic(self) -> tuple[str, ...]:
+    def _dynamic_leftovers(self) -> tuple[str, ...]:
         inputs = [v.name for v in self.graph.input if v.name not in self.constants]
-        found = [f"input {name}" for name in inputs if -1 in self._known(name).shape]
-        return (*found, *(f"Shape {n.name or n.output[0]}" for n in self.graph.node if n.op_type == "Shape"))
+        open_inputs = [f"input {name}" for name in inputs if -1 in self._known(name).shape]
+        return (*open_inputs, *(f"Shape {n.name or n.output[0]}" for n in self.graph.node if n.op_type == "Shape"))
 
 
 def constant_nodes(graph: Any) -> dict[str, Any]:
-    """The tensors of Constant nodes: another way to write an initializer."""
+    """Return the tensors of Constant nodes, another way to write an initializer, by name."""
     return {
         node.output[0]: attribute.t
         for node in graph.node
@@ -244,8 +268,10 @@ def constant_nodes(graph: Any) -> dict[str, Any]:
 
 
 def _is_weight(tensor: TensorReport) -> bool:
-    """Kernels and biases: not the shapes, bounds and amounts of padding that are constants too."""
-    return bool(tensor.shape) and (tensor.dtype in _FLOATS or tensor.channels > 0 or tensor.dtype in ("int8", "uint8"))
+    """Tell kernels and biases from other constants: shapes, bounds, amounts of padding."""
+    return bool(tensor.shape) and (
+        tensor.dtype in FLOAT_TYPES or tensor.channels > 0 or tensor.dtype in ("int8", "uint8")
+    )
 
 
 def _kind(node: Any) -> str:

@@ -1,6 +1,6 @@
 """How XNNPACK, the default delegate of TFLite interpreters on CPUs, divides a file.
 
-The interpreter runs in a process of its own: some files that converters write make it abort.
+The interpreter runs in a child process, since some files make it abort.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ _TIMEOUT = 120  # seconds; opening a MobileNet takes half of one
 
 
 def probe_delegate(path: Path) -> DelegateReport:
-    """Open the file with the default delegate. A refusal or a crash becomes `DelegateReport.error`."""
+    """Open the file with the default delegate and report how that divides it.
+
+    If the interpreter refuses the file or crashes, `DelegateReport.error` says so.
+
+    Raises:
+        MissingExtraError: the export extra is not installed.
+    """
     command = child_command(__name__, str(path))
     try:
         done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)  # noqa: S603 (own program)

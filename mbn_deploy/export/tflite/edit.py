@@ -1,4 +1,4 @@
-"""Putting operators in front of a .tflite file and behind it. What is inside stays as it is."""
+"""Operators in front of a .tflite file and behind it, while everything inside stays as it is."""
 
 from __future__ import annotations
 
@@ -9,38 +9,56 @@ import numpy as np
 
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
-from mbn_deploy.export.tflite.builder import PLACEHOLDER_BUILTIN, TYPE_NAMES, packed, schema
-from mbn_deploy.export.tflite.inspect import Reader, numbers, reading
+from mbn_deploy.export.tflite.builder import (
+    metadata_object,
+    operator_code_object,
+    operator_object,
+    pack_model,
+    quantization_object,
+    schema,
+    tensor_object,
+)
+from mbn_deploy.export.tflite.inspect import TFLiteReader, damage_as_input_error, numbers
 from mbn_deploy.manifest import TensorInfo
 from mbn_deploy.runtime.formats.tflite_file import read_metadata
 
 
 class TFLiteEdit:
-    """A file of one graph, one input and one output, opened to be written again with more operators.
+    """A file of one graph, one input and one output, opened to be written again with more or fewer operators.
 
-    `metadata` is what the file had of them, `added` the operators that were put there, in the order of
-    the file. Raises `InputError` for a damaged file or another number of inputs and outputs.
+    `metadata` is the metadata of the original file, `output` the output that the file has now, `added` the codes of
+    the operators that were added, in the order of the file.
+
+    Raises:
+        InputError: the file is damaged, or has another number of graphs, inputs or outputs.
     """
 
     def __init__(self, data: bytes, where: str) -> None:
         self.metadata = read_metadata(data, where)
         self.added: list[str] = []
-        self._schema = schema()
-        with reading(where):
-            read = Reader(data)
-            self._model, self._graph = read.model, read.graph
+        with damage_as_input_error(where):
+            reader = TFLiteReader(data)
+            self._model, self._graph = reader.model, reader.graph
             self._buffers: list[Array | None] = [_contents(buffer) for buffer in self._model.buffers]
-        if len(self._model.subgraphs) != 1 or len(read.sources) != 1 or len(read.results) != 1:
+        if len(self._model.subgraphs) != 1 or len(reader.sources) != 1 or len(reader.results) != 1:
             raise InputError(f"{where}: one graph with one input and one output is expected")
-        self._source, self._result = read.sources[0], read.results[0]
-        found = read.tensors[self._result]
-        #: What the file gives now.
-        self.output = TensorInfo(found.name, found.shape, found.dtype, found.scale, found.zero_point)
+        self._source, self._result = reader.sources[0], reader.results[0]
+        tensor = reader.tensors[self._result]
+        self.output = TensorInfo(
+            name=tensor.name,
+            shape=tensor.shape,
+            dtype=tensor.dtype,
+            scale=tensor.scale,
+            zero_point=tensor.zero_point,
+        )
 
     def prepend(
         self, code: str, info: TensorInfo, constants: Sequence[Sequence[int]] = (), version: int = 1, **options: Any
     ) -> None:
-        """A new input `info`, from which the operator makes the input so far; `constants` are its int32 operands."""
+        """Make `info` the file's input; the operator turns it into the input so far.
+
+        `constants` are the operator's int32 operands, `options` as for `ModelBuilder.operator`.
+        """
         operands = [self._constant(f"{info.name}/{code.lower()}", values) for values in constants]
         source = self._tensor(info, f"{info.name}/{len(self._graph.tensors)}")
         self._graph.operators.insert(0, self._operator(code, [source, *operands], self._source, version, options))
@@ -48,81 +66,58 @@ class TFLiteEdit:
         self.added.insert(0, code)
 
     def append(self, code: str, info: TensorInfo, version: int = 1, **options: Any) -> None:
-        """A new output `info`, which the operator makes of the output so far."""
+        """Make `info` the file's output; the operator makes it of the output so far."""
         result = self._tensor(info, f"{info.name}/{len(self._graph.tensors)}")
         self._graph.operators.append(self._operator(code, [self._result], result, version, options))
         self._result, self.output = result, info
         self.added.append(code)
 
     def trim(self, code: str) -> None:
-        """Takes operators of this kind away from both ends, if nothing else reads what they read and write."""
-        wanted = getattr(self._schema.BuiltinOperator, code)
+        """Remove operators `code` from both ends, unless another operator reads the input of the first one."""
+        builtin = getattr(schema().BuiltinOperator, code)
         operators = self._graph.operators
-        if self._is(operators[0], wanted) and sum(self._source in op.inputs for op in operators) == 1:
+        if self._is(operators[0], builtin) and sum(self._source in op.inputs for op in operators) == 1:
             self._source = int(operators.pop(0).outputs[0])
-        if operators and self._is(operators[-1], wanted):
+        if operators and self._is(operators[-1], builtin):
             self._result = int(operators.pop().inputs[0])
 
     def _is(self, operator: Any, builtin: int) -> bool:
         return bool(self._model.operatorCodes[operator.opcodeIndex].builtinCode == builtin)
 
     def finish(self, metadata: Mapping[str, bytes]) -> bytes:
-        """The file's bytes, with these metadata in place of its own. It has no signature: the ends are new."""
+        """Return the file's bytes, with `metadata` in place of its own and without a signature, as the ends are new."""
         self._graph.inputs, self._graph.outputs = [self._source], [self._result]
         self._model.signatureDefs = []
-        self._model.metadata = [self._metadata(name, value) for name, value in sorted(metadata.items())]
+        self._model.metadata = [
+            metadata_object(name, self._buffer(np.frombuffer(value, np.uint8)))
+            for name, value in sorted(metadata.items())
+        ]
         self._model.metadataBuffer = []
-        return packed(self._model, self._buffers)
+        return pack_model(self._model, self._buffers)
 
-    def _tensor(self, info: TensorInfo, name: str) -> int:
-        made = self._schema.TensorT()
-        made.name, made.shape, made.hasRank, made.buffer = name, list(info.shape), True, 0
-        made.type = getattr(self._schema.TensorType, TYPE_NAMES[info.dtype])
+    def _tensor(self, info: TensorInfo, name: str, buffer: int = 0) -> int:
+        tensor = tensor_object(name, info.shape, info.dtype, buffer)
         if info.scale is not None:
-            made.quantization = self._schema.QuantizationParametersT()
-            made.quantization.scale = np.array([info.scale], np.float32)
-            made.quantization.zeroPoint = np.array([info.zero_point or 0], np.int64)
-        self._graph.tensors.append(made)
+            tensor.quantization = quantization_object(info.scale, info.zero_point or 0)
+        self._graph.tensors.append(tensor)
         return len(self._graph.tensors) - 1
 
     def _constant(self, name: str, values: Sequence[int]) -> int:
         data = np.array(values, np.int32)
-        index = self._tensor(TensorInfo(name, data.shape, "int32"), name)
-        self._graph.tensors[index].buffer = self._buffer(data)
-        return index
+        return self._tensor(TensorInfo(name, data.shape, "int32"), name, self._buffer(data))
 
     def _buffer(self, data: Array) -> int:
         self._buffers.append(data)
         return len(self._buffers) - 1
 
     def _operator(self, code: str, inputs: list[int], output: int, version: int, options: Mapping[str, Any]) -> Any:
-        made = self._schema.OperatorT()
-        made.opcodeIndex = self._opcode(getattr(self._schema.BuiltinOperator, code), version)
-        made.inputs, made.outputs = inputs, [output]
-        settings = dict(options)
-        kind = settings.pop("options_type", None)
-        if kind is not None:
-            made.builtinOptionsType = getattr(self._schema.BuiltinOptions, kind)
-            made.builtinOptions = getattr(self._schema, f"{kind}T")()
-        for key, value in settings.items():
-            setattr(made.builtinOptions, key, value)
-        return made
-
-    def _opcode(self, builtin: int, version: int) -> int:
-        made = self._schema.OperatorCodeT()
-        made.builtinCode, made.version = builtin, version
-        made.deprecatedBuiltinCode = min(builtin, PLACEHOLDER_BUILTIN)
-        self._model.operatorCodes.append(made)
-        return len(self._model.operatorCodes) - 1
-
-    def _metadata(self, name: str, value: bytes) -> Any:
-        made = self._schema.MetadataT()
-        made.name, made.buffer = name, self._buffer(np.frombuffer(value, np.uint8))
-        return made
+        codes = self._model.operatorCodes
+        codes.append(operator_code_object(getattr(schema().BuiltinOperator, code), version))
+        return operator_object(len(codes) - 1, inputs, [output], options)
 
 
 def _contents(buffer: Any) -> Array | None:
-    """A buffer's bytes; data behind the flatbuffer, which only files above 2 GB have, are refused."""
+    """Return a buffer's bytes; refuse those behind the flatbuffer, which only files above 2 GB have."""
     if buffer.size:
         raise ValueError("its weights lie behind the flatbuffer")
     data = numbers(buffer.data)

@@ -1,8 +1,7 @@
 """Google's TFLITE_METADATA, as MediaPipe Tasks, the LiteRT support libraries and Android Studio read it.
 
-The schema is metadata_schema.fbs (google-ai-edge/mediapipe, mediapipe/tasks/metadata); field numbers
-are its declaration order. Nothing newer than its version 1.0.0 is used. `runtime/tflite_metadata.py`
-reads the same.
+The schema is metadata_schema.fbs (google-ai-edge/mediapipe, mediapipe/tasks/metadata); fields are numbered in the
+order of their declaration. Only fields of its version 1.0.0 are used. `runtime/formats/tflite_metadata.py` reads them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ IDENTIFIER = b"M001"
 METADATA_KEY = "TFLITE_METADATA"
 MIN_PARSER_VERSION = "1.0.0"
 
-# Members of the schema's unions and enums.
+# Numbers of the schema's unions and enums.
 _IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1  # ContentProperties
 _NORMALIZATION = 1  # ProcessUnitOptions
 _AXIS_LABELS = 2  # AssociatedFileType
@@ -29,7 +28,7 @@ _RGB, _GRAYSCALE = 1, 2  # ColorSpaceType
 
 @dataclass(frozen=True)
 class About:
-    """What a person says of a model; empty where nothing is said."""
+    """A model's description, version, author and license as its maker gives them; empty where not given."""
 
     description: str = ""
     version: str = ""
@@ -41,8 +40,12 @@ NOTHING_SAID = About()
 
 
 @dataclass(frozen=True)
-class ImageClassifier:
-    """What the metadata say. `size` is (height, width); `preprocess` has one mean and one deviation."""
+class ClassifierMetadata:
+    """The contents of the metadata of an image classifier.
+
+    `size` is (height, width); `preprocess` has one mean and one standard deviation; `labels` says whether the
+    labels file is packed behind the model.
+    """
 
     name: str
     about: About
@@ -54,7 +57,7 @@ class ImageClassifier:
 
 
 class _Ref(NamedTuple):
-    """A table, vector or string that was written before, by its offset."""
+    """A table, vector or string written before, by its offset."""
 
     offset: int
 
@@ -67,9 +70,9 @@ class _UInt(NamedTuple):
     value: int
 
 
-def written(model: ImageClassifier) -> bytes:
-    """The flatbuffer that lies under `METADATA_KEY` in a file's metadata."""
-    w = _Writer()
+def encode_metadata(model: ClassifierMetadata) -> bytes:
+    """Return the flatbuffer that a file's metadata hold under `METADATA_KEY`."""
+    w = _TableWriter()
     image = w.table(
         name=w.text("image"),
         description=w.text("The picture, resized to the input's size."),
@@ -78,7 +81,7 @@ def written(model: ImageClassifier) -> bytes:
         process_units=w.tables(_normalization(w, model.preprocess)),
         stats=_image_range(w, model.preprocess),
     )
-    found = w.table(
+    scores = w.table(
         name=w.text("probability" if model.scores != "logits" else "logit"),
         description=w.text("One score a class."),
         dimensions=None,
@@ -87,27 +90,30 @@ def written(model: ImageClassifier) -> bytes:
         stats=None if model.scores == "logits" else w.table(max=w.floats([1.0]), min=w.floats([0.0])),
         files=w.tables(_labels_file(w)) if model.labels else None,
     )
-    graph = w.table(name=w.text(model.name), description=None, inputs=w.tables(image), outputs=w.tables(found))
+    graph = w.table(name=w.text(model.name), description=None, inputs=w.tables(image), outputs=w.tables(scores))
     about = model.about
-    return w.finish(
-        w.table(
-            name=w.text(model.name), description=w.said(about.description), version=w.said(about.version),
-            graphs=w.tables(graph), author=w.said(about.author), license=w.said(about.license),
-            files=None, min_parser_version=w.text(MIN_PARSER_VERSION),
-        )
-    )  # fmt: skip
+    root = w.table(
+        name=w.text(model.name),
+        description=w.optional_text(about.description),
+        version=w.optional_text(about.version),
+        graphs=w.tables(graph),
+        author=w.optional_text(about.author),
+        license=w.optional_text(about.license),
+        files=None,
+        min_parser_version=w.text(MIN_PARSER_VERSION),
+    )
+    return w.finish(root)
 
 
-def with_files(data: bytes, files: Mapping[str, bytes]) -> bytes:
-    """A .tflite file with a zip archive behind it: how the format holds associated files.
+def append_files(data: bytes, files: Mapping[str, bytes]) -> bytes:
+    """Append a zip archive of `files` to a .tflite file, as the format has its associated files.
 
-    They are stored, not compressed, as readers map them into memory; readers of the model itself
-    do not see them.
+    They are stored without compression, since readers map them into memory. Readers of the model ignore them.
     """
     return zip_bytes(dict(sorted(files.items())), prefix=data, mode=OWNER_ONLY) if files else data
 
 
-def _image_content(w: _Writer, model: ImageClassifier) -> _Ref:
+def _image_content(w: _TableWriter, model: ClassifierMetadata) -> _Ref:
     height, width = model.size
     properties = w.table(
         color_space=_Byte(_RGB if model.channels == 3 else _GRAYSCALE),
@@ -116,23 +122,23 @@ def _image_content(w: _Writer, model: ImageClassifier) -> _Ref:
     return w.table(kind=_Byte(_IMAGE_PROPERTIES), properties=properties)
 
 
-def _normalization(w: _Writer, preprocess: Preprocess) -> _Ref:
+def _normalization(w: _TableWriter, preprocess: Preprocess) -> _Ref:
     options = w.table(mean=w.floats(preprocess.mean[:1]), std=w.floats(preprocess.std[:1]))
     return w.table(kind=_Byte(_NORMALIZATION), options=options)
 
 
-def _image_range(w: _Writer, preprocess: Preprocess) -> _Ref:
-    """What the normalized input reaches: pixels 255 and 0."""
+def _image_range(w: _TableWriter, preprocess: Preprocess) -> _Ref:
+    """Write the normalized values of pixels 255 and 0."""
     mean, std = preprocess.mean[0], preprocess.std[0]
     return w.table(max=w.floats([(255 - mean) / std]), min=w.floats([-mean / std]))
 
 
-def _labels_file(w: _Writer) -> _Ref:
+def _labels_file(w: _TableWriter) -> _Ref:
     return w.table(name=w.text(LABELS_NAME), description=w.text("Line i is class i."), type=_Byte(_AXIS_LABELS))
 
 
-class _Writer:
-    """Tables of a flatbuffer by the order of their fields; `None` leaves a field out."""
+class _TableWriter:
+    """Writes tables of a flatbuffer, with their fields in the order of the schema; `None` leaves a field out."""
 
     def __init__(self) -> None:
         import flatbuffers
@@ -140,7 +146,7 @@ class _Writer:
         self._builder: Any = flatbuffers.Builder(1024)
 
     def table(self, **fields: _Ref | _Byte | _UInt | None) -> _Ref:
-        """A table whose fields stand in the schema's order; their names are for the reader of the code."""
+        """Write a table. The fields are in the schema's order; their names only document the code."""
         self._builder.StartObject(len(fields))
         for slot, value in enumerate(fields.values()):
             if isinstance(value, _Ref):
@@ -154,7 +160,7 @@ class _Writer:
     def text(self, value: str) -> _Ref:
         return _Ref(self._builder.CreateString(value))
 
-    def said(self, value: str) -> _Ref | None:
+    def optional_text(self, value: str) -> _Ref | None:
         return self.text(value) if value else None
 
     def floats(self, values: Sequence[float]) -> _Ref:

@@ -1,4 +1,4 @@
-"""Labelled images: a folder with one sub-folder a class, and which class each sub-folder is."""
+"""Labelled images: a folder with one sub-folder per class, named by label, synset or class index."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mbn_deploy.text import shorten
 Classes = npt.NDArray[np.int64]
 
 BACKGROUND = "background"
-CACHE_BYTES = 2**30  # decoded images are kept up to this size; a larger set is decoded again each time
+CACHE_BYTES = 2**30  # decoded images are kept up to this size; a larger set is decoded anew each time
 LOAD = "load evaluation images"
 
 
 @dataclass(eq=False)
 class Dataset:
-    """Image files with their classes. `name` is the folder's; `classes` is int64 (N,), all -1 without labels."""
+    """Image files with their classes, int64 (N,), all -1 if they are unknown. `name` is that of the folder."""
 
     name: str
     paths: tuple[Path, ...] = field(repr=False)
@@ -42,15 +42,19 @@ class Dataset:
         return bool((self.classes >= 0).all())
 
     def images(self, size: tuple[int, int], preprocess: Preprocess, progress: Progress = silent) -> Iterator[Pixels]:
-        """uint8 (H, W, C) of every image at `size` (height, width), in order; raises `InputError`."""
+        """Yield the uint8 pixels (H, W, C) of every image at `size` (height, width), in order.
+
+        Raises:
+            InputError: names an image that cannot be read.
+        """
         return (image.pixels for image in self._load(size, preprocess, progress))
 
     def hashes(self, size: tuple[int, int], preprocess: Preprocess, progress: Progress = silent) -> frozenset[str]:
-        """sha256 of every file and of every image's pixels at `size`: what a calibration set must not contain."""
+        """Return the sha256 of every file and of its pixels at `size`: a calibration set must contain none of them."""
         return frozenset(h for image in self._load(size, preprocess, progress) for h in (image.content, image.decoded))
 
     def _load(self, size: tuple[int, int], preprocess: Preprocess, progress: Progress) -> Iterator[LoadedImage]:
-        # Mean and standard deviation act later: files that differ in them share their pixels.
+        # Pixels do not depend on mean and standard deviation, which act later.
         p = preprocess
         key = (size, p.resize, p.crop_fraction, p.filter, p.channels, len(p.mean))
         if key in self._decoded:
@@ -75,16 +79,20 @@ def load_dataset(
     synsets: Sequence[str] | None = None,
     unlabelled: bool = False,
 ) -> Dataset:
-    """The images below `folder`, whose sub-folders are named by class.
+    """Load the images below `folder`, whose sub-folders are named by class.
 
-    With `unlabelled` it may also hold nothing but images, whose classes nobody knows.
+    The name of a sub-folder is looked up in `synsets`, then in `labels`, else it is read as a class index from 0. If
+    the model has one class more than there are synsets, and its first label is "background", synset i is class i + 1.
 
-    A name is looked up among `synsets`, then `labels` (line i = class i of both), and is else read
-    as a class index from 0. A model of one class more than `synsets`, whose first label is
-    "background", has every synset one class further up.
+    Args:
+        folder: holds one sub-folder per class.
+        class_count: number of the model's classes.
+        labels: line i names class i.
+        synsets: line i names class i.
+        unlabelled: also accept a folder of images without sub-folders, whose classes are unknown.
 
-    Raises `InputError` that names sub-folders which are no class (with near names), or images that
-    lie in none.
+    Raises:
+        InputError: names sub-folders that are not a class (with similar names), or images outside of sub-folders.
     """
     root = Path(folder)
     paths = find_images(root)
@@ -93,8 +101,8 @@ def load_dataset(
         return _without_labels(root, paths)
     if loose:
         raise InputError(
-            f"{root}: images must lie in one sub-folder a class, named by label, synset or index; "
-            f"these lie in none: {shorten(loose)}"
+            f"{root}: every image must lie in a sub-folder named by its class (label, synset or index); "
+            f"these do not: {shorten(loose)}"
         )
     names = _names(class_count, labels, synsets)
     folders = sorted({p.relative_to(root).parts[0] for p in paths})
@@ -107,7 +115,7 @@ def load_dataset(
 
 
 def all_images(folder: str | Path) -> Dataset:
-    """All images below `folder`, whatever its sub-folders are called, without classes; raises `InputError`."""
+    """Load all images below `folder` without classes, whatever its sub-folders are called. Raises `InputError`."""
     return _without_labels(Path(folder), find_images(Path(folder)))
 
 
@@ -116,16 +124,18 @@ def _without_labels(root: Path, paths: Sequence[Path]) -> Dataset:
 
 
 def _names(class_count: int, labels: Sequence[str] | None, synsets: Sequence[str] | None) -> dict[str, int | None]:
-    """Class by name; `None` for a label that several classes carry."""
+    """Map names to class indices; a label that several classes share is mapped to None."""
     if labels is not None and len(labels) != class_count:
-        raise InputError(f"{len(labels)} labels for {class_count} classes: line i must be the name of class i")
+        raise InputError(f"{len(labels)} labels for {class_count} classes: there must be one for each class, in order")
     names: dict[str, int | None] = {}
     for index, label in enumerate(labels or ()):
         names[label] = None if label in names else index
     background = labels is not None and labels[0] == BACKGROUND
     first = 1 if background and synsets is not None and len(synsets) == class_count - 1 else 0
     if synsets is not None and len(synsets) + first != class_count:
-        raise InputError(f"{len(synsets)} synsets for {class_count} classes: line i must be the synset of class i")
+        raise InputError(
+            f"{len(synsets)} synsets for {class_count} classes: there must be one for each class, in order"
+        )
     return names | {name: index for index, name in enumerate(synsets or (), first)}
 
 
@@ -144,5 +154,5 @@ def _unknown(unknown: list[str], folders: int, names: dict[str, int | None], cla
         return f"several classes are called {shorten(map(repr, ambiguous))}; name these sub-folders by class index"
     near = {name: difflib.get_close_matches(name, known, n=2, cutoff=0.6) for name in unknown}
     shown = shorten(repr(n) + (f" (near: {', '.join(near[n])})" if near[n] else "") for n in unknown)
-    hint = "" if names else "; without --labels or --synsets only class indices are understood"
-    return f"{len(unknown)} of {folders} sub-folders are none of the {class_count} classes: {shown}{hint}"
+    hint = "" if names else "; without --labels or --synsets the names must be class indices"
+    return f"{len(unknown)} of {folders} sub-folders are not named like any of the {class_count} classes: {shown}{hint}"

@@ -1,7 +1,7 @@
-"""Folders of images: which files count, and one image's pixels together with the hash of its content.
+"""Finds and loads the images of a folder.
 
-Calibration and evaluation both read images here, and both decode them with the runtime's own
-`load_pixels`, so that what is calibrated and measured is what a device will see.
+Calibration and evaluation both load images here, with the runtime's own `load_pixels`, so that the quantizer and the
+evaluation see the pixels that a device will see.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mbn_deploy.runtime.images import SUFFIXES
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.system.files import read_file
 
-CHUNK = 32  # images that are decoded at once: enough for a few threads, few enough for progress and Ctrl-C
+CHUNK = 32  # images decoded at once: enough for a few threads, few enough for frequent progress and a prompt Ctrl-C
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class LoadedImage:
-    """`pixels` is uint8 (H, W, C); `content` the sha256 of the file; `decoded` that of the pixels."""
+    """An image: uint8 pixels (H, W, C), the sha256 of its file (`content`) and that of its pixels (`decoded`)."""
 
     pixels: Pixels
     content: str
@@ -37,19 +37,20 @@ class LoadedImage:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Every image file under `folder`, sorted by path; hidden files and folders are left out.
+    """List all image files below `folder`, sorted by path. Hidden files and folders are skipped.
 
-    Raises `InputError` if `folder` is no readable folder or holds no image.
+    Raises:
+        InputError: `folder` is not a readable folder, or holds no image.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder" if not folder.exists() else f"{folder}: not a folder of images")
     try:
-        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and _visible(p, folder))
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and _visible(p, folder))
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
-    if not found:
+    if not paths:
         raise InputError(f"{folder}: no images in it (looked for {', '.join(sorted(SUFFIXES))}, in sub-folders too)")
-    return found
+    return paths
 
 
 def _visible(path: Path, folder: Path) -> bool:
@@ -57,9 +58,16 @@ def _visible(path: Path, folder: Path) -> bool:
 
 
 def load_image(path: Path, size: tuple[int, int], preprocess: Preprocess, data: bytes | None = None) -> LoadedImage:
-    """The image as the model sees it before normalization; `data` are its bytes if they are at hand.
+    """Load an image as the model sees it before normalization.
 
-    `size` is (height, width); the number of channels is that of `preprocess.mean`. Raises `InputError`.
+    Args:
+        path: the image file.
+        size: (height, width) of the result, which has as many channels as `preprocess.mean`.
+        preprocess: how the image is resized.
+        data: the file's content, if it was already read.
+
+    Raises:
+        InputError: names the file that cannot be read or decoded.
     """
     data = read_file(path) if data is None else data
     try:
@@ -70,7 +78,7 @@ def load_image(path: Path, size: tuple[int, int], preprocess: Preprocess, data: 
 
 
 def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """The function's results in the order of `items`, `CHUNK` at a time in threads (decoders release the GIL)."""
+    """Yield the function's results in the order of `items`, `CHUNK` at a time in threads (decoders release the GIL)."""
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(items), CHUNK):
             yield from pool.map(function, items[start : start + CHUNK])

@@ -1,4 +1,4 @@
-"""Accuracy of what stands on the disk: every file of a bundle, or one lone file, through the runtime."""
+"""Evaluates files on the disk through the runtime: all files of a bundle, or a single model file."""
 
 from __future__ import annotations
 
@@ -34,16 +34,30 @@ def evaluate_files(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Top-1 and top-5 of the files at `path` on the labelled images below `data`.
+    """Measure top-1 and top-5 of the files at `path` on the labelled images below `data`.
 
-    In a bundle, `precision` and `backend` choose among the files, and a float32 file, if it is one of
-    several, is what the others are compared with. `limit` takes that many images, chosen by a hash of
-    `seed` and name; the other options are those of `Classifier.open` and `load_dataset`.
+    If several files are evaluated and one is float32, the others are compared with it.
 
-    Raises what these two raise.
+    Args:
+        path: a bundle or a model file.
+        data: a folder with one sub-folder per class, see `load_dataset`.
+        precision: evaluate only the bundle's files of this precision.
+        backend: evaluate only the files that this interpreter runs.
+        threads: see `Classifier.open`, as for labels, resize and preprocess.
+        labels: names of the classes, for a file that does not hold them.
+        synsets: names that the sub-folders have for the classes, see `load_dataset`.
+        resize: how images are resized.
+        preprocess: how pixels are normalized.
+        limit: evaluate this many images, chosen by a hash of `seed` and the image's name.
+        seed: seed of that choice.
+        progress: is told of every step.
+
+    Raises:
+        UsageError: no file of the bundle has this precision and runs on this backend, or `limit` is below 1.
+        InputError: the bundle, a file or an image cannot be read, or the files take different inputs.
     """
     with ExitStack() as stack:
-        opened = {
+        classifiers = {
             name: stack.enter_context(
                 Classifier.open(
                     path,
@@ -57,25 +71,25 @@ def evaluate_files(
             )
             for name, wanted, runs in _choices(Path(path), precision, backend)
         }
-        first = next(iter(opened.values()))
+        first = next(iter(classifiers.values()))
         info = first.info
         dataset = load_dataset(data, info.classes, labels=first.labels, synsets=synsets)
-        pixels = _same_pixels(opened)
-        reference = next((n for n, c in opened.items() if c.info.precision == REFERENCE), None)
+        pixels = _common_preprocess(classifiers)
+        reference = next((n for n, c in classifiers.items() if c.info.precision == REFERENCE), None)
         return evaluate(
-            {name: classifier.predict for name, classifier in opened.items()},
-            dataset if limit is None else chosen(dataset, limit, seed),
+            {name: classifier.predict for name, classifier in classifiers.items()},
+            dataset if limit is None else choose_images(dataset, limit, seed),
             info.size,
             pixels,
-            reference=reference if len(opened) > 1 else None,
-            # The classifier has made probabilities of logits.
+            reference=reference if len(classifiers) > 1 else None,
+            # Classifiers turn logits into probabilities.
             scores="sigmoid" if info.scores == "sigmoid" else "softmax",
             progress=progress,
         )
 
 
-def chosen(dataset: Dataset, limit: int, seed: int = 0) -> Dataset:
-    """`limit` images of `dataset` in its order; a smaller limit chooses a part of what a larger one does."""
+def choose_images(dataset: Dataset, limit: int, seed: int = 0) -> Dataset:
+    """Choose `limit` images, kept in their order. A smaller limit chooses a subset of a larger one's images."""
     if limit < 1:
         raise UsageError(f"the limit must be at least 1 image, not {limit}")
     keys = [hashlib.sha256(f"{seed}/{p.parent.name}/{p.name}".encode()).digest() for p in dataset.paths]
@@ -84,7 +98,7 @@ def chosen(dataset: Dataset, limit: int, seed: int = 0) -> Dataset:
 
 
 def _choices(path: Path, precision: str | None, backend: str | None) -> list[tuple[str, str | None, str | None]]:
-    """(name, precision, backend) of every file to open."""
+    """List (name, precision, backend) of the files to evaluate."""
     if not path.is_dir():
         return [(path.name, precision, backend)]
     files = open_bundle(path, check_files=False).manifest.files
@@ -94,24 +108,25 @@ def _choices(path: Path, precision: str | None, backend: str | None) -> list[tup
         raise UnknownNameError("backend", backend, MODULES)
     if precision is not None and precision not in {entry.precision for entry in files}:
         raise UnknownNameError("precision", precision, sorted({entry.precision for entry in files}))
-    asked = [entry for entry in files if _is_asked(entry, precision, backend)]
-    if not asked:
+    requested = [entry for entry in files if _is_requested(entry, precision, backend)]
+    if not requested:
         raise UsageError(f"{path}: no file in it is of precision {precision} and runs on backend {backend}")
-    return [(entry.path, entry.precision, choose_backend(entry.format, backend)) for entry in asked]
+    return [(entry.path, entry.precision, choose_backend(entry.format, backend)) for entry in requested]
 
 
-def _is_asked(entry: ModelFile, precision: str | None, backend: str | None) -> bool:
+def _is_requested(entry: ModelFile, precision: str | None, backend: str | None) -> bool:
     return precision in (None, entry.precision) and (backend is None or backend in BACKENDS[entry.format])
 
 
-def _same_pixels(opened: dict[str, Classifier]) -> Preprocess:
-    """How images become the pixels that every file is shown; an edited manifest may have them differ."""
-    wanted = {(c.info.size, c.info.classes, _pixels(c.info)) for c in opened.values()}
-    if len(wanted) > 1:
-        raise InputError(f"the files {', '.join(opened)} differ in size, classes or resizing; evaluate them one by one")
-    return _pixels(next(iter(opened.values())).info)
+def _common_preprocess(classifiers: dict[str, Classifier]) -> Preprocess:
+    """Return how images become the pixels that all files take. Files of an edited manifest may disagree."""
+    inputs = {(c.info.size, c.info.classes, _without_normalization(c.info)) for c in classifiers.values()}
+    if len(inputs) > 1:
+        names = ", ".join(classifiers)
+        raise InputError(f"the files {names} differ in size, classes or resizing; evaluate them one by one")
+    return _without_normalization(next(iter(classifiers.values())).info)
 
 
-def _pixels(info: ModelInfo) -> Preprocess:
-    """The file's preprocessing up to normalization, which the file's classifier does by itself."""
+def _without_normalization(info: ModelInfo) -> Preprocess:
+    """Return the file's preprocessing up to normalization, which its classifier does."""
     return replace(info.preprocess, mean=(0.0,) * info.channels, std=(1.0,) * info.channels)

@@ -1,7 +1,6 @@
-"""How long one inference takes on this machine, for files that were just made: a first impression, for the report.
+"""Quick latency measurement of exported files on this machine: a first impression, for the guard and the report.
 
-Files take turns, so that whatever else the machine does hits all alike. `mbn-deploy benchmark` measures for long
-enough to compare, and where it counts: on the device.
+`runtime.benchmark` measures for longer, so that machines and runs can be compared, and where it counts: on the device.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from mbn_deploy.manifest import FileFormat
 from mbn_deploy.runtime.backends import Backend, open_backend
 
 TURNS = 6
-LEAST_RUNS = 2  # of a file in a turn, beside one that brings it back into the caches
+LEAST_RUNS = 2  # timed runs of a file in a turn; one more comes first, to bring the model back into the caches
 TURN_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one run on one thread: the median of the quietest turn, and of the busiest one.
+    """Milliseconds of one inference on one thread: the medians of the quietest turn and of the busiest one.
 
-    Where nothing else runs they are nearly the same; where much does, the first is closer to the file's own.
+    On an idle machine they are nearly equal. On a busy one the first is closer to what the file itself takes.
     """
 
     low: float
@@ -34,32 +33,34 @@ class Latency:
 
 
 def latencies(files: Mapping[str, tuple[bytes, FileFormat]]) -> dict[str, Latency]:
-    """Of each of `files` (bytes and format by name), on one thread; about a tenth of a second a file.
+    """Time one inference of each file on one thread. Takes about a tenth of a second per file.
 
-    Raises `InputError` for files that the default interpreter refuses.
+    The files take turns, so that whatever else the machine does affects all of them alike.
+
+    Args:
+        files: bytes and format by name.
+
+    Raises:
+        InputError: the default interpreter refuses a file.
+        MissingExtraError: no interpreter for a format is installed.
     """
     with ExitStack() as stack:
-        opened = {name: open_backend(data, kind, threads=1, where=name) for name, (data, kind) in files.items()}
-        for backend in opened.values():
+        backends = {name: open_backend(data, kind, threads=1, where=name) for name, (data, kind) in files.items()}
+        for backend in backends.values():
             stack.callback(backend.close)
-        turns: dict[str, list[list[float]]] = {name: [] for name in opened}
+        turns: dict[str, list[float]] = {name: [] for name in backends}
         for _ in range(TURNS):
-            for name, backend in opened.items():
-                turns[name].append(_turn(backend))
-    return {name: _latency(found) for name, found in turns.items()}
+            for name, backend in backends.items():
+                turns[name].append(_median_of_turn(backend))
+    return {name: Latency(1e3 * min(medians), 1e3 * max(medians)) for name, medians in turns.items()}
 
 
-def _turn(backend: Backend) -> list[float]:
+def _median_of_turn(backend: Backend) -> float:
     image = np.zeros(backend.input.shape, backend.input.dtype)
     backend.run(image)
-    times: list[float] = []
-    while len(times) < LEAST_RUNS or sum(times) < TURN_SECONDS:
+    seconds: list[float] = []
+    while len(seconds) < LEAST_RUNS or sum(seconds) < TURN_SECONDS:
         start = time.perf_counter()
         backend.run(image)
-        times.append(time.perf_counter() - start)
-    return times
-
-
-def _latency(turns: list[list[float]]) -> Latency:
-    medians = [1e3 * statistics.median(times) for times in turns]
-    return Latency(min(medians), max(medians))
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)

@@ -1,10 +1,10 @@
-"""Which operation of a file computes something else than it did at the export.
+"""Finds the operation of a model file that computes something else than it did at the export.
 
-At the export, some values of every operation's result are kept (`record`). Quantized .tflite files are run by
-TensorFlow Lite's reference kernels for that. With int8 they are plain integer arithmetic, the same to the bit on
-every processor and in every version that was tried, while fast kernels round now and then a level away. So on
-the device two questions can be told apart (`check`): does the file still say what it said, and do the fast kernels
-of this machine compute, operation by operation and from the same inputs, what the reference kernels do?
+At the export `record` keeps samples of every operation's result. Quantized .tflite files are run by TensorFlow Lite's
+reference kernels for that: in int8 these are plain integer arithmetic, the same to the bit on every processor and in
+every version that was tried, while fast kernels sometimes round one level differently. On the device `check` can
+therefore answer two questions separately. Is the file still the same? And do the fast kernels of this machine
+compute what the reference kernels do, operation by operation and from the same inputs?
 """
 
 from __future__ import annotations
@@ -23,17 +23,24 @@ from mbn_deploy.runtime.operation_runs.open import open_operations
 from mbn_deploy.runtime.operation_runs.operation import Operation, Operations
 
 _LARGEST = float(np.finfo(np.float32).max)
-SAMPLES = 128  # values kept of a result; more where it has more channels, so that each is among them
+SAMPLES = 128  # values kept per result; more if it has more channels, so that every channel is sampled
 
 Against = Literal["export", "reference"]
 
 
 @dataclass(frozen=True)
 class OperationDifference:
-    """An operation, counted from 1, whose result is off; in levels where `levels`, else in its own unit.
+    """How far the result of one operation is from what it should be.
 
-    `against` says from what: from what it gave at the export, or from the reference kernels on this
-    machine, given the same inputs.
+    Attributes:
+        number: position of the operation, from 1.
+        kind: its operator, as "CONV_2D".
+        name: the name of the tensor that it writes.
+        largest: the largest difference, in quantization levels if `levels`, else in the result's own unit.
+        tolerance: how large it may be.
+        levels: whether the result is an integer tensor.
+        against: what it is compared with: its result at the export, or what the reference kernels compute on this
+            machine from the same inputs.
     """
 
     number: int
@@ -46,16 +53,20 @@ class OperationDifference:
 
     @property
     def passed(self) -> bool:
-        """Within the tolerance."""
+        """Whether the difference is within the tolerance."""
         return self.largest <= self.tolerance
 
 
 @dataclass(frozen=True)
 class OperationCheck:
-    """All operations of a file. `first` is the first that is off by more than its tolerance.
+    """The comparison of all operations of a file.
 
-    `moved` of `compared` are off at all, by `largest` at most (in levels; operations on floats aside):
-    what other kernels round differently.
+    Attributes:
+        compared: number of operations.
+        moved: number of integer operations whose results differ at all, as other kernels round differently.
+        largest: their largest difference, in quantization levels.
+        against: what was compared with.
+        first: the first operation that differs by more than its tolerance, if any.
     """
 
     compared: int
@@ -66,13 +77,13 @@ class OperationCheck:
 
     @property
     def passed(self) -> bool:
-        """No operation is off."""
+        """Whether every operation is within its tolerance."""
         return self.first is None
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A file with what is needed to run it."""
+    """A model file and what is needed to run it."""
 
     data: bytes
     format: FileFormat
@@ -83,55 +94,72 @@ class Subject:
 
     @property
     def integer(self) -> bool:
-        """Whether it computes in integers, wholly or in part."""
+        """Whether the file computes in integers, wholly or in part."""
         return self.precision.startswith("int")
 
     @property
     def referenced(self) -> bool:
-        """Whether reference kernels are asked: they are slow, and floats need none."""
+        """Whether reference kernels run it. They are slow, and float files do not need them."""
         return self.format == "tflite" and (self.integer or self.precision == "dynamic")
 
-    def opened(self) -> Operations:
-        """The operations by the kernels that `record` and the first part of `check` use."""
+    def operations(self) -> Operations:
+        """Load the file with the kernels that `record` and the first part of `check` use."""
         return open_operations(
-            self.data, self.format, self.backend,
-            threads=self.threads, where=self.where, reference=self.referenced,
-        )  # fmt: skip
+            self.data,
+            self.format,
+            self.backend,
+            threads=self.threads,
+            where=self.where,
+            reference=self.referenced,
+        )
 
 
 def record(subject: Subject, sources: Sequence[Array]) -> tuple[Array, Array]:
-    """Samples of every operation's result on `sources`, tensors of the file's input: one uint8 vector of their bytes.
+    """Run the file on `sources`, input tensors, and sample the result of every operation.
 
-    And the outputs (sources, classes), by the kernels that the samples are made with.
+    Returns:
+        The samples as one uint8 vector of their bytes, and the outputs (sources, classes) of the same kernels.
     """
-    opened = subject.opened()
-    results = [opened.run(source) for source in sources]
-    samples = b"".join(_sample(value).tobytes() for values in results for value in values)
+    operations = subject.operations()
+    results = [operations.run(source) for source in sources]
+    samples = b"".join(spread_sample(value).tobytes() for values in results for value in values)
     outputs = [values[-1][:1].reshape(1, -1) for values in results]
     return np.frombuffer(samples, np.uint8), np.concatenate(outputs)
 
 
 def check(subject: Subject, sources: Sequence[Array], kept: Array, relative: float) -> OperationCheck:
-    """Compare every operation with `kept`, and those of an int8 .tflite file with the reference kernels, too.
+    """Compare every operation with the samples of the export, and those of an int8 .tflite file with reference kernels.
 
-    Integers may be off by one level, floats by `relative` of the largest value. Raises `InputError`
-    where `kept` is not of this file.
+    Integers may differ by one quantization level, floats by `relative` of the largest value of their tensor.
+
+    Args:
+        subject: the file.
+        sources: the input tensors that `record` got.
+        kept: the samples that `record` returned.
+        relative: tolerance of floats.
+
+    Raises:
+        InputError: `kept` are not samples of this file.
     """
-    opened = subject.opened()
-    results = [opened.run(source) for source in sources]
+    loaded = subject.operations()
+    results = [loaded.run(source) for source in sources]
     before = list(_split(kept, results, subject.where))
-    now = [[_sample(value) for value in values] for values in results]
-    rows = list(_rows(opened.operations, now, before, relative, "export"))
+    now = [[spread_sample(value) for value in values] for values in results]
+    rows = list(_rows(loaded.operations, now, before, relative, "export"))
     first = next((row for row in rows if not row.passed), None)
-    if not subject.referenced or not subject.integer or first is not None:  # a wrong reference tells no more
+    if (
+        not subject.referenced or not subject.integer or first is not None
+    ):  # if reference kernels differ, the others tell no more
         return _summary(rows, ("export",), first)
-    alone = list(_alone(subject, sources, results))
-    rows = list(_rows(opened.operations, alone, results, relative, "reference"))
+    isolated = list(_run_isolated(subject, sources, results))
+    rows = list(_rows(loaded.operations, isolated, results, relative, "reference"))
     return _summary(rows, ("export", "reference"), next((row for row in rows if not row.passed), None))
 
 
-def _alone(subject: Subject, sources: Sequence[Array], results: Sequence[Sequence[Array]]) -> Iterator[list[Array]]:
-    """By image: each operation's result from the inputs that it has among `results`, by this machine's fast kernels."""
+def _run_isolated(
+    subject: Subject, sources: Sequence[Array], results: Sequence[Sequence[Array]]
+) -> Iterator[list[Array]]:
+    """Run each operation alone with fast kernels, on its inputs among `results`. Yield its results image by image."""
     from mbn_deploy.runtime.operation_runs.tflite import LoneOperation, Wiring
 
     wiring = Wiring(subject.data, subject.where)
@@ -153,7 +181,7 @@ def _rows(
     relative: float,
     against: Against,
 ) -> Iterator[OperationDifference]:
-    """A row an operation; `found` and `wanted` are by image, then by operation."""
+    """Compare operation by operation; `found` and `wanted` are indexed by image, then by operation."""
     for index, operation in enumerate(operations):
         pairs = [(one[index], other[index]) for one, other in zip(found, wanted, strict=True)]
         largest = max(_distance(a, b) for a, b in pairs)
@@ -163,7 +191,7 @@ def _rows(
 
 
 def _distance(a: Array, b: Array) -> float:
-    """The largest difference; one that is no number counts as the largest of all."""
+    """Return the largest difference; NaN and infinity count as the largest float."""
     difference = float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0))
     return difference if math.isfinite(difference) else _LARGEST
 
@@ -175,10 +203,11 @@ def _summary(
     return OperationCheck(len(rows), sum(map(bool, integers)), max(integers, default=0.0), against, first)
 
 
-def _sample(value: Array) -> Array:
-    """Values spread over all of it: steps that have no divisor in common with its size reach every channel.
+def spread_sample(value: Array) -> Array:
+    """Return `SAMPLES` values or more, spread over the tensor so that every channel (last axis) is among them.
 
-    Channels are the last axis; as many values as channels in a row have each channel once.
+    The step between them has no divisor in common with the tensor's size, so any run of as many values as there are
+    channels visits each channel once.
     """
     flat = value.reshape(-1)
     count = min(flat.size, max(SAMPLES, value.shape[-1] if value.ndim else 1))
@@ -187,8 +216,8 @@ def _sample(value: Array) -> Array:
 
 
 def _split(kept: Array, results: Sequence[Sequence[Array]], where: str) -> Iterator[list[Array]]:
-    """`kept` as samples, by image and operation, of the types and sizes that `results` have."""
-    samples = [[_sample(value) for value in values] for values in results]
+    """Cut `kept` into samples by image and operation, of the types and sizes that `results` have."""
+    samples = [[spread_sample(value) for value in values] for values in results]
     if kept.dtype != np.uint8 or kept.nbytes != sum(sample.nbytes for values in samples for sample in values):
         raise InputError(f"{where}: the samples of its operations in the golden vectors are not of this file")
     data, at = kept.tobytes(), 0

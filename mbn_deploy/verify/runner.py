@@ -1,7 +1,6 @@
-"""A model file fed with pixels: the runtime's own encoder and interpreter, many images at once.
+"""Runs a model file on many images with the runtime's own preprocessing and interpreter.
 
-`Classifier` does the same for pictures and people; here the raw outputs are wanted, for golden
-vectors and for measuring.
+Unlike `Classifier` it returns raw outputs, for golden vectors and evaluation.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from mbn_deploy.runtime.tensors import PixelEncoder, to_real
 
 
 class FileRunner:
-    """An opened file with the preprocessing that its input wants.
+    """A loaded model file with the preprocessing of its input; calling it returns real scores.
 
-    `source` and `result` say the quantization of input and output where the interpreter does not know it.
+    `source` and `result` describe input and output where the interpreter does not know their quantization.
     """
 
     def __init__(
@@ -34,15 +33,16 @@ class FileRunner:
         self._result = result or backend.output
 
     def raw(self, pixels: Pixels) -> Array:
-        """uint8 (N, H, W, C) to outputs (N, classes) in the file's own type; a last batch is filled up."""
+        """Run uint8 pixels (N, H, W, C); return outputs (N, classes) in the file's own type."""
         batch = self.backend.input.shape[0]
         parts = []
         for start in range(0, len(pixels), batch):
             part = pixels[start : start + batch]
+            # The file's batch is fixed, so the last one is filled up with its last image.
             full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), 0)]) if len(part) < batch else part
             parts.append(self.backend.run(self._encode(full))[: len(part)].reshape(len(part), -1))
         return np.concatenate(parts)
 
     def __call__(self, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """Real scores (N, classes): what `raw` gives, dequantized."""
+        """Run uint8 pixels (N, H, W, C); return dequantized scores (N, classes)."""
         return to_real(self.raw(pixels), self._result)

@@ -1,7 +1,7 @@
-"""Shares and their differences with 95 % confidence intervals.
+"""Proportions and their paired differences with 95 % confidence intervals.
 
-Both formulas keep to what is possible (a share never leaves [0, 1]) and hold for small samples and
-for shares near 0 and 1, where "plus or minus 1.96 standard errors" does not.
+Both intervals stay within what is possible (a proportion never leaves [0, 1]) and hold for small samples and for
+proportions near 0 and 1, where "plus or minus 1.96 standard errors" does not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Estimate:
 
 
 def proportion(hits: int, total: int) -> Estimate:
-    """`hits` of `total` (at least 1) with Wilson's score interval.
+    """Return the proportion `hits` / `total` (at least 1) with Wilson's score interval.
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
     Journal of the American Statistical Association 22 (1927), 209-212.
@@ -38,7 +38,9 @@ def proportion(hits: int, total: int) -> Estimate:
 
 
 def paired_difference(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> Estimate:
-    """Share of `ours` minus share of `theirs`, bool (N,), N at least 1, of the same images in the same order.
+    """Return the proportion of `ours` minus that of `theirs`, with Newcombe's interval for paired data.
+
+    Both are bool (N,), N at least 1, of the same images in the same order.
 
     Source: R. G. Newcombe, "Improved confidence intervals for the difference between binomial
     proportions based on paired data", Statistics in Medicine 17 (1998), 2635-2650, method 10:

@@ -261,7 +261,7 @@ def test_operations_on_constants_are_left_out(exported, tmp_path):
 def test_every_channel_is_sampled():
     for shape in ((1, 7, 7, 512), (1, 112, 112, 16), (1, 1, 1, 1280), (1, 10), (1, 3, 5, 7)):
         value = np.broadcast_to(np.arange(shape[-1]), shape)
-        sample = operations._sample(value)
+        sample = operations.spread_sample(value)
         assert set(sample.tolist()) == set(range(shape[-1]))
         assert len(sample) <= max(operations.SAMPLES, shape[-1])
 

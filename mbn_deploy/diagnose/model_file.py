@@ -21,7 +21,7 @@ from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Layout, Preprocess, Resize, Scores, TensorInfo
 from mbn_deploy.progress import Progress
-from mbn_deploy.runtime.ranking import of_logits
+from mbn_deploy.runtime.ranking import logits_to_probabilities
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.runtime.tensors import PixelEncoder
 
@@ -76,7 +76,7 @@ class Opened:
 
     def probabilities(self, values: Floats) -> Floats:
         """Rows of scores as probabilities."""
-        return of_logits(values) if self.scores == "logits" else values
+        return logits_to_probabilities(values) if self.scores == "logits" else values
 
     def named(self, values: Floats) -> npt.NDArray[np.int64]:
         """The class of each row of scores, (N, classes); of a lone score, whether it says yes."""

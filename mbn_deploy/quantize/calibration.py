@@ -24,7 +24,7 @@ from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.calibration_checks import lint
-from mbn_deploy.runtime.preprocess import ordered
+from mbn_deploy.runtime.preprocess import to_channel_order
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.text import shorten
 
@@ -247,7 +247,7 @@ def _read_npz(path: Path) -> npt.NDArray[np.generic]:
 def _pixels_from(path: Path, array: npt.NDArray[np.generic], preprocess: Preprocess) -> Pixels:
     """RGB pixels in the model's channel order; normalized floats back to the pixels that they came from."""
     if array.dtype == np.uint8:
-        return ordered(np.asarray(array, np.uint8), preprocess)
+        return to_channel_order(np.asarray(array, np.uint8), preprocess)
     values = np.asarray(array, np.float32)
     if not np.isfinite(values).all():
         raise InputError(f"{path}: its array has values that are not finite")

@@ -1,4 +1,4 @@
-"""The part a device needs: numpy, Pillow and one interpreter, nothing else.
+"""The part of mbn-deploy that a device needs; it uses numpy, Pillow and one interpreter, nothing else.
 
     from mbn_deploy.runtime import Classifier
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mbn_deploy.runtime.bundle import OpenedBundle, open_bundle
     from mbn_deploy.runtime.camera import Frame, FrameSource, frames
     from mbn_deploy.runtime.classifier import Classifier
-    from mbn_deploy.runtime.opening import ModelInfo
+    from mbn_deploy.runtime.model_info import ModelInfo
     from mbn_deploy.runtime.pool import ClassifierPool
     from mbn_deploy.runtime.preprocess import load_pixels, normalize
     from mbn_deploy.runtime.ranking import Prediction
@@ -43,7 +43,7 @@ _HOMES = {
     "ClassifierPool": "pool",
     "Frame": "camera",
     "FrameSource": "camera",
-    "ModelInfo": "opening",
+    "ModelInfo": "model_info",
     "OpenedBundle": "bundle",
     "Prediction": "ranking",
     "StreamResult": "stream",

@@ -1,11 +1,11 @@
-"""Frames of cameras, videos, folders and pipes, from a source that is chosen by a text.
+"""Frames of cameras, videos, folders and pipes; a text such as `v4l2:/dev/video0` chooses the source.
 
     with frames("v4l2:/dev/video0") as source:
         for result in classifier.classify_stream(source):
             print(result.source.name, result.predictions[0])
 
-Cameras (`FrameSource.live`) drop frames that nobody asked for, so that answers never fall behind what
-is seen; files, folders and plain pipes lose none. `SOURCES` says it of each.
+Cameras (`FrameSource.live`) drop frames that nobody asked for, so that results never fall behind what the camera
+sees; video files, folders and plain pipes lose none. See `SOURCES`.
 """
 
 from __future__ import annotations
@@ -21,45 +21,54 @@ import numpy as np
 
 from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import UnknownNameError, UsageError
-from mbn_deploy.runtime.images import PIXEL_LIMIT, Source, decoded
+from mbn_deploy.runtime.images import PIXEL_LIMIT, Source, decode_upright
 
 
 @dataclass(frozen=True)
 class SourceKind:
-    """One kind of source: how it is written, what it is, whether it drops frames, and what follows its name."""
+    """One kind of source.
+
+    Attributes:
+        usage: how it is written.
+        about: what it is, for help texts.
+        argument: a regular expression for the text after its name, with one group at most.
+        live: whether it drops frames that nobody asked for.
+    """
 
     usage: str
     about: str
-    rest: str = field(repr=False)  # a regular expression with one group at most
+    argument: str = field(repr=False)
     live: bool = False
 
 
 SOURCES: dict[str, SourceKind] = {
     "picamera2": SourceKind(
-        "picamera2[:N]", "camera N (0 if not said) of a Raspberry Pi, by picamera2", r"(?::(\d+))?", live=True
+        "picamera2[:N]", "camera N of a Raspberry Pi (default 0), read by picamera2", r"(?::(\d+))?", live=True
     ),
     "v4l2": SourceKind(
-        "v4l2:/dev/videoN", "a USB camera or other video device of Linux, by OpenCV", r":(.+)", live=True
+        "v4l2:/dev/videoN", "a USB camera or another video device of Linux, read by OpenCV", r":(.+)", live=True
     ),
-    "video": SourceKind("video:FILE", "a video file, by OpenCV", r":(.+)"),
+    "video": SourceKind("video:FILE", "a video file, read by OpenCV", r":(.+)"),
     "folder": SourceKind("folder:DIR", "the images in a folder, sorted by name", r":(.+)"),
-    "-": SourceKind("-", "stdin: JPEGs one after the other (MJPEG), or with a frame size raw rgb24", r""),
-    "latest": SourceKind("latest:-", "the same from a program that must not wait: the newest frame", r":-", live=True),
+    "-": SourceKind("-", "stdin: a stream of JPEGs (MJPEG), or with a frame size raw rgb24 frames", r""),
+    "latest": SourceKind(
+        "latest:-", "stdin, for a program that must not wait: always the newest frame", r":-", live=True
+    ),
 }
 STDIN = 0
-Size = tuple[int, int]  # (width, height), as cameras and videos say it
-DEFAULT_SIZE = (640, 480)  # of cameras: more than these models see, and every camera can do it
+Size = tuple[int, int]  # (width, height)
+DEFAULT_SIZE = (640, 480)  # of cameras: more pixels than these models need, and every camera supports it
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a source.
+    """One image of a source.
 
     Attributes:
-        index: 0 for the first that the source gave; frames that were dropped don't count.
-        name: what to call it in output: a file's path, or the source and the index.
-        image: as the source has it, so that nothing is decoded twice: uint8 RGB (H, W, 3) of cameras,
-            videos and raw pipes, a path of folders, bytes of MJPEG.
+        index: the frame's number, from 0; dropped frames are not counted.
+        name: its name in outputs: a file's path, or the source and the index.
+        image: the image as the source has it, so that nothing is decoded twice: uint8 RGB (H, W, 3) from cameras,
+            videos and raw pipes, a path from folders, bytes from MJPEG.
     """
 
     index: int
@@ -67,34 +76,34 @@ class Frame:
     image: Source
 
     def rgb(self) -> Pixels:
-        """uint8 RGB (H, W, 3), decoded and turned upright; raises `InputError` for a damaged picture."""
+        """Return uint8 RGB (H, W, 3), decoded and turned upright; raises `InputError` for a damaged image."""
         if isinstance(self.image, np.ndarray):
             return self.image
-        return decoded(self.image)
+        return decode_upright(self.image)
 
 
 class Feed(Protocol):
-    """What a kind of source must be able to do. One thread at a time, but for `wake`."""
+    """The protocol of a kind of source. All methods but `wake` are called by one thread at a time."""
 
-    name: str  # of the whole source, in output and errors
+    name: str  # of the source, in outputs and errors
 
     def grab(self) -> bool:
-        """Wait for the next frame; False at the end. Raises `InputError` where the source fails."""
+        """Wait for the next frame; return False at the end. Raises `InputError` if the source fails."""
 
     def retrieve(self) -> Source:
-        """The frame that was grabbed, decoded if the source decodes."""
+        """Return the frame that was grabbed, decoded if the source decodes."""
 
     def wake(self) -> None:
-        """Let a `grab` that waits return False soon; may be called by another thread."""
+        """Make a `grab` that waits return False soon; may be called by another thread."""
 
     def release(self) -> None:
-        """Give the device or file back."""
+        """Close the device or file."""
 
 
 class FrameSource(Iterator[Frame]):
     """An opened source: an iterator of `Frame`, closed by `close` or at the end of a `with` block.
 
-    May be used from several threads, that take turns; `close` also ends a `next` that is waiting.
+    Several threads may use it; they take turns. `close` also ends a `next` that is waiting.
     """
 
     def __init__(self, feed: Feed, *, live: bool = False) -> None:
@@ -104,7 +113,7 @@ class FrameSource(Iterator[Frame]):
         self._released = False
 
     def __next__(self) -> Frame:
-        """The next frame; raises `InputError` where the source fails, a device is unplugged."""
+        """Return the next frame; raises `InputError` if the source fails, for example a device is unplugged."""
         with self._turn:
             if self._closed.is_set():
                 raise StopIteration
@@ -121,7 +130,7 @@ class FrameSource(Iterator[Frame]):
         return Frame(index, name, image)
 
     def close(self) -> None:
-        """Give the device or file back; waits for a `next` in another thread, which ends soon."""
+        """Close the device or file; a `next` that is waiting in another thread ends first."""
         with self._closing:
             if self._released:
                 return
@@ -147,10 +156,10 @@ class FrameSource(Iterator[Frame]):
 
 
 class LatestFrames(FrameSource):
-    """A source whose frames go by: who asks gets the next one, those before are grabbed and dropped.
+    """A source of live frames: `next` returns the next new frame, and frames that nobody asks for are dropped.
 
-    A thread of its own keeps grabbing, so that no queue (of the driver, of a pipe) fills with old
-    frames; only what is asked for is decoded.
+    A thread keeps grabbing, so that no queue (of the driver, of a pipe) fills with old frames. Only frames that are
+    asked for are decoded.
     """
 
     def __init__(self, feed: Feed) -> None:
@@ -169,7 +178,7 @@ class LatestFrames(FrameSource):
                     if self._wanted:
                         self._image, self._wanted = self._feed.retrieve(), False
                         self._changed.notify_all()
-        except Exception as error:  # noqa: BLE001 - raised again where the frame was asked for
+        except Exception as error:  # noqa: BLE001 - raised again where the frame is asked for
             self._error = error
         with self._changed:
             self._over = True
@@ -193,51 +202,51 @@ def frames(source: str, *, size: Size | None = None) -> FrameSource:
     """Open a source of frames.
 
     Args:
-        source: one of `SOURCES`, as its `usage` says.
-        size: (width, height). Of cameras: what to ask the driver for, by default `DEFAULT_SIZE`. Of
-            stdin: raw rgb24 frames of this size come instead of JPEGs. Other sources have their own.
+        source: `picamera2[:N]`, `v4l2:/dev/videoN`, `video:FILE`, `folder:DIR`, `-` (stdin) or `latest:-`.
+        size: (width, height). For cameras: the size to request, by default 640 × 480. For stdin: frames of raw rgb24
+            in this size instead of JPEGs. Other sources have a size of their own.
 
     Raises:
-        UsageError: no such kind of source, something missing or superfluous in the text.
-        InputError: no such device, file or folder, or it cannot be opened.
-        MissingExtraError: OpenCV or picamera2 is not installed; has the install line.
+        UsageError: unknown kind of source, or something is missing or superfluous in the text.
+        InputError: the device, file or folder does not exist or cannot be opened.
+        MissingExtraError: OpenCV or picamera2 is not installed; the message has the install line.
     """
     name = source.partition(":")[0]
     if name not in SOURCES:
         raise UnknownNameError("source of frames", source, [known.usage for known in SOURCES.values()])
     kind = SOURCES[name]
-    found = re.fullmatch(kind.rest, source[len(name) :])
-    if found is None:
-        raise UsageError(f"source of frames {source!r}: it is written {kind.usage}")
+    match = re.fullmatch(kind.argument, source[len(name) :])
+    if match is None:
+        raise UsageError(f"source of frames {source!r}: write it as {kind.usage}")
     if size is not None and name in ("video", "folder"):
-        raise UsageError(f"{source}: a frame size is for cameras and for raw frames on stdin; a {name} has its own")
+        raise UsageError(f"{source}: a frame size is for cameras and for raw frames on stdin, not for a {name}")
     if size is not None and not (min(size) >= 1 and size[0] * size[1] <= PIXEL_LIMIT):
-        raise UsageError(f"a frame of {size[0]} × {size[1]} pixels; it has at least one, at most {PIXEL_LIMIT}")
-    feed = _feed(name, found[1] if found.re.groups else None, size)
+        raise UsageError(f"frame size {size[0]} × {size[1]}: a frame has at least one pixel and at most {PIXEL_LIMIT}")
+    feed = _open_feed(name, match[1] if match.re.groups else None, size)
     return LatestFrames(feed) if name in ("v4l2", "latest") else FrameSource(feed, live=kind.live)
 
 
 def parse_size(text: str) -> Size:
-    """`640x480` as (640, 480); raises `UsageError`."""
-    found = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
-    if found is None:
-        raise UsageError(f"frame size {text!r}: WIDTHxHEIGHT is expected, for example 640x480")
-    return int(found[1]), int(found[2])
+    """Parse `640x480` as (width, height); raises `UsageError`."""
+    match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
+    if match is None:
+        raise UsageError(f"frame size {text!r}: write WIDTHxHEIGHT, for example 640x480")
+    return int(match[1]), int(match[2])
 
 
-def _feed(name: str, which: str | None, size: Size | None) -> Feed:
+def _open_feed(name: str, argument: str | None, size: Size | None) -> Feed:
     if name == "picamera2":
         from mbn_deploy.runtime.cameras.picamera2 import Picamera2Feed
 
-        return Picamera2Feed(int(which or 0), size or DEFAULT_SIZE)
+        return Picamera2Feed(int(argument or 0), size or DEFAULT_SIZE)
     if name in ("v4l2", "video"):
         from mbn_deploy.runtime.cameras.opencv import open_device, open_video
 
-        return open_device(str(which), size or DEFAULT_SIZE) if name == "v4l2" else open_video(str(which))
+        return open_device(str(argument), size or DEFAULT_SIZE) if name == "v4l2" else open_video(str(argument))
     if name == "folder":
         from mbn_deploy.runtime.cameras.folder import FolderFeed
 
-        return FolderFeed(str(which))
+        return FolderFeed(str(argument))
     from mbn_deploy.runtime.cameras.pipe import open_pipe
 
     return open_pipe(STDIN, size)

@@ -1,10 +1,10 @@
-"""From anything that holds a picture to an 8-bit PIL image, grey or RGB.
+"""Decode anything that holds an image to an 8-bit PIL image, grey or RGB.
 
-What is decided here, because files leave it open:
-- transparency is laid on white, as paper and most viewers show it;
+Files leave these points open; they are settled here:
+- transparency is composited onto white, as paper and most viewers show it;
 - 16-bit values are divided by 257, so that 65535 becomes 255;
 - arrays are RGB (or grey, or with alpha last), never BGR;
-- an animation or a multi-page file means its first frame;
+- of an animation or a multi-page file the first frame is used;
 - colour profiles are ignored, as the training pipelines of these models do.
 
 Only the formats of `FORMATS` are opened: Pillow knows others that start programs (EPS).
@@ -33,15 +33,15 @@ from mbn_deploy.errors import InputError, UsageError
 Source = Union[str, "PathLike[str]", bytes, bytearray, memoryview, IO[bytes], Image.Image, npt.NDArray[Any]]
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
-# Of files that are pictures in a folder of all kinds of files.
+# Files with these suffixes are taken for images where a folder is read.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-REDUCIBLE = ("JPEG", "MPO")  # can be decoded smaller than they are
-# As much as Pillow's own first limit: 256 MiB of RGB. Checked from the header, before anything is decoded.
+REDUCIBLE = ("JPEG", "MPO")  # formats that can be decoded smaller than they are
+# The same as Pillow's own first limit: 256 MiB of RGB. Checked from the header, before anything is decoded.
 PIXEL_LIMIT = 2**28 // 3
 WHITE = (255, 255, 255, 255)
 
 _ORIENTATION_TAG = 0x0112
-# EXIF 2.3, table 4.6.4: what turns the stored picture upright.
+# How to turn the stored image upright, by EXIF orientation (EXIF 2.3, section 4.6.4).
 UPRIGHT: dict[int, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,7 +53,7 @@ UPRIGHT: dict[int, Image.Transpose] = {
 }
 SWAPS_SIDES = frozenset({5, 6, 7, 8})
 _MODES = {1: "L", 3: "RGB"}
-# What Pillow's decoders raise for damaged files.
+# The exceptions that Pillow's decoders raise for damaged files.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -69,16 +69,16 @@ _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 class TooManyPixelsError(InputError):
-    """A picture that would take too much memory; found from its header."""
+    """An image that would take too much memory, according to its header."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded picture as it is stored, not yet turned upright.
+class DecodedImage:
+    """An image as it is stored, decoded but not yet turned upright.
 
-    `image` has mode L or RGB and may be smaller than the file's picture by `reduction`; `size` is the
-    (width, height) that is stored in the file. The picture covers size / reduction of the image: the
-    decoder rounds up, so the last column and row can be part of a pixel.
+    `image` has mode L or RGB and may have been decoded `reduction` times smaller than the file's image; `size` is
+    the (width, height) in the file. The decoder rounds up, so the last column and row of `image` may be partly
+    covered: exactly size / reduction is.
     """
 
     image: Image.Image
@@ -87,52 +87,54 @@ class Picture:
     orientation: int = 1
 
 
-# (stored width, stored height, orientation) -> how many times smaller a JPEG may be decoded: 1, 2, 4 or 8
+# From (stored width, stored height, orientation) to how many times smaller a JPEG may be decoded: 1, 2, 4 or 8.
 Reduction = Callable[[int, int, int], int]
 
 
-def read_picture(source: Source, channels: int, reduction: Reduction) -> Picture:
-    """Decode `source` to grey (`channels` 1) or RGB (3), JPEGs as much smaller as `reduction` allows.
+def read_image(source: Source, channels: int, reduction: Reduction) -> DecodedImage:
+    """Decode `source` to grey (`channels` 1) or RGB (3), a JPEG as much smaller as `reduction` allows.
 
-    Raises `InputError` that names the source: not there, not an image, damaged, truncated, too many
-    pixels, a pixel type without a defined range; `UsageError` for something that is no source at all.
+    Raises:
+        InputError: the source does not exist, is not an image, is damaged or truncated, has too many pixels or a
+            pixel type without a defined range; the message names it.
+        UsageError: the source is not of a kind that can hold an image, or `channels` is neither 1 nor 3.
     """
     if channels not in _MODES:
-        raise UsageError(f"pictures have 1 or 3 channels; a model that takes {channels} cannot be fed with them")
+        raise UsageError(f"images have 1 or 3 channels; a model with {channels} input channels cannot be fed with them")
     name = source_name(source)
     if isinstance(source, Image.Image):
         return _from_pillow(source, channels, name)
     if isinstance(source, np.ndarray):
         image = image_from_array(source)
-        return Picture(_flatten(image, channels, name), image.size)
-    with _opened(source, name) as image:
+        return DecodedImage(_flatten(image, channels, name), image.size)
+    with _open(source, name) as image:
         return _decode(image, channels, reduction, name)
 
 
 def stored_size(source: Source) -> tuple[int, int]:
-    """(width, height) of an image file, from its header: nothing is decoded, nothing turned upright.
+    """Return the (width, height) of an image file from its header, before it is turned upright; decodes nothing.
 
-    `source` is a path, bytes or an open file. Raises `InputError` for what is no image,
+    `source` is a path, bytes or an open file. Raises `InputError` for a file that is not an image,
     `TooManyPixelsError` above `PIXEL_LIMIT`.
     """
-    return stored_kind(source)[1]
+    return stored_format(source)[1]
 
 
-def stored_kind(source: Source) -> tuple[str, tuple[int, int]]:
-    """One of `FORMATS`, and `stored_size`."""
-    with _opened(source, source_name(source)) as image:
+def stored_format(source: Source) -> tuple[str, tuple[int, int]]:
+    """Return the format of an image file, one of `FORMATS`, and its `stored_size`."""
+    with _open(source, source_name(source)) as image:
         return str(image.format), image.size
 
 
-def decoded(source: Source) -> Pixels:
-    """All of a picture: uint8 RGB (H, W, 3), upright; raises as `read_picture`."""
-    picture = read_picture(source, 3, lambda _width, _height, _orientation: 1)
-    turn = UPRIGHT.get(picture.orientation)
-    return np.asarray(picture.image if turn is None else picture.image.transpose(turn))
+def decode_upright(source: Source) -> Pixels:
+    """Decode the whole image to uint8 RGB (H, W, 3), turned upright; raises the errors of `read_image`."""
+    decoded = read_image(source, 3, lambda _width, _height, _orientation: 1)
+    turn = UPRIGHT.get(decoded.orientation)
+    return np.asarray(decoded.image if turn is None else decoded.image.transpose(turn))
 
 
 def source_name(source: Any) -> str:
-    """How error messages call a source."""
+    """Return the name of a source for error messages."""
     if isinstance(source, (str, PathLike)):
         return fspath(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -144,25 +146,29 @@ def source_name(source: Any) -> str:
 
 
 def image_from_array(array: npt.NDArray[Any]) -> Image.Image:
-    """uint8 or uint16 pixels of shape (H, W), (H, W, 1), (H, W, 2) grey and alpha, (H, W, 3), (H, W, 4) RGBA."""
+    """Convert uint8 or uint16 pixels to a PIL image.
+
+    The shape is (H, W), (H, W, 1), (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA. Raises `InputError` for
+    another shape or type.
+    """
     if array.dtype not in (np.uint8, np.uint16):
         raise InputError(f"array of {array.dtype}: pixels must be uint8 (0..255) or uint16 (0..65535)")
     flat = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if flat.ndim not in (2, 3) or not flat.size or (flat.ndim == 3 and flat.shape[2] not in (2, 3, 4)):
-        raise InputError(f"array of shape {array.shape}: one picture is (H, W) or (H, W, C) with C = 1, 2, 3 or 4")
+        raise InputError(f"array of shape {array.shape}: an image is (H, W) or (H, W, C) with C = 1, 2, 3 or 4")
     return Image.fromarray(np.ascontiguousarray(to_8_bits(flat)))
 
 
 def to_8_bits(values: npt.NDArray[Any]) -> Pixels:
-    """uint16 scaled by 1 / 257 and rounded; uint8 as it is."""
+    """Scale uint16 values by 1 / 257 and round; return uint8 values as they are."""
     if values.dtype == np.uint8:
         return values
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 @contextmanager
-def _opened(source: Any, name: str) -> Iterator[Image.Image]:
-    """The header of an image file. Decoding errors inside the block become `InputError` too."""
+def _open(source: Any, name: str) -> Iterator[Image.Image]:
+    """Open an image file and read its header; decoding errors inside the block become `InputError`, too."""
     try:
         image = Image.open(_readable(source, name), formats=_known_formats())
     except FileNotFoundError:
@@ -171,22 +177,22 @@ def _opened(source: Any, name: str) -> Iterator[Image.Image]:
         raise InputError(f"{name}: no permission to read it") from None
     except IsADirectoryError:
         raise InputError(
-            f"{name}: a folder, not an image; name the images, or read it as frames: folder:{name}"
+            f"{name}: a folder, not an image; name its images, or read it as a source of frames: folder:{name}"
         ) from None
     except _BOMBS as error:
         raise TooManyPixelsError(f"{name}: {error}") from None
-    except UnidentifiedImageError:  # its words are the address of an object
+    except UnidentifiedImageError:  # its message holds the address of an object
         raise InputError(f"{name}: not an image that can be read ({', '.join(FORMATS)})") from None
     except _DECODER_ERRORS as error:
         raise InputError(f"{name}: not an image that can be read ({', '.join(FORMATS)}): {error}") from error
     with image:
         _check_pixels(image, name)
-        with _translated(name):
+        with _translate_errors(name):
             yield image
 
 
 def _known_formats() -> list[str]:
-    """`FORMATS` that this Pillow has; plugins beyond its first five are loaded by `Image.init`."""
+    """Return those of `FORMATS` that this Pillow has; `Image.init` loads the plugins beyond its first five."""
     if "TIFF" not in Image.OPEN:
         Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
@@ -194,26 +200,26 @@ def _known_formats() -> list[str]:
 
 def _readable(source: Any, name: str) -> Any:
     if isinstance(source, (str, PathLike)):
-        _check_kind(source, name)
+        _check_regular(source, name)
         return source
     if isinstance(source, (bytes, bytearray, memoryview)):
         return io.BytesIO(source)
     if not hasattr(source, "read"):
-        raise UsageError(f"{name}: a picture is a path, bytes, an open file, a PIL image or an array")
+        raise UsageError(f"{name}: an image is given as a path, bytes, an open file, a PIL image or an array")
     seekable = getattr(source, "seekable", None)
     return source if seekable is not None and seekable() else io.BytesIO(source.read())
 
 
-def _check_kind(path: str | PathLike[str], name: str) -> None:
-    """A pipe would be waited for without end."""
-    with suppress(OSError, ValueError):  # opening it says what is wrong
+def _check_regular(path: str | PathLike[str], name: str) -> None:
+    """Refuse pipes and devices: reading a pipe could wait forever."""
+    with suppress(OSError, ValueError):  # opening the file will say what is wrong
         mode = os.stat(path).st_mode  # noqa: PTH116 (paths may be bytes or text)
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise InputError(f"{name}: a pipe or a device, not a file")
 
 
 @contextmanager
-def _translated(name: str) -> Iterator[None]:
+def _translate_errors(name: str) -> Iterator[None]:
     try:
         yield
     except _BOMBS as error:
@@ -232,37 +238,37 @@ def _check_pixels(image: Image.Image, name: str) -> None:
         raise InputError(f"{name}: {width} × {height} pixels")
 
 
-def _decode(image: Image.Image, channels: int, reduction: Reduction, name: str) -> Picture:
+def _decode(image: Image.Image, channels: int, reduction: Reduction, name: str) -> DecodedImage:
     factor, size = 1, image.size
     if image.format in REDUCIBLE:
         orientation = _orientation(image)
-        factor = _draft(image, reduction(*size, orientation))
+        factor = decode_smaller(image, reduction(*size, orientation))
         image.load()
-        return Picture(_flatten(image, channels, name), size, factor, orientation)
-    # PNG keeps EXIF behind the pixels and TIFF turns itself: what is left to do is known after loading.
+        return DecodedImage(_flatten(image, channels, name), size, factor, orientation)
+    # PNG keeps EXIF behind the pixels and TIFF turns itself: the orientation is known only after loading.
     image.load()
-    return Picture(_flatten(image, channels, name), image.size, 1, _orientation(image))
+    return DecodedImage(_flatten(image, channels, name), image.size, 1, _orientation(image))
 
 
-def _draft(image: Image.Image, factor: int) -> int:
-    """Let the JPEG decoder make the picture smaller; returns the factor that it took."""
+def decode_smaller(image: Image.Image, factor: int) -> int:
+    """Tell the JPEG decoder to make the image smaller by up to `factor`; return the factor that it takes."""
     width, height = image.size
     if factor > 1:
         image.draft(None, (width // factor, height // factor))
     return 1 if image.size == (width, height) else round(width / image.size[0])
 
 
-def _from_pillow(image: Image.Image, channels: int, name: str) -> Picture:
+def _from_pillow(image: Image.Image, channels: int, name: str) -> DecodedImage:
     _check_pixels(image, name)
-    with _translated(name):
+    with _translate_errors(name):
         image.load()
-        return Picture(_flatten(image, channels, name), image.size, 1, _orientation(image))
+        return DecodedImage(_flatten(image, channels, name), image.size, 1, _orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _DECODER_ERRORS:  # damaged EXIF around a sound picture: show it as it is stored
+    except _DECODER_ERRORS:  # damaged EXIF around an intact image: use it as it is stored
         return 1
     return value if value in UPRIGHT else 1
 

@@ -11,9 +11,10 @@ from mbn_deploy.arrays import Array
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.backends import MAX_DEFAULT_THREADS, Backend
-from mbn_deploy.runtime.classifier import TOP_K, Classifier
+from mbn_deploy.runtime.classifier import Classifier, check_top_k
 from mbn_deploy.runtime.images import Source
-from mbn_deploy.runtime.opening import OpenedModel, Options, closed_on_failure, open_interpreter, open_model
+from mbn_deploy.runtime.model_info import OpenedModel, OpenOptions
+from mbn_deploy.runtime.opening import close_on_error, open_interpreter, open_model
 from mbn_deploy.runtime.system.device import usable_processors
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class ClassifierPool(Classifier):
-    """A `Classifier` whose inferences run side by side; made by `ClassifierPool.open`.
+    """A `Classifier` whose inferences run in parallel; created by `ClassifierPool.open`.
 
-    For a server or a batch: with one thread an interpreter, as many pictures a second as the processors
-    allow. One picture takes longer than with one `Classifier` on all processors, and every interpreter
-    has its own copy of the weights. Everything else is the same, `classify_stream` included, which is
-    how one thread keeps the whole pool busy.
+    For a server or a batch job: with one thread for each interpreter it classifies as many images per second as the
+    processors allow. A single image takes longer than with one `Classifier` on all processors, and every interpreter
+    has its own copy of the weights. The methods are those of `Classifier`; with `classify_stream` a single thread
+    keeps the whole pool busy.
     """
 
     def __init__(self, opened: OpenedModel, others: Sequence[Backend]) -> None:
@@ -50,35 +51,51 @@ class ClassifierPool(Classifier):
         preprocess: str | Preprocess | None = None,
         isolate: bool = False,
     ) -> ClassifierPool:
-        """Open `size` interpreters on one file; everything but `size` and `threads` as `Classifier.open`.
+        """Open `size` interpreters on one file. All options but `size` and `threads` are those of `Classifier.open`.
 
         Args:
-            path: a bundle's folder or a file.
-            size: interpreters; by default as many as fit the processors with `threads` each.
-            precision: as there.
-            backend: as there.
-            threads: of each interpreter; by default as many as the processors allow `size` of, at most
-                4, and 1 if `size` is not given either. Both together are taken as they are.
-            labels: as there.
-            resize: as there.
-            preprocess: as there.
-            isolate: as there; a process for each interpreter.
+            path: a bundle's folder or a single .tflite or .onnx file.
+            size: number of interpreters; by default as many as fit the processors with `threads` each.
+            precision: see `Classifier.open`.
+            backend: see `Classifier.open`.
+            threads: threads of each interpreter; by default the processors divided by `size`, at most 4, or 1 if
+                `size` is not given either. If both are given, they are used as they are.
+            labels: see `Classifier.open`.
+            resize: see `Classifier.open`.
+            preprocess: see `Classifier.open`.
+            isolate: run each interpreter in a child process of its own; see `Classifier.open`.
 
         Raises:
-            UsageError: `size` or `threads` below 1, and what `Classifier.open` raises.
+            UsageError: `size` or `threads` is below 1.
+            InputError: see `Classifier.open`.
+            MissingExtraError: see `Classifier.open`.
         """
-        count, each = split(usable_processors(), size, threads)
-        opened = open_model(path, Options(precision, backend, each, labels, resize, preprocess, isolate))
-        info = opened.info
-        every = [opened.backend]
-        with closed_on_failure(every):
-            while len(every) < count:
-                more = open_interpreter(
-                    opened.data, info.format, name=info.backend, threads=each, where=info.path, isolate=isolate,
-                    vouched=True,
-                )  # fmt: skip
-                every.append(more)
-            return cls(opened, every[1:])
+        count, each = share_processors(usable_processors(), size, threads)
+        options = OpenOptions(
+            precision=precision,
+            backend=backend,
+            threads=each,
+            labels=labels,
+            resize=resize,
+            preprocess=preprocess,
+            isolate=isolate,
+        )
+        opened = open_model(path, options)
+        info, backends = opened.info, [opened.backend]
+        with close_on_error(backends):
+            while len(backends) < count:
+                backends.append(
+                    open_interpreter(
+                        opened.data,
+                        info.format,
+                        name=info.backend,
+                        threads=each,
+                        where=info.path,
+                        isolate=isolate,
+                        vouched=True,
+                    )
+                )
+            return cls(opened, backends[1:])
 
     def classify_stream(
         self,
@@ -89,23 +106,29 @@ class ClassifierPool(Classifier):
         workers: int | None = None,
         ahead: int | None = None,
     ) -> Generator[StreamResult, None, None]:
-        """As `Classifier.classify_stream`, but inference runs in the workers, by default one more than interpreters."""
+        """Classify a stream of images, in order; see `Classifier.classify_stream`.
+
+        Inference runs in the worker threads, of which there is by default one more than interpreters.
+        """
         from mbn_deploy.runtime.stream import classify_frames
 
-        if top_k < 1:
-            raise UsageError(TOP_K)
+        check_top_k(top_k)
         return classify_frames(
-            frames, lambda source: self.classify(source, top_k), lambda found: found,
-            on_error=on_error, workers=self.size + 1 if workers is None else workers, ahead=ahead,
-        )  # fmt: skip
+            frames,
+            lambda source: self.classify(source, top_k),
+            lambda predictions: predictions,
+            on_error=on_error,
+            workers=self.size + 1 if workers is None else workers,
+            ahead=ahead,
+        )
 
     @property
     def size(self) -> int:
-        """How many interpreters there are."""
+        """Number of interpreters."""
         return len(self._all)
 
     def close(self) -> None:
-        """Free the interpreters when those that run have answered. Later calls raise `UsageError`."""
+        """Wait for running inferences, then free the interpreters. Later calls raise `UsageError`."""
         with self._returned:
             if self._closed:
                 return
@@ -116,7 +139,7 @@ class ClassifierPool(Classifier):
                 backend.close()
 
     def _run(self, tensor: Array) -> Array:
-        """One inference in the interpreter that was used last of those that are idle: its memory is still warm."""
+        """Run one inference in the idle interpreter that was used last: its memory is still in the caches."""
         with self._returned:
             self._returned.wait_for(lambda: self._idle or self._closed)
             if self._closed:
@@ -130,8 +153,11 @@ class ClassifierPool(Classifier):
                 self._returned.notify_all() if self._closed else self._returned.notify()
 
 
-def split(processors: int, size: int | None, threads: int | None) -> tuple[int, int]:
-    """(interpreters, threads of each) that do not ask for more than `processors`, unless both are told."""
+def share_processors(processors: int, size: int | None, threads: int | None) -> tuple[int, int]:
+    """Return (interpreters, threads of each) that use at most `processors`, unless both are given.
+
+    Raises `UsageError` for a number below 1.
+    """
     if min(size or 1, threads or 1) < 1 or 0 in (size, threads):
         raise UsageError(f"size and threads must be at least 1, not {size} and {threads}")
     if threads is None:

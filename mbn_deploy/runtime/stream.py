@@ -1,10 +1,10 @@
-"""Classifying a stream of frames: the next ones are decoded while one is in the interpreter, answers come in order.
+"""Classify a stream of frames: the next ones are decoded while one is in the interpreter; results come in order.
 
-Worker threads take frames from the source one after the other, decode and prepare them; Pillow lets
-other threads run meanwhile, and so do the interpreters. Inference stays in the thread that asks for
-answers: taking turns with the workers would move the network from one processor's cache to another's,
-which costs an eighth of the rate (V2, int8, two cores). `ahead` bounds how many frames are between
-the source and who asks: a slow reader makes the source wait, memory does not grow.
+Worker threads take frames from the source, one after the other, decode and prepare them; Pillow lets other threads run
+meanwhile, and so do the interpreters. Inference stays in the thread that takes the results: taking turns with the
+workers would move the network from one processor's cache to another's, which costs an eighth of the frame rate (V2,
+int8, two cores). `ahead` bounds how many frames are between the source and the reader: a slow reader makes the source
+wait, and memory does not grow.
 """
 
 from __future__ import annotations
@@ -33,16 +33,19 @@ Result = TypeVar("Result")
 Prepared = TypeVar("Prepared")
 OnError = Literal["raise", "yield"]
 
-# How long the end waits for a source that does not return from `next`; its thread then ends when it returns.
+# Seconds that closing a stream waits for a source that does not return from `next`; its thread ends when it returns.
 PATIENCE = 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class StreamResult:
-    """The answer to one frame.
+    """The result for one frame.
 
-    `index` counts the frames of this stream from 0; `source` is the frame as it was given; with an
-    `error` (only where errors are asked for as values) there are no `predictions`.
+    Attributes:
+        index: the frame's number in this stream, from 0.
+        source: the frame as it was given.
+        predictions: the best classes; empty if there is an `error`.
+        error: why the frame could not be classified (only with `on_error="yield"`).
     """
 
     index: int
@@ -60,65 +63,75 @@ def classify_frames(
     workers: int | None,
     ahead: int | None,
 ) -> Generator[StreamResult, None, None]:
-    """`Classifier.classify_stream`: `prepare` in the workers' threads, `finish` in that of the caller."""
+    """Run `prepare` for each frame in worker threads and `finish` in the caller's thread.
+
+    See `Classifier.classify_stream` for the options and the errors.
+    """
     if isinstance(frames, (str, bytes, PathLike, Image)):
-        raise UsageError(f"{source_name(frames)}: one picture; a stream is an iterable of them, or camera.frames(...)")
+        raise UsageError(
+            f"{source_name(frames)}: a single image; a stream is an iterable of images, "
+            "such as mbn_deploy.runtime.frames(...)"
+        )
     if on_error not in ("raise", "yield"):
         raise UsageError(f"on_error is 'raise' or 'yield', not {on_error!r}")
-    count = max(2, default_threads()) if workers is None else workers
-    # Of a camera one frame is prepared while one is classified: more would only make answers older.
-    most = ahead if ahead is not None else 1 if isinstance(frames, FrameSource) and frames.live else 2 * count
-    if count < 1 or most < 1:
-        raise UsageError(f"workers and ahead must be at least 1, not {count} and {most}")
-    return _answers(
-        Lookahead(frames, lambda frame: _attempt(frame, prepare), workers=count, ahead=most), finish, on_error
-    )
+    if workers is None:
+        workers = max(2, default_threads())
+    if ahead is None:
+        # One frame of a camera is prepared while another is classified: more would only make the results older.
+        ahead = 1 if isinstance(frames, FrameSource) and frames.live else 2 * workers
+    if workers < 1 or ahead < 1:
+        raise UsageError(f"workers and ahead must be at least 1, not {workers} and {ahead}")
+    lookahead = Lookahead(frames, lambda frame: _prepare_frame(frame, prepare), workers=workers, ahead=ahead)
+    return _results(lookahead, finish, on_error)
 
 
-def _attempt(frame: Source | Frame, prepare: Callable[[Source], Prepared]) -> tuple[Any, Prepared | InputError]:
-    """The frame with what was made of it, or with why that could not be."""
+def _prepare_frame(frame: Source | Frame, prepare: Callable[[Source], Prepared]) -> tuple[Any, Prepared | InputError]:
+    """Return the frame with what was prepared from it, or with the error that says why that failed."""
     try:
         return frame, prepare(frame.image if isinstance(frame, Frame) else frame)
     except InputError as error:
-        if isinstance(frame, Frame) and not isinstance(frame.image, str):  # else the message names a file already
+        if isinstance(frame, Frame) and not isinstance(frame.image, str):  # a path is named by the message already
             return frame, InputError(f"{frame.name}: {error}")
         return frame, error
 
 
-def _answers(
-    prepared: Lookahead[Any, tuple[Any, Prepared | InputError]],
+def _results(
+    lookahead: Lookahead[Any, tuple[Any, Prepared | InputError]],
     finish: Callable[[Prepared], list[Prediction]],
     on_error: OnError,
 ) -> Generator[StreamResult, None, None]:
     try:
-        for index, (frame, made) in enumerate(prepared):
-            predictions, error = ([], made) if isinstance(made, InputError) else _tried(finish, made)
+        for index, (frame, prepared) in enumerate(lookahead):
+            predictions, error = _finish_frame(prepared, finish)
             if error is not None and on_error == "raise":
                 raise error
             yield StreamResult(index, frame, predictions, error)
     finally:
-        prepared.stop()
+        lookahead.stop()
 
 
-def _tried(
-    finish: Callable[[Prepared], list[Prediction]], made: Prepared
+def _finish_frame(
+    prepared: Prepared | InputError, finish: Callable[[Prepared], list[Prediction]]
 ) -> tuple[list[Prediction], InputError | None]:
+    if isinstance(prepared, InputError):
+        return [], prepared
     try:
-        return finish(made), None
+        return finish(prepared), None
     except InputError as error:
         return [], error
 
 
 class Lookahead(Generic[Item, Result]):
-    """`work(item)` for each of `items`, in order, computed by `workers` threads that run at most `ahead` in advance.
+    """Yields `work(item)` for each of `items`, in order, computed in advance by `workers` threads.
 
-    What `items` or `work` raise is raised at its place. `items` is iterated in the threads, one at a
-    time, and closed if it can be. Threads start with the first result that is asked for.
+    At most `ahead` results wait to be taken. An exception of `items` or `work` is raised in its place. `items` is
+    iterated in the threads, one at a time, and closed at the end if it can be. The threads start when the first
+    result is asked for.
     """
 
     def __init__(self, items: Iterable[Item], work: Callable[[Item], Result], *, workers: int, ahead: int) -> None:
         self._items, self._work = items, work
-        self._slots: Queue[Future[Result]] = Queue(ahead)
+        self._results: Queue[Future[Result]] = Queue(ahead)
         self._turn, self._leaving = Lock(), Lock()
         self._over = False
         self._running = workers
@@ -126,23 +139,23 @@ class Lookahead(Generic[Item, Result]):
 
     def __iter__(self) -> Iterator[Result]:
         self._iterator = iter(self._items)
-        atexit.register(self.stop)  # threads of a stream that nobody closed must not outlive the interpreter
+        atexit.register(self.stop)  # the threads of a stream that nobody closed must not outlive the interpreter
         for thread in self._threads:
             thread.start()
         while True:
             try:
-                result = self._slots.get().result()
+                result = self._results.get().result()
             except _End:
                 return
             yield result
 
     def stop(self) -> None:
-        """End the threads and close the items; waits for what is being computed."""
+        """End the threads and close the items; wait for work that is going on."""
         self._over = True
         atexit.unregister(self.stop)
         with suppress(Empty):
-            while True:  # who waits for a free place finds one
-                self._slots.get_nowait()
+            while True:  # makes room for a thread that waits to put its result
+                self._results.get_nowait()
         if isinstance(self._items, FrameSource):
             self._items.close()  # ends a `next` that waits
         deadline = monotonic() + PATIENCE
@@ -152,12 +165,12 @@ class Lookahead(Generic[Item, Result]):
 
     def _run(self) -> None:
         while (taken := self._take()) is not None:
-            slot, item = taken
+            future, item = taken
             try:
-                slot.set_result(self._work(item))
-            except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
-                slot.set_exception(error)
-            del taken, slot, item  # the next one may be long in coming
+                future.set_result(self._work(item))
+            except BaseException as error:  # noqa: BLE001 - raised again where the result is taken
+                future.set_exception(error)
+            del taken, future, item  # not kept alive while the next one is waited for
         with self._leaving:
             self._running -= 1
             last = not self._running
@@ -165,23 +178,26 @@ class Lookahead(Generic[Item, Result]):
             self._iterator.close()
 
     def _take(self) -> tuple[Future[Result], Item] | None:
-        """The next item and the place of its result. The place comes first: no item waits for one and grows old."""
+        """Return the next item with the future of its result; None at the end.
+
+        The future is queued before the item is taken, so that no item grows old while it waits for a place.
+        """
         with self._turn:
             if self._over:
                 return None
-            slot: Future[Result] = Future()
-            self._slots.put(slot)
+            future: Future[Result] = Future()
+            self._results.put(future)
             if self._over:  # stopped while it waited
                 return None
             try:
-                return slot, next(self._iterator)
+                return future, next(self._iterator)
             except StopIteration:
-                slot.set_exception(_End())
+                future.set_exception(_End())
             except BaseException as error:  # noqa: BLE001 - raised again where the item would have been
-                slot.set_exception(error)
+                future.set_exception(error)
             self._over = True
             return None
 
 
-class _End(Exception):  # noqa: N818 - no error
-    """There are no more items."""
+class _End(Exception):  # noqa: N818 - not an error
+    """The items have come to their end."""

@@ -1,13 +1,12 @@
-"""How many threads an inference takes: as told, else as measured on this kind of machine, else a rule of thumb.
+"""Choose the number of threads of an inference: as requested, as measured on this kind of machine, or a default.
 
-`mbn-deploy benchmark --tune` measures and keeps a record for (file, interpreter and its version, kind of machine),
-in the user's cache or in the bundle's manifest, from where it goes with the bundle to other machines of that kind.
-A record that does not fit exactly is not used.
+`mbn-deploy benchmark --tune` measures it and keeps a record for each file, interpreter version and kind of machine: in
+the user's cache, or in the bundle's manifest, which carries it to other machines of that kind. A record is used only
+if it fits exactly.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mbn_deploy.errors import InputError
+from mbn_deploy.hashing import sha256 as sha256_of
 from mbn_deploy.manifest import MANIFEST_NAME
 from mbn_deploy.runtime.backends import backend_version, default_threads
 from mbn_deploy.runtime.system.device import this_machine
@@ -25,18 +25,18 @@ from mbn_deploy.runtime.system.temporary import replace_file
 ThreadsFrom = Literal["option", "tuned", "default"]
 
 CACHE_VERSION = 1
-CACHE_LIMIT = 500  # records; the oldest go
-MOST_THREADS = 1024  # what is beyond is damage
+CACHE_LIMIT = 500  # records; the oldest are dropped
+MOST_THREADS = 1024  # a larger number in a record is damage
 MANIFEST_KEY = "threads"
 
-# As few threads as come within 3 % of the fastest: less than what one other busy process costs whoever needs
-# all processors, and cooler.
+# The fewest threads within 3 % of the fastest are best: 3 % is less than what one other busy process costs a program
+# that needs all processors, and fewer threads keep the board cooler.
 TOLERANCE = 1.03
 
 
 @dataclass(frozen=True)
 class ThreadRecord:
-    """The best number of threads of one file; `medians` are seconds of one inference by thread count."""
+    """The best number of threads for one file; `medians` are seconds of one inference by number of threads."""
 
     sha256: str
     size: int
@@ -47,37 +47,44 @@ class ThreadRecord:
     medians: dict[str, float]
 
 
-def sweep(processors: int) -> tuple[int, ...]:
-    """Thread counts worth measuring: each up to 8, beyond that steps of a third to a half, and all processors."""
+def candidate_counts(processors: int) -> tuple[int, ...]:
+    """Return the numbers of threads worth measuring.
+
+    These are all up to 8, then steps of a third to a half, and the number of processors.
+    """
     steps = [step for power in range(3, 11) for step in (2**power, 3 * 2 ** (power - 1))]
     counts = {*range(1, min(8, processors) + 1), *(step for step in steps if step <= processors), processors}
     return tuple(sorted(counts))
 
 
 def best_count(medians: dict[int, float]) -> int:
-    """The fewest threads whose median is within `TOLERANCE` of the fastest."""
+    """Return the fewest threads whose median is within `TOLERANCE` of the fastest."""
     fastest = min(medians.values())
     return min(count for count, median in medians.items() if median <= fastest * TOLERANCE)
 
 
-def thread_count(
-    told: int | None, data: bytes, backend: str, *, sha256: str | None = None, stated: Sequence[Any] = ()
+def choose_thread_count(
+    requested: int | None,
+    data: bytes,
+    backend: str,
+    *,
+    sha256: str | None = None,
+    manifest_records: Sequence[Any] = (),
 ) -> tuple[int, ThreadsFrom]:
-    """How many threads to open a file with, and why.
+    """Return the number of threads to open a file with, and where it comes from.
 
     Args:
-        told: by option; wins.
+        requested: the option; it wins.
         data: the file's bytes.
         backend: the interpreter's name.
-        sha256: of `data`, if it is known; else it is computed, but only where a record could fit.
-        stated: a manifest's records, unchecked; the user's cache wins over them.
+        sha256: of `data`, if it is known; otherwise it is computed, but only if a record could fit.
+        manifest_records: a manifest's records, unchecked; the user's cache wins over them.
     """
-    if told is not None:
-        return told, "option"
-    records = [r for r in (*read_cache(), *_parsed(stated)) if r.backend == backend and r.size == len(data)]
+    if requested is not None:
+        return requested, "option"
+    records = [r for r in (*read_cache(), *_parse(manifest_records)) if r.backend == backend and r.size == len(data)]
     if records:
-        digest = sha256 or hashlib.sha256(data).hexdigest()
-        wanted = digest, this_machine().key, backend_version(backend)
+        wanted = sha256 or sha256_of(data), this_machine().key, backend_version(backend)
         for record in records:
             if (record.sha256, record.machine, record.version) == wanted:
                 return record.threads, "tuned"
@@ -85,10 +92,10 @@ def thread_count(
 
 
 def cache_path() -> Path | None:
-    """Where records are kept; None where there is no home (XDG Base Directory Specification 0.8)."""
-    told = os.environ.get("XDG_CACHE_HOME", "")
-    if told and Path(told).is_absolute():  # the specification has relative ones ignored
-        return Path(told) / "mbn-deploy/threads.json"
+    """Return the file that keeps records; None without a home folder (XDG Base Directory Specification 0.8)."""
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    if folder and Path(folder).is_absolute():  # the specification has relative paths ignored
+        return Path(folder) / "mbn-deploy/threads.json"
     try:
         return Path.home() / ".cache/mbn-deploy/threads.json"
     except RuntimeError:
@@ -96,35 +103,33 @@ def cache_path() -> Path | None:
 
 
 def read_cache() -> list[ThreadRecord]:
-    """The cache's records, none where there is no file; a damaged one is named in the log and ignored."""
+    """Return the cache's records, none if there is no cache; a damaged one is logged and ignored."""
     path = cache_path()
+    if path is None:
+        return []
     try:
-        text = None if path is None else path.read_bytes()
+        data = json.loads(path.read_bytes())
+        if not isinstance(data, dict) or data.get("schema_version") != CACHE_VERSION:
+            return _ignore_cache(path, f"not of version {CACHE_VERSION}")
+        return _parse(list(data["records"]))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        return _ignored(path, error.strerror or str(error))
-    if text is None:
-        return []
-    try:
-        data = json.loads(text)
-        if not isinstance(data, dict) or data.get("schema_version") != CACHE_VERSION:
-            return _ignored(path, f"not of version {CACHE_VERSION}")
-        return [ThreadRecord(**record) for record in data["records"] if _sound(record)]
+        return _ignore_cache(path, error.strerror or str(error))
     except (ValueError, KeyError, TypeError, RecursionError):
-        return _ignored(path, "damaged")
+        return _ignore_cache(path, "damaged")
 
 
 def write_cache(records: Iterable[ThreadRecord]) -> str | None:
-    """Keep `records`, in place of older ones of the same file, interpreter and machine.
+    """Keep `records` in the cache, in place of older ones of the same file, interpreter and machine.
 
-    Returns why they could not be kept, or None. The file is replaced in one step.
+    The file is replaced atomically. Returns why they could not be kept, or None.
     """
     path = cache_path()
     if path is None:
         return "there is no home folder; set XDG_CACHE_HOME"
-    kept = _merged(read_cache(), list(records))[-CACHE_LIMIT:]
-    text = json.dumps({"schema_version": CACHE_VERSION, "records": [asdict(r) for r in kept]}, indent=1) + "\n"
+    merged = _merge(read_cache(), list(records))[-CACHE_LIMIT:]
+    text = json.dumps({"schema_version": CACHE_VERSION, "records": [asdict(r) for r in merged]}, indent=1) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, text.encode())
@@ -136,34 +141,37 @@ def write_cache(records: Iterable[ThreadRecord]) -> str | None:
 
 
 def write_to_bundle(folder: Path, records: Iterable[ThreadRecord]) -> None:
-    """Put `records` into the bundle's manifest, which keeps all else that it says.
+    """Add `records` to the bundle's manifest, which keeps everything else that it says.
 
-    Raises `InputError` where it cannot be read or written.
+    Raises `InputError` if the manifest cannot be read or written.
     """
     path = folder / MANIFEST_NAME
     try:
         data = json.loads(read_file(path))
-        kept = _merged(_parsed(data.get(MANIFEST_KEY) or ()), list(records))
-        data[MANIFEST_KEY] = [asdict(r) for r in sorted(kept, key=lambda r: (r.sha256, r.backend, r.machine))]
+        merged = _merge(_parse(data.get(MANIFEST_KEY) or ()), list(records))
+        data[MANIFEST_KEY] = [asdict(r) for r in sorted(merged, key=lambda r: (r.sha256, r.backend, r.machine))]
         text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: not a manifest: {error}") from None
     replace_file(path, text.encode())
 
 
-def _merged(old: list[ThreadRecord], new: list[ThreadRecord]) -> list[ThreadRecord]:
-    """`new` last, without what they replace: another version of the interpreter makes an older count worthless."""
+def _merge(old: list[ThreadRecord], new: list[ThreadRecord]) -> list[ThreadRecord]:
+    """Return `old` without the records that `new` replaces, then `new`.
+
+    A record replaces those of other versions of the interpreter, too: their counts are worthless now.
+    """
     replaced = {(record.sha256, record.backend, record.machine) for record in new}
     return [r for r in old if (r.sha256, r.backend, r.machine) not in replaced] + new
 
 
-def _parsed(records: Sequence[Any]) -> list[ThreadRecord]:
-    """Those of a manifest's records that are sound."""
-    return [ThreadRecord(**record) for record in records if _sound(record)]
+def _parse(records: Sequence[Any]) -> list[ThreadRecord]:
+    """Return the valid ones of a file's records."""
+    return [ThreadRecord(**record) for record in records if _is_valid(record)]
 
 
-def _sound(record: Any) -> bool:
-    """Whether a record from a file has the fields and types that it must have, and no others."""
+def _is_valid(record: Any) -> bool:
+    """Return whether a record from a file has exactly the fields and types of a `ThreadRecord`."""
     if not isinstance(record, dict) or record.keys() != ThreadRecord.__dataclass_fields__.keys():
         return False
     texts = all(isinstance(record[name], str) for name in ("sha256", "backend", "version", "machine"))
@@ -171,10 +179,10 @@ def _sound(record: Any) -> bool:
     return texts and numbers and isinstance(record["medians"], dict) and 1 <= record["threads"] <= MOST_THREADS
 
 
-def _ignored(path: Path | None, why: str) -> list[ThreadRecord]:
+def _ignore_cache(path: Path, why: str) -> list[ThreadRecord]:
     import logging
 
     logging.getLogger(__name__).warning(
-        "%s: thread counts in it are ignored (%s); `mbn-deploy benchmark --tune` writes it anew", path, why
+        "%s: the thread counts in it are ignored (%s); `mbn-deploy benchmark --tune` writes it again", path, why
     )
     return []

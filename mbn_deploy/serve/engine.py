@@ -17,7 +17,7 @@ from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.runtime.camera import Frame
 from mbn_deploy.runtime.classifier import Classifier
-from mbn_deploy.runtime.images import Source, TooManyPixelsError, source_name, stored_kind
+from mbn_deploy.runtime.images import Source, TooManyPixelsError, source_name, stored_format
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.ranking import Prediction
 from mbn_deploy.serve.limits import Limits, Refusal
@@ -118,7 +118,7 @@ class Engine:
 
     def _classify(self, data: bytearray, top_k: int) -> Answer:
         try:
-            kind, (width, height) = stored_kind(data)
+            kind, (width, height) = stored_format(data)
             count, most = width * height, self._limits.pixels_of(kind)
             if count > most:
                 raise Refusal(

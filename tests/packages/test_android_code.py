@@ -21,8 +21,8 @@ from mbn_deploy.manifest import Manifest, Preprocess
 from mbn_deploy.models.api import build
 from mbn_deploy.packages.android.package import AndroidOptions, package_android
 from mbn_deploy.runtime import load_pixels
-from mbn_deploy.runtime.preprocess import _plan, _reduction
 from mbn_deploy.runtime.ranking import Ranker
+from mbn_deploy.runtime.resize_plan import jpeg_reduction, plan_resize
 from mbn_deploy.runtime.tensors import PixelEncoder
 
 pytestmark = [tools.compiling, pytest.mark.android, pytest.mark.slow]
@@ -134,7 +134,7 @@ def wanted(way, size, channels, degrees, pixels):
 
 def columns_first(width, height, size, degrees, way):
     """Whether Pillow resizes columns before rows: since version 13, where twice as many rows as columns go away."""
-    inner_width, inner_height = _plan((width, height), size[::-1] if degrees % 180 == 0 else size, way).inner
+    inner_width, inner_height = plan_resize((width, height), size[::-1] if degrees % 180 == 0 else size, way).inner
     return height > inner_height and height - inner_height > 2 * (width - inner_width)
 
 
@@ -158,7 +158,7 @@ def test_pixels_are_those_of_the_runtime(litert, stubs):
                 degrees,
                 pixels.shape,
             )  # the others overshoot, and are clipped between
-        usual = 1 if way.filter == "nearest" else _reduction(_plan((width, height), (size[1], size[0]), way))
+        usual = 1 if way.filter == "nearest" else jpeg_reduction(plan_resize((width, height), (size[1], size[0]), way))
         assert factor == usual
     assert not out.read()
 
@@ -178,7 +178,7 @@ def checked_tensors(made, stubs, seed):
         data += struct.pack(">i", pixels.size) + pixels.tobytes() + struct.pack(">i", output.nbytes) + output.tobytes()
         ordered = pixels[..., ::-1] if entry.preprocess.channels == "bgr" else pixels
         tensor = PixelEncoder(entry.input, entry.preprocess, entry.layout)(ordered[None])
-        expected.append((tensor, Ranker.of(entry.output, manifest.scores, None).real(output)[0]))
+        expected.append((tensor, Ranker.for_output(entry.output, manifest.scores, None).to_scores(output)[0]))
     out = ran(made, stubs, "tensors", data)
     for tensor, scores in expected:
         found = np.frombuffer(out.read(tensor.nbytes), tensor.dtype).reshape(tensor.shape)

@@ -21,26 +21,24 @@ from mbn_deploy.runtime.cameras import picamera2 as picamera2_module
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "kind", "usage"),
     [
-        ("/dev/video0", "did you mean v4l2:/dev/videoN"),
-        ("webcam", "known: picamera2"),
-        ("", "known: picamera2"),
-        ("v4l2", "it is written v4l2:/dev/videoN"),
-        ("video:", "it is written video:FILE"),
-        ("folder", "it is written folder:DIR"),
-        ("picamera2:", "it is written picamera2"),
-        ("picamera2:front", "it is written picamera2"),
-        ("-:x", "it is written -"),
-        ("latest:file", "it is written latest:-"),
+        ("/dev/video0", UnknownNameError, "v4l2:/dev/videoN"),
+        ("webcam", UnknownNameError, "picamera2"),
+        ("", UnknownNameError, "picamera2"),
+        ("v4l2", UsageError, "v4l2:/dev/videoN"),
+        ("video:", UsageError, "video:FILE"),
+        ("folder", UsageError, "folder:DIR"),
+        ("picamera2:", UsageError, "picamera2"),
+        ("picamera2:front", UsageError, "picamera2"),
+        ("-:x", UsageError, "-"),
+        ("latest:file", UsageError, "latest:-"),
     ],
 )
-def test_texts_that_name_no_source(text, said):
-    with pytest.raises(UsageError, match=said.replace("[", r"\[")):
+def test_texts_that_name_no_source(text, kind, usage):
+    with pytest.raises(kind, match=usage) as caught:
         frames(text)
-    if "known" in said or "mean" in said:
-        with pytest.raises(UnknownNameError):
-            frames(text)
+    assert type(caught.value) is kind
 
 
 def test_every_source_says_whether_it_drops_frames():
@@ -49,13 +47,13 @@ def test_every_source_says_whether_it_drops_frames():
 
 @pytest.mark.parametrize("source", ["video:a.avi", "folder:a"])
 def test_a_size_is_refused_where_it_would_do_nothing(source):
-    with pytest.raises(UsageError, match="has its own"):
+    with pytest.raises(UsageError, match=source):
         frames(source, size=(64, 48))
 
 
 @pytest.mark.parametrize("size", [(0, 48), (2**15, 2**15)])
 def test_sizes_that_no_frame_has(size):
-    with pytest.raises(UsageError, match="pixels"):
+    with pytest.raises(UsageError, match=f"{size[0]} × {size[1]}"):
         frames("-", size=size)
 
 
@@ -102,12 +100,12 @@ def test_what_counts_as_a_frame(tmp_path):
 
 
 def test_folders_that_are_none(tmp_path):
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="missing"):
         frames(f"folder:{tmp_path}/missing")
-    with pytest.raises(InputError, match="no images"):
+    with pytest.raises(InputError, match=str(tmp_path)):
         frames(f"folder:{tmp_path}")
     (tmp_path / "a.jpg").write_bytes(b"damaged")
-    with pytest.raises(InputError, match="not a folder"):
+    with pytest.raises(InputError, match=r"a\.jpg"):
         frames(f"folder:{tmp_path}/a.jpg")
     with pytest.raises(InputError, match=r"a\.jpg"):
         next(frames(f"folder:{tmp_path}")).rgb()
@@ -135,12 +133,12 @@ def test_a_video_gives_every_frame_in_rgb(video):
 
 
 def test_videos_that_are_none(tmp_path, capfd):
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"missing\.mp4"):
         frames(f"video:{tmp_path}/missing.mp4")
-    with pytest.raises(InputError, match="a folder, not a video"):
+    with pytest.raises(InputError, match=str(tmp_path)):
         frames(f"video:{tmp_path}")
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(InputError, match=r"text\.mp4: not a video"):
+    with pytest.raises(InputError, match=r"text\.mp4"):
         frames(f"video:{tmp_path}/text.mp4")
     assert "WARN" not in capfd.readouterr().err
 
@@ -154,9 +152,9 @@ def test_a_video_without_frames(video):
 
 
 def test_devices_that_are_none(tmp_path):
-    with pytest.raises(InputError, match=r"no such device.*plugged in"):
+    with pytest.raises(InputError, match="video9"):
         frames(f"v4l2:{tmp_path}/video9")
-    with pytest.raises(InputError, match="group 'video'"):
+    with pytest.raises(InputError, match="/dev/null"):
         frames("v4l2:/dev/null")
 
 
@@ -168,10 +166,10 @@ def test_a_device_that_stops_says_what_to_do():
         left=[plain(0)] * 3, grab=lambda: bool(capture.left), retrieve=lambda: (True, capture.left.pop()),
         release=lambda: None,
     )  # fmt: skip
-    source = FrameSource(CaptureFeed(capture, "v4l2:/dev/video0", "is it still plugged in?"), live=True)
+    source = FrameSource(CaptureFeed(capture, "v4l2:/dev/video0", "unplugged"), live=True)
     for _ in range(3):
         next(source)
-    with pytest.raises(InputError, match="v4l2:/dev/video0: is it still plugged in"):
+    with pytest.raises(InputError, match="v4l2:/dev/video0: unplugged"):
         next(source)
     assert list(source) == []
 
@@ -254,17 +252,17 @@ def test_picamera2_has_a_size_of_its_own(stand_in):
 
 
 def test_picamera2_without_a_camera_or_with_one_in_use(stand_in, monkeypatch):
-    with pytest.raises(InputError, match=r"picamera2:1: 1 camera\(s\) found"):
+    with pytest.raises(InputError, match="picamera2:1"):
         frames("picamera2:1")
     monkeypatch.setattr(stand_in, "busy", True)
-    with pytest.raises(InputError, match="another program"):
+    with pytest.raises(InputError, match="picamera2:0"):
         frames("picamera2:0")
 
 
 def test_picamera2_that_hangs(stand_in, monkeypatch):
     monkeypatch.setattr(stand_in, "hang", True)
     monkeypatch.setattr(picamera2_module, "SILENCE", 0.1)
-    with frames("picamera2") as source, pytest.raises(InputError, match="cable"):
+    with frames("picamera2") as source, pytest.raises(InputError, match="picamera2:0"):
         next(source)
 
 
@@ -276,7 +274,7 @@ def test_picamera2_can_be_closed_while_it_waits(stand_in, monkeypatch):
 
 
 def test_without_picamera2_the_install_line_is_said():
-    with pytest.raises(MissingExtraError, match=r"sudo apt install python3-picamera2.*--system-site-packages"):
+    with pytest.raises(MissingExtraError, match="sudo apt install python3-picamera2"):
         frames("picamera2")
 
 

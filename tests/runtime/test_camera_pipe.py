@@ -55,7 +55,7 @@ def test_a_stream_that_ends_inside_a_picture(pipe, cut):
     write_all(pipe[1], jpeg(0) + jpeg(1)[:cut])
     with FrameSource(open_pipe(pipe[0], None)) as source:
         assert next(source).image == jpeg(0)
-        with pytest.raises(InputError, match="ends inside a picture"):
+        with pytest.raises(InputError, match="stdin"):
             next(source)
 
 
@@ -100,7 +100,7 @@ def test_raw_frames_that_end_too_early(pipe):
     write_all(pipe[1], plain(0).tobytes() + b"12345")
     with FrameSource(open_pipe(pipe[0], (WIDTH, HEIGHT))) as source:
         next(source)
-        with pytest.raises(InputError, match="ends after 5 of a frame's 9216 bytes"):
+        with pytest.raises(InputError, match="5 of a frame's 9216"):
             next(source)
 
 
@@ -174,14 +174,14 @@ def test_run_names_bad_frames_and_goes_on(model, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        ([], 2, "either image files or --camera"),
-        (["a.jpg", "--camera", "-"], 2, "not both"),
-        (["a.jpg", "--frames", "3"], 2, "belong to --camera"),
-        (["a.jpg", "--frame-size", "3x3"], 2, "belong to --camera"),
-        (["--camera", "-", "--frames", "0"], 2, "at least 1"),
-        (["--camera", "-", "--frame-size", "big"], 2, "WIDTHxHEIGHT"),
-        (["--camera", "web"], 2, "unknown source"),
-        (["--camera", "folder:/missing"], 3, "no such folder"),
+        ([], 2, "--camera"),
+        (["a.jpg", "--camera", "-"], 2, "--camera"),
+        (["a.jpg", "--frames", "3"], 2, "--frames"),
+        (["a.jpg", "--frame-size", "3x3"], 2, "--frame-size"),
+        (["--camera", "-", "--frames", "0"], 2, "--frames"),
+        (["--camera", "-", "--frame-size", "big"], 2, "'big'"),
+        (["--camera", "web"], 2, "'web'"),
+        (["--camera", "folder:/missing"], 3, "/missing"),
         (["--camera", "picamera2"], 4, "sudo apt install python3-picamera2"),
     ],
 )

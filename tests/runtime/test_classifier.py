@@ -11,7 +11,7 @@ from PIL import Image
 from mbn_deploy.errors import InputError, MissingExtraError, UnknownNameError, UsageError
 from mbn_deploy.export.tflite.writer import write_tflite
 from mbn_deploy.manifest import Preprocess, TensorInfo
-from mbn_deploy.runtime import Classifier, opening
+from mbn_deploy.runtime import Classifier, file_choice
 from mbn_deploy.runtime.bundle import check_file, open_bundle
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.ranking import FEW, Ranker, softmax, top_indices
@@ -88,7 +88,7 @@ def test_raw_tensors_pass_untouched(tmp_path):
     info = classifier.info.output
     real = (raw.astype(int) - info.zero_point) * info.scale
     np.testing.assert_allclose(real, classifier.predict(PIXELS[:1]), atol=1e-6)
-    with pytest.raises(UsageError, match="takes int8"):
+    with pytest.raises(UsageError, match="int8"):
         classifier.run_raw(PIXELS[:1])
 
 
@@ -139,14 +139,14 @@ def test_options_choose_among_a_bundles_files(bundle):
         Classifier.open(bundle, precision="float64")
     with pytest.raises(UnknownNameError, match="litert"):
         Classifier.open(bundle, backend="litr")
-    with pytest.raises(UsageError, match=r"backend 'onnx'.*onnx/float32"):
+    with pytest.raises(UsageError, match=r"'onnx'.*onnx/float32"):
         Classifier.open(bundle, backend="onnx", precision="int8")
 
 
 def test_what_is_installed_decides(bundle, monkeypatch):
-    monkeypatch.setattr(opening, "installed", lambda name: name == "onnx")
+    monkeypatch.setattr(file_choice, "installed", lambda name: name == "onnx")
     assert Classifier.open(bundle).info.format == "onnx"
-    monkeypatch.setattr(opening, "installed", lambda name: False)
+    monkeypatch.setattr(file_choice, "installed", lambda name: False)
     monkeypatch.setattr("mbn_deploy.runtime.backends.installed", lambda name: False)
     with pytest.raises(MissingExtraError, match="pip install"):
         Classifier.open(bundle)
@@ -163,13 +163,13 @@ def test_an_edited_bundle_names_the_file(bundle, name):
     data[-2] ^= 1
     (bundle / name).write_bytes(data)
     for check in (open_bundle, Classifier.open):
-        with pytest.raises(InputError, match=rf"{name}.*sha256"):
+        with pytest.raises(InputError, match=name):
             check(bundle)
     (bundle / name).write_bytes(data[:-2])
     with pytest.raises(InputError, match=name):
         open_bundle(bundle)
     (bundle / name).unlink()
-    with pytest.raises(InputError, match=rf"{name}: no such file"):
+    with pytest.raises(InputError, match=name):
         open_bundle(bundle)
 
 
@@ -184,17 +184,17 @@ def test_only_the_file_that_runs_is_read(bundle):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(files=[]), "no model files"),
-        (lambda m: m.update(classes=6), "6 classes, but 5 labels"),
-        (lambda m: m["files"][2].update(path="../i8.tflite"), "plain file name"),
-        (lambda m: m["files"][2]["input"].update(shape=[1, 12, 16, 3]), "the manifest says"),
-        (lambda m: m.update(schema_version=99), "schema version 99"),
+        (lambda m: m.update(files=[]), "dist"),
+        (lambda m: m.update(classes=6), "6 classes"),
+        (lambda m: m["files"][2].update(path="../i8.tflite"), "\\.\\./i8"),
+        (lambda m: m["files"][2]["input"].update(shape=[1, 12, 16, 3]), "i8.tflite"),
+        (lambda m: m.update(schema_version=99), "99"),
         (lambda m: m["files"][2].pop("sha256"), "sha256"),
-        (lambda m: m["files"][2].update(layout="NHWC"), "unknown layout 'NHWC'"),
-        (lambda m: m["files"][2]["input"].update(scale=0), "scale 0.0 and zero point"),
-        (lambda m: m["files"][2]["output"].update(scale=float("nan")), "scale nan and zero point"),
+        (lambda m: m["files"][2].update(layout="NHWC"), "'NHWC'"),
+        (lambda m: m["files"][2]["input"].update(scale=0), "scale 0.0"),
+        (lambda m: m["files"][2]["output"].update(scale=float("nan")), "scale nan"),
         (lambda m: m["files"][2]["output"].update(zero_point=10**30), "zero point 1000"),
-        (lambda m: m["files"][2]["preprocess"].update(mean=[float("nan")] * 3), "finite numbers"),
+        (lambda m: m["files"][2]["preprocess"].update(mean=[float("nan")] * 3), "mean"),
     ],
 )
 def test_a_wrong_manifest_says_what(bundle, change, message):
@@ -204,12 +204,12 @@ def test_a_wrong_manifest_says_what(bundle, change, message):
 
 
 def test_folders_that_are_no_bundle(tmp_path):
-    with pytest.raises(InputError, match=r"manifest\.json: no such file"):
+    with pytest.raises(InputError, match=r"manifest\.json"):
         Classifier.open(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match=r"manifest\.json"):
         Classifier.open(tmp_path)
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="missing"):
         open_bundle(tmp_path / "missing")
 
 
@@ -218,11 +218,11 @@ def test_folders_that_are_no_bundle(tmp_path):
 
 def test_a_float_file_that_says_nothing_asks(tmp_path):
     path = lone(tmp_path, write_tflite(models.graph(), "float32"))
-    with pytest.raises(UsageError, match=r"give preprocess \(--preprocess .*and resize \(--resize squash"):
+    with pytest.raises(UsageError, match=r"--preprocess.*--resize"):
         Classifier.open(path)
-    with pytest.raises(UsageError, match="give resize "):
+    with pytest.raises(UsageError, match="--resize"):
         Classifier.open(path, preprocess="tf")
-    with pytest.raises(UsageError, match="give preprocess "):
+    with pytest.raises(UsageError, match="--preprocess"):
         Classifier.open(path, resize="crop")
     classifier = Classifier.open(path, preprocess="tf", resize="squash")
     np.testing.assert_allclose(classifier.predict(PIXELS), reference(), atol=1e-5)
@@ -234,7 +234,7 @@ def test_a_float_file_that_says_nothing_asks(tmp_path):
 
 def test_a_uint8_file_that_says_nothing_takes_pixels(tmp_path):
     path = lone(tmp_path, models.int8_tflite(described=False))
-    with pytest.raises(UsageError, match="give resize "):
+    with pytest.raises(UsageError, match="--resize"):
         Classifier.open(path)
     np.testing.assert_allclose(Classifier.open(path, resize="squash").predict(PIXELS), reference(), atol=INT8)
     told = Classifier.open(path, resize="squash", preprocess="tf")  # quantized from real numbers: nearly the same
@@ -243,7 +243,7 @@ def test_a_uint8_file_that_says_nothing_takes_pixels(tmp_path):
 
 def test_an_int8_file_that_says_nothing_asks(tmp_path):
     path = lone(tmp_path, models.int8_tflite("int8", described=False))
-    with pytest.raises(UsageError, match="give preprocess "):
+    with pytest.raises(UsageError, match="--preprocess"):
         Classifier.open(path, resize="squash")
     told = Classifier.open(path, resize="squash", preprocess="128/128")
     np.testing.assert_allclose(told.predict(PIXELS), reference(), atol=INT8)
@@ -258,7 +258,7 @@ def test_options_win_over_the_file(tmp_path):
         Classifier.open(path, resize="stretch")
     with pytest.raises(UnknownNameError, match="torch"):
         Classifier.open(path, preprocess="torhc")
-    with pytest.raises(UsageError, match="one file"):
+    with pytest.raises(UsageError, match="'int8'"):
         Classifier.open(path, precision="int8")
 
 
@@ -268,19 +268,19 @@ def test_labels_given_by_file_or_sequence(tmp_path):
     text.write_bytes("eins\r\nzwei\r\ndrei\r\nvier\r\nfünf\r\n\r\n".encode())
     assert Classifier.open(path, labels=text).labels == ("eins", "zwei", "drei", "vier", "fünf")
     assert Classifier.open(path, labels=list("abcde")).labels == tuple("abcde")
-    with pytest.raises(InputError, match=r"4 labels for a model with 5 classes.*'background'"):
+    with pytest.raises(InputError, match=r"4 labels.*5 classes.*'background'"):
         Classifier.open(path, labels=list("abcd"))
     with pytest.raises(InputError, match=r"6 labels.*'background'"):
         Classifier.open(path, labels=list("abcdef"))
-    with pytest.raises(InputError, match=r"2 labels for a model with 5 classes$"):
+    with pytest.raises(InputError, match=r"2 labels.*5 classes$"):
         Classifier.open(path, labels=list("ab"))
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"missing\.txt"):
         Classifier.open(path, labels=tmp_path / "missing.txt")
     text.write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="UTF-8"):
+    with pytest.raises(InputError, match=r"names\.txt.*UTF-8"):
         Classifier.open(path, labels=text)
     text.write_bytes(b"\n")
-    with pytest.raises(InputError, match="no labels"):
+    with pytest.raises(InputError, match=r"names\.txt"):
         Classifier.open(path, labels=text)
 
 
@@ -291,12 +291,12 @@ def test_a_files_own_labels_must_match(tmp_path):
 
 def test_damaged_metadata_name_the_file(tmp_path):
     data = write_tflite(models.graph(), "float32", metadata={"mbn_deploy": b'{"model": 1}'})
-    with pytest.raises(InputError, match=r"m\.tflite.*metadata are damaged"):
+    with pytest.raises(InputError, match=r"m\.tflite.*mbn_deploy"):
         Classifier.open(lone(tmp_path, data))
 
 
 def test_files_that_are_no_model(tmp_path):
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"missing\.tflite"):
         Classifier.open(tmp_path / "missing.tflite")
     for name, data in (("m.keras", b"PK"), ("m.tflite", b"text"), ("m.onnx", b"text"), ("m.tflite", b"")):
         with pytest.raises(InputError, match=name):
@@ -308,14 +308,14 @@ def test_files_that_are_no_model(tmp_path):
 
 def test_bad_pictures_and_counts(tmp_path):
     classifier = Classifier.open(lone(tmp_path, models.float_tflite()))
-    with pytest.raises(InputError, match="not an image"):
+    with pytest.raises(InputError, match="4 bytes"):
         classifier.classify(b"text")
     with pytest.raises(UsageError, match="top_k"):
         classifier.classify(PIXELS[0], 0)
     assert len(classifier.classify(PIXELS[0], 100)) == models.CLASSES
-    with pytest.raises(UsageError, match="pixels must be uint8"):
+    with pytest.raises(UsageError, match="pixels"):
         classifier.predict(PIXELS.astype(np.float32))
-    with pytest.raises(UsageError, match="pixels must be uint8"):
+    with pytest.raises(UsageError, match="pixels"):
         classifier.predict(PIXELS[:, :5])
 
 
@@ -376,7 +376,7 @@ def test_nan_is_no_answer():
 @pytest.mark.parametrize(("logit", "score"), [(0.0, 0.5), (3.0, 0.952574), (-1000.0, 0.0), (1000.0, 1.0)])
 def test_one_logit_stands_against_none(logit, score):
     """Softmax of a lone value is 1, whatever it is."""
-    rank = Ranker.of(TensorInfo("logit", (1, 1), "float32"), "logits", ["yes"])
+    rank = Ranker.for_output(TensorInfo("logit", (1, 1), "float32"), "logits", ["yes"])
     (found,) = rank(np.array([logit], np.float32), 5)
     assert (found.index, found.label, found.score) == (0, "yes", pytest.approx(score, abs=1e-6))
 

@@ -9,7 +9,7 @@ import runtime_models as models
 
 from mbn_deploy.errors import UsageError
 from mbn_deploy.runtime import Classifier, ClassifierPool
-from mbn_deploy.runtime.pool import split
+from mbn_deploy.runtime.pool import share_processors
 
 PIXELS = models.pictures(40)
 THREADS = 16
@@ -26,11 +26,11 @@ def path(request, tmp_path):
 @pytest.fixture(params=["classifier", "pool of 3", "pool of 16"])
 def opened(request, path):
     if request.param == "classifier":
-        with Classifier.open(path, threads=1) as made:
-            yield made
+        with Classifier.open(path, threads=1) as classifier:
+            yield classifier
     else:
-        with ClassifierPool.open(path, size=int(request.param.split()[-1]), threads=1) as made:
-            yield made
+        with ClassifierPool.open(path, size=int(request.param.split()[-1]), threads=1) as pool:
+            yield pool
 
 
 def in_threads(work, count=THREADS):
@@ -91,7 +91,7 @@ def test_closing_while_others_classify(opened):
 
     outcomes = in_threads(work)
     assert outcomes[0] is None
-    assert {(type(outcome), str(outcome)) for outcome in outcomes[1:]} == {(UsageError, "the classifier is closed")}
+    assert {type(outcome) for outcome in outcomes[1:]} == {UsageError}
     opened.close()
     with pytest.raises(UsageError, match="closed"):
         opened.predict(PIXELS)
@@ -104,7 +104,7 @@ def test_closing_from_many_threads(opened):
 def test_a_failed_inference_gives_the_interpreter_back(path):
     with ClassifierPool.open(path, size=2, threads=1) as pool:
         for _ in range(10):
-            with pytest.raises(UsageError, match="takes uint8"):
+            with pytest.raises(UsageError, match="uint8"):
                 pool.run_raw(PIXELS)
         assert pool.classify(PIXELS[0])
 
@@ -128,7 +128,7 @@ def test_a_pool_says_what_it_is(path):
 
 
 @pytest.mark.parametrize(
-    ("processors", "size", "threads", "made"),
+    ("processors", "size", "threads", "shares"),
     [
         (4, None, None, (4, 1)),
         (4, 2, None, (2, 2)),
@@ -140,13 +140,13 @@ def test_a_pool_says_what_it_is(path):
         (1, None, None, (1, 1)),
     ],
 )
-def test_how_processors_are_shared(processors, size, threads, made):
-    assert split(processors, size, threads) == made
+def test_how_processors_are_shared(processors, size, threads, shares):
+    assert share_processors(processors, size, threads) == shares
 
 
 @pytest.mark.parametrize("options", [{"size": 0}, {"threads": 0}, {"size": -1, "threads": 2}])
 def test_pools_of_nothing(path, options):
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="size and threads"):
         ClassifierPool.open(path, **options)
 
 

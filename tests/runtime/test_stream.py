@@ -104,7 +104,7 @@ def test_an_empty_stream(simple):
 def test_a_bad_frame_is_raised_at_its_place(classifier):
     stream = classifier.classify_stream([*PIXELS[:7], b"no picture", *PIXELS], ahead=4)
     assert [next(stream).index for _ in range(7)] == list(range(7))
-    with pytest.raises(InputError, match="not an image"):
+    with pytest.raises(InputError, match="10 bytes"):
         next(stream)
     assert ended()
 
@@ -115,7 +115,7 @@ def test_bad_frames_as_values(classifier):
     assert [r.error is None for r in results] == [True, False, True, False, False, True]
     assert [bool(r.predictions) for r in results] == [True, False, True, False, False, True]
     assert str(results[3].error).startswith("camera #3: ")
-    assert str(results[4].error) == "missing.jpg: no such file"
+    assert str(results[4].error).startswith("missing.jpg: ")
 
 
 def test_errors_of_the_source_end_the_stream_after_the_frames_before(classifier):
@@ -130,27 +130,29 @@ def test_errors_of_the_source_end_the_stream_after_the_frames_before(classifier)
 
 
 def test_something_that_is_no_picture_is_a_mistake_whatever_is_done_with_bad_frames(simple):
-    with pytest.raises(UsageError, match="a picture is a path"):
+    with pytest.raises(UsageError, match="int object"):
         list(simple.classify_stream([PIXELS[0], 7], on_error="yield"))
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "option"),
     [
         ({"top_k": 0}, "top_k"),
-        ({"on_error": "ignore"}, "'raise' or 'yield'"),
-        ({"workers": 0}, "at least 1"),
-        ({"ahead": 0}, "at least 1"),
+        ({"on_error": "ignore"}, "on_error"),
+        ({"workers": 0}, "workers"),
+        ({"ahead": 0}, "ahead"),
     ],
 )
-def test_wrong_options_are_found_at_once(classifier, options, said):
-    with pytest.raises(UsageError, match=said):
+def test_wrong_options_are_found_at_once(classifier, options, option):
+    with pytest.raises(UsageError, match=option):
         classifier.classify_stream(PIXELS, **options)
 
 
-@pytest.mark.parametrize("one", ["photos", b"x", Image.fromarray(PIXELS[0])])
-def test_one_picture_is_no_stream(simple, one):
-    with pytest.raises(UsageError, match="one picture"):
+@pytest.mark.parametrize(
+    ("one", "name"), [("photos", "photos"), (b"x", "1 bytes"), (Image.fromarray(PIXELS[0]), "Image")]
+)
+def test_one_picture_is_no_stream(simple, one, name):
+    with pytest.raises(UsageError, match=name):
         simple.classify_stream(one)
 
 

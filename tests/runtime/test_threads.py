@@ -11,11 +11,19 @@ from cli_run import run
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import Manifest
-from mbn_deploy.runtime import Classifier
-from mbn_deploy.runtime import threads as tuning
+from mbn_deploy.runtime import Classifier, threads
 from mbn_deploy.runtime.backends import backend_version, default_threads
 from mbn_deploy.runtime.system.device import this_machine
-from mbn_deploy.runtime.threads import CACHE_LIMIT, ThreadRecord, best_count, read_cache, sweep, write_cache
+from mbn_deploy.runtime.threads import (
+    CACHE_LIMIT,
+    ThreadRecord,
+    best_count,
+    cache_path,
+    candidate_counts,
+    read_cache,
+    write_cache,
+    write_to_bundle,
+)
 
 FILES = {"litert": ("tiny.tflite", models.float_tflite), "onnx": ("tiny.onnx", models.float_onnx)}
 THREADS = 3  # no default on any machine: those are at most 4, and 3 only where there are 3 processors
@@ -40,9 +48,14 @@ def lone(request, tmp_path):
 def record(path, backend):
     data = path.read_bytes()
     return ThreadRecord(
-        hashlib.sha256(data).hexdigest(), len(data), backend, backend_version(backend), this_machine().key, THREADS,
-        {"1": 0.002, "3": 0.001},
-    )  # fmt: skip
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        backend=backend,
+        version=backend_version(backend),
+        machine=this_machine().key,
+        threads=THREADS,
+        medians={"1": 0.002, "3": 0.001},
+    )
 
 
 def threads_of(path):
@@ -152,18 +165,18 @@ def test_a_cache_that_cannot_be_read_or_written_is_no_failure(lone, cache, caplo
 
 def test_without_a_home_there_is_no_cache(monkeypatch, lone):
     path, backend = lone
-    monkeypatch.setattr(tuning, "cache_path", lambda: None)
+    monkeypatch.setattr(threads, "cache_path", lambda: None)
     assert threads_of(path)[1] == "default"
     assert "XDG_CACHE_HOME" in write_cache([record(path, backend)])
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
-    assert tuning.cache_path() == tmp_path / "cache/mbn-deploy/threads.json"
+    assert cache_path() == tmp_path / "cache/mbn-deploy/threads.json"
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert tuning.cache_path() == tmp_path / ".cache/mbn-deploy/threads.json"
+    assert cache_path() == tmp_path / ".cache/mbn-deploy/threads.json"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert tuning.cache_path() == tmp_path / ".cache/mbn-deploy/threads.json"
+    assert cache_path() == tmp_path / ".cache/mbn-deploy/threads.json"
 
 
 def test_a_new_record_replaces_the_old_one_and_the_cache_stays_small(lone):
@@ -183,14 +196,14 @@ def test_a_bundle_carries_records_to_other_machines_of_the_kind(tmp_path, cache)
     )
     manifest = tmp_path / "dist" / "manifest.json"
     models.edit_manifest(tmp_path / "dist", lambda data: data.update(later={"kept": True}))
-    made = record(tmp_path / "dist" / "a.tflite", "litert")
-    tuning.write_to_bundle(tmp_path / "dist", [made])
-    tuning.write_to_bundle(tmp_path / "dist", [replace(made, machine="Linux/another", threads=1)])
+    own = record(tmp_path / "dist" / "a.tflite", "litert")
+    write_to_bundle(tmp_path / "dist", [own])
+    write_to_bundle(tmp_path / "dist", [replace(own, machine="Linux/another", threads=1)])
     assert not cache.exists()
     assert threads_of(tmp_path / "dist") == (THREADS, "tuned")
     assert Manifest.from_json(manifest.read_bytes()).threads
     assert json.loads(manifest.read_text())["later"] == {"kept": True}
-    write_cache([replace(made, threads=2)])
+    write_cache([replace(own, threads=2)])
     assert threads_of(tmp_path / "dist") == (2, "tuned")  # the machine's own measurement wins
     assert sorted(p.name for p in (tmp_path / "dist").iterdir()) == ["a.tflite", "labels.txt", "manifest.json"]
 
@@ -198,15 +211,15 @@ def test_a_bundle_carries_records_to_other_machines_of_the_kind(tmp_path, cache)
 def test_what_is_no_manifest_is_not_written_to(tmp_path):
     for text in ("[]", '{"metrics": {"loss": NaN}}'):
         (tmp_path / "manifest.json").write_text(text)
-        with pytest.raises(InputError, match="not a manifest"):
-            tuning.write_to_bundle(tmp_path, [])
+        with pytest.raises(InputError, match=r"manifest\.json"):
+            write_to_bundle(tmp_path, [])
         assert (tmp_path / "manifest.json").read_text() == text
 
 
 def test_counts_that_are_measured():
-    assert sweep(1) == (1,)
-    assert sweep(4) == (1, 2, 3, 4)
-    assert sweep(20) == (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20)
+    assert candidate_counts(1) == (1,)
+    assert candidate_counts(4) == (1, 2, 3, 4)
+    assert candidate_counts(20) == (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20)
 
 
 def test_the_fewest_threads_that_are_as_fast_win():

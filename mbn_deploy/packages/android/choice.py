@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.manifest import FileFormat, ModelFile
-from mbn_deploy.runtime.opening import preference
+from mbn_deploy.runtime.file_choice import preference
 
 # aapt leaves out what begins with a dot or ends with ~, and only these letters need no quoting anywhere.
 _ASSET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")

@@ -33,7 +33,7 @@ def golden_assets(bundle: Bundle, files: Sequence[ModelFile]) -> dict[str, bytes
 
 def _packed(bundle: Bundle, golden: Golden, entry: ModelFile) -> bytes:
     outputs = golden.outputs[entry.path]
-    scores = Ranker.of(entry.output, bundle.manifest.scores, bundle.labels).real(outputs).astype(">f4")
+    scores = Ranker.for_output(entry.output, bundle.manifest.scores, bundle.labels).to_scores(outputs).astype(">f4")
     pixels = golden.pixels[..., ::-1] if entry.preprocess.channels == "bgr" else golden.pixels
     count, classes = scores.shape
     head = struct.pack(">iiif", count, pixels[0].size, classes, _tolerance(bundle, golden, entry))

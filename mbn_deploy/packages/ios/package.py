@@ -28,7 +28,8 @@ from mbn_deploy.packages.c_source import comment
 from mbn_deploy.packages.ios.swift_source import floats, string, type_name
 from mbn_deploy.packages.package import check_package_target, write_package
 from mbn_deploy.runtime.bundle import check_file
-from mbn_deploy.runtime.opening import CHANNELS, preference
+from mbn_deploy.runtime.declaration import CHANNELS
+from mbn_deploy.runtime.file_choice import preference
 from mbn_deploy.runtime.tensors import PixelEncoder
 from mbn_deploy.version import __version__
 

@@ -32,7 +32,7 @@ from mbn_deploy.packages.pi.wheelhouse import Wheelhouse, build_wheelhouse
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.backends import BACKENDS as FORMATS
 from mbn_deploy.runtime.bundle import check_file
-from mbn_deploy.runtime.opening import preference
+from mbn_deploy.runtime.file_choice import preference
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.version import __version__
 

@@ -23,7 +23,7 @@ from mbn_deploy.runtime.benchmark.timing import Amount, Block, Case, Progress, S
 from mbn_deploy.runtime.classifier import Classifier
 from mbn_deploy.runtime.system.device import Condition, Machine, condition, this_machine, usable_processors
 from mbn_deploy.runtime.system.files import read_file
-from mbn_deploy.runtime.threads import ThreadRecord, ThreadsFrom, best_count, sweep
+from mbn_deploy.runtime.threads import ThreadRecord, ThreadsFrom, best_count, candidate_counts
 
 KIND, SCHEMA_VERSION = "mbn-deploy benchmark", 1
 UNITS = {"times": "seconds", "memory": "bytes", "temperatures": "degrees Celsius", "frequencies": "MHz"}
@@ -115,8 +115,8 @@ def benchmark(
         threads: numbers of threads; None is what `Classifier.open` takes if nobody says.
         amount: how much of each; by default 10 seconds.
         picture: an image file's bytes; by default one is made up.
-        tune: measure all numbers of threads (`tuning.sweep`) instead and find the best of each file. Keeping them
-            is the caller's part (`tuning.write_cache`, `tuning.write_to_bundle`).
+        tune: measure all of `threads.candidate_counts` instead and find the best number for each file. The
+            caller keeps the records (`threads.write_cache`, `threads.write_to_bundle`).
         openings: how many processes are started to measure what opening each file costs; 0 leaves it out.
         progress: told what goes on, never during a measurement.
 
@@ -126,7 +126,7 @@ def benchmark(
             out and named in `failed`, unless none is left.
     """
     amount, shown = amount or Amount(), picture or synthetic_picture()
-    counts = sweep(usable_processors()) if tune else tuple(dict.fromkeys(threads))
+    counts = candidate_counts(usable_processors()) if tune else tuple(dict.fromkeys(threads))
     _check(paths, counts, amount, openings)
     found, left = targets(paths, choice or Choice())
     with ExitStack() as stack:

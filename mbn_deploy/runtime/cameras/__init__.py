@@ -1,1 +1,1 @@
-"""The kinds of sources of `mbn_deploy.runtime.camera`, one module each."""
+"""One module for each kind of source of `mbn_deploy.runtime.camera`."""

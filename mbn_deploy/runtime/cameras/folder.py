@@ -1,4 +1,4 @@
-"""A folder of frames."""
+"""Frames from a folder of images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def _is_frame(path: Path) -> bool:
 
 
 class FolderFeed:
-    """The images that lie in a folder (not in sub-folders), by name: frame_0002 comes before frame_0010.
+    """The images of a folder (not of its sub-folders), sorted by name: frame_0002 comes before frame_0010.
 
-    Gives paths: whoever classifies decodes. Hidden files are left out. See `Feed`.
+    It returns paths, which are decoded in the classifier's threads. Hidden files are ignored. See `Feed`.
     """
 
     def __init__(self, folder: str) -> None:
@@ -24,12 +24,12 @@ class FolderFeed:
         if not where.is_dir():
             raise InputError(f"{folder}: {'not a folder' if where.exists() else 'no such folder'}")
         try:
-            found = [p for p in where.iterdir() if p.suffix.lower() in SUFFIXES and _is_frame(p)]
+            paths = [p for p in where.iterdir() if p.suffix.lower() in SUFFIXES and _is_frame(p)]
         except OSError as error:
             raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
-        if not found:
-            raise InputError(f"{folder}: no images in it (looked for {', '.join(sorted(SUFFIXES))})")
-        self._paths = iter(sorted(found))
+        if not paths:
+            raise InputError(f"{folder}: it has no images (files that end in {', '.join(sorted(SUFFIXES))})")
+        self._paths = iter(sorted(paths))
         self._path: Path | None = None
 
     def grab(self) -> bool:
@@ -38,11 +38,11 @@ class FolderFeed:
         return self._path is not None
 
     def retrieve(self) -> str:
-        """The file's path."""
+        """Return the file's path."""
         return str(self._path)
 
     def wake(self) -> None:
-        """Nothing here waits."""
+        """Do nothing: `grab` never waits."""
 
     def release(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file stays open."""

@@ -1,4 +1,4 @@
-"""Video devices of Linux (V4L2) and video files, by OpenCV, which decodes to BGR."""
+"""Frames from video devices of Linux (V4L2) and from video files, read by OpenCV, which decodes to BGR."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ _SILENT = 0  # cv2's log level
 
 
 class CaptureFeed:
-    """An opened `cv2.VideoCapture`. See `Feed`. `unplugged` is what to say when it stops; None: that is the end."""
+    """An opened `cv2.VideoCapture`. See `Feed`.
 
-    def __init__(self, capture: Any, name: str, unplugged: str | None) -> None:
-        self.name, self._capture, self._unplugged = name, capture, unplugged
+    `stop_message` is the error for a device that gives no more frames; with None, that is the regular end.
+    """
+
+    def __init__(self, capture: Any, name: str, stop_message: str | None) -> None:
+        self.name, self._capture, self._stop_message = name, capture, stop_message
         self._first = True
 
     def grab(self) -> bool:
@@ -24,25 +27,25 @@ class CaptureFeed:
         if self._capture.grab():
             self._first = False
             return True
-        if self._unplugged is not None:
-            raise InputError(f"{self.name}: {self._unplugged}")
+        if self._stop_message is not None:
+            raise InputError(f"{self.name}: {self._stop_message}")
         if self._first:
             raise InputError(f"{self.name}: OpenCV cannot decode any frame of it")
         return False
 
     def retrieve(self) -> Pixels:
-        """uint8 RGB (H, W, 3)."""
+        """Return the frame as uint8 RGB (H, W, 3)."""
         import cv2
 
         done, frame = self._capture.retrieve()
         if not done or frame is None:
             raise InputError(f"{self.name}: OpenCV cannot decode a frame of it")
         code = cv2.COLOR_GRAY2RGB if frame.ndim == 2 or frame.shape[2] == 1 else cv2.COLOR_BGR2RGB
-        colours: Pixels = cv2.cvtColor(frame, code)
-        return colours
+        rgb: Pixels = cv2.cvtColor(frame, code)
+        return rgb
 
     def wake(self) -> None:
-        """Files do not wait, devices not longer than until their next frame."""
+        """Do nothing: a file does not wait, and a device waits at most until its next frame."""
 
     def release(self) -> None:
         """Close the file or device."""
@@ -50,7 +53,7 @@ class CaptureFeed:
 
 
 def open_device(device: str, size: Size) -> CaptureFeed:
-    """A device such as /dev/video0, asked for `size` (width, height); it may choose another one."""
+    """Open a device such as /dev/video0 and request frames of `size` (width, height); it may choose another size."""
     name = f"v4l2:{device}"
     cv2 = _opencv("to read video devices")
     if not Path(device).exists():
@@ -59,28 +62,28 @@ def open_device(device: str, size: Size) -> CaptureFeed:
     capture = _capture(cv2, device, cv2.CAP_V4L2)
     if not capture.isOpened():
         raise InputError(
-            f"{name}: cannot be opened as a camera; another program may use it, this user may not be in the group "
-            "'video', or it is one of the devices of a camera that give no pictures (v4l2-ctl --list-devices)"
+            f"{name}: cannot be opened as a camera; another program may be using it, this user may not be in the group "
+            "'video', or it is a device of a camera that gives no images (v4l2-ctl --list-devices lists them)"
         )
     capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
     capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
-    return CaptureFeed(capture, name, "no more frames come from it; is it still plugged in? Plug it in and start again")
+    return CaptureFeed(capture, name, "it gives no more frames; is it still plugged in? Plug it in and start again")
 
 
 def open_video(file: str) -> CaptureFeed:
-    """A video file; OpenCV turns it upright if the file says how."""
+    """Open a video file; OpenCV turns it upright if the file says how."""
     cv2 = _opencv("to read video files")
     path = Path(file)
     if not path.is_file():
         raise InputError(f"{file}: {'a folder, not a video' if path.is_dir() else 'no such file'}")
     capture = _capture(cv2, str(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
-        raise InputError(f"{file}: not a video that OpenCV can read, damaged, or no permission to read it")
+        raise InputError(f"{file}: not a video that OpenCV can read, or damaged, or without permission to read it")
     return CaptureFeed(capture, file, None)
 
 
 def _capture(cv2: Any, source: str, kind: int) -> Any:
-    """Opened or not, without OpenCV's warnings on stderr: what failed is said by whoever asked."""
+    """Try to open a source without OpenCV's warnings on stderr; the caller reports a failure."""
     log = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # OpenCV 4, OpenCV 5
     level = log.getLogLevel()
     log.setLogLevel(_SILENT)

@@ -1,4 +1,4 @@
-"""The cameras of a Raspberry Pi, by picamera2 (the Picamera2 manual, and raspberrypi/picamera2)."""
+"""Frames from the cameras of a Raspberry Pi, read by picamera2 (see its manual and raspberrypi/picamera2)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ import numpy as np
 from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import InputError, MissingExtraError
 
-# The Debian package brings libcamera's Python side, which no wheel has; a venv sees it only if told so.
+# The Debian package brings libcamera's Python bindings, which no wheel has; a venv sees them only with the option.
 INSTALL = "sudo apt install python3-picamera2, and a venv that sees it: python3 -m venv --system-site-packages .venv"
-# libcamera names formats by the order of bits in a little-endian word: what it calls BGR888 lies in memory
-# as R, G, B (the Picamera2 manual, appendix A). RGB888, its default, would lie as B, G, R.
+# libcamera names formats by the order of bits in a little-endian word: BGR888 is R, G, B in memory (the Picamera2
+# manual, appendix A). RGB888, its default, would be B, G, R.
 FORMAT = "BGR888"
-SILENCE = 10.0  # seconds without a frame: longer than any exposure of a video mode, cable off or camera hung
-_LOOK = 0.2  # seconds between looks at whether somebody closes
+SILENCE = (
+    10.0  # seconds without a frame, longer than any exposure of a video mode: the cable is off or the camera hangs
+)
+_POLL = 0.2  # seconds between checks whether the feed is being closed
 
 
 class Picamera2Feed:
-    """Camera `number`, asked for `size` (width, height). See `Feed`.
+    """Camera `number` with frames of `size` (width, height). See `Feed`.
 
-    With `queue=False` picamera2 keeps no frame for later: who asks gets the next one, which is the newest.
+    With `queue=False` picamera2 keeps no frames for later: `grab` gets the next one, which is the newest.
     """
 
     def __init__(self, number: int, size: tuple[int, int]) -> None:
@@ -35,9 +37,11 @@ class Picamera2Feed:
         self.name = f"picamera2:{number}"
         self._woken = Event()
         self._frame: Pixels | None = None
-        found = len(Picamera2.global_camera_info())
-        if number >= found:
-            raise InputError(f"{self.name}: {found} camera(s) found (rpicam-hello --list-cameras); is the cable in?")
+        cameras = len(Picamera2.global_camera_info())
+        if number >= cameras:
+            raise InputError(
+                f"{self.name}: {cameras} camera(s) found (rpicam-hello --list-cameras); is the cable plugged in?"
+            )
         self._camera: Any = None
         try:
             self._camera = Picamera2(number)
@@ -47,15 +51,15 @@ class Picamera2Feed:
             self._camera.start()
         except RuntimeError as error:
             self.release()
-            raise InputError(f"{self.name}: cannot be started; another program may use it: {error}") from error
+            raise InputError(f"{self.name}: cannot be started; another program may be using it: {error}") from error
 
     def grab(self) -> bool:
-        """Wait for the next frame; False when woken."""
+        """Wait for the next frame; return False when woken."""
         job = self._camera.capture_array("main", wait=False)
         start = monotonic()
         while not self._woken.is_set():
             try:
-                frame = job.get_result(timeout=_LOOK)
+                frame = job.get_result(timeout=_POLL)
             except NotYet:
                 if monotonic() - start > SILENCE:
                     raise InputError(
@@ -67,7 +71,7 @@ class Picamera2Feed:
         return False
 
     def retrieve(self) -> Pixels:
-        """uint8 RGB (H, W, 3)."""
+        """Return the frame as uint8 RGB (H, W, 3)."""
         if self._frame is None:
             raise InputError(f"{self.name}: no frame was grabbed")
         return self._frame
@@ -77,7 +81,7 @@ class Picamera2Feed:
         self._woken.set()
 
     def release(self) -> None:
-        """Stop the camera, so that others can have it."""
+        """Stop the camera, so that other programs can use it."""
         if self._camera is not None:
             self._camera.close()
             self._camera = None

@@ -1,0 +1,86 @@
+"""Values that describe an opened model: how it was asked for, and what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+
+from mbn_deploy.manifest import FileFormat, Layout, Preprocess, Scores, TensorInfo
+from mbn_deploy.runtime.backends import Backend
+from mbn_deploy.runtime.threads import ThreadsFrom
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """The options of `Classifier.open`; None where the caller leaves the choice to the file or the defaults."""
+
+    precision: str | None = None
+    backend: str | None = None
+    threads: int | None = None
+    labels: str | PathLike[str] | Sequence[str] | None = None
+    resize: str | None = None
+    preprocess: str | Preprocess | None = None
+    isolate: bool = False
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """An opened model: its file, its interpreter, and how images become its input.
+
+    Attributes:
+        path: the model file.
+        model: the model's name.
+        format: `tflite` or `onnx`.
+        precision: such as `int8`; "unknown" if the file does not say it.
+        backend: the interpreter.
+        threads: threads of one inference.
+        input: the input tensor; its shape includes the batch axis.
+        output: the output tensor; its shape includes the batch axis.
+        layout: whether the channels come last (`nhwc`) or first (`nchw`).
+        scores: what the model's outputs are.
+        preprocess: how an image becomes the input.
+        threads_from: why there are so many threads: `option`, `tuned` on this kind of machine, or `default`.
+    """
+
+    path: str
+    model: str
+    format: FileFormat
+    precision: str
+    backend: str
+    threads: int
+    input: TensorInfo
+    output: TensorInfo
+    layout: Layout
+    scores: Scores
+    preprocess: Preprocess
+    threads_from: ThreadsFrom = "default"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the input."""
+        first = 2 if self.layout == "nchw" else 1
+        return self.input.shape[first], self.input.shape[first + 1]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the input."""
+        return self.input.shape[1 if self.layout == "nchw" else 3]
+
+    @property
+    def classes(self) -> int:
+        """Number of scores for one image; axes of length 1 are ignored."""
+        return max(self.output.shape[1:], default=0)
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """An interpreter with the model's description, its labels and the file's bytes.
+
+    A `ClassifierPool` opens its other interpreters from `data`.
+    """
+
+    backend: Backend
+    info: ModelInfo
+    labels: tuple[str, ...] | None
+    data: bytes = field(repr=False)

@@ -1,7 +1,7 @@
 """int8 of five real models: ours and the plain converters', on the same calibration and validation photographs.
 
     .venv/bin/python benchmarks/quantization.py [--data ../shared] [--models v2 ...] [--parts files ...]
-        [--recipes int8 ...] [--stem-pixels 1 8] [--images 200] [--json benchmarks/results/quantization.json]
+        [--recipes int8 ...] [--images 200] [--json benchmarks/results/quantization.json]
         [--checks-only]
 
 files       accuracy of float32, the plain converters and each recipe, in both formats; what XNNPACK takes
@@ -40,8 +40,8 @@ from quantization_files import KNOWN, PER_TENSOR, SCRAMBLED, TITLES, Bench, dele
 from quantization_report import checks, show
 
 from mbn_deploy.arrays import Pixels
-from mbn_deploy.export.encode import Encoded
-from mbn_deploy.pipeline.manifest_facts import tool_versions
+from mbn_deploy.export.encode import EncodedModel
+from mbn_deploy.pipeline.manifest_record import tool_versions
 from mbn_deploy.quantize.channel_groups import channel_groups
 from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.recipe import FAST, INT8, INT16
@@ -118,19 +118,18 @@ def machine() -> Figures:
     }
 
 
-def _wanted_files(bench: Bench, names: list[str], stems: list[int]) -> dict[str, Encoded]:
+def _wanted_files(bench: Bench, names: list[str]) -> dict[str, EncodedModel]:
     files = {REFERENCE: bench.float_file("tflite"), "float32 ONNX": bench.float_file("onnx"), **bench.plain()}
     for recipe in recipes(names):
         if bench.swishes or (recipe.hard_swish == INT8.hard_swish and recipe != FAST) or recipe.mixed:
-            for pixels in stems if not recipe.mixed else [1]:
-                files |= bench.ours(recipe, pixels=pixels)
+            files |= bench.ours(recipe)
     # The plain converter has no int16x8 of h-swish: it refuses the model.
     return files | (bench.plain_wide() if INT16.name in names and not bench.swishes else {})
 
 
 def measure_files(bench: Bench, arguments: argparse.Namespace) -> Figures:
     """Accuracy of everything, and what each recipe is."""
-    files = _wanted_files(bench, arguments.recipes, arguments.stem_pixels)
+    files = _wanted_files(bench, arguments.recipes)
     found = measured(bench, files)
     return found | {"seconds": dict(bench.seconds), "recipes": dict(bench.facts)}
 
@@ -157,14 +156,14 @@ def measure_time(bench: Bench, arguments: argparse.Namespace) -> Figures:
     for count in sorted({*IMAGE_COUNTS, arguments.images}):
         calibration = bench.calibrating(count)
         start = perf_counter()
-        quantize(bench.source.graph, bench.source.facts.preprocess, calibration, INT8)
+        quantize(bench.source.graph, bench.source.description.preprocess, calibration, INT8)
         found[str(count)] = perf_counter() - start
     return {"quantize": found}
 
 
 def measure_latency(bench: Bench, arguments: argparse.Namespace) -> Figures:
     """Milliseconds by label, in children, since a file may take its process with it."""
-    files = _wanted_files(bench, arguments.recipes, arguments.stem_pixels)
+    files = _wanted_files(bench, arguments.recipes)
     refused = {label: delegate(f)["error"] for label, f in files.items() if f.format == "tflite"}
     opened = {label: f for label, f in files.items() if refused.get(label) is None}
     modes = {"as it is": [], **({"without AMX": ["--without-amx"]} if arguments.without_amx else {})}
@@ -191,12 +190,12 @@ PARTS: dict[str, Callable[[Bench, argparse.Namespace], Figures]] = {
 }
 
 
-def measured(bench: Bench, files: Mapping[str, Encoded]) -> Figures:
+def measured(bench: Bench, files: Mapping[str, EncodedModel]) -> Figures:
     """Accuracy, delegate and size by label; agreement of the two formats of each kind."""
     delegates = {label: delegate(file) for label, file in files.items() if file.format == "tflite"}
     first: dict[str, list[npt.NDArray[np.int64]]] = {label: [] for label in files}
 
-    def predictor(label: str, file: Encoded) -> Predictor:
+    def predictor(label: str, file: EncodedModel) -> Predictor:
         run = runner(file, refused=delegates.get(label, {}).get("error") is not None)
 
         def predict(pixels: Pixels) -> npt.NDArray[np.float32]:
@@ -208,7 +207,7 @@ def measured(bench: Bench, files: Mapping[str, Encoded]) -> Figures:
 
     found = evaluate(
         {label: predictor(label, file) for label, file in files.items()},
-        bench.dataset, bench.source.size, bench.squashed, reference=REFERENCE, scores=bench.source.facts.scores,
+        bench.dataset, bench.source.size, bench.squashed, reference=REFERENCE, scores=bench.source.description.scores,
     )  # fmt: skip
     rows = {label: _row(found, label) | {"bytes": len(files[label].data)} for label in files}
     for label, report in delegates.items():
@@ -239,7 +238,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", nargs="*", default=[""], help="parts of file names; all without it")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--recipes", nargs="*", choices=KNOWN, default=DEFAULT_RECIPES)
-    parser.add_argument("--stem-pixels", nargs="*", type=int, default=[1], help="that the first layer reads as one")
     parser.add_argument("--images", type=int, default=200, help="to calibrate on")
     parser.add_argument("--without-amx", action="store_true", help="measure latency in both ways")
     parser.add_argument("--json", type=Path, help="read and write the figures here")

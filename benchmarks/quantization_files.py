@@ -16,7 +16,7 @@ import numpy as np
 from accuracy import Case
 
 from mbn_deploy.data.dataset import Dataset, load_dataset
-from mbn_deploy.export.encode import Encoded, encode_float, encode_int8
+from mbn_deploy.export.encode import EncodedModel, encode_float, encode_int8
 from mbn_deploy.export.tflite.delegate import probe_delegate
 from mbn_deploy.graph.graph import Graph
 from mbn_deploy.manifest import FileFormat, Preprocess
@@ -51,7 +51,7 @@ class Bench:
     images: int = 200
     seconds: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    _made: dict[str, Encoded] = field(default_factory=dict)
+    _made: dict[str, EncodedModel] = field(default_factory=dict)
 
     @cached_property
     def source(self) -> Source:
@@ -69,7 +69,7 @@ class Bench:
     @property
     def squashed(self) -> Preprocess:
         """How the validation photographs are resized."""
-        return replace(self.source.facts.preprocess, resize="squash")
+        return replace(self.source.description.preprocess, resize="squash")
 
     @cached_property
     def calibration(self) -> CalibrationSet:
@@ -79,42 +79,36 @@ class Bench:
     def calibrating(self, count: int) -> CalibrationSet:
         """`count` photographs of the training set."""
         folder = self.data / "imagenet" / "calibration"
-        return load_calibration(folder, self.source.size, self.source.facts.preprocess, count=count)
+        return load_calibration(folder, self.source.size, self.source.description.preprocess, count=count)
 
     @property
     def swishes(self) -> bool:
         """Whether the recipes' forms of h-swish make a difference."""
         return any(op.kind == "hard_swish" for op in self.source.graph.ops)
 
-    def float_file(self, file_format: FileFormat) -> Encoded:
+    def float_file(self, file_format: FileFormat) -> EncodedModel:
         """Our float32 file."""
         return self._once(
             f"float32 {TITLES[file_format]}",
-            lambda: encode_float(self.source.graph, self.source.facts, file_format, "float32"),
+            lambda: encode_float(self.source.graph, self.source.description, file_format, "float32"),
         )
 
-    def ours(self, recipe: Recipe, *, scrambled: bool = False, pixels: int = 1) -> dict[str, Encoded]:
-        """Our int8 files by label, both formats of one calibration; int16x8 in the one that has it.
-
-        The first layer reads `pixels` neighbours as one.
-        """
+    def ours(self, recipe: Recipe, *, scrambled: bool = False) -> dict[str, EncodedModel]:
+        """Our int8 files by label, both formats of one calibration; int16x8 in the one that has it."""
         name = f"{recipe.name} {SCRAMBLED}" if scrambled else recipe.name
-        name += f" {pixels} pixels" if pixels > 1 else ""
         labels = {f"{name} {TITLES[f]}": f for f in (FORMATS if recipe.asked == "int8" else ("tflite",))}
         if not all(label in self._made for label in labels):
             graph = scramble(self.source.graph) if scrambled else self.source.graph
             calibration = self.calibration
             start = perf_counter()
-            found = quantize(graph, self.source.facts.preprocess, calibration, recipe)
+            found = quantize(graph, self.source.description.preprocess, calibration, recipe)
             self.seconds[name] = perf_counter() - start
-            self.facts[name] = {"recipe": found.facts["recipe"], "float_layers": found.facts["float_layers"]}
+            self.facts[name] = {"recipe": found.record["recipe"], "float_layers": found.record["float_layers"]}
             for label, file_format in labels.items():
-                self._made[label] = encode_int8(
-                    found.graph, found.preprocess, self.source.facts, file_format, stem_pixels=pixels
-                )
+                self._made[label] = encode_int8(found.graph, found.preprocess, self.source.description, file_format)
         return {label: self._made[label] for label in labels}
 
-    def plain(self, *, per_tensor: bool = False) -> dict[str, Encoded]:
+    def plain(self, *, per_tensor: bool = False) -> dict[str, EncodedModel]:
         """Files of the plain converters by label."""
         tail = " per-tensor" if per_tensor else ""
         return {
@@ -124,24 +118,24 @@ class Bench:
             ),
         }
 
-    def plain_wide(self) -> dict[str, Encoded]:
+    def plain_wide(self) -> dict[str, EncodedModel]:
         """The plain converter's int16x8."""
         label = f"plain {INT16.name} TFLite"
         return {label: self._once(label, lambda: self._plain_tflite(wide=True))}
 
-    def plain_scrambled(self) -> dict[str, Encoded]:
+    def plain_scrambled(self) -> dict[str, EncodedModel]:
         """The plain ONNX quantizer on the scrambled graph; the TFLite converter wants a Keras model."""
         label = f"plain {SCRAMBLED} ONNX"
         return {label: self._once(label, lambda: self._plain_onnx(scramble(self.source.graph), per_tensor=False))}
 
-    def _once(self, label: str, make: Callable[[], Encoded]) -> Encoded:
+    def _once(self, label: str, make: Callable[[], EncodedModel]) -> EncodedModel:
         if label not in self._made:
             start = perf_counter()
             self._made[label] = make()
             self.seconds[label] = perf_counter() - start
         return self._made[label]
 
-    def _plain_tflite(self, *, per_tensor: bool = False, wide: bool = False) -> Encoded:
+    def _plain_tflite(self, *, per_tensor: bool = False, wide: bool = False) -> EncodedModel:
         """Full integer as TensorFlow's documentation says, min-max, uint8 at both ends; `wide`: 16x8, int16 at both."""
         import tensorflow as tf
 
@@ -161,13 +155,13 @@ class Bench:
         converter._experimental_disable_per_channel = per_tensor  # noqa: SLF001 - there is no public way
         with redirect_stdout(sys.stderr):  # Keras lists every variable
             data = bytes(converter.convert())
-        return Encoded("plain.tflite", data, "tflite", INT16.name if wide else "int8", preprocess, "nhwc")
+        return EncodedModel("plain.tflite", data, "tflite", INT16.name if wide else "int8", preprocess, "nhwc")
 
-    def _plain_onnx(self, graph: Graph, *, per_tensor: bool) -> Encoded:
+    def _plain_onnx(self, graph: Graph, *, per_tensor: bool) -> EncodedModel:
         """`quantize_static` on our float file: per-channel QDQ U8S8, min-max."""
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-        preprocess = self.source.facts.preprocess
+        preprocess = self.source.description.preprocess
         images = (normalize(image, preprocess).transpose(2, 0, 1)[None] for image in self.calibration.pixels)
         name = graph.input
 
@@ -178,15 +172,15 @@ class Bench:
 
         with tempfile.TemporaryDirectory() as folder:
             before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-            before.write_bytes(encode_float(graph, self.source.facts, "onnx", "float32").data)
+            before.write_bytes(encode_float(graph, self.source.description, "onnx", "float32").data)
             quantize_static(
                 before, after, Reader(), quant_format=QuantFormat.QDQ, per_channel=not per_tensor,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             )  # fmt: skip
-            return Encoded("plain.onnx", after.read_bytes(), "onnx", "int8", preprocess, "nchw")
+            return EncodedModel("plain.onnx", after.read_bytes(), "onnx", "int8", preprocess, "nchw")
 
 
-def delegate(file: Encoded) -> dict[str, Any]:
+def delegate(file: EncodedModel) -> dict[str, Any]:
     """What XNNPACK makes of a .tflite file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / file.name
@@ -195,13 +189,13 @@ def delegate(file: Encoded) -> dict[str, Any]:
     return {"partitions": report.partitions, "outside": len(report.outside), "error": report.error}
 
 
-def runner(file: Encoded, *, refused: bool) -> FileRunner:
+def runner(file: EncodedModel, *, refused: bool) -> FileRunner:
     """The file opened as a device does; one that XNNPACK refuses, by the interpreter's own kernels."""
     backend = _without_delegate(file) if refused else open_backend(file.data, file.format, threads=THREADS)
     return FileRunner(backend, file.preprocess, file.layout, file.described(backend.input))
 
 
-def _without_delegate(file: Encoded) -> Backend:
+def _without_delegate(file: EncodedModel) -> Backend:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     from mbn_deploy.runtime.backends.interpreter import InterpreterBackend

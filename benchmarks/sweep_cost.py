@@ -141,7 +141,7 @@ def decoding(data: Path) -> float:
 
 def measure(data: Path) -> dict[str, Any]:
     """Every point in a fresh process."""
-    from mbn_deploy.pipeline.manifest_facts import tool_versions
+    from mbn_deploy.pipeline.manifest_record import tool_versions
     from mbn_deploy.runtime.system.device import this_machine
 
     points = []

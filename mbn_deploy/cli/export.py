@@ -88,13 +88,6 @@ def export(
     onnx_activations: Annotated[
         str, typer.Option(metavar="uint8|int8", help="In int8 ONNX files; int8 is worth a trial on ARM64 only.")
     ] = "uint8",
-    stem_pixels: Annotated[
-        int,
-        typer.Option(
-            metavar="1|2|4|8",
-            help="Neighbouring pixels that the first int8 layer reads as one; 4 or 8 is faster on x86-64 servers.",
-        ),
-    ] = 1,
     batch: Annotated[int, typer.Option(help="Images at once, fixed in the files.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle at --output.")] = False,
     max_drop: Annotated[
@@ -142,7 +135,6 @@ def export(
         "input_dtype": input_type,
         "layout": layout,
         "onnx_activations": onnx_activations,
-        "stem_pixels": stem_pixels,
         "batch": batch,
         "overwrite": overwrite,
         "max_drop": max_drop,

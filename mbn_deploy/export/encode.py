@@ -21,7 +21,6 @@ from mbn_deploy.export.tflite.writer import FloatPrecision, InputType, write_tfl
 from mbn_deploy.graph.graph import Graph
 from mbn_deploy.graph.input_normalization import is_uniform, uniform_input
 from mbn_deploy.graph.quantized import INT16X8, UNSIGNED_SHIFT, QuantizedGraph
-from mbn_deploy.graph.stem import group_pixels
 from mbn_deploy.manifest import (
     DESCRIPTION_KEY,
     LABELS_NAME,
@@ -44,7 +43,7 @@ DEFAULT_PRECISIONS = tuple(precision for precision in PRECISIONS["tflite"] if pr
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelDescription:
     """What every file of an export says about itself; `preprocess` is that of the float graph."""
 
     model: str
@@ -56,7 +55,7 @@ class Facts:
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded:
+class EncodedModel:
     """A file's name and bytes. `quantized_input` is what ONNX Runtime does not tell of an integer input."""
 
     name: str
@@ -87,52 +86,65 @@ def with_batch(graph: Graph, batch: int) -> Graph:
     return replace(graph, shapes={name: (batch, *shape[1:]) for name, shape in graph.shapes.items()})
 
 
-def encode_float(graph: Graph, facts: Facts, file_format: FileFormat, precision: str) -> Encoded:
+def encode_float(graph: Graph, description: ModelDescription, file_format: FileFormat, precision: str) -> EncodedModel:
     """A file with float32 input and output that takes normalized values, by one mean and one deviation."""
-    layout: Layout = facts.layout if file_format == "onnx" else "nhwc"
-    graph, preprocess = uniform_input(graph, facts.preprocess)
-    text = _description(facts, precision, preprocess, layout)
+    layout: Layout = description.layout if file_format == "onnx" else "nhwc"
+    graph, preprocess = uniform_input(graph, description.preprocess)
+    text = _file_description(description, precision, preprocess, layout)
     if file_format == "onnx":
         data = write_onnx(graph, metadata={DESCRIPTION_KEY: text}, layout=layout)
     else:
         kinds: dict[str, FloatPrecision] = {"float32": "float32", "float16": "float16", "dynamic": "dynamic"}
-        metadata, packed = _tflite_metadata(facts, graph, preprocess, text)
+        metadata, packed = _tflite_metadata(description, graph, preprocess, text)
         data = append_files(write_tflite(graph, kinds[precision], metadata=metadata), packed)
-    return Encoded(_file_name(facts, precision, file_format), data, file_format, precision, preprocess, layout)
+    return EncodedModel(
+        name=_file_name(description, precision, file_format),
+        data=data,
+        format=file_format,
+        precision=precision,
+        preprocess=preprocess,
+        layout=layout,
+    )
 
 
 def encode_int8(
     quantized: QuantizedGraph,
     preprocess: Preprocess,
-    facts: Facts,
+    description: ModelDescription,
     file_format: FileFormat,
     *,
     input_dtype: InputType = "uint8",
     activation_dtype: ActivationType = "uint8",
-    stem_pixels: int = 1,
-) -> Encoded:
+) -> EncodedModel:
     """An int8, int8-mixed or int16x8 file. `preprocess` is that of the quantized graph, whose integers are pixels.
 
     Raises `InputError` for activations of 16 bits in ONNX, and as the writers.
     """
-    layout: Layout = facts.layout if file_format == "onnx" else "nhwc"
-    quantized = group_pixels(quantized, stem_pixels)
+    layout: Layout = description.layout if file_format == "onnx" else "nhwc"
     precision = quantized.precision
-    text = _description(facts, precision, preprocess, layout)
+    text = _file_description(description, precision, preprocess, layout)
     if file_format == "onnx":
         if input_dtype == "int16":
-            raise InputError(f"{facts.model}: {NO_INT16}")
+            raise InputError(f"{description.model}: {NO_INT16}")
         data = write_onnx_int8(
             quantized, activation_dtype=activation_dtype, input_dtype=input_dtype, layout=layout,
             metadata={DESCRIPTION_KEY: text},
         )  # fmt: skip
     else:
-        metadata, packed = _tflite_metadata(facts, quantized.graph, preprocess, text)
+        metadata, packed = _tflite_metadata(description, quantized.graph, preprocess, text)
         data = append_files(write_tflite_int8(quantized, input_dtype=input_dtype, metadata=metadata), packed)
     params = (quantized.wide if input_dtype == "int16" else quantized.activations)[quantized.graph.input]
     shift = UNSIGNED_SHIFT if input_dtype == "uint8" else 0
     known = None if input_dtype == "float32" else (params.scale, params.zero_point + shift)
-    return Encoded(_file_name(facts, precision, file_format), data, file_format, precision, preprocess, layout, known)
+    return EncodedModel(
+        name=_file_name(description, precision, file_format),
+        data=data,
+        format=file_format,
+        precision=precision,
+        preprocess=preprocess,
+        layout=layout,
+        quantized_input=known,
+    )
 
 
 def wanted_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[FileFormat, str]]:
@@ -140,21 +152,27 @@ def wanted_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tupl
     return [(f, p) for f, written in PRECISIONS.items() if f in formats for p in written if p in precisions]
 
 
-def _file_name(facts: Facts, precision: str, file_format: FileFormat) -> str:
-    return f"{facts.model}_{precision}.{file_format}"
+def _file_name(description: ModelDescription, precision: str, file_format: FileFormat) -> str:
+    return f"{description.model}_{precision}.{file_format}"
 
 
 def _tflite_metadata(
-    facts: Facts, graph: Graph, preprocess: Preprocess, text: str
+    description: ModelDescription, graph: Graph, preprocess: Preprocess, text: str
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """What lies in a .tflite file beside the network: metadata by key, and files by name."""
     ours = {DESCRIPTION_KEY: text.encode()}
     if not is_uniform(preprocess):
         return ours, {}
     _, height, width, channels = graph.shapes[graph.input]
-    labels = {} if facts.labels is None else {LABELS_NAME: labels_text(facts.labels)}
+    labels = {} if description.labels is None else {LABELS_NAME: labels_text(description.labels)}
     model = ClassifierMetadata(
-        facts.model, facts.about, (height, width), channels, preprocess, facts.scores, bool(labels)
+        name=description.model,
+        about=description.about,
+        size=(height, width),
+        channels=channels,
+        preprocess=preprocess,
+        scores=description.scores,
+        labels=bool(labels),
     )
     return {**ours, METADATA_KEY: encode_metadata(model)}, labels
 
@@ -164,5 +182,12 @@ def labels_text(labels: Sequence[str]) -> bytes:
     return ("\n".join(labels) + "\n").encode()
 
 
-def _description(facts: Facts, precision: str, preprocess: Preprocess, layout: Layout) -> str:
-    return Description(facts.model, precision, facts.scores, preprocess, layout, facts.labels).to_json()
+def _file_description(description: ModelDescription, precision: str, preprocess: Preprocess, layout: Layout) -> str:
+    return Description(
+        model=description.model,
+        precision=precision,
+        scores=description.scores,
+        preprocess=preprocess,
+        layout=layout,
+        labels=description.labels,
+    ).to_json()

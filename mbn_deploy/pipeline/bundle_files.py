@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mbn_deploy.arrays import Pixels
-from mbn_deploy.export.encode import Encoded, labels_text
+from mbn_deploy.export.encode import EncodedModel, labels_text
 from mbn_deploy.graph.quantized import INT16X8
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import GOLDEN_NAME, LABELS_NAME, MANIFEST_NAME, Manifest, ModelFile, Preprocess
-from mbn_deploy.pipeline.manifest_facts import evaluation_metrics, model_source, tool_versions
+from mbn_deploy.pipeline.manifest_record import evaluation_metrics, model_source, tool_versions
 from mbn_deploy.pipeline.recipe_search import Climb
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.runtime.backends import default_threads
@@ -28,7 +28,7 @@ from mbn_deploy.verify.operation_check import Subject
 REFERENCE = "keras"  # the float model's name while files are compared with it
 
 
-def candidate(file: Encoded) -> FileToRun:
+def candidate(file: EncodedModel) -> FileToRun:
     """The file as it is handed to the trial."""
     return FileToRun(file.data, file.format, file.preprocess, file.layout, file.precision in ("int8", INT16X8))
 
@@ -39,7 +39,7 @@ class Made:
 
     source: Source
     climbs: tuple[Climb, ...]
-    files: list[Encoded]
+    files: list[EncodedModel]
     trials: dict[str, RunResult]
     pixels: Pixels
 
@@ -49,7 +49,7 @@ class Made:
         made = {file.name: self._provenance(file) for file in self.files}
         return Golden(self.pixels, outputs, {file.name: self._tolerance(file) for file in self.files}, made)
 
-    def _provenance(self, file: Encoded) -> GoldenProvenance:
+    def _provenance(self, file: EncodedModel) -> GoldenProvenance:
         trial = self.trials[file.name]
         subject = Subject(file.data, file.format, file.precision, trial.backend, default_threads(), file.name)
         return golden_provenance(
@@ -57,16 +57,16 @@ class Made:
             allowed=self._tolerance(file), relative=relative_tolerance(self.source.fan_ins()),
         )  # fmt: skip
 
-    def _tolerance(self, file: Encoded) -> float:
+    def _tolerance(self, file: EncodedModel) -> float:
         held = [found.held for found in self.climbs if found.held is not None and file in found.held.files]
         level = held[0].quantization.graph.output_params.scale if held else None
-        facts = self.source.facts
+        facts = self.source.description
         return tolerance(
             self.trials[file.name].outputs, file.precision, level,
             self.source.fan_ins(), probabilities=facts.scores != "logits",
         )  # fmt: skip
 
-    def entry(self, file: Encoded) -> ModelFile:
+    def entry(self, file: EncodedModel) -> ModelFile:
         """The manifest's line: tensors as the interpreter described them."""
         trial = self.trials[file.name]
         return ModelFile(
@@ -77,16 +77,16 @@ class Made:
 
 def contents(made: Made, evaluation: Evaluation | None, geometry: Preprocess) -> tuple[dict[str, bytes], Manifest]:
     """Every file of the bundle by name, and its manifest."""
-    labels = made.source.facts.labels
+    labels = made.source.description.labels
     found = {file.name: file.data for file in made.files}
     found[GOLDEN_NAME] = golden_bytes(made.golden())
     if labels is not None:
         found[LABELS_NAME] = labels_text(labels)
     facts = {climb.last.recipe.asked: climb.facts() for climb in made.climbs}
     manifest = Manifest(
-        model=made.source.facts.model,
+        model=made.source.description.model,
         classes=made.source.classes,
-        scores=made.source.facts.scores,
+        scores=made.source.description.scores,
         files=tuple(made.entry(file) for file in made.files),
         labels=None if labels is None else LABELS_NAME,
         labels_sha256=None if labels is None else sha256(found[LABELS_NAME]),

@@ -19,7 +19,7 @@ from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.bundle.write import check_target, write_bundle
 from mbn_deploy.data.dataset import Dataset, all_images, load_dataset
 from mbn_deploy.errors import VerificationError
-from mbn_deploy.export.encode import DEFAULT_PRECISIONS, Encoded, encode_float, encode_int8, with_batch
+from mbn_deploy.export.encode import DEFAULT_PRECISIONS, EncodedModel, encode_float, encode_int8, with_batch
 from mbn_deploy.export.tflite.metadata import NOTHING_SAID, About
 from mbn_deploy.manifest import REPORT_NAME, Manifest, Preprocess, Resize
 from mbn_deploy.pipeline.bundle_files import REFERENCE, Made, candidate, contents
@@ -87,7 +87,6 @@ def export_model(
     input_dtype: str = "uint8",
     layout: str = "nchw",
     onnx_activations: str = "uint8",
-    stem_pixels: int = 1,
     batch: int = 1,
     overwrite: bool = False,
     recipe: str | None = None,
@@ -129,9 +128,6 @@ def export_model(
         layout: of the input of ONNX files, `nchw` or `nhwc`.
         onnx_activations: of int8 ONNX files, `uint8` (integers on every processor) or `int8` (worth a trial
             on ARM64, float in part on x86-64; see `export.onnx.qdq.write_onnx_int8`).
-        stem_pixels: of int8 files, how many neighbouring pixels the first convolution reads as one: 1, 2, 4 or 8.
-            The answers stay the same. 8 is for TFLite on x86-64 servers with tile registers (AMX), 4 for ONNX
-            Runtime; phones and boards are fastest with 1 or 2 (see `graph.stem`).
         batch: images at once, fixed in the files.
         overwrite: replace a bundle that stands at `out`.
         recipe: how int8 is made (`quantize.recipe.RECIPES`); by default the first rung of the ladder.
@@ -160,7 +156,7 @@ def export_model(
         formats=tuple(formats), precisions=tuple(precisions), calibration=calibration,
         calibration_count=calibration_count, seed=seed, evaluate=evaluate, evaluate_resize=evaluate_resize,
         exclude=exclude, labels=labels, synsets=synsets, input_dtype=input_dtype, layout=layout, batch=batch,
-        overwrite=overwrite, onnx_activations=onnx_activations, stem_pixels=stem_pixels, recipe=recipe,
+        overwrite=overwrite, onnx_activations=onnx_activations, recipe=recipe,
         granularity=granularity, float_layers=tuple(float_layers), int16_layers=tuple(int16_layers),
         max_drop=max_drop, about=about,
     )  # fmt: skip
@@ -193,7 +189,7 @@ def export_model(
         write_bundle(Path(out), written, overwrite=overwrite)
     if failed:
         raise VerificationError(f"{work.failure(failed, files)}. {Path(out)} has the other files")
-    bundle = Bundle(folder=Path(out), manifest=manifest, labels=source.facts.labels)
+    bundle = Bundle(folder=Path(out), manifest=manifest, labels=source.description.labels)
     return ExportResult(bundle=bundle, seconds=clock.seconds, warnings=warnings, searches=climbs)
 
 
@@ -226,13 +222,13 @@ class _Images:
 
 
 def _images(request: Request, source: Source, progress: Progress) -> _Images:
-    own = source.facts.preprocess
+    own = source.description.preprocess
     geometry = replace(own, resize=cast("Resize", request.evaluate_resize or own.resize))
     dataset, exclude = None, frozenset[str]()
     if request.evaluate is not None:
         folders = synset_names(request.synsets)
         dataset = load_dataset(
-            request.evaluate, source.classes, labels=source.facts.labels, synsets=folders, unlabelled=True
+            request.evaluate, source.classes, labels=source.description.labels, synsets=folders, unlabelled=True
         )
         exclude = dataset.hashes(source.size, geometry, progress)
     if request.exclude is not None and request.quantized:
@@ -257,7 +253,7 @@ class _Work:
     def __init__(self, request: Request, source: Source, images: _Images, clock: _Clock) -> None:
         self.request, self.source, self.images, self.clock = request, source, images, clock
         self._keras = remembered(keras_predictor(source.model, source.keras_preprocess))
-        self._watch = Watch(REFERENCE, source.facts.scores)
+        self._watch = Watch(REFERENCE, source.description.scores)
 
     def climbed(self) -> tuple[Climb, ...]:
         """The quantized files, by the first recipe that keeps the accuracy; one climb a precision asked for."""
@@ -272,7 +268,7 @@ class _Work:
         if calibration is None:
             raise ValueError("an attempt at int8 without calibration images")
         with self.clock.step("quantize"):
-            facts = self.source.facts
+            facts = self.source.description
             made = quantize(self.source.graph, facts.preprocess, calibration, recipe, self.clock.progress)
         request = self.request
         integers = replace(made.graph, graph=with_batch(made.graph.graph, request.batch))
@@ -281,9 +277,8 @@ class _Work:
             if precision == recipe.asked:
                 with self.clock.step(f"write {file_format} {precision}"):
                     encoded = encode_int8(
-                        integers, made.preprocess, self.source.facts, file_format,
+                        integers, made.preprocess, self.source.description, file_format,
                         input_dtype=request.input_type, activation_dtype=request.activation_type,
-                        stem_pixels=request.stem_pixels,
                     )  # fmt: skip
                     files.append(encoded)
         return Attempt(recipe, made, tuple(files))
@@ -300,7 +295,7 @@ class _Work:
             first = attempt.files[0]
             return RecipeResult(attempt.recipe.name, first.precision, verdict, len(first.data), latency(first))
 
-    def files(self, climbs: Sequence[Climb]) -> list[Encoded]:
+    def files(self, climbs: Sequence[Climb]) -> list[EncodedModel]:
         """Every file of the bundle, in the order of the request; quantized ones only if they hold."""
         graph = with_batch(self.source.graph, self.request.batch)
         held = {found.last.recipe.asked: () if found.held is None else found.held.files for found in climbs}
@@ -310,11 +305,11 @@ class _Work:
                 files += [file for file in held[precision] if file.format == file_format]
             else:
                 with self.clock.step(f"write {file_format} {precision}"):
-                    files.append(encode_float(graph, self.source.facts, file_format, precision))
+                    files.append(encode_float(graph, self.source.description, file_format, precision))
         return files
 
     def evaluated(
-        self, files: Sequence[Encoded], trials: dict[str, RunResult], *, watched: bool = False
+        self, files: Sequence[EncodedModel], trials: dict[str, RunResult], *, watched: bool = False
     ) -> Evaluation | None:
         """Files beside the Keras model, image by image; `None` without images. `watched`: for the report's examples."""
         if self.images.dataset is None and not watched:
@@ -331,7 +326,7 @@ class _Work:
             return None
         return measure(
             predictors, self.images.dataset, self.source.size, self.images.geometry,
-            reference=REFERENCE, scores=self.source.facts.scores, progress=self.clock.progress,
+            reference=REFERENCE, scores=self.source.description.scores, progress=self.clock.progress,
         )  # fmt: skip
 
     def report(self, out: Path, manifest: Manifest, made: Made, warnings: tuple[str, ...], *, pictures: bool) -> bytes:
@@ -339,14 +334,15 @@ class _Work:
         images, request = self.images, self.request
         return report_html(
             Sources(
-                folder=out, manifest=manifest, labels=self.source.facts.labels, files=made.files, climbs=made.climbs,
+                folder=out, manifest=manifest, labels=self.source.description.labels,
+                files=made.files, climbs=made.climbs,
                 calibration=images.calibration, dataset=images.dataset, geometry=images.geometry,
                 size=self.source.size, watch=self._watch, max_drop=request.max_drop,
                 warnings=warnings, pictures=pictures,
             )
         )  # fmt: skip
 
-    def failure(self, failed: Sequence[Climb], files: Sequence[Encoded]) -> str:
+    def failure(self, failed: Sequence[Climb], files: Sequence[EncodedModel]) -> str:
         """Why there is no int8 or no int16x8 file."""
         data = self.request.calibration if self.request.evaluate is None else self.request.evaluate
         return ". ".join(failure(found, files, Path(data or ""), self.request.max_drop or 0.0) for found in failed)

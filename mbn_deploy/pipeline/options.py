@@ -13,7 +13,6 @@ from mbn_deploy.export.onnx.qdq import NO_INT16, ActivationType
 from mbn_deploy.export.tflite.metadata import NOTHING_SAID, About
 from mbn_deploy.export.tflite.writer import InputType
 from mbn_deploy.graph.quantized import INT16X8
-from mbn_deploy.graph.stem import PIXELS_TOGETHER
 from mbn_deploy.manifest import FileFormat, Filter, Layout, Preprocess, Resize
 from mbn_deploy.quantize.integers import Granularity
 from mbn_deploy.quantize.recipe import RECIPES
@@ -46,7 +45,6 @@ class Request:
     input_dtype: str = "uint8"
     layout: str = "nchw"
     onnx_activations: str = "uint8"
-    stem_pixels: int = 1
     batch: int = 1
     overwrite: bool = False
     recipe: str | None = None
@@ -68,9 +66,6 @@ class Request:
         _known("granularity", [self.granularity], get_args(Granularity))
         self._check_guard()
         self._check_wide()
-        if self.stem_pixels not in PIXELS_TOGETHER:
-            known = ", ".join(map(str, PIXELS_TOGETHER))
-            raise UsageError(f"pixels that the first layer reads together: {known}, not {self.stem_pixels}")
         if self.batch < 1:
             raise UsageError(f"batch must be at least 1, not {self.batch}")
         if not self.files():

@@ -12,7 +12,7 @@ import numpy as np
 
 from mbn_deploy.diagnose.diagnose import diagnose
 from mbn_deploy.errors import MbnError
-from mbn_deploy.export.encode import Encoded
+from mbn_deploy.export.encode import EncodedModel
 from mbn_deploy.graph.graph import Graph
 from mbn_deploy.graph.quantized import INT16X8
 from mbn_deploy.pipeline.options import Request
@@ -34,7 +34,7 @@ class Attempt:
 
     recipe: Recipe
     quantization: Quantization
-    files: tuple[Encoded, ...]
+    files: tuple[EncodedModel, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Climb:
     def facts(self) -> dict[str, Any]:
         """What the manifest keeps: how the int8 files were made, and what else was tried on the same images."""
         tried = {"rungs": [recipe_record(rung) for rung in self.rungs]} if self.rungs else {}
-        return (dict(self.held.quantization.facts) if self.held is not None else {}) | tried
+        return (dict(self.held.quantization.record) if self.held is not None else {}) | tried
 
 
 def ladder_of(precision: str, graph: Graph, request: Request) -> tuple[Recipe, ...]:
@@ -101,7 +101,7 @@ def climb(
     return Climb(None, last, tuple(rungs))
 
 
-def latency(file: Encoded) -> float:
+def latency(file: EncodedModel) -> float:
     """Median milliseconds of one inference on one thread."""
     backend = open_backend(file.data, file.format, threads=1, where=file.name)
     try:
@@ -116,14 +116,14 @@ def latency(file: Encoded) -> float:
     return 1e3 * float(np.median(seconds))
 
 
-def failure(found: Climb, float_files: Sequence[Encoded], data: Path, max_drop: float) -> str:
+def failure(found: Climb, float_files: Sequence[EncodedModel], data: Path, max_drop: float) -> str:
     """Why there is no int8 file: every rung, and the layers that hurt most on the last one."""
     tried = "; ".join(f"{rung.recipe}: {sentence(rung.verdict, max_drop)}" for rung in found.rungs)
     worst = _worst(found, float_files, data)
     return f"no {found.last.recipe.asked} file keeps the accuracy within {max_drop:g} points. Tried: {tried}. {worst}"
 
 
-def _worst(found: Climb, float_files: Sequence[Encoded], data: Path) -> str:
+def _worst(found: Climb, float_files: Sequence[EncodedModel], data: Path) -> str:
     file = found.last.files[0]
     reference = next((f for f in float_files if f.format == file.format and f.precision == "float32"), None)
     if reference is None or not data.is_dir():

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from mbn_deploy.data.dataset import Dataset
 from mbn_deploy.data.images import load_image
 from mbn_deploy.diagnose.layer_summary import by_layer
-from mbn_deploy.export.encode import Encoded
+from mbn_deploy.export.encode import EncodedModel
 from mbn_deploy.manifest import Manifest, Preprocess
 from mbn_deploy.pipeline.recipe_search import Climb
 from mbn_deploy.quantize.calibration import CalibrationSet
@@ -31,7 +31,7 @@ class Sources:
     folder: Path
     manifest: Manifest
     labels: Sequence[str] | None
-    files: Sequence[Encoded]
+    files: Sequence[EncodedModel]
     climbs: Sequence[Climb]
     calibration: CalibrationSet | None
     dataset: Dataset | None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mbn_deploy.errors import InputError
-from mbn_deploy.export.encode import Facts, file_stem
+from mbn_deploy.export.encode import ModelDescription, file_stem
 from mbn_deploy.export.from_keras.convert import KerasGraph, graph_from_keras, input_preprocess
 from mbn_deploy.graph.fold import fold
 from mbn_deploy.graph.graph import Graph
@@ -25,13 +25,13 @@ INPUT_NAME = "image"
 class Source:
     """A Keras model and its folded graph of batch 1.
 
-    `keras_preprocess` is that of the Keras model's own input, `facts.preprocess` that of the graph,
+    `keras_preprocess` is that of the Keras model's own input, `description.preprocess` that of the graph,
     which begins behind the model's own rescaling and takes red first. `file` is where the model was read from.
     """
 
     model: Any
     graph: Graph
-    facts: Facts
+    description: ModelDescription
     keras_preprocess: Preprocess
     classes: int
     file: Path | None
@@ -68,8 +68,8 @@ def open_source(model: Any, request: Request) -> Source:
     _, height, width, _ = graph.shapes[graph.input]
     stem = file_stem(request.name or _own_name(opened, file), (height, width))
     labels = _labels(request.labels, found.classes)
-    facts = Facts(stem, found.scores, taken, labels, request.onnx_layout, request.about)
-    return Source(opened, graph, facts, _outer(found, inner, given), found.classes, file)
+    description = ModelDescription(stem, found.scores, taken, labels, request.onnx_layout, request.about)
+    return Source(opened, graph, description, _outer(found, inner, given), found.classes, file)
 
 
 def _with_input_name(graph: Graph, name: str) -> Graph:

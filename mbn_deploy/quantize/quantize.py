@@ -51,7 +51,7 @@ class Quantization:
 
     graph: QuantizedGraph
     preprocess: Preprocess
-    facts: dict[str, Any]
+    record: dict[str, Any]
     observed: Calibrated
     conditioned: Calibrated
     warnings: tuple[str, ...] = ()  # about the ranges that the calibration images gave
@@ -90,8 +90,8 @@ def quantize(
     )
     if recipe.correct_biases:
         quantized = correct_biases(quantized, _bias_images(state.graph, calibration, pixels.preprocess), progress)
-    facts = _facts(quantized, state, calibration, recipe)
-    return Quantization(quantized, pixels.preprocess, facts, observed, state, unsteady(ranges))
+    record = _quantization_record(quantized, state, calibration, recipe)
+    return Quantization(quantized, pixels.preprocess, record, observed, state, unsteady(ranges))
 
 
 def _lowered(graph: Graph, region: frozenset[str], recipe: Recipe, images: Iterator[Floats]) -> Lowered:
@@ -172,7 +172,9 @@ def _bias_images(graph: Graph, calibration: CalibrationSet, preprocess: Preproce
     return normalize(calibration.pixels[: max(8, BIAS_BYTES // largest)], preprocess)
 
 
-def _facts(quantized: QuantizedGraph, state: Calibrated, calibration: CalibrationSet, recipe: Recipe) -> dict[str, Any]:
+def _quantization_record(
+    quantized: QuantizedGraph, state: Calibrated, calibration: CalibrationSet, recipe: Recipe
+) -> dict[str, Any]:
     """What the manifest keeps."""
     dead = {
         op.output: int((state.useful(op.output)[1] <= 0).sum())

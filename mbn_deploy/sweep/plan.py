@@ -20,7 +20,7 @@ from mbn_deploy.hashing import sha256
 from mbn_deploy.models import tables
 from mbn_deploy.models.imagenet import CLASSES
 from mbn_deploy.models.layers import Spec
-from mbn_deploy.pipeline.manifest_facts import tool_versions
+from mbn_deploy.pipeline.manifest_record import tool_versions
 from mbn_deploy.pipeline.options import Request
 from mbn_deploy.runtime.system.files import read_file
 

@@ -19,7 +19,7 @@ from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import MANIFEST_NAME
 from mbn_deploy.pipeline.bundle_files import REFERENCE
 from mbn_deploy.pipeline.export import synset_names
-from mbn_deploy.pipeline.manifest_facts import evaluation_metrics
+from mbn_deploy.pipeline.manifest_record import evaluation_metrics
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.system.temporary import replace_file
 from mbn_deploy.sweep.latency import Pass, measured

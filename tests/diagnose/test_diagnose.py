@@ -51,7 +51,7 @@ def sources(digits):
         weights = str(resources.files("mbn_deploy.demo") / weights_name(name))
         model = build(name, alpha=spec.alpha, size=spec.size, classes=spec.classes, weights=weights)
         source = open_source(model, Request(resize="squash", calibration="x"))
-        preprocess = source.facts.preprocess
+        preprocess = source.description.preprocess
         found[name] = source, load_calibration(digits / "calibration", source.size, preprocess, count=60)
     return found
 
@@ -66,8 +66,8 @@ def write(sources, tmp_path_factory):
         made = {}
         for kind in FORMATS:
             encoded = (
-                encode_int8(quantization.graph, quantization.preprocess, source.facts, kind),
-                encode_float(graph or source.graph, source.facts, kind, "float32"),
+                encode_int8(quantization.graph, quantization.preprocess, source.description, kind),
+                encode_float(graph or source.graph, source.description, kind, "float32"),
             )
             for file in encoded:
                 (folder / file.name).write_bytes(file.data)
@@ -79,7 +79,7 @@ def write(sources, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quantized(sources):
-    return {name: quantize(s.graph, s.facts.preprocess, c, ROUNDS) for name, (s, c) in sources.items()}
+    return {name: quantize(s.graph, s.description.preprocess, c, ROUNDS) for name, (s, c) in sources.items()}
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def test_rescaled_channels_are_recognized(sources, write, digits):
         graph = rescale(graph, group, factors)
         expected.update(dict.fromkeys(group.tensors, (factors.min(), factors.max())))
     assert len(expected) > 20
-    files = write(name, quantize(graph, source.facts.preprocess, calibration, PLAIN))
+    files = write(name, quantize(graph, source.description.preprocess, calibration, PLAIN))
     rows = diagnose(*files["tflite"], digits / "held-back", count=12).layers
     for row in rows:
         assert row.factors == pytest.approx(expected.get(row.tensor, (1.0, 1.0)), rel=0.06), row.tensor
@@ -208,7 +208,9 @@ def test_rescaled_channels_are_recognized(sources, write, digits):
 def test_absorbed_channels_are_recognized(sources, found, write, digits, *, name, kind):
     """Projections and sums around other centres than in float: each layer alone is as close as without it."""
     source, calibration = sources[name]
-    files = write(name, quantize(source.graph, source.facts.preprocess, calibration, replace(ROUNDS, absorb=True)))
+    files = write(
+        name, quantize(source.graph, source.description.preprocess, calibration, replace(ROUNDS, absorb=True))
+    )
     rows = {row.tensor: row for row in diagnose(*files[kind], digits / "held-back", count=12).layers}
     plain = {row.tensor: row for row in found[name, kind].layers}
     assert rows.keys() == plain.keys()
@@ -307,7 +309,7 @@ def test_mixed_files_have_float_layers_without_levels(sources, write, digits):
     name = "mobilenet_v3_small"
     source, calibration = sources[name]
     recipe = replace(INT8, float_blocks=1)
-    files = write(name, quantize(source.graph, source.facts.preprocess, calibration, recipe))
+    files = write(name, quantize(source.graph, source.description.preprocess, calibration, recipe))
     for kind in FORMATS:
         rows = diagnose(*files[kind], digits / "held-back", count=8).layers
         floats = [row for row in rows if row.dtype == "float32"]

@@ -28,11 +28,11 @@ def source():
 @pytest.fixture(scope="module")
 def calibration(source, tmp_path_factory):
     folder = write_pictures(tmp_path_factory.mktemp("photos") / "calibration", COUNT)
-    return folder, load_calibration(folder, source.size, source.facts.preprocess, count=COUNT)
+    return folder, load_calibration(folder, source.size, source.description.preprocess, count=COUNT)
 
 
 def figures(source, calibration, recipe):
-    made = quantize(source.graph, source.facts.preprocess, calibration[1], recipe)
+    made = quantize(source.graph, source.description.preprocess, calibration[1], recipe)
     images, rows = by_layer(made, calibration[1])
     assert images == module.IMAGES
     return made, {row.layer: row for row in rows}
@@ -72,8 +72,8 @@ def test_noise_is_what_the_file_has(source, calibration, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "IMAGES", COUNT)
     made, rows = figures(source, calibration, PLAIN)
     for file in (
-        encode_int8(made.graph, made.preprocess, source.facts, "tflite"),
-        encode_float(source.graph, source.facts, "tflite", "float32"),
+        encode_int8(made.graph, made.preprocess, source.description, "tflite"),
+        encode_float(source.graph, source.description, "tflite", "float32"),
     ):
         (tmp_path / file.name).write_bytes(file.data)
     files = {path.stem.rpartition("_")[2]: path for path in tmp_path.iterdir()}

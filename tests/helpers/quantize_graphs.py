@@ -103,7 +103,7 @@ def demo_graph(name):
     with resources.as_file(resources.files("mbn_deploy.demo") / weights_name(name)) as weights:
         model = build(name, alpha=spec.alpha, size=spec.size, classes=spec.classes, weights=weights)
     source = open_source(model, Request(precisions=("float32",), resize="squash"))
-    return source.graph, source.facts.preprocess
+    return source.graph, source.description.preprocess
 
 
 def pixels_of(digits):

@@ -10,7 +10,7 @@ from cli_run import NETWORK, run
 from quantize_graphs import demo_calibration, demo_graph, demo_held_back, output
 
 from mbn_deploy.diagnose.diagnose import diagnose
-from mbn_deploy.export.encode import Facts, encode_int8
+from mbn_deploy.export.encode import ModelDescription, encode_int8
 from mbn_deploy.export.tflite.inspect import report_tflite
 from mbn_deploy.models.api import build
 from mbn_deploy.pipeline.options import Request
@@ -30,7 +30,7 @@ def answers(name, recipe):
     """Scores on the held-back digits, and the file."""
     graph, preprocess = demo_graph(name)
     found = quantize(graph, preprocess, demo_calibration(), recipe)
-    file = encode_int8(found.graph, found.preprocess, Facts(name, "softmax", preprocess), "tflite")
+    file = encode_int8(found.graph, found.preprocess, ModelDescription(name, "softmax", preprocess), "tflite")
     return FileRunner(open_backend(file.data, "tflite"), file.preprocess, file.layout)(demo_held_back()[0]), file
 
 
@@ -144,14 +144,14 @@ def test_v3_small_loses_next_to_nothing():
     weights = SHARED / "models" / "float" / "mobilenet_v3_small_1.0_224.weights.h5"
     source = open_source(build("mobilenet_v3_small", weights=weights), Request(precisions=("float32",), resize="crop"))
     folder = SHARED / "imagenet" / "calibration"
-    calibration = load_calibration(folder, source.size, source.facts.preprocess, count=60)
-    others = load_calibration(folder, source.size, source.facts.preprocess, count=160)
+    calibration = load_calibration(folder, source.size, source.description.preprocess, count=60)
+    others = load_calibration(folder, source.size, source.description.preprocess, count=160)
     seen = set(calibration.names)
     pixels = np.stack([p for p, name in zip(others.pixels, others.names, strict=True) if name not in seen])
-    found = quantize(source.graph, source.facts.preprocess, calibration, INT16)
-    file = encode_int8(found.graph, found.preprocess, source.facts, "tflite")
+    found = quantize(source.graph, source.description.preprocess, calibration, INT16)
+    file = encode_int8(found.graph, found.preprocess, source.description, "tflite")
     scores = FileRunner(open_backend(file.data, "tflite"), file.preprocess, file.layout)(pixels)
-    wanted = output(source.graph, normalize(pixels, source.facts.preprocess))
+    wanted = output(source.graph, normalize(pixels, source.description.preprocess))
     assert len(pixels) == 100
     assert (scores.argmax(1) == wanted.argmax(1)).mean() >= 0.95
     divergence = (wanted * np.log((wanted + 1e-7) / (scores + 1e-7))).sum(1)

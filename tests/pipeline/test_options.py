@@ -15,16 +15,3 @@ def test_onnx_activations_for_arm(tmp_path):
     made = onnx.load(bundle.path(bundle.file("onnx", "int8")))
     types = {i.name: i.data_type for i in made.graph.initializer}
     assert {types[n.input[2]] for n in made.graph.node if n.op_type == "QuantizeLinear"} == {onnx.TensorProto.INT8}
-
-
-def test_pixels_of_the_first_layer(tmp_path):
-    """Both formats, with the answers of the golden vectors checked when the bundle is made."""
-    bundle = export_model(
-        small_model(), tmp_path / "dist", calibration=write_pictures(tmp_path / "photos"),
-        labels=LABELS, precisions=["int8"], stem_pixels=4,
-    ).bundle  # fmt: skip
-    made = onnx.load(bundle.path(bundle.file("onnx", "int8")))
-    first = next(node for node in made.graph.node if node.op_type == "Conv")
-    weights = {i.name: i.dims for i in made.graph.initializer}
-    dequantized = next(node for node in made.graph.node if node.output[0] == first.input[1])
-    assert weights[dequantized.input[0]][1] == 4 * 3

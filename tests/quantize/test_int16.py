@@ -256,8 +256,8 @@ def test_layer_names_reach_what_lowering_makes_of_them():
     parts = {op.output for op in found.graph.graph.ops if found.graph.is_wide(op)}
     assert swish.output in parts
     assert f"{swish.output}/gate" in parts
-    assert found.facts["precision"] == "int8-mixed"
-    assert found.facts["int16_layers"]
+    assert found.record["precision"] == "int8-mixed"
+    assert found.record["int16_layers"]
     with pytest.raises(UnknownNameError, match="layer"):
         quantize(graph, preprocess, demo_calibration(), replace(INT8, int16_layers=("nowhere",)))
 

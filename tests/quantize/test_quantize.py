@@ -18,7 +18,7 @@ from quantize_graphs import (
 from scramble import scramble
 
 from mbn_deploy.errors import UnknownNameError
-from mbn_deploy.export.encode import Facts, encode_int8
+from mbn_deploy.export.encode import ModelDescription, encode_int8
 from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.export.tflite.delegate import probe_delegate
 from mbn_deploy.graph.graph import Graph
@@ -56,8 +56,8 @@ def made(name, recipe, scrambled=None):
 @cache
 def encoded(name, recipe, file_format, scrambled=None):
     found = made(name, recipe, scrambled)
-    facts = Facts(name, "softmax", demo_graph(name)[1])
-    return encode_int8(found.graph, found.preprocess, facts, file_format)
+    description = ModelDescription(name, "softmax", demo_graph(name)[1])
+    return encode_int8(found.graph, found.preprocess, description, file_format)
 
 
 @cache
@@ -141,10 +141,10 @@ def test_a_scrambled_network_keeps_its_answers(name, seed):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_first_block_of_a_mixed_file_is_float_and_nothing_else(name, tmp_path):
     found = made(name, MIXED)
-    assert found.facts["precision"] == found.graph.precision == "int8-mixed"
+    assert found.record["precision"] == found.graph.precision == "int8-mixed"
     ops = found.graph.graph.ops
     floats = [op for op in ops if found.graph.is_float(op)]
-    assert found.facts["float_layers"] == [op.name for op in floats]
+    assert found.record["float_layers"] == [op.name for op in floats]
     assert 0 < len(floats) < len(ops) / 2
     for file_format in FORMATS:
         path = tmp_path / f"m.{file_format}"
@@ -192,7 +192,7 @@ def test_layers_by_name_stay_in_float():
     graph, preprocess = demo_graph(SMALL)
     layer = next(op for op in graph.ops if op.kind == "depthwise")
     found = quantize(graph, preprocess, demo_calibration(), replace(INT8, float_layers=(layer.name,)))
-    assert found.facts["float_layers"] == [layer.name]
+    assert found.record["float_layers"] == [layer.name]
     with pytest.raises(UnknownNameError, match="layer"):
         quantize(graph, preprocess, demo_calibration(), replace(INT8, float_layers=("no such layer",)))
 
@@ -203,20 +203,20 @@ def test_per_tensor_weights_have_one_scale():
     assert any(len(set(weights.scales)) > 1 for weights in made(SMALL, INT8).graph.weights.values())
 
 
-def test_facts_for_the_manifest():
-    facts = made(SMALL, INT8).facts
-    assert Recipe.from_dict(facts["recipe"]) == INT8
-    assert facts["precision"] == "int8"
-    assert facts["float_layers"] == []
-    assert facts["calibration"] == {"images": 60, "sha256": demo_calibration().sha256}
+def test_record_for_the_manifest():
+    record = made(SMALL, INT8).record
+    assert Recipe.from_dict(record["recipe"]) == INT8
+    assert record["precision"] == "int8"
+    assert record["float_layers"] == []
+    assert record["calibration"] == {"images": 60, "sha256": demo_calibration().sha256}
 
 
 def test_the_same_images_give_the_same_bytes():
     graph, preprocess = demo_graph("mobilenet_v1")
     again = quantize(graph, preprocess, demo_calibration(), INT8)
-    facts = Facts("mobilenet_v1", "softmax", preprocess)
+    description = ModelDescription("mobilenet_v1", "softmax", preprocess)
     for file_format in FORMATS:
-        data = encode_int8(again.graph, again.preprocess, facts, file_format).data
+        data = encode_int8(again.graph, again.preprocess, description, file_format).data
         assert data == encoded("mobilenet_v1", INT8, file_format).data
 
 
@@ -284,8 +284,8 @@ def test_channels_that_a_relu_always_cuts_off_are_counted():
     graph = net.graph()
     first = replace(graph.ops[0], bias=np.float32([-1e3, 0, 0.1, -1e3]))
     graph = graph.with_ops([first, *graph.ops[1:]])
-    assert quantize(graph, PLAIN_PREPROCESS, photographs(), PLAIN).facts["dead_channels"] == {"c": 2}
-    assert quantize(net.graph(), PLAIN_PREPROCESS, photographs(), PLAIN).facts["dead_channels"] == {}
+    assert quantize(graph, PLAIN_PREPROCESS, photographs(), PLAIN).record["dead_channels"] == {"c": 2}
+    assert quantize(net.graph(), PLAIN_PREPROCESS, photographs(), PLAIN).record["dead_channels"] == {}
 
 
 def test_the_method_for_a_range_is_that_of_its_kind_of_tensor():

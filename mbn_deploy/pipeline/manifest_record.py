@@ -38,7 +38,7 @@ def model_source(source: Source) -> dict[str, Any]:
         "weights_sha256": weights.hexdigest(),
         "preprocess": asdict(source.keras_preprocess),
     }
-    said = {key: value for key, value in asdict(source.facts.about).items() if value}
+    said = {key: value for key, value in asdict(source.description.about).items() if value}
     if said:
         found["about"] = said
     if source.file is not None:

@@ -1,6 +1,7 @@
-"""Every program beside the package starts, so that a move or a new name in the package cannot break one unnoticed.
+"""Every program beside the package starts, and every file and room that pages name is there.
 
-mypy reads them, too (`files` in pyproject.toml): it sees names and arguments that are wrong deeper inside.
+A move or a new name in the package breaks none of them unnoticed. mypy reads the programs, too (`files` in
+pyproject.toml): it sees names and arguments that are wrong deeper inside.
 """
 
 import re
@@ -45,3 +46,11 @@ def test_files_that_pages_and_programs_name_are_there():
     assert len(names) > 100
     lost = [pair for pair in names if not any((folder / pair[1]).exists() for folder in (ROOT, ROOT / "mbn_deploy"))]
     assert sorted(lost) == []
+
+
+def test_the_drawing_of_the_house_has_every_room():
+    drawing = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("    floor  rooms\n")[1].split("\n\n")[0]
+    rooms = {path.name for path in (ROOT / "mbn_deploy").iterdir() if (path / "__init__.py").exists()}
+    modules = {path.stem for path in (ROOT / "mbn_deploy").glob("[a-z]*.py")}
+    assert set(re.findall(r"\b[a-z_]+(?=/)", drawing)) >= rooms
+    assert set(re.findall(r"\b[a-z]+\b", drawing)) >= modules

@@ -1,6 +1,6 @@
-"""The thin layer over the ONNX protobuf: nodes, constants, one input, some outputs.
+"""A thin layer over the ONNX protobuf: nodes, constants, one input, some outputs.
 
-Knows the file format and nothing of networks. The same calls give the same bytes.
+It knows the file format and nothing of networks. The same calls give the same bytes.
 """
 
 from __future__ import annotations
@@ -12,18 +12,23 @@ import numpy as np
 
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError, MissingExtraError
+from mbn_deploy.version import __version__
 
-# The oldest opset that has all that is written (HardSwish 14, per-channel DequantizeLinear 13, integer Clip 12)
-# and that ONNX Runtime (>= 1.12), OpenVINO and TensorRT read without conversion. Later ones add types, nothing else.
+# The oldest opset with all operators used here (HardSwish 14, per-channel DequantizeLinear 13, integer Clip 12) that
+# ONNX Runtime (>= 1.12), OpenVINO and TensorRT read without conversion. Later ones only add types to these.
 OPSET = 17
-# The IR version that was new with opset 17. The onnx package writes its own newest one (13 for onnx 1.23) if not
-# told, and ONNX Runtime refuses files that are newer than itself (1.19 reads up to 10).
+# The IR version that came with opset 17. Without it the onnx package writes its own newest one (13 for onnx 1.23),
+# and ONNX Runtime refuses files that are newer than itself (1.19 reads up to 10).
 IR_VERSION = 8
 PRODUCER = "mbn-deploy"
 
 
 def onnx_module() -> Any:
-    """The onnx package; `MissingExtraError` where the export extra is not installed."""
+    """Return the onnx package.
+
+    Raises:
+        MissingExtraError: the export extra is not installed.
+    """
     try:
         import onnx
     except ImportError as error:
@@ -41,12 +46,12 @@ class OnnxBuilder:
         self._constants: dict[str, Any] = {}
 
     def node(self, op_type: str, name: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Append a node; returns `output`."""
+        """Append a node and return `output`."""
         self._nodes.append(self._onnx.helper.make_node(op_type, list(inputs), [output], name=name, **attributes))
         return output
 
     def constant(self, name: str, value: Array) -> str:
-        """Add a constant, unless one of that name is there; returns `name`."""
+        """Add a constant, unless there is one of that name, and return `name`."""
         if name not in self._constants:
             contiguous = np.asarray(value, order="C")  # ascontiguousarray would turn a scalar into a vector
             self._constants[name] = self._onnx.numpy_helper.from_array(contiguous, name)
@@ -58,12 +63,13 @@ class OnnxBuilder:
         results: Sequence[tuple[str, str, Sequence[int]]],
         metadata: Mapping[str, str],
     ) -> bytes:
-        """The file's bytes, checked by onnx with full shape inference.
+        """Return the file's bytes, checked by onnx with full shape inference.
 
         `source` and `results` are (name, dtype, shape) of the input and the outputs.
-        """
-        from mbn_deploy.version import __version__
 
+        Raises:
+            InputError: onnx' checker refuses the file.
+        """
         helper = self._onnx.helper
         nodes = _needed(self._nodes, {name for name, *_ in results})
         read = {name for node in nodes for name in node.input}
@@ -98,10 +104,10 @@ class OnnxBuilder:
 
 
 def _needed(nodes: Sequence[Any], wanted: set[str]) -> list[Any]:
-    """The nodes, in order, that the `wanted` values come from; runtimes would execute the others too."""
-    kept, known = [], set(wanted)
+    """Return the nodes, in order, that the `wanted` values depend on; runtimes would execute the others too."""
+    kept, needed = [], set(wanted)
     for node in reversed(nodes):
-        if known.intersection(node.output):
+        if needed.intersection(node.output):
             kept.append(node)
-            known.update(node.input)
+            needed.update(node.input)
     return kept[::-1]

@@ -1,0 +1,38 @@
+"""Integer forms of ops that ONNX Runtime would compute in float if they were written as they are."""
+
+from __future__ import annotations
+
+from mbn_deploy.export.onnx.graph_writer import RELU6_BOUND
+from mbn_deploy.export.onnx.lowerings.shapes import pad_amounts
+from mbn_deploy.export.onnx.qdq_writer import QdqGraphWriter
+from mbn_deploy.graph.graph import Op
+from mbn_deploy.graph.quantized import INT8_MIN, ActivationParams
+
+_GATE = ActivationParams(1 / 255, INT8_MIN)  # 256 levels on [0, 1]
+
+
+def lower_hard_swish(writer: QdqGraphWriter, op: Op) -> None:
+    """Write x * clip(x / 6 + 1/2, 0, 1): ONNX Runtime has no integer HardSwish, but integer Add and Mul.
+
+    x / 6 costs nothing: the integers of x are read with a sixth of their scale.
+    """
+    sixth = writer.scaled(op.inputs[0], 1 / RELU6_BOUND, f"{op.output}/sixth")
+    half = writer.number(0.5, _GATE, f"{op.output}/half")
+    added = writer.build.node("Add", f"{op.name}/gate", [sixth, half], f"{op.output}/gate/float")
+    gate = writer.store(added, f"{op.output}/gate", _GATE)
+    writer.emit("Mul", op, [*writer.sources(op), gate])
+
+
+def lower_pad(writer: QdqGraphWriter, op: Op) -> None:
+    """Write Pad directly on the integers, with the level of zero: ONNX Runtime has no integer Pad between Q and DQ."""
+    writer.pad(op, pad_amounts(op))
+
+
+def lower_global_max_pool(writer: QdqGraphWriter, op: Op) -> None:
+    """Write MaxPool over the whole image: it has integer kernels, GlobalMaxPool has none."""
+    size = list(writer.graph.shapes[op.inputs[0]][1:3])
+    if op.keepdims:
+        writer.emit("MaxPool", op, writer.sources(op), kernel_shape=size)
+    else:
+        pooled = writer.node("MaxPool", op, writer.sources(op), f"{op.output}/4d", op.name, kernel_shape=size)
+        writer.flatten(op, pooled)

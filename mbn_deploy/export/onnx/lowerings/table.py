@@ -1,0 +1,41 @@
+"""The tables of lowerings: which function writes each kind of op, computed in float and in integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mbn_deploy.export.onnx.lowerings import elementwise, integers, reductions, shapes, windows
+from mbn_deploy.graph.graph import Op, OpKind
+
+Lowering = Callable[[Any, Op], None]
+
+FLOAT_LOWERINGS: Mapping[OpKind, Lowering] = {
+    "conv": windows.lower_conv,
+    "depthwise": windows.lower_depthwise,
+    "dense": windows.lower_dense,
+    "average_pool": windows.lower_pool("AveragePool", count_include_pad=0),
+    "max_pool": windows.lower_pool("MaxPool"),
+    "add": elementwise.lower_to("Add"),
+    "add_constant": elementwise.lower_with_offset("Add"),
+    "minimum": elementwise.lower_with_offset("Min"),
+    "multiply": elementwise.lower_to("Mul"),
+    "relu": elementwise.lower_relu,
+    "relu6": elementwise.lower_relu,
+    "hard_swish": elementwise.lower_to("HardSwish"),
+    "hard_sigmoid": elementwise.lower_to("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "sigmoid": elementwise.lower_to("Sigmoid"),
+    "softmax": reductions.lower_softmax,
+    "global_average_pool": reductions.lower_global_pool("GlobalAveragePool"),
+    "global_max_pool": reductions.lower_global_pool("GlobalMaxPool"),
+    "reshape": shapes.lower_reshape,
+    "pad": shapes.lower_pad,
+}
+
+# Integer ops are written like float ones, unless ONNX Runtime has no integer kernel for that form.
+INTEGER_LOWERINGS: Mapping[OpKind, Lowering] = {
+    **{kind: lower for kind, lower in FLOAT_LOWERINGS.items() if kind != "hard_sigmoid"},
+    "hard_swish": integers.lower_hard_swish,
+    "pad": integers.lower_pad,
+    "global_max_pool": integers.lower_global_max_pool,
+}

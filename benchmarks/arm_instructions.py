@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
-    """A row for every model and processor: instructions of our file and of the converter's."""
+    """Count the instructions of our file and of the converter's: a row for every model and processor."""
     files = {}
     for name, alpha, weights in CASES:
         if any(part in weights for part in options.models):
@@ -135,7 +135,7 @@ def both_files(name: str, alpha: float, data: Path, weights: str, scratch: Path)
 
 
 def converted(model: Any, inputs: np.ndarray) -> bytes:
-    """What TensorFlow's converter makes of `model`, uint8 in and out; `inputs` float32 (N, H, W, C) calibrate it."""
+    """Convert `model` with TensorFlow's converter, uint8 in and out, calibrated on `inputs`, float32 (N, H, W, C)."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
@@ -157,7 +157,7 @@ def _ratio(row: dict[str, Any]) -> float:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as text, in millions of instructions."""
+    """Format the rows as text, in millions of instructions."""
     lines = [f"{'model':38}{'processor':12}{'ours':>10}{'converter':>11}{'ratio':>8}"]
     for row in sorted(rows, key=lambda row: row["model"]):
         ours, theirs = ("refused" if row[k] is None else f"{row[k] / 1e6:.3f}" for k in ("ours", "converter"))

@@ -127,7 +127,7 @@ def _quantize_static(out: Path, images: list[Any]) -> None:
 
 
 def medians(rounds: list[Steps]) -> Steps:
-    """The median of each step."""
+    """Return the median of each step."""
     return {name: statistics.median(steps[name] for steps in rounds) for name in rounds[0]}
 
 

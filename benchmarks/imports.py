@@ -1,4 +1,4 @@
-"""What importing the runtime and opening a bundle costs, beside importing the interpreter alone and TensorFlow.
+"""Measure what importing the runtime and opening a bundle cost, beside importing the interpreter alone and TensorFlow.
 
     .venv/bin/python benchmarks/imports.py [BUNDLE] [--rounds 9]
 
@@ -42,7 +42,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run: processor seconds, bytes, top-level modules."""
+    """The cost of one run: processor seconds, bytes, top-level modules."""
 
     cpu: float
     peak: int
@@ -74,12 +74,12 @@ def measured(step: Step) -> Cost:
 
 
 def forbidden(cost: Cost) -> list[str]:
-    """What must not have been loaded on a device."""
+    """Return the modules that must not have been loaded on a device."""
     return sorted(cost.modules & set(FORBIDDEN))
 
 
 def demo_bundle(folder: Path) -> Path:
-    """The demo's V1, exported."""
+    """Export the demo's V1."""
     from mbn_deploy.demo.run import export_demo, write_pictures
 
     return export_demo("mobilenet_v1", folder, write_pictures(folder), lambda *_: None).bundle.folder

@@ -166,7 +166,7 @@ def _built_in(file: Path) -> Callable[[np.ndarray], int]:
 
 
 def resized_by_tasks(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """A picture at `size` (height, width), uint8 (H, W, 3), as MediaPipe's `ImageToTensorCalculator` makes it.
+    """Resize a picture to `size` (height, width) as MediaPipe's `ImageToTensorCalculator` does; uint8 (H, W, 3).
 
     Without a GPU that is OpenCV's `warpPerspective`, corner of a pixel to corner of a pixel, bilinear, not antialiased
     (mediapipe/calculators/tensor/image_to_tensor_converter_opencv.cc), whose places are rounded to 1/32 pixel
@@ -187,7 +187,7 @@ def resized_by_tasks(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def same_filter(paths: list[Path], size: tuple[int, int]) -> float:
-    """The share of values for which `resized_by_tasks` is what Tasks hands to a model.
+    """Return the share of values for which `resized_by_tasks` equals what Tasks hands to a model.
 
     Asked with a network that answers with its input, a class a value.
     """
@@ -215,7 +215,7 @@ def _categories(result: Any) -> dict[int, tuple[str, float]]:
 
 
 def _same_best(theirs: dict[int, tuple[str, float]], ours: Any, count: int = 5) -> bool:
-    """Whether their best are among ours: of equal scores, which 8 bits make often, any may come first."""
+    """Return whether their best classes are among ours: of equal scores, frequent in 8 bits, any may come first."""
     least = np.sort(ours)[-count]
     return all(ours[index] >= least - 1e-6 for index in list(theirs)[:count])
 

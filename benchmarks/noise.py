@@ -85,7 +85,7 @@ def rule(options: argparse.Namespace) -> bool:
 
 
 def openings(options: argparse.Namespace) -> bool:
-    """The same file, opened several times."""
+    """Measure one file that is opened several times."""
     passed = True
     for name in FILES:
         path = options.shared / "models/published" / name
@@ -107,7 +107,7 @@ def openings(options: argparse.Namespace) -> bool:
 
 
 def spread(old: Case, new: Case, level: float) -> float:
-    """The larger of two quantiles of inference by the smaller."""
+    """Return the larger of two quantiles of the inference time, divided by the smaller."""
     ends = sorted(float(np.quantile(case.columns()["inference"], level)) for case in (old, new))
     return ends[1] / ends[0]
 

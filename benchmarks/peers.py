@@ -55,13 +55,13 @@ Classes = npt.NDArray[np.int64]
 
 
 def _label(file: Figures) -> str:
-    """What a file is called in the results."""
+    """Return the name of a file in the results."""
     return str(file["name"]) if file["route"] == "published" else f"{file['route']} {file['format']}"
 
 
 @dataclass(eq=False)
 class Peers:
-    """What is asked for, and what was found so far."""
+    """The request, and the results so far."""
 
     options: argparse.Namespace
 
@@ -87,24 +87,24 @@ class Peers:
         beside.replace(path)
 
     def cases(self) -> Iterator[tuple[Case, Figures]]:
-        """The models asked for, with their figures."""
+        """Return the models asked for, with their figures."""
         for case in CASES:
             if any(part in case.file for part in self.options.models):
                 empty: Figures = {"routes": {}, "files": {}}
                 yield case, self.results["models"].setdefault(case.file, empty)
 
     def folder(self, case: Case, route: str = "") -> Path:
-        """Where a route's files lie."""
+        """Return the folder of a route's files."""
         path: Path = self.options.work / short(case.file) / route
         return path
 
     def stands(self, case: Case, route: Route) -> bool:
-        """Whether the route was gone through, after the one that it starts from."""
+        """Return whether the route is done, and is newer than the one that it starts from."""
         made, source = (self.folder(case, name) / MADE for name in (route.name, route.source or route.name))
         return made.exists() and source.exists() and source.stat().st_mtime <= made.stat().st_mtime
 
     def files(self, case: Case) -> dict[str, Figures]:
-        """What is told of every file that was made, with its path, by label."""
+        """Return the record of every file that was made, with its path, by label."""
         found = {}
         for route in ROUTES:
             made = self.folder(case, route.name)
@@ -115,12 +115,12 @@ class Peers:
         return found
 
     def wanted(self, route: str) -> bool:
-        """Whether the route is one of those asked for."""
+        """Return whether the route is one of those asked for."""
         return any(route.startswith(part) for part in self.options.routes)
 
 
 def setup(_: Peers) -> None:
-    """An environment whose packages come before those of this one, which it sees, too."""
+    """Make an environment whose packages come before those of this one, which it sees as well."""
     folder = ROOT / ".peers" / "venv"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
@@ -160,7 +160,7 @@ def files(peers: Peers) -> None:
 
 
 def _made(command: list[Any], folder: Path, route: Route) -> Figures:
-    """The figures of one route, or its error; what was made or answered before is gone."""
+    """Run one route and return its figures or its error. Its files and answers of before are removed."""
     shutil.rmtree(folder, ignore_errors=True)
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **QUIET})
     if not (folder / MADE).exists():
@@ -172,7 +172,7 @@ def _made(command: list[Any], folder: Path, route: Route) -> Figures:
 
 
 def _photographs(peers: Peers, size: int) -> tuple[Path, Classes]:
-    """The validation photographs, whole, as uint8 (N, size, size, 3) in a file, and their classes."""
+    """Return a file with the whole validation photographs as uint8 (N, size, size, 3), and their classes."""
     data, count = peers.options.data / "imagenet", peers.options.photographs
     synsets = [line.split()[0] for line in (data / "synsets.txt").read_text("utf-8").splitlines() if line.strip()]
     dataset = load_dataset(data / "validation", CLASSES, synsets=synsets)
@@ -260,7 +260,7 @@ def _against(answers: Classes, reference: Classes, classes: Classes) -> Figures:
 
 
 def _against_ours(told: dict[str, Figures], rows: Figures, reference: Classes, classes: Classes) -> None:
-    """What others' files are ahead of ours of the same precision and format, image by image."""
+    """Compare others' files with ours of the same precision and format, image by image."""
     for label, file in told.items():
         ours = told.get(f"{OURS.get(file['precision'])} {file['format']}", file)
         engine = peers_table.engine_of(rows[label])
@@ -275,7 +275,7 @@ def _against_ours(told: dict[str, Figures], rows: Figures, reference: Classes, c
 
 
 def _modes() -> dict[str, list[str]]:
-    """The child's options by mode: phones have no tile registers, so where there are some they are refused."""
+    """Return the child's options by mode: one refuses tile registers (AMX), which phones do not have."""
     if has_tiles({"machine": machine()}):
         return {MODE: ["--without-amx"], SERVER: []}
     return {MODE: []}

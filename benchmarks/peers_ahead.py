@@ -1,4 +1,4 @@
-"""Where a peer is ahead of mbn-deploy, and by how much: sentences for docs/peers.md, out of the figures alone.
+"""Sentences for docs/peers.md that tell where a peer is ahead of mbn-deploy and by how much, from the figures alone.
 
 Held against ours of the same precision and format (`OURS` of peers_routes.py), which for int8 is what is made if
 nobody chooses a recipe. Of several peers that are ahead, the one that is furthest is named.
@@ -26,7 +26,7 @@ class Lead:
 
 
 def has_tiles(results: Figures) -> bool:
-    """Whether the machine that was measured on has AMX."""
+    """Return whether the machine that was measured on has AMX."""
     return any(name.startswith("amx") for name in results["machine"]["instructions"])
 
 
@@ -59,7 +59,7 @@ def ahead(models: Figures, *, tiles: bool) -> Iterator[str]:
 
 
 def _paragraph(title: str, leads: list[Lead]) -> Iterator[str]:
-    """A heading word and the sentences: what is certain first."""
+    """Return a heading word and the sentences, certain differences first."""
     if not leads:
         yield f"**{title}**: no peer."
         yield ""
@@ -177,6 +177,6 @@ def _costs(models: Figures, key: str) -> Iterator[Lead]:
 
 
 def _steps(route: Route) -> list[Route]:
-    """The route and those that its file comes from."""
+    """Return the route and those that its file comes from."""
     known = {route.name: route for route in ROUTES}
     return [route] if route.source is None else [*_steps(known[route.source]), route]

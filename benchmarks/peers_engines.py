@@ -30,7 +30,7 @@ class Engine(Protocol):
     output: TensorInfo
 
     def run(self, values: Array) -> Array:
-        """The output for `values` of the input's shape and type."""
+        """Return the output for `values` of the input's shape and type."""
 
 
 class OpenVino:
@@ -50,7 +50,7 @@ class OpenVino:
         self.input, self.output = _told(model.input(0)), _told(model.output(0))
 
     def run(self, values: Array) -> Array:
-        """A copy of the output."""
+        """Return a copy of the output."""
         self._request.infer({0: values})
         return np.array(self._request.get_output_tensor(0).data)
 
@@ -61,7 +61,7 @@ def _told(port: Any) -> TensorInfo:
 
 
 def open_engine(name: str, file: Figures, threads: int) -> Engine:
-    """Raises whatever the engine raises; some end the process."""
+    """Open a file in an engine; raises whatever the engine raises, and some engines end the process."""
     if name == "openvino":
         return OpenVino(file["path"], threads)
     if name == "built-in":
@@ -89,7 +89,7 @@ def tensors(file: Figures, engine: Engine) -> tuple[TensorInfo, TensorInfo]:
 
 
 def _stored(path: str) -> tuple[TensorInfo, TensorInfo]:
-    """As the file has it; nothing is allocated, so no delegate can refuse it."""
+    """Read a tensor's type from the file itself; nothing is allocated, so no delegate can refuse it."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES

@@ -60,7 +60,7 @@ class Work:
 
     @property
     def preprocess(self) -> Preprocess:
-        """What the Keras model takes: V3 rescales inside."""
+        """Return the preprocessing of the Keras model: V3 rescales inside."""
         return Preprocess.parse("raw" if self.case.network.startswith("mobilenet_v3") else "tf")
 
     @cached_property
@@ -75,7 +75,7 @@ class Work:
         raise LookupError(f"{self.route.source} made no file to start from")
 
     def prepared(self, wanted: Figures | None = None) -> tuple[Pixels, Callable[[Pixels], Floats]]:
-        """The photographs as pixels, and what makes of each what the Keras model or the file `wanted` takes."""
+        """Return the photographs as pixels, and the function that makes inputs of the Keras model or `wanted`."""
         preprocess = self.preprocess if wanted is None else Preprocess(**wanted["preprocess"])
         nchw = wanted is not None and wanted["layout"] == "nchw"
         folder = self.data / "imagenet" / "calibration"
@@ -87,12 +87,12 @@ class Work:
         return load_calibration(folder, SIZE, preprocess, count=self.images).pixels, values
 
     def calibration(self, wanted: Figures | None = None) -> Iterator[Floats]:
-        """The photographs one by one, as `prepared` makes them, batch of 1."""
+        """Yield the photographs one by one, as `prepared` makes them, as batches of 1."""
         pixels, values = self.prepared(wanted)
         return map(values, pixels)
 
     def file(self, name: str, layout: str = "nhwc", wanted: Figures | None = None) -> Figures:
-        """What is written down about a file in the folder, which takes the same input as `wanted`."""
+        """Return the record of a file in the folder, which takes the same input as `wanted`."""
         known = {"preprocess": asdict(self.preprocess), "layout": layout, "input": None, "output": None}
         if wanted is not None:
             known |= {"preprocess": wanted["preprocess"], "layout": wanted["layout"]}
@@ -258,7 +258,7 @@ class Peak:
             self.most = max(self.most, resident(os.getpid()))
 
     def end(self) -> int:
-        """The peak; that of this process alone is known exactly."""
+        """Return the peak; only that of this process is known exactly."""
         self._done.set()
         self._watch.join()
         lines = Path("/proc/self/status").read_text("utf-8").splitlines()
@@ -286,7 +286,7 @@ def cpu() -> float:
 
 
 def get_ready(work: Work) -> None:
-    """What is not timed: the Keras model where the route starts from it, and imports."""
+    """Prepare what is not timed: imports, and the Keras model where the route starts from it."""
     if work.route.source is None and work.route.name != "published":
         _ = work.model
     for module in work.route.modules:
@@ -294,7 +294,7 @@ def get_ready(work: Work) -> None:
 
 
 def made(work: Work) -> Figures:
-    """The route's figures and files; an error of its tool is one of the figures."""
+    """Run the route and return its figures and files; an error of its tool is one of the figures."""
     maker = MAKERS.get(work.route.name, ours if work.route.ours else tflite_converter)
     figures: Figures = {"versions": versions(work.route.packages)}
     try:
@@ -312,7 +312,7 @@ def made(work: Work) -> Figures:
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Of the packages that are installed."""
+    """Return the versions of the packages that are installed."""
     found = {}
     for package in packages:
         with suppress(PackageNotFoundError):
@@ -321,7 +321,7 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def main() -> None:
-    """See above."""
+    """Run one route and print its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("route", choices=BY_NAME)
     parser.add_argument("weights", choices=[case.file for case in CASES])

@@ -34,7 +34,7 @@ class Route:
 
     @property
     def ours(self) -> bool:
-        """Whether this is mbn-deploy."""
+        """Whether this is a route of mbn-deploy."""
         return self.name.startswith("ours")
 
 
@@ -85,5 +85,5 @@ PUBLISHED = {
 
 
 def short(file: str) -> str:
-    """A weights file's name as its folder and its tables are called."""
+    """Return the name of a weights file's folder and tables."""
     return file.split("_224", maxsplit=1)[0]

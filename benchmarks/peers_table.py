@@ -17,14 +17,14 @@ NOTHING = "–"
 
 
 def with_tables(page: str, results: Figures) -> str:
-    """The page with the new tables between the marks."""
+    """Return the page with the new tables between the marks."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{made(results)}\n\n{END}{after}"
 
 
 def made(results: Figures) -> str:
-    """What stands between the marks."""
+    """Return the text between the marks."""
     tiles = has_tiles(results)
     parts = [_how(results), "", "## In short", "", *_short(results["models"])]
     parts += ["", "## Where a peer is ahead", "", *ahead(results["models"], tiles=tiles)]
@@ -34,7 +34,7 @@ def made(results: Figures) -> str:
 
 
 def engine_of(row: Figures) -> str | None:
-    """The engine that a file's own figures are taken from: its interpreter, without XNNPACK if that refuses it."""
+    """Return the engine of a file's own figures: its interpreter, without XNNPACK if that refuses the file."""
     answered = [e for e in ("native", "built-in") if "error" not in row["engines"].get(e, {"error": ""})]
     return answered[0] if answered else None
 

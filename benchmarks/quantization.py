@@ -85,7 +85,7 @@ _BENCHES: dict[str, Bench] = {}
 
 
 def _bench(arguments: argparse.Namespace, file: str) -> Bench:
-    """The model's bench; the one before it is let go, models are large."""
+    """Return the model's bench, and drop the one before it: models are large."""
     if file not in _BENCHES:
         _BENCHES.clear()
         case = next(case for case in CASES if case.file == file)
@@ -94,7 +94,7 @@ def _bench(arguments: argparse.Namespace, file: str) -> Bench:
 
 
 def _merged(old: Figures | None, new: Figures) -> Figures:
-    """New figures beside those that were not measured again."""
+    """Merge the new figures into those that were not measured again."""
     if old is None:
         return new
     both = old | new
@@ -104,7 +104,7 @@ def _merged(old: Figures | None, new: Figures) -> Figures:
 
 
 def machine() -> Figures:
-    """What the figures depend on."""
+    """Return what the figures depend on."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8").splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

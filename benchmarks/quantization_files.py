@@ -68,7 +68,7 @@ class Bench:
 
     @property
     def squashed(self) -> Preprocess:
-        """How the validation photographs are resized."""
+        """The validation photographs, resized without cropping."""
         return replace(self.source.description.preprocess, resize="squash")
 
     @cached_property
@@ -83,7 +83,7 @@ class Bench:
 
     @property
     def swishes(self) -> bool:
-        """Whether the recipes' forms of h-swish make a difference."""
+        """Return whether the recipes' forms of h-swish make a difference."""
         return any(op.kind == "hard_swish" for op in self.source.graph.ops)
 
     def float_file(self, file_format: FileFormat) -> EncodedModel:
@@ -119,12 +119,12 @@ class Bench:
         }
 
     def plain_wide(self) -> dict[str, EncodedModel]:
-        """The plain converter's int16x8."""
+        """Convert to int16x8 with the plain converter."""
         label = f"plain {INT16.name} TFLite"
         return {label: self._once(label, lambda: self._plain_tflite(wide=True))}
 
     def plain_scrambled(self) -> dict[str, EncodedModel]:
-        """The plain ONNX quantizer on the scrambled graph; the TFLite converter wants a Keras model."""
+        """Quantize the scrambled graph with the plain ONNX quantizer; the TFLite converter needs a Keras model."""
         label = f"plain {SCRAMBLED} ONNX"
         return {label: self._once(label, lambda: self._plain_onnx(scramble(self.source.graph), per_tensor=False))}
 
@@ -181,7 +181,7 @@ class Bench:
 
 
 def delegate(file: EncodedModel) -> dict[str, Any]:
-    """What XNNPACK makes of a .tflite file."""
+    """Return how XNNPACK partitions a .tflite file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / file.name
         path.write_bytes(file.data)
@@ -190,7 +190,7 @@ def delegate(file: EncodedModel) -> dict[str, Any]:
 
 
 def runner(file: EncodedModel, *, refused: bool) -> FileRunner:
-    """The file opened as a device does; one that XNNPACK refuses, by the interpreter's own kernels."""
+    """Open the file as a device does; one that XNNPACK refuses runs on the interpreter's own kernels."""
     backend = _without_delegate(file) if refused else open_backend(file.data, file.format, threads=THREADS)
     return FileRunner(backend, file.preprocess, file.layout, file.described(backend.input))
 

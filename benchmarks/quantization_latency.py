@@ -88,7 +88,7 @@ def _milliseconds(backend: Backend, image: npt.NDArray[Any]) -> float:
 
 
 def main() -> None:
-    """See above."""
+    """Measure the files and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--without-amx", action="store_true")

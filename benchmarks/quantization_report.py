@@ -69,7 +69,7 @@ def _percent(estimate: dict[str, float], sign: str = "") -> str:
 
 
 def checks(models: Figures) -> list[Verdict]:
-    """(holds, sentence) for every bound of which there are figures."""
+    """Yield (holds, sentence) for every bound that has figures."""
     return [
         *_per_channel(models),
         *_v3_small(models),

@@ -1,4 +1,4 @@
-"""What the Classifier costs beside the bare interpreter, and what the fast way through large JPEGs gains and changes.
+"""Measure what Classifier costs beside the bare interpreter, and what fast decoding of large JPEGs gains and changes.
 
     python benchmarks/runtime.py [overhead] [jpeg] [accuracy] [--shared ../shared] [--threads 1] [--json]
 
@@ -154,7 +154,7 @@ def accuracy(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def decoded_ways(path: Path, factor: int, preprocess: Preprocess, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The photograph's pixels by each of `WAYS`."""
+    """Return the photograph's pixels by each of `WAYS`."""
     data = enlarged(path, tuple(side * factor for side in Image.open(path).size)) if factor > 1 else path.read_bytes()
     fast = load_pixels(data, (224, 224), preprocess)
     full = load_pixels(Image.open(io.BytesIO(data)), (224, 224), preprocess)  # a PIL image is decoded in full
@@ -199,12 +199,12 @@ def interleaved(cases: dict[str, Case], rounds: int, warm_up: int = WARM_UP) -> 
 
 
 def photographs(shared: Path) -> list[Path]:
-    """The validation photographs in a fixed order."""
+    """Return the validation photographs in a fixed order."""
     return sorted((shared / "imagenet/validation").glob("*/*.jpg"))
 
 
 def enlarged(path: Path, size: tuple[int, ...]) -> bytes:
-    """The photograph as a larger JPEG."""
+    """Return the photograph as a larger JPEG."""
     buffer = io.BytesIO()
     image = Image.open(path).convert("RGB").resize((size[0], size[1]), Image.Resampling.BICUBIC)
     image.save(buffer, "JPEG", quality=QUALITY)

@@ -1,4 +1,4 @@
-"""How many JPEGs a second `classify_stream` answers, against what two cores allow.
+"""Measure how many JPEGs a second `classify_stream` answers, against what two cores allow.
 
     python benchmarks/stream.py [--shared ../shared] [--frames 60] [--rounds 15] [--json]
 

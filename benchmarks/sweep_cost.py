@@ -1,4 +1,4 @@
-"""What a sweep over every published ImageNet variant costs: measured on a few of them, worked out for all.
+"""Estimate what a sweep over every published ImageNet variant costs: measured on a few of them, computed for all.
 
     .venv/bin/python benchmarks/sweep_cost.py [--data ../shared] [--measure]
 
@@ -182,7 +182,7 @@ def published() -> list[tuple[str, str, int, int]]:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """What stands in the page between the marks."""
+    """Return the text between the page's marks."""
     points, decode = found["points"], found["decode"]
     fits = {key: line(points, "macs", key) for key in ("make", "image")}
     weight = line(points, "parameters", "bytes")
@@ -248,7 +248,7 @@ def _hours(seconds: float) -> str:
 
 
 def with_tables(page: str, made: str) -> str:
-    """The page with the new tables between the marks."""
+    """Return the page with the new tables between the marks."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"

@@ -41,7 +41,7 @@ _SCREEN = 2**20  # bytes that a run may print
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at change number `at` (from 0).
+    """The fault that happens at change number `at` (from 0).
 
     `number` is that of a signal's delivery or an error: with `kind` "kill" the process ends by SIGKILL, with "kill
     later" it ends `delay` seconds after the change began; with "error" the system call fails with errno `number`, and
@@ -63,7 +63,7 @@ class Counter:
 
     @property
     def value(self) -> int:
-        """How many changes were begun."""
+        """The number of changes that were begun."""
         return int(struct.unpack("q", self._memory[:8])[0])
 
     @value.setter

@@ -1,4 +1,4 @@
-"""What faults are tried on: everything of this program that writes files, each in two versions that differ."""
+"""The stages that faults are tried on: all that this program writes, each in two versions that differ."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Stage:
 
 
 def stages(bundle: Path, scratch: Path) -> list[Stage]:
-    """All of them. `bundle` has an int8 and a float32 `.tflite` file; `scratch` is a folder for what they need."""
+    """Return all stages. `bundle` has an int8 and a float32 `.tflite` file; `scratch` is an empty folder."""
     return [
         Stage("bundle", ("dist",), _bundle(bundle)),
         Stage("bundle without exchange of folders", ("dist",), _bundle(bundle, exchange=False)),
@@ -80,7 +80,7 @@ def load() -> None:
 
 
 def command(arguments: Sequence[str | Path]) -> None:
-    """The command line in this process, which it ends."""
+    """Run the command line in this process, which it ends."""
     from mbn_deploy.cli.main import main
 
     sys.argv[1:] = [str(argument) for argument in arguments]
@@ -88,7 +88,7 @@ def command(arguments: Sequence[str | Path]) -> None:
 
 
 def _guarded(work: Callable[[], object]) -> None:
-    """Errors end this process as those of a command do."""
+    """Run `work`; its errors end this process as those of a command do."""
     from mbn_deploy.cli.output import print_error
     from mbn_deploy.errors import MbnError
 
@@ -100,7 +100,7 @@ def _guarded(work: Callable[[], object]) -> None:
 
 
 def _bundle(bundle: Path, *, exchange: bool = True) -> Callable[[Path, int], None]:
-    """What an export does last: its files, the manifest with another space at the end in version 1."""
+    """Return a stage that writes a bundle, as an export does last; in version 1 the manifest has a space at its end."""
     files = {path.name: path.read_bytes() for path in sorted(bundle.iterdir())}
 
     def work(folder: Path, version: int) -> None:
@@ -123,7 +123,7 @@ def _package(bundle: Path, kind: str, option: str, value: str) -> Callable[[Path
 
 
 def _board(bundle: Path, scratch: Path) -> Callable[[Path, int], None]:
-    """With stand-ins for wheels, fetched by the real pip."""
+    """Return a stage that runs `bundle pi` with stand-ins for wheels, fetched by the real pip."""
     sys.path.append(str(TESTS))
     from made_wheels import write_wheels
 
@@ -170,7 +170,7 @@ def _manifest(bundle: Path) -> Callable[[Path, int], None]:
 
 
 def _sweep(folder: Path, version: int) -> None:
-    """What a sweep writes beside its bundles, of a variant that failed."""
+    """Write what a sweep writes beside its bundles, for a variant that failed."""
     from mbn_deploy.sweep.plan import jobs, networks
     from mbn_deploy.sweep.record import Record, write_record
     from mbn_deploy.sweep.table import rows
@@ -188,7 +188,7 @@ def _sweep(folder: Path, version: int) -> None:
 
 
 def _export(folder: Path, version: int) -> None:
-    """The whole command, with the network that ships with this program."""
+    """Run the whole export, on the network that ships with this program."""
     from importlib import resources
 
     weights = str(resources.files("mbn_deploy.demo") / "mobilenet_v1_0.25_32.weights.h5")
@@ -201,7 +201,7 @@ def _export(folder: Path, version: int) -> None:
 
 
 def _swept(folder: Path, version: int) -> None:
-    """The whole command, with one variant, which other options make anew."""
+    """Run a whole sweep of one variant, which other options make anew."""
     model, alpha, size = NETWORK
     command(
         ["sweep", "-o", folder / "sweep", "--models", model, "--alphas", alpha, "--sizes", size, "--classes", "10",
@@ -218,7 +218,7 @@ COMMANDS = (
 
 
 def found(folder: Path, outputs: Sequence[str]) -> dict[str, str | None]:
-    """A hash of all that each output holds, without temporary files; None for one that is not there."""
+    """Hash what each output holds, without temporary files; None for an output that is missing."""
     return {name: _hash(folder / name) for name in outputs}
 
 
@@ -234,12 +234,12 @@ def _hash(path: Path) -> str | None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether its name is that of something which has not taken its place yet, or has left it."""
+    """Return whether the name is one of a file that has not taken its place yet, or has left it."""
     return path.name.startswith(".") and path.suffix in (".tmp", ".old")
 
 
 def temporary(folder: Path, outputs: Sequence[str]) -> list[str]:
-    """All in `folder` that is no output, no part of one and nothing that one lies in."""
+    """List everything in `folder` that is not an output, part of one, or a folder around one."""
     expected = [folder / name for name in outputs]
     return sorted(
         path.relative_to(folder).as_posix()

@@ -1,4 +1,4 @@
-"""Kills, full disks and lost permissions at every change that this program makes to files, and what is left each time.
+"""Kill the program, fill the disk or take a permission at every change of a file, and check what is left each time.
 
     .venv/bin/python robustness/faults.py [--bundle DIR] [--stages NAME,...] [--most N] [--clock N] [--write] [--json]
 
@@ -52,7 +52,7 @@ REASONS = ("no space", "permission", "too large")  # one of them is in every err
 
 @dataclass
 class Counts:
-    """What happened in one stage. `tried` counts disturbed runs, `undisturbed` those after them."""
+    """Counts of what happened in one stage: the disturbed runs, and the undisturbed ones after them."""
 
     changes: int = 0
     killed_at_a_change: int = 0
@@ -73,17 +73,17 @@ class Counts:
 
     @property
     def killed(self) -> int:
-        """All kills that came in time."""
+        """The number of kills that came in time."""
         return self.killed_at_a_change + self.killed_within + self.killed_by_the_clock
 
     @property
     def good(self) -> bool:
-        """Nothing lost, nothing left, no run that failed for what a disturbed one did."""
+        """Whether nothing was lost or left, and no later run failed because of a disturbed one."""
         return not (self.lost or self.undisturbed_failed or self.left_behind or self.wrong_errors)
 
 
 class Trial:
-    """One stage in a folder of its own, with a folder for temporary files beside it."""
+    """One stage in its own folder, with a folder for temporary files beside it."""
 
     def __init__(self, stage: Stage, root: Path, rng: random.Random) -> None:
         self.stage, self.rng, self.counts = stage, rng, Counts()
@@ -111,13 +111,13 @@ class Trial:
         return found(self.folder, self.stage.outputs)
 
     def left(self) -> list[str]:
-        """Everything temporary that this program left."""
+        """List the temporary files that this program left."""
         outputs = self.stage.outputs + self.stage.unlike
         mine = [path.name for path in self.tmp.iterdir() if path.name not in self.usual and not _of_python(path)]
         return temporary(self.folder, outputs) + sorted(mine)
 
     def run(self, version: int, fault: Fault, *, largest: int | None = None, after: float | None = None) -> int:
-        """The stage in a process of its own; how it ended. `after` seconds it is killed, if that is given."""
+        """Run the stage in its own process, kill it after `after` seconds if given, and return how it ended."""
 
         def work() -> None:
             os.environ["TMPDIR"] = tempfile.tempdir = str(self.tmp)
@@ -139,7 +139,7 @@ class Trial:
         return ended
 
     def kill(self, fault: Fault, *, after: float | None = None) -> None:
-        """Run the other version and kill it; then look."""
+        """Run the other version and kill it; then check the outputs."""
         wanted = 1 - self.stands
         ended = self.run(wanted, fault, after=after)
         if ended in SIGNALS:
@@ -150,7 +150,7 @@ class Trial:
         self._look(wanted)
 
     def fail(self, name: str, fault: Fault, *, largest: int | None = None) -> None:
-        """Run the other version with a fault; it must say so in a sentence and end with 3, or be done all the same."""
+        """Run the other version with a fault: it must report it and exit with 3, or succeed all the same."""
         wanted = 1 - self.stands
         ended = self.run(wanted, fault, largest=largest)
         if ended == INPUT and "Traceback" not in self.said and any(r in self.said.lower() for r in REASONS):
@@ -162,7 +162,7 @@ class Trial:
         self._look(wanted)
 
     def _look(self, wanted: int) -> None:
-        """Every output is the old one or the new one; a run that nothing disturbs repairs the rest."""
+        """Check that every output is the old one or the new one; an undisturbed run repairs the rest."""
         state, old, new = found(self.folder, self.stage.outputs), self.versions[1 - wanted], self.versions[wanted]
         whole = all(state[name] in (old[name], new[name]) for name in state)
         aside = [path for path in self.folder.rglob(".*.old") if not whole]
@@ -188,7 +188,7 @@ class Trial:
 
 
 def _of_python(path: Path) -> bool:
-    """What `tempfile` tries a folder with: it makes an empty file, and a kill may come before it removes it."""
+    """Return whether this is the empty file with which `tempfile` tries a folder, left there by a kill."""
     return re.fullmatch(r"[a-z0-9_]{8}", path.name) is not None and path.is_file() and path.stat().st_size == 0
 
 
@@ -212,7 +212,7 @@ def tried(trial: Trial, most: int, clock: int) -> Counts:
 
 
 def child(request: str) -> None:
-    """A stage that is a command: this process is nobody's fork, so that TensorFlow's threads are whole."""
+    """Run a stage that is a command in this process, which is no fork, so that TensorFlow's threads are whole."""
     name, folder, tmp, version, fault, seen = json.loads(request)
     counter = Counter()
     stage = next(stage for stage in COMMANDS if stage.name == name)
@@ -240,7 +240,7 @@ def a_bundle(folder: Path) -> Path:
 
 
 def measured(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
-    """All stages that were asked for."""
+    """Run all stages that were asked for."""
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="mbn-faults-") as name:
         root = Path(name)
@@ -267,13 +267,13 @@ def measured(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[s
 
 
 def _kept(measured: dict[str, Any]) -> dict[str, Any]:
-    """With the stages that were not asked for this time, as they stand in the results."""
+    """Add the stages that were not asked for this time from the results of before."""
     old = json.loads(RESULTS.read_text("utf-8"))["stages"] if RESULTS.exists() else {}
     return {**old, **measured}
 
 
 def table(result: dict[str, Any]) -> str:
-    """For the page: a row a stage."""
+    """Return the page's table, a row a stage."""
     rows = [
         "| written by | changes | kills | by the clock | old stands | new stands | errors | lost | left | next fails |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
@@ -300,14 +300,14 @@ def table(result: dict[str, Any]) -> str:
 
 
 def with_table(page: str, made: str) -> str:
-    """The page with the new table between the marks."""
+    """Return the page with the new table between the marks."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try, look, count; 1 if anything was lost or stays."""
+    """Try all faults and print the counts; return 1 if anything was lost or left behind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, help="one with int8 and float32 .tflite files; else it is made")
     parser.add_argument("--stages", type=lambda text: text.split(","), help="only these")

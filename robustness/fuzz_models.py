@@ -178,7 +178,7 @@ def _bare_onnx(data: bytes) -> None:
 
 
 def _bounded(action: Any) -> tuple[str, str]:
-    """(outcome, signal) of `action` in a forked process with bounds."""
+    """Run `action` in a forked process with bounds; return its outcome and the signal that ended it."""
     child = os.fork()
     if child == 0:
         _child(action)
@@ -224,7 +224,7 @@ def _outcome(child: int) -> tuple[str, str]:
 
 
 def summary(mutants: list[Mutant], options: argparse.Namespace, seconds: float) -> dict[str, Any]:
-    """Counts by format, file and kind of damage, with the machine and the versions."""
+    """Count by format, file and kind of damage; add the machine and the versions."""
     columns = options.columns.split(",")
     return {
         "machine": platform.machine(),
@@ -256,7 +256,7 @@ def _counts(mutants: list[Mutant], column: str) -> dict[str, int]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """The counts of the formats as a table, to stderr."""
+    """Print the counts of the formats as a table, to stderr."""
     print(f"{'':22}{'mutants':>8}" + "".join(f"{outcome:>8}" for outcome in OUTCOMES), file=sys.stderr)
     for suffix, group in result["formats"].items():
         for column in COLUMNS:

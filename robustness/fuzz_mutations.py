@@ -1,4 +1,4 @@
-"""Damage to model files that a seed decides: most of it to what gives the file its structure, little to weights."""
+"""Damage model files at random, by a seed: mostly the bytes that give a file its structure, rarely weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LARGE = 64  # bytes; constants that are smaller are shapes, biases, amounts of 
 
 @lru_cache(maxsize=64)
 def structure(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Places of a sound file's bytes that are no weights."""
+    """Return the positions of an intact file's bytes that are not weights."""
     inside = np.ones(len(data), bool)
     for start, length in _weights(data):
         inside[start : start + length] = False
@@ -32,7 +32,7 @@ def structure(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 
 def _weights(data: bytes) -> Iterator[tuple[int, int]]:
-    """(place, length) of large constants, and of what a scale for each channel takes."""
+    """Yield (position, length) of large constants and of per-channel quantization parameters."""
     if data[4:8] == IDENTIFIER:
         model = root(data, IDENTIFIER)
         blobs = [buffer.vector(0, 1) for buffer in model.tables(4)]
@@ -54,7 +54,7 @@ def _weights(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def damaged(path: Path, files: list[Path], seed: int, number: int) -> tuple[str, bytes]:
-    """(kind of damage, damaged file): the same for the same seed, number and name; spliced with one of `files`."""
+    """Return (kind of damage, damaged file), the same for the same seed, number and name; `files` are for splices."""
     rng = np.random.Generator(np.random.PCG64([seed, number, zlib.crc32(path.name.encode())]))
     data = path.read_bytes()
     choice = int(rng.integers(len(KINDS) + 1))
@@ -76,26 +76,26 @@ def _place(data: bytes, rng: Random, align: int = 1) -> int:
 
 
 def bits(changed: bytearray, data: bytes, rng: Random) -> None:
-    """One bit."""
+    """Flip one bit."""
     changed[min(_place(data, rng), len(changed) - 1)] ^= 1 << int(rng.integers(8))
 
 
 def byte(changed: bytearray, data: bytes, rng: Random) -> None:
-    """One byte, any value, or a small step from what it was."""
+    """Set one byte to any value, or change it by a small step."""
     at = min(_place(data, rng), len(changed) - 1)
     step = int(rng.integers(-3, 4))
     changed[at] = (changed[at] + step) % 256 if step and rng.random() < 0.5 else int(rng.integers(256))
 
 
 def run(changed: bytearray, data: bytes, rng: Random) -> None:
-    """Some bytes in a row: of one value, or random."""
+    """Overwrite some bytes in a row with one value or random ones."""
     at, length = _place(data, rng), int(rng.integers(2, 40))
     content = rng.bytes(length) if rng.random() < 0.5 else bytes([int(rng.choice([0, 1, 0x7F, 0xFF]))]) * length
     _put(changed, at, content)
 
 
 def word(changed: bytearray, data: bytes, rng: Random) -> None:
-    """A number of 32 bits: an extreme one, the file's size, or a place in it."""
+    """Set a 32-bit number to an extreme one, the file's size, or a position in it."""
     at = _place(data, rng, 4)
     choice = rng.integers(4)
     value = [EXTREMES[rng.integers(len(EXTREMES))], len(data), int(rng.integers(len(data))), int(rng.integers(1024))]
@@ -103,13 +103,13 @@ def word(changed: bytearray, data: bytes, rng: Random) -> None:
 
 
 def half(changed: bytearray, data: bytes, rng: Random) -> None:
-    """A number of 16 bits, as vtables have them."""
+    """Set a 16-bit number, as vtables have them."""
     value = int(rng.choice([0, 2, 4, 6, 8, 0x7FFF, 0x8000, 0xFFFF, int(rng.integers(200))]))
     _put(changed, _place(data, rng, 2), value.to_bytes(2, "little"))
 
 
 def field(changed: bytearray, data: bytes, rng: Random) -> None:
-    """A small number somewhere in the structure becomes another one: a type, an index, a dimension, a step."""
+    """Set a small number of the structure to another one: a type, an index, a dimension, a stride."""
     for _ in range(100):
         at = _place(data, rng, 4)
         if at + 4 <= len(data) and int.from_bytes(data[at : at + 4], "little", signed=True) in range(-1, 4096):
@@ -120,12 +120,12 @@ def field(changed: bytearray, data: bytes, rng: Random) -> None:
 
 
 def varint(changed: bytearray, data: bytes, rng: Random) -> None:
-    """Five bytes become the largest number that a protobuf can hold there."""
+    """Set five bytes to the largest number that a protobuf can hold there."""
     _put(changed, _place(data, rng), b"\xff\xff\xff\xff\x0f" if rng.random() < 0.5 else b"\xff" * 9 + b"\x01")
 
 
 def name(changed: bytearray, data: bytes, rng: Random) -> None:
-    """A letter of a name: another reference, another operation."""
+    """Change a letter of a name, which makes another reference or operation of it."""
     names = _names(data)
     if names:
         start, end = names[rng.integers(len(names))]
@@ -140,7 +140,7 @@ def _names(data: bytes) -> list[tuple[int, int]]:
 
 
 def step(changed: bytearray, data: bytes, rng: Random) -> None:
-    """A count, an index or a length of 32 bits becomes one more, or some fewer."""
+    """Change a 32-bit count, index or length by one or a few."""
     for _ in range(100):
         at = _place(data, rng, 4)
         value = int.from_bytes(data[at : at + 4], "little")
@@ -151,25 +151,25 @@ def step(changed: bytearray, data: bytes, rng: Random) -> None:
 
 
 def cut(changed: bytearray, data: bytes, rng: Random) -> None:
-    """The end is missing."""
+    """Cut off the end."""
     _ = data
     del changed[max(1, int(rng.integers(len(changed)))) :]
 
 
 def missing(changed: bytearray, data: bytes, rng: Random) -> None:
-    """Some bytes in the middle are missing."""
+    """Remove some bytes from the middle."""
     at = _place(data, rng)
     del changed[at : at + int(rng.integers(1, 64))]
 
 
 def twice(changed: bytearray, data: bytes, rng: Random) -> None:
-    """Some bytes are there twice."""
+    """Repeat some bytes."""
     at, length = _place(data, rng), int(rng.integers(1, 300))
     changed[at:at] = data[at : at + length]
 
 
 def moved(changed: bytearray, data: bytes, rng: Random) -> None:
-    """Some bytes of the structure lie in another place of it as well."""
+    """Copy some bytes of the structure to another place of it."""
     length = int(rng.choice([4, 8, 16, 64, 256]))
     source = _place(data, rng, 4)
     _put(changed, _place(data, rng, 4), data[source : source + length])
@@ -181,7 +181,7 @@ KINDS: tuple[Callable[[bytearray, bytes, Random], None], ...] = (
 
 
 def splice(changed: bytearray, other: bytes, data: bytes, rng: Random) -> bytes:
-    """The start of one file and the end of another, or a part of it in its place."""
+    """Join the start of one file and the end of another, or put a part of it in the same place."""
     at = _place(data, rng, 4)
     if rng.random() < 0.5:
         return bytes(changed[:at]) + other[at:]

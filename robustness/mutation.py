@@ -38,7 +38,7 @@ Tests = dict[str, Any]
 
 @dataclass(eq=False)
 class Run:
-    """What the mutants of a group have in common; `every` says that no sample is taken."""
+    """The mutants of a group: what they share; with `every`, all are tried and not a sample."""
 
     database: WorkDB
     config: Config
@@ -48,7 +48,7 @@ class Run:
     every: bool
 
     def tests(self, path: str) -> Tests:
-        """The tests of the group's files, and what they reach; traced when the first mutant asks for them."""
+        """Return the tests of the group's files and the lines they reach; trace them when the first mutant asks."""
         found: Tests = {}
         for file in self.files:
             found |= _tests(file, path, self.modules)
@@ -97,7 +97,7 @@ def _options() -> argparse.Namespace:
 
 
 def _tests(file: str, path: str, modules: list[str]) -> Tests:
-    """What each test of a file reaches: traced again when the file or the module `path` has changed."""
+    """Return the lines that each test of a file reaches; trace again if the file or the module `path` has changed."""
     kept = STATE / f"trace-{_version(file)}.json"
     known = json.loads(kept.read_text()) if kept.exists() else {"versions": {}}
     if known["versions"].get(path) != _version(path):
@@ -145,12 +145,12 @@ def _survived(result: WorkResult) -> bool:
 
 
 def _first(result: WorkResult | None) -> str | None:
-    """The outcome of the first time, before any test was written for it."""
+    """Return the outcome of the first run, before any test was written for it."""
     return None if result is None else str(json.loads(result.output)["first"])
 
 
 def _asked(run: Run, tests: Tests, path: str, line: int | None) -> tuple[list[str], float]:
-    """(tests to run; seconds after which the mutant has run too long).
+    """Choose the tests to run, and the seconds after which the mutant has run too long.
 
     The quickest are chosen; they run in the order of their files, the module's own first.
 

@@ -23,7 +23,7 @@ Config = dict[str, Any]
 
 
 class SwapName(Operator):
-    """A called name or attribute becomes another one."""
+    """Replace a called name or attribute by another one."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self.other: dict[str, list[str]] = {}
@@ -32,19 +32,19 @@ class SwapName(Operator):
             self.other.setdefault(two, []).append(one)
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-        """Where a name stands that has another, once for each other one."""
+        """Yield the positions of a name that has others, once for each of them."""
         if isinstance(node, Name) and not node.is_definition() and node.parent.type != "argument":
             for _ in self.other.get(node.value, []):
                 yield node.start_pos, node.end_pos
 
     def mutate(self, node: Any, index: int) -> Any:
-        """The node with its other name."""
+        """Return the node with its other name."""
         node.value = self.other[node.value][index]
         return node
 
     @classmethod
     def examples(cls) -> tuple[Example, ...]:
-        """One for Cosmic Ray."""
+        """Return an example for Cosmic Ray."""
         return (Example("min(x)", "max(x)", operator_args={"pairs": [("min", "max")]}),)
 
 
@@ -73,7 +73,7 @@ def mutants(path: str, source: str, config: Config) -> list[WorkItem]:
 
 
 def _annotations(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where annotations stand, and aliases of types: nothing runs them."""
+    """Yield the ranges of annotations and type aliases, which nothing runs."""
     found: list[ast.expr] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
@@ -84,12 +84,12 @@ def _annotations(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def _absorbs_one(node: Any) -> bool:
-    """Whether the node is a number so large that one more or less is the same one."""
+    """Return whether the node is a number so large that adding 1 does not change it."""
     return isinstance(node, Number) and float(ast.literal_eval(node.value)) + 1 == float(ast.literal_eval(node.value))
 
 
 def _dotted(node: Any) -> bool:
-    """Whether the node catches exceptions by names with dots, which Cosmic Ray's operator takes apart wrongly."""
+    """Return whether the node catches exceptions by names with dots, which Cosmic Ray's operator parses wrongly."""
     return bool(node.type == "except_clause") and "." in node.get_code()
 
 
@@ -103,7 +103,7 @@ def sampled(items: list[WorkItem], each: int, seed: int) -> list[WorkItem]:
 
 
 def mutated(source: str, spec: MutationSpec, config: Config) -> str:
-    """The module's source with the mutation."""
+    """Return the module's source with the mutation."""
     result: str | None = mutate_code(source, dict(_operators(config))[spec.operator_name], spec.occurrence)
     if result is None:
         raise ValueError(f"{spec.module_path}: no such mutation: {spec.operator_name} {spec.occurrence}")
@@ -111,7 +111,7 @@ def mutated(source: str, spec: MutationSpec, config: Config) -> str:
 
 
 def change(source: str, spec: MutationSpec, config: Config) -> tuple[str, str]:
-    """(the line as it is, the line as the mutant has it)."""
+    """Return (the line as it is, the line as the mutant has it)."""
     old, new = source.splitlines(), mutated(source, spec, config).splitlines()
     if len(new) < len(old):
         return old[spec.start_pos[0] - 1].strip(), ""
@@ -131,7 +131,7 @@ def run_at_import(source: str) -> set[int]:
 
 
 def modules_of(root: Path, names: list[str]) -> list[str]:
-    """The files that names of files and folders stand for."""
+    """Return the files that names of files and folders stand for."""
     found = []
     for name in names:
         path = root / name

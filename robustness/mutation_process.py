@@ -34,7 +34,7 @@ TOO_LONG = "took too long"
 
 
 class Ran(NamedTuple):
-    """How a forked process ended: what it returned, or why it did not."""
+    """The end of a forked process: what it returned, or why it did not."""
 
     value: Any
     died: str | None
@@ -165,7 +165,7 @@ def kill(path: str, source: str, tests: list[str], limit: float) -> Ran:
 
 
 def _by_file(tests: list[str]) -> list[tuple[str, list[str]]]:
-    """Tests in their order, a file at a time; first the file of the first test."""
+    """Group tests by file, in their order; the file of the first test comes first."""
     files: dict[str, list[str]] = {}
     for test in tests:
         files.setdefault(test.split("::")[0], []).append(test)

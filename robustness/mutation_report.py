@@ -1,4 +1,4 @@
-"""What mutation testing found: results as data, the reasons why survivors may live, and the page made of both."""
+"""The results of mutation testing: data, the reasons why survivors may live, and the page made of both."""
 
 from __future__ import annotations
 
@@ -19,33 +19,34 @@ Rows = list[dict[str, Any]]
 HEAD = """\
 # Are the tests any good?
 
-Coverage says that a line ran, not that a test would notice if it were wrong. So lines are made wrong, one at a time
-(`<` becomes `<=`, `/` becomes `*`, a number one more, a `min` a `max`), and the tests are run on each such *mutant*:
-it should be *killed*. Where a test was missing, it was written; otherwise the survivor stands below with the reason why
-it may live.
+Coverage tells that a line ran, not that a test would notice if it were wrong. Mutation testing makes lines wrong, one
+at a time (`<` becomes `<=`, `/` becomes `*`, a number grows by one, a `min` becomes a `max`), and runs the tests on
+each such *mutant*: a test should fail, which *kills* it. Where a test was missing, it was written; every other survivor
+is listed below with the reason why it may live.
 
-`scripts/mutation.sh` does it, with the operators of [Cosmic Ray](https://cosmic-ray.readthedocs.io/) and swapped
-names of functions; `robustness/mutation.toml` lists them, and which test files are asked. Of mutmut 3, which is
-quicker to set up, no use is made: it leaves out decorated functions and everything at the level of a module, and here
-properties and tables are just that.
+`scripts/mutation.sh` runs it, with the operators of [Cosmic Ray](https://cosmic-ray.readthedocs.io/) and swapped names
+of functions; `robustness/mutation.toml` lists the operators and the test files. mutmut 3 is quicker to set up, but it
+skips decorated functions and everything at the level of a module, which here are properties and tables.
 
-- All mutants of the preprocessing and of the manifest are for trial, and of each module of the quantizer a sample
-  ({each} at most, seed {seed}); the table says how many were tried so far. Annotations are left out: nothing runs them.
-- A mutant goes to the import system of a process that is forked from one with TensorFlow in it; no file is changed, and
-  it costs 0.2 s beside its tests. Tests that start processes of their own test the real code, and kill nothing.
-- Asked are the tests of the module's group that reach the mutant's line, the quickest first, for {budget:.0f} s of
-  processor time; none that takes more than {slowest:.0f} s. A survivor is therefore a mutant that these tests miss:
-  slower tests, of whole networks and real photographs, may see it. A mutant that runs without end counts as killed,
-  in a column of its own.
-- "At first" is the share that was killed when a mutant was tried for the first time. Most of `test_manifest.py`,
-  `test_quantize_arithmetic.py` and `test_diagnose_arithmetic.py` was written before, for what reading their modules
-  with such mutants in mind showed: so only the preprocessing shows what the tests were worth without any of this.
+- All mutants of the preprocessing and of the manifest are tried, and a sample of each module of the quantizer (at most
+  {each}, seed {seed}); the table gives how many were tried so far. Annotations are skipped: nothing runs them.
+- A mutant is loaded by the import system of a process that is forked from one with TensorFlow in it; no file is
+  changed, and it costs 0.2 s beside its tests. Tests that start processes of their own test the real code, and kill
+  nothing.
+- The tests of the module's group that reach the mutant's line are run, the quickest first, for {budget:.0f} s of
+  processor time; none that takes more than {slowest:.0f} s. A survivor is a mutant that these tests miss: slower tests,
+  of whole networks and real photographs, may notice it. A mutant that runs without end counts as killed, in its own
+  column.
+- "At first" is the share that was killed when a mutant was tried for the first time. Most tests of the manifest and of
+  the arithmetic of `quantize/` and `diagnose/` were written earlier, with such mutants in mind. So only the
+  preprocessing shows what the tests were worth before mutation testing.
+- Modules have moved and lines were reworded since the measurement; a survivor is shown as its line was then.
 
 """
 
 
 def summary(found: Rows, each: int, seed: int) -> dict[str, Any]:
-    """What is kept of a run: counts a module, and every survivor.
+    """Summarize a run: counts by module, and every survivor.
 
     `survived_at_first` counts before tests were written for what survived.
     """
@@ -65,7 +66,7 @@ def summary(found: Rows, each: int, seed: int) -> dict[str, Any]:
 
 
 def reasons() -> dict[tuple[str, str, str], str]:
-    """By module, line and the mutant's line: why it may live."""
+    """Return the reason why each survivor may live, by module, line and the mutant's line."""
     listed = tomllib.loads(REASONS.read_text()) if REASONS.exists() else {}
     return {
         (module, change["old"], change["new"]): entry["reason"]
@@ -76,7 +77,7 @@ def reasons() -> dict[tuple[str, str, str], str]:
 
 
 def page() -> str:
-    """The page's text."""
+    """Return the page's text."""
     data = json.loads(RESULTS.read_text())
     config = tomllib.loads((ROOT / "robustness" / "mutation.toml").read_text())
     head = HEAD.format(
@@ -125,5 +126,5 @@ def _reason(why: str, rows: Rows) -> str:
 
 
 def write_page() -> None:
-    """Write the page anew."""
+    """Write the page."""
     PAGE.write_text(page())

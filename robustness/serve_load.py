@@ -1,4 +1,4 @@
-"""The server under load: many clients with good, bad, huge, slow and broken uploads at once.
+"""Load the server: many clients with good, bad, huge, slow and broken uploads at once.
 
     python robustness/serve_load.py [BUNDLE|FILE] [--clients 32] [--requests 3000] [--json] [-- OPTIONS OF SERVE]
 
@@ -51,7 +51,7 @@ PATIENCE = 120  # seconds for one answer; more is none
 
 @dataclass
 class Tally:
-    """What came back; clients share it."""
+    """The answers that came back, shared by the clients."""
 
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Tally:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, kind: str, *, wrong: str | None = None, seconds: float | None = None) -> None:
-        """One request of a kind."""
+        """Count one request of a kind."""
         with self.lock:
             self.counts[kind] += 1
             if wrong is not None:
@@ -99,7 +99,7 @@ def main() -> int:
 
 
 def good_pictures(classifier: Classifier) -> list[Picture]:
-    """Pictures of several formats and sizes, up to nearly the most pixels."""
+    """Make pictures of several formats and sizes, up to nearly the largest allowed."""
     rng = np.random.default_rng(1)
     sizes = [(64, 48), (300, 200), (640, 480), (1920, 1080), (2300, 1700)]
     found = []
@@ -116,7 +116,7 @@ def good_pictures(classifier: Classifier) -> list[Picture]:
 
 
 def run(options: argparse.Namespace, pictures: list[Picture]) -> dict[str, Any]:
-    """Start the server, let the clients loose twice, end it."""
+    """Start the server, run the clients twice, and stop it."""
     words = [sys.executable, "-c", START, "serve", options.file, "--resize", options.resize, "--threads", 1]
     words += ["--port", 0, "--json", "--max-upload", UPLOAD / 1e6, "--max-pixels", PIXELS / 1e6]
     words += ["--upload-timeout", SECONDS] + ([] if options.labels is None else ["--labels", options.labels])
@@ -139,7 +139,7 @@ def run(options: argparse.Namespace, pictures: list[Picture]) -> dict[str, Any]:
 
 
 def report(options: argparse.Namespace, tally: Tally, memory: dict[str, int], took: float, code: int) -> dict[str, Any]:
-    """All figures, and whether the bounds hold."""
+    """Return all figures, and whether the bounds hold."""
     grown, peak = memory["end"] - memory["half"], memory["peak"] - memory["ready"]
     cuts = statistics.quantiles(tally.seconds, n=100) if len(tally.seconds) > 1 else [0.0] * 99
     return {
@@ -233,7 +233,7 @@ def good(port: int, picture: Picture, tally: Tally) -> None:
 
 
 def refused(kind: str, expected: int, body: Callable[[Picture], Any]) -> Callable[[int, Picture, Tally], None]:
-    """An action whose answer is `expected`, or that there is too much to do."""
+    """Return an action whose answer must be `expected`, or a refusal because the server is busy."""
 
     def act(port: int, picture: Picture, tally: Tally) -> None:
         status, said, _ = post(port, body(picture))
@@ -243,7 +243,7 @@ def refused(kind: str, expected: int, body: Callable[[Picture], Any]) -> Callabl
 
 
 def slow(port: int, picture: Picture, tally: Tally) -> None:
-    """Some bytes now and then, until the server has enough of it."""
+    """Send some bytes now and then, until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
         client.sendall(b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
         client.settimeout(0.2)

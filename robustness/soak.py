@@ -1,4 +1,4 @@
-"""Whether memory stays constant and every answer right over a hundred thousand inferences.
+"""Check that memory stays constant and every answer right over a hundred thousand inferences.
 
     python robustness/soak.py [--shared ../shared] [--inferences 100000] [--openings 1000] [--json]
 
@@ -50,7 +50,7 @@ PAGE = 4096
 
 
 class Soak:
-    """One backend: what is run, the pictures, and the answers that they must get."""
+    """One backend: the runs, the pictures, and the answers that they must get."""
 
     def __init__(self, bundle: Path, backend: str, inferences: int, openings: int) -> None:
         self.path = bundle
@@ -65,23 +65,23 @@ class Soak:
             self.of_jpegs = [classifier.classify(jpeg) for jpeg in self.jpegs]
 
     def one(self) -> Iterator[int]:
-        """Wrong answers of each hundredth of the inferences."""
+        """Yield the wrong answers of each hundredth of the inferences, in one thread."""
         with Classifier.open(self.path, **self.options) as classifier:
             for _ in range(SAMPLES):
                 yield self._wrong(classifier, self.inferences // SAMPLES)
 
     def threads(self) -> Iterator[int]:
-        """The same in 16 threads."""
+        """Yield the wrong answers when 16 threads share a classifier."""
         with Classifier.open(self.path, **self.options) as classifier:
             yield from self._shared(classifier)
 
     def pool(self) -> Iterator[int]:
-        """The same with several interpreters."""
+        """Yield the wrong answers of a pool of interpreters."""
         with ClassifierPool.open(self.path, size=4, **self.options) as pool:
             yield from self._shared(pool)
 
     def stream(self) -> Iterator[int]:
-        """JPEGs, a tenth of as many."""
+        """Yield the wrong answers of a stream of a tenth as many JPEGs."""
         each = self.inferences // SAMPLES // 10
         with Classifier.open(self.path, **self.options) as classifier:
             results = classifier.classify_stream(cycle(self.jpegs))
@@ -90,7 +90,7 @@ class Soak:
             results.close()
 
     def open_close(self) -> Iterator[int]:
-        """Open, one inference, close."""
+        """Yield the wrong answers of opening, one inference and closing, again and again."""
         for _ in range(SAMPLES):
             wrong = 0
             for _ in range(self.openings // SAMPLES):
@@ -147,7 +147,7 @@ def measured(bundle: Path, backend: str, way: str, inferences: int, openings: in
 
 
 def exported(shared: Path, folder: Path) -> Path:
-    """A bundle of int8 files of V1 0.25 at 128 pixels (weights do not depend on the input's size), or the demo's."""
+    """Export int8 files of V1 0.25 at 128 pixels (weights do not depend on the input's size), or of the demo."""
     from mbn_deploy import build, export_model
     from mbn_deploy.demo.run import export_demo, write_pictures
 
@@ -161,13 +161,13 @@ def exported(shared: Path, folder: Path) -> Path:
 
 
 def resident() -> int:
-    """Bytes of memory that this process really has."""
+    """Return the resident memory of this process, in bytes."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE
 
 
 def line(result: dict[str, Any]) -> str:
-    """One line of the table."""
+    """Format one line of the table."""
     first, last = result["samples"][0] / 1e6, result["samples"][-1] / 1e6
     return (
         f"{result['backend']:7} {result['way']:9} {result['count']:7} in {result['seconds']:6.1f} s, {result['wrong']} "

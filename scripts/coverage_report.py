@@ -1,4 +1,4 @@
-"""What `scripts/coverage.sh` measured, by package; exit code 1 where fewer branches were taken than wanted.
+"""Print what `scripts/coverage.sh` measured, by package; exit with 1 where too few branches were taken.
 
 A branch is a way out of a line that has several. "branches" is the share of them that a test took; "lines and
 branches" is the figure that `coverage report` prints as its total.
@@ -31,18 +31,18 @@ class Counts(NamedTuple):
 
     @property
     def of_branches(self) -> float:
-        """Per cent; a file without branches has missed none."""
+        """The share of branches taken, in per cent; a file without branches has missed none."""
         return 100 * self.branches_taken / self.branches if self.branches else 100.0
 
     @property
     def of_both(self) -> float:
-        """Per cent, as `coverage report` counts."""
+        """The share of lines and branches, in per cent, as `coverage report` counts."""
         everything = self.lines + self.branches
         return 100 * (self.lines_run + self.branches_taken) / everything if everything else 100.0
 
 
 def measured(program: Coverage) -> dict[str, Counts]:
-    """By file, relative to the working directory."""
+    """Return the counts by file, relative to the working directory."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "coverage.json")
         program.json_report(outfile=str(path))
@@ -52,7 +52,7 @@ def measured(program: Coverage) -> dict[str, Counts]:
 
 
 def by_package(files: Mapping[str, Counts]) -> dict[str, Counts]:
-    """By folder below the package; what lies in the package itself under its own name."""
+    """Group the counts by folder below the package; its own modules stand under its name."""
     groups = defaultdict(list)
     for name, counts in files.items():
         groups["/".join(Path(name).parts[:-1][:2])].append(counts)
@@ -60,12 +60,12 @@ def by_package(files: Mapping[str, Counts]) -> dict[str, Counts]:
 
 
 def total(counts: Iterable[Counts]) -> Counts:
-    """The sum."""
+    """Return the sum of the counts."""
     return Counts(*map(sum, zip(*counts, strict=True)))
 
 
 def table(rows: Mapping[str, Counts]) -> str:
-    """One line a row, aligned."""
+    """Format the rows as an aligned table."""
     width = max(map(len, rows))
     head = f"{'':{width}}   lines branches   taken  branches  lines and branches"
     return "\n".join(
@@ -81,7 +81,7 @@ def table(rows: Mapping[str, Counts]) -> str:
 
 
 def main() -> None:
-    """Prints the files below the bound, then the packages and the total."""
+    """Print the files below the bound, then the packages and the total."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--html", metavar="FOLDER", help="write coverage's pages there")
     parser.add_argument("--least", type=float, default=LEAST, help="per cent of the branches (default: %(default)s)")

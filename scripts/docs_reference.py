@@ -43,29 +43,29 @@ class Parameter:
 
     @property
     def positional(self) -> bool:
-        """Whether it is an argument, not an option."""
+        """Return whether it is an argument, not an option."""
         return isinstance(self.info, ArgumentInfo)
 
     @property
     def option(self) -> str:
-        """Its long name, or its name as an argument."""
+        """Return its long name, or its name as an argument."""
         if self.positional:
             return str(self.info.metavar)
         return next(name.partition("/")[0] for name in self.names() if name.startswith("--"))
 
     def names(self) -> list[str]:
-        """All names of the option, `-o` and `--output`."""
+        """Return all names of the option, such as `-o` and `--output`."""
         declared = [self.info.default, *(self.info.param_decls or ())]
         names = [text for text in declared if isinstance(text, str) and text.startswith("-")]
         return names or [f"--{self.name.replace('_', '-')}"]
 
     def usage(self) -> str:
-        """How the command's first line shows an argument."""
+        """Return an argument as the command's first line shows it."""
         name = f"{self.info.metavar}..." if typing.get_origin(self.kind) is list else self.info.metavar
         return str(name) if self.default is inspect.Parameter.empty else f"[{name}]"
 
     def title(self) -> str:
-        """The names of an option with its type, or an argument's."""
+        """Return the names of an option with its type, or an argument's name."""
         if self.positional:
             return str(self.info.metavar)
         names = ", ".join(self.names())
@@ -75,7 +75,7 @@ class Parameter:
         return f"{names} {self.info.metavar or TYPES.get(inner, 'TEXT')}"
 
     def limits(self) -> str:
-        """Default, range and environment variable as sentences."""
+        """Return the default, range and environment variable as sentences."""
         sentences = []
         if self.default is inspect.Parameter.empty:
             sentences.append(" Required.")

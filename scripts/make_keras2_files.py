@@ -19,12 +19,12 @@ L = keras.layers
 
 
 def hard_swish(x: Any) -> Any:
-    """As keras.applications of Keras 2 writes it."""
+    """Write h-swish as keras.applications of Keras 2 does."""
     return L.Multiply()([x, L.ReLU(6.0)(x + 3.0) * (1.0 / 6.0)])
 
 
 def backbone() -> Any:
-    """Three blocks of one shape; the middle one is frozen."""
+    """Build three blocks of one shape; the middle one is frozen."""
     x = inputs = L.Input((16, 16, 3))
     x = L.ZeroPadding2D(((0, 1), (0, 1)), name="Conv/pad")(x)
     x = L.Conv2D(6, 3, 2, use_bias=False, name="Conv")(x)
@@ -39,7 +39,7 @@ def backbone() -> Any:
 
 
 def classifier() -> Any:
-    """Augmentation, preprocessing as functions, the backbone and a head."""
+    """Build a model of augmentation, preprocessing as functions, the backbone and a head."""
     inputs = L.Input((16, 16, 3))
     x = keras.Sequential([L.RandomFlip("horizontal"), L.RandomRotation(0.2)], name="augment")(inputs)
     x = keras.applications.mobilenet_v2.preprocess_input(x)

@@ -26,7 +26,7 @@ RANGES = {"conv": (0, 6), "depthwise": (0, 6), "project": (-8, 8), "add": (-8, 1
 
 
 def network() -> Graph:
-    """Convolution, depthwise and pointwise convolution with a shortcut, mean, dense, softmax."""
+    """Build convolution, depthwise and pointwise convolution with a shortcut, mean, dense and softmax."""
     rng = np.random.Generator(np.random.PCG64(0))
 
     def weights(*shape: int) -> np.ndarray:

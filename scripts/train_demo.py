@@ -60,7 +60,7 @@ def shifted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def train(spec: Spec, images: np.ndarray, digits: np.ndarray) -> Any:
-    """A trained Keras model."""
+    """Train and return a Keras model."""
     import keras
 
     from mbn_deploy.models.build import build_model
@@ -81,12 +81,12 @@ def train(spec: Spec, images: np.ndarray, digits: np.ndarray) -> Any:
 
 
 def normalized(spec: Spec, images: np.ndarray) -> np.ndarray:
-    """What the network takes: V3 rescales inside."""
+    """Scale images to the network's input: V3 rescales inside."""
     return images if spec.network.rescaling else images / 127.5 - 1
 
 
 def save(model: Any, path: Path) -> None:
-    """Weights as Keras lays them out, in a file that is no larger than it must be and holds no times."""
+    """Save weights as Keras lays them out, in a small file that holds no times."""
     import h5py
 
     plain = path.with_name("plain.weights.h5")
@@ -118,7 +118,7 @@ def _copy(source: Any, target: Any) -> None:
 
 
 def main() -> None:
-    """Train and write."""
+    """Train the demo's networks and write their weights."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("models", nargs="*", default=list(DEMO_SPECS), help=", ".join(DEMO_SPECS))
     names = parser.parse_args().models

@@ -7,16 +7,25 @@ import io
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping
+from typing import BinaryIO
 
 ALIGNMENT = 4  # bytes: where `zipalign` puts stored entries of an Android archive
 PAGE = 16384  # bytes: the largest memory page of an Android system (developer.android.com, "16 KB page sizes")
 FILE_MODE, OWNER_ONLY = 0o100644, 0o600  # `OWNER_ONLY` is the mode that zipfile gives to entries without one
 
+# What zipfile raises for damaged archives: it seeks, unpacks and decodes without checking first.
+ZIP_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, KeyError, ValueError),
+    *(OverflowError, RuntimeError),  # positions beyond what a file can have; encryption
+)
+
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can hold
 _TAR_DATE = 315532800  # the same, in seconds since 1970
 _UNIX = 3  # "created on" in a zip entry: modes are Unix modes
-_LOCAL_HEADER = 30  # bytes before an entry's name (APPNOTE.TXT, 4.3.7)
+# An entry's local header: bytes before its name, and the place of the lengths of name and extra field (APPNOTE, 4.3.7)
+_LOCAL_HEADER, _NAME_LENGTH, _LENGTHS = 30, 26, struct.Struct("<2H")
 # The extra field that aligns an entry: `apksigner` writes it and keeps it (apksig, ApkSigner.java). It holds the
 # alignment in two bytes, then zeros.
 _ALIGNMENT_FIELD, _ALIGNMENT_FIELD_HEAD = 0xD935, 6
@@ -60,6 +69,13 @@ def _alignment_field(header_end: int, alignment: int) -> bytes:
         return b""
     zeros = -(header_end + _ALIGNMENT_FIELD_HEAD) % alignment
     return struct.pack("<HHH", _ALIGNMENT_FIELD, 2 + zeros, alignment) + bytes(zeros)
+
+
+def data_offset(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
+    """Return where the data of an entry of a zip archive begins; the archive's directory does not say so itself."""
+    file.seek(entry.header_offset + _NAME_LENGTH)
+    name_length, extra_length = _LENGTHS.unpack(file.read(_LENGTHS.size))
+    return entry.header_offset + _LOCAL_HEADER + int(name_length) + int(extra_length)
 
 
 def tar_gz_bytes(top: str, files: Mapping[str, bytes], executable: Collection[str] = ()) -> bytes:

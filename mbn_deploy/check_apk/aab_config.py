@@ -1,13 +1,13 @@
-"""What an app bundle (.aab) tells the store to do when it makes APKs of it: BundleConfig.pb.
+"""How the store makes APKs of an app bundle (.aab), as its BundleConfig.pb says.
 
-How files lie in the bundle itself says nothing: all are compressed there. Field numbers, and how patterns are
-matched, are those of bundletool's config.proto; patterns are matched against paths without the module's name.
+How files lie in the bundle itself does not matter: all are compressed there. The field numbers are those of
+bundletool's config.proto. Its patterns are matched against a file's path without the module's name.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from functools import cache
 
 from mbn_deploy.runtime.formats.protobuf import messages, numbers, text, texts
 
@@ -17,14 +17,18 @@ _VERSION = 2  # Bundletool
 _NATIVE_LIBRARIES, _ENABLED, _ALIGNMENT = 2, 1, 2  # Optimizations; UncompressNativeLibraries
 _GLOBS, _ASSET_MODULES = 1, 2  # Compression
 _ALIGNED_4K, _COMPRESSED = 1, 2  # PageAlignment; AssetModuleCompression
+_GLOB_PIECE = re.compile(r"\*\*|\[[^]]*\]|.", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class BundleConfig:
-    """What matters to models and libraries.
+    """The settings that matter to models and native libraries.
 
-    `stored` are the patterns of files that stay uncompressed; `small_pages` is true if native libraries are
-    stored and aligned to 4 KB only; `packs_compressed` if install-time asset packs are compressed.
+    Attributes:
+        bundletool: the version of bundletool that made the bundle.
+        stored: glob patterns of the files that stay uncompressed.
+        small_pages: whether native libraries are stored, but aligned to 4 KB only.
+        packs_compressed: whether install-time asset packs are compressed.
     """
 
     bundletool: str = ""
@@ -33,16 +37,16 @@ class BundleConfig:
     packs_compressed: bool = False
 
     def keeps_stored(self, path: str) -> bool:
-        """Whether a file at this path of an APK is left uncompressed."""
+        """Return whether the file at this path of an APK is left uncompressed."""
         return any(matches(pattern, path) for pattern in self.stored)
 
 
 def read_config(data: bytes) -> BundleConfig:
     """Parse BundleConfig.pb; raises `DamagedError`."""
     view = memoryview(data)
-    tools = _joined(view, _BUNDLETOOL)
-    compression = _joined(view, _COMPRESSION)
-    libraries = _joined(_joined(view, _OPTIMIZATIONS), _NATIVE_LIBRARIES)
+    tools = _message(view, _BUNDLETOOL)
+    compression = _message(view, _COMPRESSION)
+    libraries = _message(_message(view, _OPTIMIZATIONS), _NATIVE_LIBRARIES)
     return BundleConfig(
         bundletool=text(tools, _VERSION),
         stored=tuple(texts(compression, _GLOBS)),
@@ -51,8 +55,8 @@ def read_config(data: bytes) -> BundleConfig:
     )
 
 
-def _joined(data: memoryview, field: int) -> memoryview:
-    """A message; parts of it are one when they are put behind each other."""
+def _message(data: memoryview, field: int) -> memoryview:
+    """Return the message in a field; several occurrences are merged, which joining their bytes does."""
     return memoryview(b"".join(messages(data, field)))
 
 
@@ -61,54 +65,23 @@ def _last(data: memoryview, field: int) -> int:
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether a pattern of java.nio's globs fits the path: `**`, `*`, `?` and `[...]`; all else is itself.
+    """Return whether a glob matches the whole path: `**`, `*` and `?` (not across `/`), `[...]`; all else is literal.
 
-    All places of the pattern that the path may have reached are kept, so that no pattern takes long.
+    Follows every position of the path that the pattern may have reached. A regular expression would track back, and
+    for a few `**` and a long path take minutes.
     """
-    tokens = _tokens(pattern)
-    places = _passing(tokens, {0})
-    for character in path:
-        places = _passing(tokens, {_next(tokens, at, character) for at in places} - {-1})
-        if not places:
-            return False
-    return len(tokens) in places
+    reached = {0}
+    for piece in _GLOB_PIECE.findall(pattern):
+        if piece in ("*", "**"):
+            for at, character in enumerate(path):
+                if at in reached and (piece == "**" or character != "/"):
+                    reached.add(at + 1)
+        else:
+            reached = {at + 1 for at in reached if at < len(path) and _fits(piece, path[at])}
+    return len(path) in reached
 
 
-def _passing(tokens: tuple[str, ...], places: set[int]) -> set[int]:
-    """The places, and those behind stars that stand for nothing."""
-    found = set(places)
-    for at in places:
-        while at < len(tokens) and tokens[at] in ("*", "**"):
-            at += 1  # noqa: PLW2901
-            found.add(at)
-    return found
-
-
-def _next(tokens: tuple[str, ...], at: int, character: str) -> int:
-    """Where the pattern stands after the character; -1 if it does not fit."""
-    if at == len(tokens):
-        return -1
-    part = tokens[at]
-    if part == "**" or (part == "*" and character != "/"):
-        return at
-    if part == "*":
-        return -1
-    if part == "?":
-        return at + 1 if character != "/" else -1
-    fits = character in part[1:-1] if len(part) > 1 else character == part
-    return at + 1 if fits else -1
-
-
-@cache
-def _tokens(pattern: str) -> tuple[str, ...]:
-    found: list[str] = []
-    at = 0
-    while at < len(pattern):
-        end = at + 1
-        if pattern[at] == "*" and pattern[at : at + 2] == "**":
-            end = at + 2
-        elif pattern[at] == "[" and "]" in pattern[at:]:
-            end = pattern.index("]", at) + 1
-        found.append(pattern[at:end])
-        at = end
-    return tuple(found)
+def _fits(piece: str, character: str) -> bool:
+    if piece == "?":
+        return character != "/"
+    return character in piece[1:-1] if len(piece) > 1 else character == piece

@@ -1,6 +1,6 @@
-"""What of an Android app breaks on a phone, told from its .apk, .aab or .aar: models and native libraries.
+"""Find what breaks on a phone in an Android app's models and native libraries, from its .apk, .aab or .aar file.
 
-Nothing is unpacked to the disk, and nothing but Python and numpy is needed.
+Nothing is unpacked to the disk, and only Python and numpy are needed.
 """
 
 from __future__ import annotations
@@ -20,20 +20,26 @@ def check_apk(path: str | PathLike[str], bundle: str | PathLike[str] | None = No
     """Check an archive; problems are part of the report, not errors.
 
     Args:
-        path: the archive; its kind is told by its content.
-        bundle: a folder that `export` made, whose models should be in it. Without it a manifest.json that lies
-            beside the models in the archive is taken.
+        path: the archive; its content tells its kind.
+        bundle: a folder that `export` made, whose models should be in the archive. Without it, models are compared with
+            the manifest.json beside them in the archive, if there is one.
 
     Raises:
-        InputError: no Android archive, a damaged or hostile one, or a damaged bundle.
+        InputError: not an Android archive, a damaged one, a zip bomb, or a damaged bundle.
     """
     where = Path(path)
     reference = None if bundle is None else bundle_reference(Path(bundle))
     with open_zip(where) as archive:
         layout = layout_of(archive)
-        models, about_models = check_models(layout, reference)
-        libraries, about_libraries = check_libraries(layout)
-        nothing = () if models else (Finding("note", "", "no .tflite, .onnx, .ort or .task model is in it"),)
-        findings = (*about_models, *about_libraries, *nothing)
-        ordered = tuple(sorted(findings, key=lambda finding: finding.level != "problem"))
-        return ApkReport(str(where), layout.kind, len(archive.entries), models, libraries, ordered)
+        models, model_findings = check_models(layout, reference)
+        libraries, library_findings = check_libraries(layout)
+        nothing = () if models else (Finding("note", "", "the app has no .tflite, .onnx, .ort or .task model"),)
+        findings = (*model_findings, *library_findings, *nothing)
+        return ApkReport(
+            path=str(where),
+            kind=layout.kind,
+            entries=len(archive.entries),
+            models=models,
+            libraries=libraries,
+            findings=tuple(sorted(findings, key=lambda finding: finding.level != "problem")),
+        )

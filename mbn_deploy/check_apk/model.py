@@ -1,13 +1,13 @@
-"""What a model file in an app says of itself: told from its bytes, without an interpreter."""
+"""Read what a model file in an app says of itself, from its bytes and without an interpreter."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
-from mbn_deploy.check_apk.directory import MAGIC
+from mbn_deploy.check_apk.archive import MAGIC
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, TensorInfo
 from mbn_deploy.runtime.formats.flatbuffer import DamagedError, Table, damage_named, root
@@ -17,12 +17,12 @@ from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY, google_metada
 from mbn_deploy.runtime.labels import mismatch
 
 ModelKind = Literal["tflite", "onnx", "ort", "task"]
-HEAD_BYTES = 64  # that `kind_of` needs
+HEAD_BYTES = 64  # what `kind_of` needs of a file
 
 _SUFFIXES: dict[str, ModelKind] = {".tflite": "tflite", ".onnx": "onnx", ".ort": "ort", ".task": "task"}
 _ORT_IDENTIFIER = b"ORTM"
 _LFS = b"version https://git-lfs"
-# ModelProto begins with ir_version, a small number, and then the producer's name, the graph or the operator sets.
+# A ModelProto begins with ir_version, a small number, and then the producer's name, the graph or the operator sets.
 _ONNX_START = re.compile(rb"\x08[\x03-\x1f][\x12\x3a\x42]", re.DOTALL)
 
 # TensorType of TensorFlow Lite's schema.fbs; TensorProto.DataType of onnx.proto3.
@@ -34,7 +34,7 @@ _ONNX_TYPES = (
     "undefined", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16",
     "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16",
 )  # fmt: skip
-# onnx.proto3: ModelProto, GraphProto, ValueInfoProto, TypeProto, its Tensor, TensorShapeProto, its Dimension.
+# Field numbers of onnx.proto3: ModelProto, GraphProto, ValueInfoProto, TypeProto, Tensor, TensorShapeProto, Dimension.
 _GRAPH, _PROPERTIES, _KEY, _VALUE = 7, 14, 1, 2
 _NODE, _INITIALIZER, _INPUT, _OUTPUT = 1, 5, 11, 12
 _VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _ELEMENT, _SHAPE, _DIMENSION, _LENGTH = 1, 2, 1, 1, 2, 1, 1
@@ -42,10 +42,10 @@ _TENSOR_NAME = 8
 
 
 @dataclass(frozen=True)
-class ModelFacts:
-    """Inputs and outputs, the labels and metadata inside, and what contradicts itself.
+class ModelInfo:
+    """A model's inputs and outputs, the labels and the names of the metadata inside, and contradictions among them.
 
-    A dimension that is not fixed is -1; scales are not read.
+    In shapes -1 stands for a dimension that is not fixed. Scales and zero points are not read.
     """
 
     inputs: tuple[TensorInfo, ...] = ()
@@ -56,14 +56,14 @@ class ModelFacts:
 
     @property
     def classes(self) -> int | None:
-        """How many scores the only output has; None for models that are no classifiers."""
+        """The number of scores of the only output; None for models that are not classifiers."""
         if len(self.outputs) != 1:
             return None
         return max(self.outputs[0].shape[1:], default=0) or None
 
 
 def kind_of(name: str, head: bytes) -> ModelKind | None:
-    """The kind of model that a file is: by its first bytes, else by its name; None if it is none."""
+    """Tell the kind of a model file from its first bytes, else from its name; None for other files."""
     named = _SUFFIXES.get(PurePosixPath(name).suffix.lower())
     if head[4:8] == IDENTIFIER:
         return "tflite"
@@ -75,27 +75,27 @@ def kind_of(name: str, head: bytes) -> ModelKind | None:
 
 
 def kind_is_sure(name: str, kind: ModelKind) -> bool:
-    """Whether the name says so, too, or the first bytes can mean nothing else."""
+    """Return whether the name confirms the kind, or the first bytes cannot mean anything else."""
     return kind != "onnx" or _SUFFIXES.get(PurePosixPath(name).suffix.lower()) == kind
 
 
-def read_model(kind: ModelKind, data: bytes, where: str) -> ModelFacts:
-    """What stands in a .tflite or .onnx file; nothing is read of others. Raises `InputError` for damaged ones."""
+def read_model(kind: ModelKind, data: bytes, where: str) -> ModelInfo:
+    """Read a .tflite or .onnx file; of other kinds only the first bytes are checked. Raises `InputError` if damaged."""
     if data.startswith(_LFS):
-        raise InputError(f"{where}: is a pointer of Git LFS, not the model; run `git lfs pull` before the build")
+        raise InputError(f"{where}: a Git LFS pointer, not the model; run `git lfs pull` before the build")
     if kind == "tflite":
         return _read_tflite(data, where)
     if kind == "onnx":
         with damage_named(where, "ONNX"):
             return _read_onnx(memoryview(data), where)
     if kind == "ort" and data[4:8] != _ORT_IDENTIFIER:
-        raise InputError(f"{where}: damaged, or no ONNX Runtime file")
+        raise InputError(f"{where}: damaged, or not an ONNX Runtime file")
     if kind == "task" and not data.startswith(MAGIC):
-        raise InputError(f"{where}: damaged, or no MediaPipe .task file (a zip archive)")
-    return ModelFacts()
+        raise InputError(f"{where}: damaged, or not a MediaPipe .task file (a zip archive)")
+    return ModelInfo()
 
 
-def _read_tflite(data: bytes, where: str) -> ModelFacts:
+def _read_tflite(data: bytes, where: str) -> ModelInfo:
     metadata = read_metadata(data, where)
     with damage_named(where):
         graph = root(data, IDENTIFIER).tables(2)[0]
@@ -107,7 +107,7 @@ def _read_tflite(data: bytes, where: str) -> ModelFacts:
     if GOOGLE_KEY in metadata:
         google = google_metadata(metadata[GOOGLE_KEY], data, where).labels
     names = tuple(name for name in metadata if name in (DESCRIPTION_KEY, GOOGLE_KEY))
-    return _with_labels(ModelFacts(inputs, outputs, names), own, google)
+    return _with_labels(ModelInfo(inputs, outputs, names), own, google)
 
 
 def _tflite_tensor(tensor: Table) -> TensorInfo:
@@ -116,17 +116,17 @@ def _tflite_tensor(tensor: Table) -> TensorInfo:
     return TensorInfo(tensor.text(3), shape, _named(_TFLITE_TYPES, code))
 
 
-def _read_onnx(data: memoryview, where: str) -> ModelFacts:
+def _read_onnx(data: memoryview, where: str) -> ModelInfo:
     graph = memoryview(b"".join(messages(data, _GRAPH)))
     if not messages(graph, _NODE):
-        raise DamagedError("there is no graph in it")
+        raise DamagedError("it has no graph")
     constants = {text(tensor, _TENSOR_NAME) for tensor in messages(graph, _INITIALIZER)}
     inputs = tuple(t for t in map(_onnx_tensor, messages(graph, _INPUT)) if t.name not in constants)
     outputs = tuple(map(_onnx_tensor, messages(graph, _OUTPUT)))
     properties = {text(entry, _KEY): entry for entry in messages(data, _PROPERTIES)}
     described = properties.get(DESCRIPTION_KEY)
     own = None if described is None else _own_labels(text(described, _VALUE).encode(), where)
-    return _with_labels(ModelFacts(inputs, outputs, tuple(properties)), own, None)
+    return _with_labels(ModelInfo(inputs, outputs, tuple(properties)), own, None)
 
 
 def _onnx_tensor(value: memoryview) -> TensorInfo:
@@ -145,14 +145,13 @@ def _own_labels(description: bytes | None, where: str) -> tuple[str, ...] | None
     return None if description is None else Description.from_json(description, where).labels
 
 
-def _with_labels(
-    facts: ModelFacts, own: tuple[str, ...] | None, google: tuple[str, ...] | None
-) -> ModelFacts:  # fmt: skip
+def _with_labels(info: ModelInfo, own: tuple[str, ...] | None, google: tuple[str, ...] | None) -> ModelInfo:
+    """Add the labels, and find contradictions between them and the outputs."""
     problems = []
     labels = google if own is None else own
     if own is not None and google is not None and own != google:
         problems.append(f"its labels in {DESCRIPTION_KEY!r} and in {GOOGLE_KEY} differ")
-    if labels is not None and facts.classes is not None:
-        wrong = mismatch(labels, facts.classes, "inside")
+    if labels is not None and info.classes is not None:
+        wrong = mismatch(labels, info.classes, "inside")
         problems += [] if wrong is None else [wrong]
-    return ModelFacts(facts.inputs, facts.outputs, facts.metadata, labels, tuple(problems))
+    return replace(info, labels=labels, problems=tuple(problems))

@@ -1,4 +1,4 @@
-"""What models should be: the manifest of a bundle, on the disk or beside the models in the archive."""
+"""The manifest that models are compared with: a bundle's on the disk, or the one beside them in the archive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mbn_deploy.check_apk.archive import ZipArchive
-from mbn_deploy.check_apk.report import Finding, Matched
+from mbn_deploy.check_apk.report import Finding, Match
 from mbn_deploy.errors import InputError
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile
@@ -15,19 +15,19 @@ from mbn_deploy.runtime.bundle import open_bundle
 from mbn_deploy.runtime.labels import parse_labels
 
 _TEXT_LIMIT = 4 * 2**20  # bytes of a manifest or a labels file
-_SIGNS = (b'"schema_version"', b'"sha256"')  # other programs have files of this name, too
+_OUR_KEYS = (b'"schema_version"', b'"sha256"')  # other programs have a manifest.json, too
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A manifest, where it was found, and the labels of its bundle."""
+    """A manifest, the folder or file that it is from, and the labels of its bundle."""
 
     where: str
     manifest: Manifest
     labels: tuple[str, ...] | None
 
-    def match(self, name: str, digest: str) -> tuple[Matched, ModelFile | None]:
-        """How a file compares to those of the manifest: by sha256, else by name."""
+    def match(self, name: str, digest: str) -> tuple[Match, ModelFile | None]:
+        """Find the manifest's file for a model in the archive: by sha256, else by name."""
         for entry in self.manifest.files:
             if entry.sha256 == digest:
                 return "equal", entry
@@ -38,47 +38,65 @@ class Reference:
 
 
 def bundle_reference(folder: Path) -> Reference:
-    """That of a bundle, whose files are checked first. Raises `InputError`."""
+    """Open a bundle and check its files; raises `InputError` for a damaged one."""
     opened = open_bundle(folder)
     return Reference(str(folder), opened.manifest, opened.labels)
 
 
-def reference_beside(archive: ZipArchive, folder: str) -> tuple[Reference | None, list[Finding]]:
-    """That of a manifest in the same folder of the archive, and what is wrong with it or with its labels file."""
+class References:
+    """What the models of an archive are compared with; `findings` collects what is wrong with manifests and labels."""
+
+    def __init__(self, archive: ZipArchive, bundle: Reference | None) -> None:
+        """Compare with `bundle`, or without it with the manifests in the archive."""
+        self.bundle = bundle
+        self.findings: list[Finding] = []
+        self._archive = archive
+        self._beside: dict[str, Reference | None] = {}
+
+    def of(self, folder: str) -> Reference | None:
+        """Return what the models of a folder are compared with; None if there is no manifest."""
+        return self.bundle or self.beside(folder)
+
+    def beside(self, folder: str) -> Reference | None:
+        """Return the reference that lies in a folder of the archive; None there, and whenever a bundle was given."""
+        if self.bundle is None and folder not in self._beside:
+            self._beside[folder], findings = _reference_beside(self._archive, folder)
+            self.findings += findings
+        return self._beside.get(folder)
+
+
+def _reference_beside(archive: ZipArchive, folder: str) -> tuple[Reference | None, list[Finding]]:
     name = posixpath.join(folder, MANIFEST_NAME)
-    entry = archive.entries.get(name)
-    if entry is None or entry.size > _TEXT_LIMIT:
-        return None, []
-    data = archive.read(entry, _TEXT_LIMIT)
-    if not all(sign in data for sign in _SIGNS):
+    data = read_text(archive, name)
+    if data is None or not all(key in data for key in _OUR_KEYS):
         return None, []
     try:
         manifest = Manifest.from_json(data, "it")
     except InputError as error:
-        return None, [Finding("problem", name, f"cannot be read: {error}", "put the bundle's own manifest there")]
+        return None, [Finding("problem", name, f"cannot be read: {error}", "use the bundle's own manifest")]
     if manifest.labels is None:
         return Reference(name, manifest, None), []
-    labels, finding = _labels_beside(archive, folder, manifest)
-    return Reference(name, manifest, labels), finding
+    labels, findings = _labels_beside(archive, folder, manifest.labels, manifest.labels_sha256)
+    return Reference(name, manifest, labels), findings
 
 
 def _labels_beside(
-    archive: ZipArchive, folder: str, manifest: Manifest
-) -> tuple[tuple[str, ...] | None, list[Finding]]:  # fmt: skip
-    name = posixpath.join(folder, manifest.labels or "")
+    archive: ZipArchive, folder: str, file_name: str, digest: str | None
+) -> tuple[tuple[str, ...] | None, list[Finding]]:
+    name = posixpath.join(folder, file_name)
     data = read_text(archive, name)
     if data is None:
-        return None, [Finding("note", name, "is named by the manifest beside the models, but is not there")]
-    if manifest.labels_sha256 not in (None, sha256(data)):
+        return None, [Finding("note", name, "is missing, though the manifest beside the models names it")]
+    if digest not in (None, sha256(data)):
         text = "is not the labels file of the manifest beside it: the sha256 differs"
         return None, [Finding("problem", name, text, "take labels, models and manifest from one bundle")]
     try:
         return parse_labels(data, "it"), []
     except InputError as error:
-        return None, [Finding("problem", name, f"cannot be read: {error}", "take the bundle's own labels")]
+        return None, [Finding("problem", name, f"cannot be read: {error}", "use the bundle's own labels")]
 
 
 def read_text(archive: ZipArchive, name: str) -> bytes | None:
-    """A small file of the archive; None where it is not there, or too large for a text."""
+    """Return a small file of the archive; None if it is missing, or too large for a manifest or labels."""
     entry = archive.entries.get(name)
-    return None if entry is None or entry.size > _TEXT_LIMIT else archive.read(entry, _TEXT_LIMIT)
+    return None if entry is None or entry.file_size > _TEXT_LIMIT else archive.read(entry, _TEXT_LIMIT)

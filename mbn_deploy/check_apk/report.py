@@ -1,4 +1,4 @@
-"""What `check_apk` finds in an Android archive."""
+"""The result of `check_apk`: models, native libraries and findings."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Literal
 
 ArchiveKind = Literal["apk", "aab", "aar"]
 Level = Literal["problem", "note"]
-Matched = Literal["equal", "differs", "unknown"]
+Match = Literal["equal", "differs", "unknown"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A `problem` breaks on a phone; a `note` is worth knowing. `advice` says what to do, if anything."""
+    """A `problem`, which breaks the app on a phone, or a `note`, which is worth knowing.
+
+    `entry` is the file that it is about, empty for the whole archive; `text` continues a sentence that begins with that
+    file; `advice` says what to do, if anything.
+    """
 
     level: Level
     entry: str
@@ -22,13 +26,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class ModelReport:
-    """A model in the archive; sizes are bytes.
+    """A model in the archive.
 
-    `name` is its path, with `!` before that of a model in a .task file. `stored` is whether it lies uncompressed
-    on a phone, None where the build of an app decides that; `alignment` the largest power of two up to 16384
-    that divides its place in the APK, None where it has none there. `matched` says how it compares to the file of
-    a manifest: one with its sha256, one with its name only, none; None without a manifest. `input` and
-    `output` are types and shapes as text, None where they were not read.
+    Attributes:
+        name: its path; a model inside a .task file has the path of that file, `!` and its own.
+        kind: `tflite`, `onnx`, `ort` or `task`.
+        size: bytes, uncompressed.
+        packed: bytes in the archive.
+        stored: whether it lies uncompressed on a phone; None if the build of an app decides that.
+        alignment: the largest power of two up to 16384 that divides its position in the APK; None if it is not mapped
+            there.
+        sha256: its checksum.
+        matched: whether a manifest has a file with its sha256 (`equal`), only one with its name (`differs`) or neither
+            (`unknown`); None without a manifest.
+        input: types and shapes of its inputs, such as `uint8 1×224×224×3`; None if they were not read.
+        output: the same of its outputs.
+        classes: how many scores it returns; None if it is not a classifier.
+        labels: how many labels are inside the file; None if there are none.
+        metadata: the names of the metadata inside the file.
     """
 
     name: str
@@ -38,7 +53,7 @@ class ModelReport:
     stored: bool | None
     alignment: int | None
     sha256: str
-    matched: Matched | None = None
+    matched: Match | None = None
     input: str | None = None
     output: str | None = None
     classes: int | None = None
@@ -48,9 +63,10 @@ class ModelReport:
 
 @dataclass(frozen=True)
 class LibraryReport:
-    """A native library; `page_size` is the largest page, in bytes, that its LOAD segments are laid out for.
+    """A native library; `stored` and `alignment` are as in `ModelReport`.
 
-    `stored` and `alignment` as of a model. `page_size` and `bits` are None for one that is damaged.
+    `page_size` is the largest page, in bytes, that its LOAD segments are laid out for. `bits` and `page_size` are None
+    for a damaged library.
     """
 
     name: str
@@ -64,7 +80,7 @@ class LibraryReport:
 
 @dataclass(frozen=True)
 class ApkReport:
-    """Everything that was found in the archive at `path`."""
+    """All models, native libraries and findings of the archive at `path`, which has `entries` files."""
 
     path: str
     kind: ArchiveKind
@@ -75,15 +91,15 @@ class ApkReport:
 
     @property
     def abis(self) -> tuple[str, ...]:
-        """The kinds of processors that there are native libraries for."""
+        """The processors (ABIs) that there are native libraries for, sorted."""
         return tuple(sorted({library.abi for library in self.libraries}))
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """What breaks on a phone."""
+        """The findings that break the app on a phone."""
         return tuple(finding for finding in self.findings if finding.level == "problem")
 
     @property
     def passed(self) -> bool:
-        """Whether nothing would break."""
+        """Whether there is no problem."""
         return not self.problems

@@ -19,15 +19,15 @@ def checked(tmp_path):
 
 
 @pytest.mark.parametrize(("library", "words"), [
-    (made.elf(4096), "laid out for pages of 4 KB: devices with pages of 16 KB do not load it"),
-    (made.elf(16384, apart=4096), "laid out for pages of 4 KB"),  # only the stated alignment was raised
+    (made.elf(4096), "pages of 4 KB"),
+    (made.elf(16384, apart=4096), "pages of 4 KB"),  # only the stated alignment was raised
     (made.elf(machine=62), "another processor than arm64-v8a"),
     (made.elf(bits=32, machine=40), "another processor than arm64-v8a (32 bits"),
     (made.elf(loads=0), "no LOAD segments"),
-    (made.elf(kind=2), "no shared object"),
-    (made.elf(12288), "no power of two"),
+    (made.elf(kind=2), "ELF file of type 2"),
+    (made.elf(12288), "aligned to 12288"),
     (made.elf()[:200], "cut off"),
-    (b"hello", "no ELF file"),
+    (b"hello", "ELF file"),
 ])  # fmt: skip
 def test_libraries_that_do_not_load(checked, library, words):
     assert words in the_problem(checked({"lib/arm64-v8a/libx.so": library}))
@@ -44,10 +44,10 @@ def test_32_bit_libraries_go_on_with_small_pages(checked):
 
 def test_where_libraries_lie_in_an_apk(checked):
     name = "lib/arm64-v8a/liba.so"
-    assert "at a place that is a multiple of" in the_problem(checked({name: made.elf()}, alignment=4096))
+    assert "multiple of only 8192 bytes" in the_problem(checked({name: made.elf()}, alignment=4096))
     packed = checked({name: made.elf()}, packed=[name])
     assert packed.passed
-    assert "1 native libraries are compressed" in " ".join(finding.text for finding in packed.findings)
+    assert "1 compressed native libraries" in " ".join(finding.text for finding in packed.findings)
 
 
 def test_abis(checked):
@@ -58,9 +58,9 @@ def test_abis(checked):
     assert report.passed
     assert report.abis == ("mips", "x86", "x86_64")
     said = {(finding.entry, finding.text) for finding in report.findings}
-    assert ("", "it has native libraries, but none for arm64-v8a, which phones of today have") in said
-    assert ("lib/mips/a.so", "lies in a folder 'mips' that no current phone looks into") in said
-    assert ("b.so", "is there for other processors, but not for x86_64: phones of this kind fail to load it") in said
+    assert any(entry == "" and "none for arm64-v8a" in text for entry, text in said)
+    assert any(entry == "lib/mips/a.so" and "'mips'" in text for entry, text in said)
+    assert any(entry == "b.so" and "not for x86_64" in text for entry, text in said)
 
 
 def test_real_libraries():

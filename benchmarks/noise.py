@@ -25,19 +25,19 @@ from pathlib import Path
 import numpy as np
 
 from mbn_deploy.runtime import Classifier
-from mbn_deploy.runtime.benchmark.significance import CERTAINTY, FLOOR, Blocks, difference
-from mbn_deploy.runtime.benchmark.targets import synthetic_picture
+from mbn_deploy.runtime.benchmark.significance import CERTAINTY, FLOOR, Samples, difference
+from mbn_deploy.runtime.benchmark.targets import synthetic_image
 from mbn_deploy.runtime.benchmark.timing import Amount, Case, measure
 
 FILES = ("mobilenet_v1_0.25_128_quant.tflite", "mobilenet_v2_1.0_224_quant.tflite")
 SPREAD, DRIFT = 0.05, 0.8
 COUNTS = (30, 40, 100)
-Draw = Callable[[np.random.Generator, int], Blocks]
+Draw = Callable[[np.random.Generator, int], Samples]
 
 
 def row(
     rng: np.random.Generator, count: int, *, level: float = 1.0, drift: float = 0.0, machine: float = 1.0
-) -> Blocks:
+) -> Samples:
     """`count` blocks of `level` ms with first-order autocorrelation `drift`, on a machine `machine` times as slow."""
     noise = np.empty(count)
     noise[0] = rng.normal()
@@ -45,13 +45,13 @@ def row(
         noise[index] = drift * noise[index - 1] + (1 - drift**2) ** 0.5 * rng.normal()
     medians = 1e-3 * level * machine * np.exp(SPREAD * noise)
     yardstick = 2e-3 * machine * np.exp(SPREAD / 2 * rng.normal(size=count))
-    return Blocks(medians.tolist(), yardstick.tolist())
+    return Samples(medians.tolist(), yardstick.tolist())
 
 
-def outliers(rng: np.random.Generator, count: int) -> Blocks:
+def outliers(rng: np.random.Generator, count: int) -> Samples:
     """One block of ten takes three times as long."""
     made = row(rng, count)
-    return Blocks([m * (3 if rng.random() < 0.1 else 1) for m in made.medians], made.yardstick)
+    return Samples([m * (3 if rng.random() < 0.1 else 1) for m in made.medians], made.yardstick)
 
 
 CASES: dict[str, tuple[bool, Draw, Draw]] = {  # whether they differ, the old one, the new one
@@ -93,10 +93,10 @@ def openings(options: argparse.Namespace) -> bool:
             print(f"skipped: no {path}", file=sys.stderr)
             continue
         opened = [Classifier.open(path, resize="squash", threads=1) for _ in range(options.openings)]
-        cases = [Case(str(index), classifier, synthetic_picture().data) for index, classifier in enumerate(opened)]
+        cases = [Case(str(index), classifier, synthetic_image().data) for index, classifier in enumerate(opened)]
         measure(cases, Amount(seconds=options.seconds))
         pairs = list(itertools.combinations(cases, 2))
-        wrong = sum(difference(old.row(), new.row()).verdict in ("faster", "slower") for old, new in pairs)
+        wrong = sum(difference(old.samples(), new.samples()).verdict in ("faster", "slower") for old, new in pairs)
         ratios = {level: max(spread(old, new, level) for old, new in pairs) for level in (0.5, 0.1)}
         print(
             f"{name}: {options.openings} openings, {options.seconds} s each, {len(pairs)} pairs: ratio at most "

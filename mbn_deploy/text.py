@@ -1,4 +1,4 @@
-"""Text made safe for a terminal or a page, and lists of names made short."""
+"""Text made safe for a terminal or a page, lists of names made short, and counts with their nouns."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def shorten(names: Iterable[str]) -> str:
     every = list(names)
     more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
     return ", ".join(every[:SHOWN]) + more
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun, as in `1 thread` and `2 threads`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

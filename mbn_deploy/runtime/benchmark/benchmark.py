@@ -1,8 +1,7 @@
-"""Measuring files on the machine at hand: `mbn-deploy benchmark`, and what is kept of it as JSON."""
+"""Measure latency, memory and opening time of model files on this machine, for `mbn-deploy benchmark`."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -16,28 +15,37 @@ from pathlib import Path
 from typing import Any
 
 from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.hashing import sha256
+from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.backends import BACKENDS, PACKAGES, backend_version
 from mbn_deploy.runtime.benchmark.opening_cost import Cost, opening_cost
-from mbn_deploy.runtime.benchmark.targets import Choice, Picture, Target, synthetic_picture, targets
-from mbn_deploy.runtime.benchmark.timing import Amount, Block, Case, Progress, Steadiness, measure, steadiness
+from mbn_deploy.runtime.benchmark.targets import (
+    BenchmarkImage,
+    Target,
+    TargetOptions,
+    find_targets,
+    synthetic_image,
+)
+from mbn_deploy.runtime.benchmark.timing import Amount, Block, Case, Steadiness, measure, steadiness
 from mbn_deploy.runtime.classifier import Classifier
 from mbn_deploy.runtime.system.device import Condition, Machine, condition, this_machine, usable_processors
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.runtime.threads import ThreadRecord, ThreadsFrom, best_count, candidate_counts
+from mbn_deploy.text import plural
 
 KIND, SCHEMA_VERSION = "mbn-deploy benchmark", 1
 UNITS = {"times": "seconds", "memory": "bytes", "temperatures": "degrees Celsius", "frequencies": "MHz"}
-OPENINGS = 3  # fresh processes a file; medians count
-BUSY = 0.5  # runnable processes a processor, before anything is measured
-HOT = 80.0  # degrees Celsius: where a Raspberry Pi begins to slow down
+OPENINGS = 3  # fresh processes for each file, of which the medians are used
+BUSY_LOAD = 0.5  # runnable processes per processor, before anything is measured
+HOT = 80.0  # degrees Celsius at which a Raspberry Pi begins to slow down
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One file with one number of threads. Times are seconds; `quantiles` are by phase (see `timing.Case`).
+class Measurement:
+    """One file with one number of threads. Times are in seconds; `quantiles` are by phase (see `timing.Case`).
 
-    `cost` is the file's, with the first of its numbers of threads; None where it was not asked for, or no process
-    could be started: then `cost_absent` says why.
+    `cost` is measured once for each file, with the first of its numbers of threads. It is None if it was not asked
+    for or no process could be started; `cost_absent` then says why.
     """
 
     file: str
@@ -62,10 +70,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A whole measurement.
+    """The measurements of one benchmark, with the machine's state before and after.
 
-    `tuned` has a record a file if thread counts were tuned; `failed` says by name what the interpreter refused;
-    `notes` is what a reader of the figures must know.
+    `tuned` has one record for each file if the number of threads was tuned. `failed` gives the error of each file that
+    could not be opened. `notes` are sentences that a reader of the figures must know.
     """
 
     machine: Machine
@@ -73,107 +81,120 @@ class Benchmark:
     before: Condition
     after: Condition
     amount: Amount
-    picture: Picture
-    cases: tuple[Measured, ...]
+    picture: BenchmarkImage
+    cases: tuple[Measurement, ...]
     tuned: tuple[ThreadRecord, ...]
     failed: dict[str, str]
     notes: tuple[str, ...]
 
-    def files_in(self, folder: Path) -> set[str]:
-        """The sha256 of the files in a bundle's folder that were measured."""
+    def hashes_in(self, folder: Path) -> set[str]:
+        """Return the sha256 of the measured files of a bundle."""
         return {case.sha256 for case in self.cases if Path(case.path).parent == folder}
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON value that `comparison.read_benchmark` takes; the picture by size and sha256."""
+        """Return a JSON value for `comparison.read_benchmark`; it has the image's size and sha256, not its bytes."""
         data: dict[str, Any] = {"kind": KIND, "schema_version": SCHEMA_VERSION, "units": UNITS} | asdict(self)
         data["machine"]["key"] = self.machine.key
         contents = data["picture"].pop("data")
-        data["picture"] |= {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
+        data["picture"] |= {"bytes": len(contents), "sha256": sha256(contents)}
         return data
 
     def to_json(self) -> str:
-        """`to_dict` as text."""
+        """Return `to_dict` as text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
 
 
 def benchmark(
     paths: Sequence[str | PathLike[str]],
     *,
-    choice: Choice | None = None,
+    options: TargetOptions | None = None,
     threads: Sequence[int | None] = (None,),
     amount: Amount | None = None,
-    picture: Picture | None = None,
+    image: BenchmarkImage | None = None,
     tune: bool = False,
     openings: int = OPENINGS,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> Benchmark:
     """Measure every file at `paths` with every number of `threads`, in turns.
 
     Args:
-        paths: bundles' folders (all of their files that can be run here and that `choice` asks for) and lone files.
-        choice: which of a bundle's files, the interpreter, and what lone files do not say of themselves.
-        threads: numbers of threads; None is what `Classifier.open` takes if nobody says.
-        amount: how much of each; by default 10 seconds.
-        picture: an image file's bytes; by default one is made up.
-        tune: measure all of `threads.candidate_counts` instead and find the best number for each file. The
-            caller keeps the records (`threads.write_cache`, `threads.write_to_bundle`).
+        paths: bundles' folders (all of their files that fit the options and run here) and single files.
+        options: how the files are opened.
+        threads: numbers of threads; None is the default of `Classifier.open`.
+        amount: how much is measured of each case; by default 10 seconds.
+        image: the image that is classified; by default a synthetic one.
+        tune: measure all of `threads.candidate_counts` instead and find the best number for each file. The caller
+            keeps the records (`threads.write_cache`, `threads.write_to_bundle`).
         openings: how many processes are started to measure what opening each file costs; 0 leaves it out.
-        progress: told what goes on, never during a measurement.
+        progress: called between measurements, never during one.
 
     Raises:
-        UsageError: amounts below 1, no paths, an option that makes no sense.
-        InputError, MissingExtraError: as `Classifier.open`; of several files those that are refused are left
-            out and named in `failed`, unless none is left.
+        UsageError: amounts below 1, no paths, or an option that makes no sense.
+        InputError: see `Classifier.open`. With several files, those that cannot be opened are left out and named in
+            `failed`, unless all fail.
+        MissingExtraError: see `Classifier.open`.
     """
-    amount, shown = amount or Amount(), picture or synthetic_picture()
+    amount, image = amount or Amount(), image or synthetic_image()
     counts = candidate_counts(usable_processors()) if tune else tuple(dict.fromkeys(threads))
     _check(paths, counts, amount, openings)
-    found, left = targets(paths, choice or Choice())
+    targets, left_out = find_targets(paths, options or TargetOptions())
     with ExitStack() as stack:
-        cases, failed = _opened(found, counts, shown, stack)
-        costs = _costs(cases, found, shown, openings, progress) if openings else {}
+        cases, failed = _open_cases(targets, counts, image, stack)
+        costs = _opening_costs(cases, targets, image, openings, progress) if openings else {}
         before = condition()
         measure(cases, amount, progress)
         after = condition()
-        measured = tuple(_measured(case, costs.get(case.name), len(cases)) for case in cases)
+        measurements = tuple(_measurement(case, costs.get(case.name), len(cases)) for case in cases)
     machine = this_machine()
     return Benchmark(
-        machine, _software(measured), before, after, amount, shown, measured,
-        tuple(_tuned(measured, machine)) if tune else (), failed, tuple(_notes(measured, left, before, after, machine)),
-    )  # fmt: skip
+        machine=machine,
+        software=_software_versions(measurements),
+        before=before,
+        after=after,
+        amount=amount,
+        picture=image,
+        cases=measurements,
+        tuned=tuple(_thread_records(measurements, machine)) if tune else (),
+        failed=failed,
+        notes=(
+            *_machine_notes(before, after, machine),
+            *_steadiness_notes(measurements),
+            *_absence_notes(measurements, left_out),
+        ),
+    )
 
 
 def _check(paths: Sequence[object], threads: Sequence[int | None], amount: Amount, openings: int) -> None:
     if not paths:
         raise UsageError("nothing to measure: give a bundle or a model file")
     if not threads or any(count is not None and count < 1 for count in threads):
-        raise UsageError(f"thread counts must be at least 1, not {', '.join(map(str, threads)) or 'none'}")
+        raise UsageError(f"--threads must be at least 1, not {', '.join(map(str, threads)) or 'none'}")
     if (amount.runs is None) == (amount.seconds is None):
-        raise UsageError("give a number of runs or of seconds, one of them")
+        raise UsageError("give exactly one of --runs and --seconds")
     if amount.runs is not None and amount.runs < 1:
-        raise UsageError(f"the number of runs must be at least 1, not {amount.runs}")
+        raise UsageError(f"--runs must be at least 1, not {amount.runs}")
     if amount.seconds is not None and not 0 < amount.seconds < math.inf:
-        raise UsageError(f"seconds must be above 0, not {amount.seconds}")
+        raise UsageError(f"--seconds must be above 0, not {amount.seconds}")
     if amount.warmup < 0:
-        raise UsageError(f"warm-up runs cannot be fewer than 0, as {amount.warmup} is")
+        raise UsageError(f"--warmup must be at least 0, not {amount.warmup}")
     if openings < 0:
-        raise UsageError(f"openings cannot be fewer than 0, as {openings} is")
+        raise UsageError(f"--openings must be at least 0, not {openings}")
 
 
-def _opened(
-    found: Sequence[Target], threads: Sequence[int | None], shown: Picture, stack: ExitStack
+def _open_cases(
+    targets: Sequence[Target], threads: Sequence[int | None], image: BenchmarkImage, stack: ExitStack
 ) -> tuple[list[Case], dict[str, str]]:
-    """All files opened with all thread counts; those that are refused by name with the reason."""
+    """Open all files with all numbers of threads; return the cases, and the errors by the name of the file."""
     cases: list[Case] = []
     failed: dict[str, str] = {}
-    for target in found:
-        options = asdict(target.choice)
+    for target in targets:
+        options = asdict(target.options)
         try:
             for count in threads:
                 classifier = stack.enter_context(Classifier.open(target.path, threads=count, **options))
-                cases.append(Case(target.name, classifier, shown.data))
+                cases.append(Case(target.name, classifier, image.data))
         except InputError as error:
-            if len(found) == 1:
+            if len(targets) == 1:
                 raise
             failed[target.name] = str(error)
     if not cases:
@@ -181,26 +202,27 @@ def _opened(
     return cases, failed
 
 
-def _costs(
-    cases: Sequence[Case], found: Sequence[Target], shown: Picture, openings: int, progress: Progress
+def _opening_costs(
+    cases: Sequence[Case], targets: Sequence[Target], image: BenchmarkImage, openings: int, progress: Progress
 ) -> dict[str, Cost | str]:
-    """By file, with the first of its numbers of threads: they change little of what opening costs."""
-    firsts = {case.name: case for case in reversed(cases)}
+    """Measure each file's opening with the first of its numbers of threads; other numbers change little of it."""
+    first_cases = {case.name: case for case in reversed(cases)}
+    opened = [target for target in targets if target.name in first_cases]
     costs: dict[str, Cost | str] = {}
-    for index, target in enumerate(t for t in found if t.name in firsts):
-        progress("opening", index, len(firsts))
-        info = firsts[target.name].classifier.info
-        options = asdict(replace(target.choice, backend=info.backend)) | {"threads": info.threads}
-        costs[target.name] = _cost(target.path, options, shown, openings)
-    progress("opening", len(firsts), len(firsts))
+    for index, target in enumerate(opened):
+        progress("opening", index, len(opened))
+        info = first_cases[target.name].classifier.info
+        options = asdict(replace(target.options, backend=info.backend)) | {"threads": info.threads}
+        costs[target.name] = _median_cost(target.path, options, image, openings)
+    progress("opening", len(opened), len(opened))
     return costs
 
 
-def _cost(path: Path, options: dict[str, Any], shown: Picture, openings: int) -> Cost | str:
-    """Medians of `openings` fresh processes, or why there is none."""
+def _median_cost(path: Path, options: dict[str, Any], image: BenchmarkImage, openings: int) -> Cost | str:
+    """Return the medians of `openings` fresh processes, or why one of them failed."""
     costs = []
     for _ in range(openings):
-        cost = opening_cost(path, options, shown.data)
+        cost = opening_cost(path, options, image.data)
         if isinstance(cost, str):
             return cost
         costs.append(cost)
@@ -209,31 +231,50 @@ def _cost(path: Path, options: dict[str, Any], shown: Picture, openings: int) ->
     return Cost(**medians)
 
 
-def _measured(case: Case, cost: Cost | str | None, cases: int) -> Measured:
+def _measurement(case: Case, cost: Cost | str | None, cases: int) -> Measurement:
     info = case.classifier.info
     contents = read_file(Path(info.path))
-    return Measured(
-        case.name, info.path, hashlib.sha256(contents).hexdigest(), len(contents), info.model, info.format,
-        info.precision, info.backend, backend_version(info.backend) or "unknown", info.threads, info.threads_from,
-        info.input.shape, len(case.times[0]), case.quantiles(), tuple(case.blocks), steadiness(case.blocks, cases),
-        cost if isinstance(cost, Cost) else None, cost if isinstance(cost, str) else None,
-    )  # fmt: skip
+    return Measurement(
+        file=case.name,
+        path=info.path,
+        sha256=sha256(contents),
+        size=len(contents),
+        model=info.model,
+        format=info.format,
+        precision=info.precision,
+        backend=info.backend,
+        version=backend_version(info.backend) or "unknown",
+        threads=info.threads,
+        threads_from=info.threads_from,
+        input=info.input.shape,
+        runs=len(case.times[0]),
+        quantiles=case.quantiles(),
+        blocks=tuple(case.blocks),
+        steadiness=steadiness(case.blocks, cases),
+        cost=cost if isinstance(cost, Cost) else None,
+        cost_absent=cost if isinstance(cost, str) else None,
+    )
 
 
-def _tuned(measured: Sequence[Measured], machine: Machine) -> Iterator[ThreadRecord]:
-    """A record a file: the best of its thread counts."""
-    for name in dict.fromkeys(case.file for case in measured):
-        cases = [case for case in measured if case.file == name]
+def _thread_records(measurements: Sequence[Measurement], machine: Machine) -> Iterator[ThreadRecord]:
+    """Yield a record with the best number of threads for each file."""
+    for name in dict.fromkeys(case.file for case in measurements):
+        cases = [case for case in measurements if case.file == name]
         medians = {case.threads: case.quantiles["inference"]["p50"] for case in cases}
         yield ThreadRecord(
-            cases[0].sha256, cases[0].size, cases[0].backend, cases[0].version, machine.key, best_count(medians),
-            {str(count): median for count, median in medians.items()},
-        )  # fmt: skip
+            sha256=cases[0].sha256,
+            size=cases[0].size,
+            backend=cases[0].backend,
+            version=cases[0].version,
+            machine=machine.key,
+            threads=best_count(medians),
+            medians={str(count): median for count, median in medians.items()},
+        )
 
 
-def _software(measured: Sequence[Measured]) -> dict[str, str]:
-    """Versions of Python and of the packages that take part."""
-    packages = ["mbn-deploy", "numpy", "pillow", *sorted({PACKAGES[case.backend] for case in measured})]
+def _software_versions(measurements: Sequence[Measurement]) -> dict[str, str]:
+    """Return the versions of Python and of the packages that were used."""
+    packages = ["mbn-deploy", "numpy", "pillow", *sorted({PACKAGES[case.backend] for case in measurements})]
     return {"python": platform.python_version()} | {name: _version(name) for name in packages}
 
 
@@ -244,33 +285,39 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def _notes(
-    measured: Sequence[Measured], left: Sequence[str], before: Condition, after: Condition, machine: Machine
-) -> Iterator[str]:
-    """What a reader of the figures must know."""
-    if before.load is not None and before.load > BUSY * machine.processors:
+def _machine_notes(before: Condition, after: Condition, machine: Machine) -> Iterator[str]:
+    """Yield what in the machine's state makes the times doubtful."""
+    if before.load is not None and before.load > BUSY_LOAD * machine.processors:
         yield (
-            f"the machine was busy before anything was measured (load {before.load:.1f} of {machine.processors}): "
-            "times are too long, and the best number of threads is another one; measure again when it is quiet"
+            f"the machine was busy before the measurement began (load {before.load:.1f} on "
+            f"{plural(machine.processors, 'processor')}): times are too long, and another number of threads may be "
+            "best; measure again when it is idle"
         )
     slow = [name for name in after.governors if name in ("powersave", "conservative")]
     if slow and before.frequency != before.frequency_limit:
-        yield f"the processor's governor is {slow[0]}: frequencies may stay low; `performance` keeps them high"
+        yield f"the CPU frequency governor is {slow[0]}, which may keep frequencies low; `performance` keeps them high"
     if after.throttled:
-        yield f"the board's firmware says: {', '.join(after.throttling)}"
+        yield f"the board's firmware reports: {', '.join(after.throttling)}"
     if after.hottest is not None and after.hottest >= HOT:
-        yield f"{after.hottest:.0f} °C at the end: from about {HOT:.0f} °C on boards slow down; cool it"
-    for case in measured:
-        parted = case.steadiness is not None and case.steadiness.difference.verdict in ("slower", "faster")
-        if parted and case.steadiness is not None:
+        yield f"{after.hottest:.0f} °C at the end: boards slow down from about {HOT:.0f} °C on; cool it"
+
+
+def _steadiness_notes(measurements: Sequence[Measurement]) -> Iterator[str]:
+    """Yield which cases became slower or faster in the course of the measurement."""
+    for case in measurements:
+        if case.steadiness is not None and case.steadiness.difference.verdict in ("slower", "faster"):
             ratio = case.steadiness.steady / case.steadiness.burst
             yield (
-                f"{case.file} with {case.threads} thread{'s' * (case.threads != 1)}: the last third of the run took "
-                f"{ratio:.2f} times the first seconds' time; what lasts is the steady state"
+                f"{case.file} with {plural(case.threads, 'thread')}: an image took {ratio:.2f} times as long in the "
+                "last third of the run as in the first seconds; in long use, expect the time of the last third"
             )
-    if left:
-        wanted = sorted({PACKAGES[BACKENDS["onnx" if name.endswith(".onnx") else "tflite"][0]] for name in left})
-        yield f"left out, for want of {' and '.join(wanted)}: {', '.join(left)}"
+
+
+def _absence_notes(measurements: Sequence[Measurement], left_out: Sequence[str]) -> Iterator[str]:
+    """Yield what was not measured, and why."""
+    if left_out:
+        missing = sorted({PACKAGES[BACKENDS["onnx" if name.endswith(".onnx") else "tflite"][0]] for name in left_out})
+        yield f"left out because {' and '.join(missing)} is not installed: {', '.join(left_out)}"
     yield from dict.fromkeys(
-        f"time of opening and memory were not measured: {case.cost_absent}" for case in measured if case.cost_absent
+        f"opening time and memory were not measured: {case.cost_absent}" for case in measurements if case.cost_absent
     )

@@ -1,23 +1,22 @@
-"""Whether two measurements differ beyond noise.
+"""Decide whether two measurements differ by more than noise.
 
-A measurement is a row of medians: runs are timed in blocks of some tenths of a second, and each block gives the
-median of its runs. The rule says "slower" or "faster" only if all of this holds:
+A measurement is a row of medians: runs are timed in blocks of some tenths of a second, and each block contributes the
+median of its runs. The verdict is "slower" or "faster" only if all of this holds:
 
-1. The ratio of the two rows' medians lies beyond `FLOOR`, with certainty of `CERTAINTY`. The interval comes from the
-   moving-block bootstrap (H. R. Künsch, "The jackknife and the bootstrap for general stationary observations",
-   Annals of Statistics 17 (1989), 1217-1241): blocks near in time share a frequency, a temperature and a load, and
-   drawing them one by one would call the machine's drift a difference. How many are drawn at once follows from the
-   row's own correlation r of neighbours: (2r / (1 - r²))^⅔ n^⅓ (E. Carlstein, "The use of subseries values for
-   estimating the variance of a general statistic from a stationary sequence", Annals of Statistics 14 (1986),
-   1171-1179).
-2. The same holds for the ratio after division by the yardstick: a fixed piece of work, measured at the start of each
-   block on as many threads as the inference takes. If the machine as a whole was slower (heat, another program), the
-   yardstick was too, and what is left is the file's. Either row without a yardstick skips this.
-3. There are `MIN_BLOCKS` blocks on both sides; a drift cannot be seen in fewer.
+1. The ratio of the two rows' medians is beyond `FLOOR`, with a confidence of `CERTAINTY`. The interval comes from the
+   moving-block bootstrap (H. R. Künsch, "The jackknife and the bootstrap for general stationary observations", Annals
+   of Statistics 17 (1989), 1217-1241): blocks near in time share a frequency, a temperature and a load, and resampling
+   them one by one would take the machine's drift for a difference. How many neighbours are drawn at once follows from
+   the row's lag-1 autocorrelation r: (2r / (1 - r²))^⅔ n^⅓ (E. Carlstein, "The use of subseries values for estimating
+   the variance of a general statistic from a stationary sequence", Annals of Statistics 14 (1986), 1171-1179).
+2. The same holds after division by the yardstick: a fixed piece of work, timed at the start of each block on as many
+   threads as the inference takes. If the machine as a whole was slower (heat, another program), so was the yardstick,
+   and what remains is due to the file. This step is skipped if either row has no yardstick.
+3. Both rows have at least `MIN_BLOCKS` blocks; a drift cannot be seen in fewer.
 
-`FLOOR` is what no bootstrap can see: within one process memory keeps its place, in the next it lies elsewhere, and
-that alone moves times by some percent (Mytkowicz, Diwan, Hauswirth and Sweeney, "Producing wrong data without doing
-anything obviously wrong!", ASPLOS 2009). `benchmarks/noise.py` measures it, and how often the rule is wrong.
+`FLOOR` covers what no bootstrap can see: a process keeps its memory in one place, the next process has it elsewhere,
+and that alone changes times by some percent (Mytkowicz, Diwan, Hauswirth and Sweeney, "Producing wrong data without
+doing anything obviously wrong!", ASPLOS 2009). `benchmarks/noise.py` measures it, and how often the rule is wrong.
 """
 
 from __future__ import annotations
@@ -30,19 +29,23 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.arrays import Doubles
+
 Verdict = Literal["faster", "slower", "no difference", "no verdict"]
 
 FLOOR = 1.05
 CERTAINTY = 0.99
 MIN_BLOCKS = 30
 RESAMPLES = 2000
-MOST_BLOCKS = 200  # longer rows are thinned: neighbours become one, their median
-Row = npt.NDArray[np.float64]
+MOST_BLOCKS = 200  # longer rows are thinned: neighbours are replaced by their median
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """Medians in the order of time, seconds, and the yardstick's beside them (as many, or none)."""
+class Samples:
+    """One measurement: the medians of its blocks in the order of time, in seconds, and as many of the yardstick.
+
+    `yardstick` may be empty.
+    """
 
     medians: Sequence[float]
     yardstick: Sequence[float] = ()
@@ -50,7 +53,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Ratio:
-    """New time divided by old time (above 1: slower) with the ends of its interval."""
+    """New time divided by old time (above 1: slower), with the ends of its confidence interval."""
 
     value: float
     low: float
@@ -59,7 +62,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Difference:
-    """The verdict, the ratio as measured, and `corrected` by the yardstick (None without one).
+    """A verdict, the ratio as `measured`, and the ratio `corrected` by the yardstick (None without one).
 
     `why` explains "no verdict".
     """
@@ -78,19 +81,19 @@ class Difference:
         }[self.verdict]
 
 
-def difference(old: Blocks, new: Blocks, *, least: int = MIN_BLOCKS) -> Difference:
-    """The verdict of the module's rule on two rows of at least one block, `least` for a verdict.
+def difference(old: Samples, new: Samples, *, least: int = MIN_BLOCKS) -> Difference:
+    """Compare two measurements of at least one block each, by the rule of this module.
 
-    The same rows give the same verdict.
+    A verdict needs `least` blocks on both sides. The same samples always give the same verdict.
     """
     rng = np.random.default_rng(0)
-    before, after = _Draws(old, rng), _Draws(new, rng)
+    before, after = _Bootstrap(old, rng), _Bootstrap(new, rng)
     measured, corrected = _ratio(before.plain, after.plain), None
     if before.corrected is not None and after.corrected is not None:
         corrected = _ratio(before.corrected, after.corrected)
     fewest = min(len(old.medians), len(new.medians))
     if fewest < least:
-        why = f"{fewest} blocks were measured, {least} are needed; more runs or seconds give more"
+        why = f"{fewest} blocks were measured, {least} are needed; give more --runs or --seconds"
         return Difference("no verdict", measured, corrected, why)
     return Difference(_verdict([measured, *([] if corrected is None else [corrected])]), measured, corrected)
 
@@ -103,35 +106,35 @@ def _verdict(ratios: Sequence[Ratio]) -> Verdict:
     return "no difference"
 
 
-class _Draws:
-    """A row's median and those of its resamples, in `plain` as measured, in `corrected` by the yardstick."""
+class _Bootstrap:
+    """The median of a row and the medians of its resamples: `plain` as measured, `corrected` by the yardstick."""
 
-    def __init__(self, blocks: Blocks, rng: np.random.Generator) -> None:
-        row = _thinned(np.asarray(blocks.medians, np.float64))
-        chosen = _resampled(row, rng)
-        self.plain = float(np.median(row)), np.median(row[chosen], axis=1)
-        self.corrected: tuple[float, Row] | None = None
-        if len(blocks.yardstick) == len(blocks.medians):
-            yard = _thinned(np.asarray(blocks.yardstick, np.float64))
-            level = float(np.median(row)) / float(np.median(yard))
-            self.corrected = level, np.median(row[chosen], axis=1) / np.median(yard[chosen], axis=1)
+    def __init__(self, samples: Samples, rng: np.random.Generator) -> None:
+        row = _thin(np.asarray(samples.medians, np.float64))
+        indices = _resample(row, rng)
+        self.plain = float(np.median(row)), np.median(row[indices], axis=1)
+        self.corrected: tuple[float, Doubles] | None = None
+        if len(samples.yardstick) == len(samples.medians):
+            yardstick = _thin(np.asarray(samples.yardstick, np.float64))
+            level = float(np.median(row)) / float(np.median(yardstick))
+            self.corrected = level, np.median(row[indices], axis=1) / np.median(yardstick[indices], axis=1)
 
 
-def _ratio(old: tuple[float, Row], new: tuple[float, Row]) -> Ratio:
+def _ratio(old: tuple[float, Doubles], new: tuple[float, Doubles]) -> Ratio:
     tail = (1 - CERTAINTY) / 2
     low, high = np.quantile(new[1] / old[1], (tail, 1 - tail))
     return Ratio(new[0] / old[0], float(low), float(high))
 
 
-def _resampled(row: Row, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """(RESAMPLES, blocks) indices: runs of neighbours, put together until there are enough."""
-    count, length = len(row), _length(row)
+def _resample(row: Doubles, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return (RESAMPLES, blocks) indices: stretches of neighbours, joined until there are enough."""
+    count, length = len(row), _stretch_length(row)
     starts = rng.integers(0, count - length + 1, (RESAMPLES, math.ceil(count / length), 1))
     return (starts + np.arange(length)).reshape(RESAMPLES, -1)[:, :count]
 
 
-def _length(row: Row) -> int:
-    """How many neighbours are drawn at once: 1 without correlation, at most half the row."""
+def _stretch_length(row: Doubles) -> int:
+    """Return how many neighbours are drawn at once: 1 without autocorrelation, at most half the row."""
     centred = np.log(row) - np.log(row).mean()
     power = float((centred**2).sum())
     correlation = float((centred[1:] * centred[:-1]).sum()) / power if power else 0.0
@@ -141,7 +144,7 @@ def _length(row: Row) -> int:
     return max(1, min(best, len(row) // 2))
 
 
-def _thinned(row: Row) -> Row:
+def _thin(row: Doubles) -> Doubles:
     if len(row) <= MOST_BLOCKS:
         return row
     return np.array([np.median(part) for part in np.array_split(row, MOST_BLOCKS)])

@@ -1,4 +1,4 @@
-"""What a benchmark measures: which files, opened how, fed with which picture."""
+"""Choose what a benchmark measures: which files, opened with which options, and the image that they are fed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mbn_deploy.errors import InputError, UnknownNameError, UsageError
-from mbn_deploy.manifest import ModelFile, Preprocess
-from mbn_deploy.runtime.backends import BACKENDS, MODULES, choose_backend, installed
+from mbn_deploy.manifest import Preprocess
+from mbn_deploy.runtime.backends import choose_backend
 from mbn_deploy.runtime.bundle import open_bundle
+from mbn_deploy.runtime.file_choice import runnable_files
 from mbn_deploy.runtime.images import stored_size
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.system.files import read_file
 
-SYNTHETIC = (640, 480)  # width and height of a small camera's picture
+SYNTHETIC_SIZE = (640, 480)  # (width, height) of a small camera's image
+SYNTHETIC = "synthetic"  # the `source` of a synthetic image
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Options of `Classifier.open`: which of a bundle's files, which interpreter, and what lone files do not say."""
+class TargetOptions:
+    """Options of `Classifier.open` for every file: plain text, which a child process takes as JSON."""
 
     precision: str | None = None
     backend: str | None = None
@@ -34,16 +35,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Target:
-    """A file to measure: what errors and tables call it, what is opened, and how."""
+    """A file to measure: its name in errors and tables, what is opened, and with which options."""
 
     name: str
     path: Path
-    choice: Choice
+    options: TargetOptions
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What every file is fed, as bytes of a file; `source` is its name, or says that it is made up."""
+class BenchmarkImage:
+    """The image that every file is fed, encoded as a file; `source` is its path, or `SYNTHETIC`."""
 
     source: str
     data: bytes
@@ -51,75 +52,61 @@ class Picture:
     height: int
 
 
-def targets(paths: Sequence[str | PathLike[str]], choice: Choice) -> tuple[list[Target], list[str]]:
-    """Everything to measure at `paths`, and the names of files of bundles that no installed interpreter runs.
+def find_targets(paths: Sequence[str | PathLike[str]], options: TargetOptions) -> tuple[list[Target], list[str]]:
+    """Return all files to measure at `paths`, and the names of files in bundles that no installed interpreter runs.
 
-    Of a bundle these are all files that `choice` asks for; two of one name are called by their paths. Raises
-    `UsageError` for a precision or backend that makes no sense, `InputError` for a bundle that cannot be read,
-    `MissingExtraError` where nothing can be run.
+    In a bundle these are all files that fit the options. Files of the same name are called by their paths.
+
+    Raises:
+        UsageError: a precision or backend makes no sense.
+        InputError: a bundle cannot be read.
+        MissingExtraError: no interpreter for any of a bundle's files is installed.
     """
-    found, left = [], []
+    targets: list[Target] = []
+    left_out: list[str] = []
     for path in map(Path, paths):
         if path.is_dir():
-            runnable, others = _of_bundle(path, choice)
-            found += runnable
-            left += others
+            runnable, not_runnable = _bundle_targets(path, options)
+            targets += runnable
+            left_out += not_runnable
         else:
-            found.append(Target(path.name, path, choice))
-    names = [target.name for target in found]
-    return [t if names.count(t.name) == 1 else replace(t, name=_whole_name(t)) for t in found], left
+            targets.append(Target(path.name, path, options))
+    names = [target.name for target in targets]
+    return [t if names.count(t.name) == 1 else replace(t, name=_path_name(t)) for t in targets], left_out
 
 
-def _whole_name(target: Target) -> str:
+def _path_name(target: Target) -> str:
     return str(target.path / target.name if target.path.name != target.name else target.path)
 
 
-def _of_bundle(folder: Path, choice: Choice) -> tuple[list[Target], list[str]]:
-    if choice.backend is not None and choice.backend not in MODULES:
-        raise UnknownNameError("backend", choice.backend, MODULES)
-    entries = open_bundle(folder, check_files=False).manifest.files
-    if not entries:
-        raise InputError(f"{folder}: the bundle has no model files")
-    asked = [entry for entry in entries if choice.precision in (None, entry.precision)]
-    if not asked:
-        raise UnknownNameError("precision", str(choice.precision), sorted({entry.precision for entry in entries}))
-    runnable = [entry for entry in asked if _runs(entry, choice.backend)]
-    if not runnable:
-        if choice.backend is None:
-            choose_backend(asked[0].format)  # says what to install
-        has = ", ".join(sorted({f"{entry.format}/{entry.precision}" for entry in entries}))
-        raise UsageError(f"{folder}: nothing in it for backend {choice.backend!r} as asked; it has {has}")
-    chosen = [
-        Target(e.path, folder, replace(choice, precision=e.precision, backend=choose_backend(e.format, choice.backend)))
-        for e in runnable
-    ]
-    # What another interpreter would run is left out by choice, not for want of one.
-    return chosen, [e.path for e in asked if e not in runnable and choice.backend is None]
+def _bundle_targets(folder: Path, options: TargetOptions) -> tuple[list[Target], list[str]]:
+    manifest = open_bundle(folder, check_files=False).manifest
+    runnable, not_runnable = runnable_files(manifest.files, options.precision, options.backend, str(folder))
+    targets = []
+    for entry in runnable:
+        backend = choose_backend(entry.format, options.backend)
+        targets.append(Target(entry.path, folder, replace(options, precision=entry.precision, backend=backend)))
+    return targets, [entry.path for entry in not_runnable]
 
 
-def _runs(entry: ModelFile, backend: str | None) -> bool:
-    names = BACKENDS[entry.format]
-    return any(installed(name) for name in names) if backend is None else backend in names
-
-
-def picture_of(path: Path) -> Picture:
-    """An image file; raises `InputError` where it cannot be read as one."""
+def read_benchmark_image(path: Path) -> BenchmarkImage:
+    """Read an image file; raises `InputError` if it is not an image or is damaged."""
     data = read_file(path)
     width, height = stored_size(path)
-    load_pixels(path, (1, 1), Preprocess())  # damage is found now, under the file's name
-    return Picture(str(path), data, width, height)
+    load_pixels(path, (1, 1), Preprocess())  # decodes it, so that damage is reported now, with the file's name
+    return BenchmarkImage(str(path), data, width, height)
 
 
-def synthetic_picture() -> Picture:
-    """A JPEG as a small camera writes it: smooth shapes and some noise, always the same."""
-    width, height = SYNTHETIC
+def synthetic_image() -> BenchmarkImage:
+    """Return a JPEG like a small camera's: smooth shapes and some noise, always the same."""
+    width, height = SYNTHETIC_SIZE
     y, x = np.mgrid[0:height, 0:width] / 40
     rng = np.random.default_rng(0)
     waves = [np.sin(a * x + phase) + np.cos(b * y - a * x / 2) for a, b, phase in _WAVES]
     pixels = 127 + 50 * np.stack(waves, axis=-1) + rng.normal(0, 6, (height, width, 3))
     buffer = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
-    return Picture("made up", buffer.getvalue(), width, height)
+    return BenchmarkImage(SYNTHETIC, buffer.getvalue(), width, height)
 
 
-_WAVES = ((0.7, 1.1, 0.0), (1.3, 0.6, 1.0), (1.0, 1.0, 2.0))  # of red, green and blue
+_WAVES = ((0.7, 1.1, 0.0), (1.3, 0.6, 1.0), (1.0, 1.0, 2.0))  # for red, green and blue

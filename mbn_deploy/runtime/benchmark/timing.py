@@ -1,8 +1,8 @@
-"""Timing one picture's way through a classifier: decode and resize, inference, ranking.
+"""Time an image's way through a classifier: decode and resize, inference, ranking.
 
-Several cases (a file with a number of threads) are measured in turns, a block of runs each, so that heat, frequency
-and other programs hit all alike. Blocks, not single runs, take turns: a model that runs alone stays in the caches,
-and whoever measures one wants to know that.
+Several cases (a file with a number of threads) take turns, a block of runs each, so that heat, processor frequency and
+other programs affect all of them alike. Blocks rather than single runs take turns: a model that runs alone stays in the
+caches, and that is the situation to measure.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
-import numpy.typing as npt
 
-from mbn_deploy.runtime.benchmark.significance import Blocks, Difference, difference
+from mbn_deploy.arrays import Doubles
+from mbn_deploy.progress import Progress, silent
+from mbn_deploy.runtime.benchmark.significance import Difference, Samples, difference
 from mbn_deploy.runtime.classifier import Classifier
 
 PHASES = ("preprocess", "inference", "postprocess")
 ALL_PHASES = (*PHASES, "total")
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
-BLOCKS = 40  # of a case, at least, if there are as many runs
+BLOCKS = 40  # blocks of a case, at least, if there are as many runs
 LONGEST_BLOCK = 1.0  # seconds
-BURST_SECONDS = 2.0  # of work on each case
-STEADY_SHARE = 3  # the last third
-LEAST_STEADY = 6  # blocks of both; a drift is what is looked for, not what must be kept apart
+BURST_SECONDS = 2.0  # the first seconds of each case's work
+STEADY_SHARE = 3  # the steady state is the last third of the blocks
+LEAST_STEADY = 6  # blocks of burst and of steady state: few, since a drift only has to be noticed here
 TOP_K = 5
 YARDSTICK_BYTES = bytes(range(256)) * 1024
-Progress = Callable[[str, int, int], None]  # as mbn_deploy.progress
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is measured of each case: `runs`, or as many as go into `seconds`; after `warmup` runs."""
+    """How much is measured of each case: `runs`, or as many as fit into `seconds`, after `warmup` runs."""
 
     seconds: float | None = 10.0
     runs: int | None = None
@@ -49,7 +49,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Block:
-    """Some runs one after the other, begun `at` seconds after the first; medians in seconds."""
+    """Consecutive runs of one case that started `at` seconds after the first block; medians in seconds."""
 
     at: float
     runs: int
@@ -62,117 +62,131 @@ class Block:
 
 @dataclass
 class Case:
-    """A classifier with the picture that it is fed, and what was measured of it so far."""
+    """A classifier, the image that it is fed, and its measurements so far: `times` of each phase, `blocks` of runs."""
 
     name: str
     classifier: Classifier
-    picture: bytes
+    image: bytes
     times: tuple[array[float], ...] = field(default_factory=lambda: tuple(array("d") for _ in PHASES))
     blocks: list[Block] = field(default_factory=list)
     spent: float = 0.0
 
     def run(self) -> tuple[float, float, float]:
-        """Seconds of each phase for one picture, from the file's bytes to predictions."""
+        """Classify the image once, from its file's bytes to predictions; return the seconds of each phase."""
         start = perf_counter()
-        tensor = self.classifier.prepare(self.picture)
+        tensor = self.classifier.prepare(self.image)
         prepared = perf_counter()
         output = self.classifier.run_raw(tensor)
         inferred = perf_counter()
         self.classifier.rank(output, TOP_K)
         return prepared - start, inferred - prepared, perf_counter() - inferred
 
-    def columns(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Seconds of every run by phase, in order."""
+    def columns(self) -> dict[str, Doubles]:
+        """Return the seconds of every run by phase, in order."""
         rows = {name: np.frombuffer(values, np.float64) for name, values in zip(PHASES, self.times, strict=True)}
         return {**rows, "total": np.sum(list(rows.values()), axis=0)}
 
     def quantiles(self) -> dict[str, dict[str, float]]:
-        """By phase: p50, p90, p99, least and mean, seconds."""
-        found = {}
+        """Return p50, p90, p99, minimum and mean of each phase, in seconds."""
+        by_phase = {}
         for name, values in self.columns().items():
             levels = np.quantile(values, list(QUANTILES.values()))
-            found[name] = {key: float(level) for key, level in zip(QUANTILES, levels, strict=True)}
-            found[name] |= {"min": float(values.min()), "mean": float(values.mean())}
-        return found
+            by_phase[name] = {key: float(level) for key, level in zip(QUANTILES, levels, strict=True)}
+            by_phase[name] |= {"min": float(values.min()), "mean": float(values.mean())}
+        return by_phase
 
-    def row(self, phase: str = "inference") -> Blocks:
-        """A phase's block medians with their yardstick."""
-        return blocks_of(self.blocks, phase)
-
-
-def blocks_of(blocks: Sequence[Block], phase: str, *, yardstick: bool = True) -> Blocks:
-    """A phase's medians out of `blocks`."""
-    return Blocks([getattr(b, phase) for b in blocks], [b.yardstick for b in blocks] if yardstick else ())
+    def samples(self, phase: str = "inference") -> Samples:
+        """Return the block medians of a phase with their yardstick."""
+        return samples_of(self.blocks, phase)
 
 
-def measure(cases: Sequence[Case], amount: Amount, progress: Progress = lambda *_: None) -> None:
-    """Warm up and measure all cases in turns; what is found stands in them afterwards."""
+def samples_of(blocks: Sequence[Block], phase: str, *, yardstick: bool = True) -> Samples:
+    """Return the medians of a phase of `blocks`, with or without their yardstick."""
+    return Samples([getattr(b, phase) for b in blocks], [b.yardstick for b in blocks] if yardstick else ())
+
+
+def measure(cases: Sequence[Case], amount: Amount, progress: Progress = silent) -> None:
+    """Warm up and measure all cases in turns; the cases keep the measurements."""
     for case in cases:
         for _ in range(amount.warmup):
             case.run()
     gc.collect()
-    rounds = _Rounds(cases, amount)
+    schedule = _Schedule(cases, amount)
     start = perf_counter()
-    with _yardsticks() as yardstick:
+    with _yardstick_timer() as time_yardstick:
         turn = 0
-        while left := [case for case in cases if not rounds.done(case)]:
-            progress("measuring", *rounds.progress())
+        while left := [case for case in cases if not schedule.is_done(case)]:
+            progress("measuring", *schedule.progress())
             shift = turn % len(left)
             for case in left[shift:] + left[:shift]:
-                _block(case, rounds, start, yardstick)
+                _measure_block(case, schedule, start, time_yardstick)
             turn += 1
-    progress("measuring", *rounds.progress())
+    progress("measuring", *schedule.progress())
 
 
-class _Rounds:
-    """When a block ends, and when a case has enough of them."""
+class _Schedule:
+    """Decides when a block ends and when a case has enough blocks."""
 
     def __init__(self, cases: Sequence[Case], amount: Amount) -> None:
         self._cases, self._runs = cases, amount.runs
         self._seconds = 0.0 if amount.seconds is None else amount.seconds
         # With several cases the first run of a block is not counted: it brings the model back into the caches.
-        self.settle = len(cases) > 1
-        least = 3 if self.settle else 1
+        self.skip_first = len(cases) > 1
+        least = 3 if self.skip_first else 1
         self._block_runs = least if amount.runs is None else max(least, math.ceil(amount.runs / BLOCKS))
         self._block_seconds = min(self._seconds / BLOCKS, LONGEST_BLOCK)
 
-    def done(self, case: Case) -> bool:
+    def is_done(self, case: Case) -> bool:
+        """Return whether a case has enough runs or seconds."""
         return case.spent >= self._seconds if self._runs is None else len(case.times[0]) >= self._runs
 
-    def block_done(self, case: Case, runs: int, spent: float) -> bool:
+    def is_block_done(self, case: Case, runs: int, spent: float) -> bool:
+        """Return whether a block of so many runs and seconds is long enough."""
         if self._runs is None:
             return runs >= self._block_runs and spent >= self._block_seconds
         return runs >= self._block_runs or len(case.times[0]) >= self._runs
 
     def progress(self) -> tuple[int, int]:
-        """(done, of how much), in runs or in percent of the seconds, of the case that has least."""
+        """Return (done, of how much) for the case that has least: in runs, or in percent of the seconds."""
         if self._runs is not None:
             return min(len(case.times[0]) for case in self._cases), self._runs
         return min(100, *(int(100 * case.spent / self._seconds) for case in self._cases)), 100
 
 
-def _block(case: Case, rounds: _Rounds, start: float, yardstick: Callable[[int], float]) -> None:
-    # The yardstick first: its threads are asleep again when the case's begin.
-    level = yardstick(case.classifier.info.threads)
-    if rounds.settle:
+def _measure_block(case: Case, schedule: _Schedule, start: float, time_yardstick: Callable[[int], float]) -> None:
+    # The yardstick first: its threads are asleep again when the case's threads start.
+    yardstick = time_yardstick(case.classifier.info.threads)
+    if schedule.skip_first:
         case.run()
-    first, begun = len(case.times[0]), perf_counter()
+    first, began = len(case.times[0]), perf_counter()
     spent, runs = 0.0, 0
-    while not runs or not rounds.block_done(case, runs, spent):
+    while not runs or not schedule.is_block_done(case, runs, spent):
         for values, seconds in zip(case.times, case.run(), strict=True):
             values.append(seconds)
         runs += 1
-        spent = perf_counter() - begun
+        spent = perf_counter() - began
     case.spent += spent
     rows = [values[first:] for values in case.times]
     preprocess, inference, postprocess = (statistics.median(row) for row in rows)
-    total = statistics.median(map(sum, zip(*rows, strict=True)))
-    case.blocks.append(Block(begun - start, runs, level, preprocess, inference, postprocess, total))
+    case.blocks.append(
+        Block(
+            at=began - start,
+            runs=runs,
+            yardstick=yardstick,
+            preprocess=preprocess,
+            inference=inference,
+            postprocess=postprocess,
+            total=statistics.median(map(sum, zip(*rows, strict=True))),
+        )
+    )
 
 
 @contextmanager
-def _yardsticks() -> Iterator[Callable[[int], float]]:
-    """A function that times the yardstick on so many threads at once: hashing, which needs neither lock nor memory."""
+def _yardstick_timer() -> Iterator[Callable[[int], float]]:
+    """Yield a function that times the yardstick on a number of threads at once.
+
+    The yardstick is hashing: it needs no lock and hardly any memory.
+    """
     pools: dict[int, ThreadPoolExecutor] = {}
 
     def once(threads: int) -> float:
@@ -183,14 +197,14 @@ def _yardsticks() -> Iterator[Callable[[int], float]]:
             list(pools[threads].map(hashlib.sha256, [YARDSTICK_BYTES] * threads))
         return perf_counter() - start
 
-    def measured(threads: int) -> float:
+    def median_of_three(threads: int) -> float:
         if threads > 1 and threads not in pools:
             pools[threads] = ThreadPoolExecutor(threads)
             once(threads)
         return statistics.median(once(threads) for _ in range(3))
 
     try:
-        yield measured
+        yield median_of_three
     finally:
         for pool in pools.values():
             pool.shutdown()
@@ -198,10 +212,9 @@ def _yardsticks() -> Iterator[Callable[[int], float]]:
 
 @dataclass(frozen=True)
 class Steadiness:
-    """The first seconds (burst) against the last third (steady) of a run: medians of the total, seconds.
+    """The first seconds (`burst`) and the last third (`steady`) of a run: medians of the total, in seconds.
 
-    `difference` is steady against burst, not corrected by the yardstick: it is the machine that is asked about.
-    None where the run was too short to tell.
+    `difference` compares steady with burst, without the yardstick: a machine that slows down is what it looks for.
     """
 
     burst: float
@@ -210,12 +223,14 @@ class Steadiness:
 
 
 def steadiness(blocks: Sequence[Block], cases: int = 1) -> Steadiness | None:
-    """Of one case among `cases` that took turns."""
+    """Compare the end of a case's run with its beginning; `cases` took turns. None if the run was too short."""
     burst = [b for b in blocks if b.at < BURST_SECONDS * cases]
     steady = blocks[-(len(blocks) // STEADY_SHARE) :]
     if min(len(burst), len(steady)) < LEAST_STEADY or burst[-1].at >= steady[0].at:
         return None
-    first, last = (blocks_of(part, "total", yardstick=False) for part in (burst, steady))
+    first, last = (samples_of(part, "total", yardstick=False) for part in (burst, steady))
     return Steadiness(
-        statistics.median(first.medians), statistics.median(last.medians), difference(first, last, least=LEAST_STEADY)
+        burst=statistics.median(first.medians),
+        steady=statistics.median(last.medians),
+        difference=difference(first, last, least=LEAST_STEADY),
     )

@@ -22,7 +22,8 @@ from peers_engines import open_engine, runner
 from peers_routes import Figures
 
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.verify.evaluate import Predictor, keras_predictor, top_classes
+from mbn_deploy.verify.evaluate import Predictor, keras_predictor
+from mbn_deploy.verify.scores import top_classes
 
 CLASSES = 1000  # what is more is a first class of background
 BATCH, TOP, THREADS = 50, 5, 2

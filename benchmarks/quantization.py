@@ -45,7 +45,8 @@ from mbn_deploy.pipeline.manifest_record import tool_versions
 from mbn_deploy.quantize.channel_groups import channel_groups
 from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.recipe import FAST, INT8, INT16
-from mbn_deploy.verify.evaluate import Predictor, evaluate, top_classes
+from mbn_deploy.verify.evaluate import Predictor, evaluate
+from mbn_deploy.verify.scores import top_classes
 
 REFERENCE = "float32 TFLite"
 IMAGE_COUNTS = (50, 100)  # and --images

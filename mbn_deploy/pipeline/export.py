@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mbn_deploy.arrays import Pixels
+from mbn_deploy.arrays import Floats, Pixels
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.bundle.write import check_target, write_bundle
 from mbn_deploy.data.dataset import Dataset, all_images, load_dataset
@@ -31,20 +31,23 @@ from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
 from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.recipe import Recipe
-from mbn_deploy.report.examples import Watch
+from mbn_deploy.report.examples import preferred
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.verify.chance import chance_level_warning
-from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor, remembered
+from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor, predict_all
 from mbn_deploy.verify.evaluate import evaluate as measure
 from mbn_deploy.verify.golden import golden_pixels
 from mbn_deploy.verify.guard import RecipeResult, judge, sentence
 from mbn_deploy.verify.interpreter_process import InterpreterProcess, RunResult, run_files
 from mbn_deploy.verify.runner import FileRunner
+from mbn_deploy.verify.scores import TopAnswers, top_answers
 
 if TYPE_CHECKING:
     import keras
 
 __all__ = ["DEFAULT_PRECISIONS", "FORMATS", "ExportResult", "Request", "export_model"]
+
+CALIBRATION = 16  # calibration images that are compared where nothing is evaluated
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,14 +180,15 @@ def export_model(
             pixels = golden_pixels(images.calibrating(), source.size, source.channels, seed)
             trials = tester.run_files({file.name: candidate(file) for file in files}, pixels)
     with clock.step("evaluate the files"):
-        evaluation = work.evaluated(files, trials, watched=report)
+        evaluation = work.evaluated(files, trials)
     with clock.step("write the bundle"):
         made = Made(source, climbs, files, trials, pixels)
         written, manifest = contents(made, evaluation, images.geometry)
     warnings = work.warnings(climbs, evaluation)
     if report:
         with clock.step("write the report"):
-            written[REPORT_NAME] = work.report(Path(out), manifest, made, warnings, pictures=report_images)
+            answers = evaluation.answers if evaluation is not None else work.calibration_answers(files, trials)
+            written[REPORT_NAME] = work.report(Path(out), manifest, made, warnings, answers, pictures=report_images)
     with clock.step("write the bundle"):
         write_bundle(Path(out), written, overwrite=overwrite)
     if failed:
@@ -252,8 +256,8 @@ class _Work:
 
     def __init__(self, request: Request, source: Source, images: _Images, clock: _Clock) -> None:
         self.request, self.source, self.images, self.clock = request, source, images, clock
-        self._keras = remembered(keras_predictor(source.model, source.keras_preprocess))
-        self._watch = Watch(REFERENCE, source.description.scores)
+        self._keras = keras_predictor(source.model, source.keras_preprocess)
+        self._keras_scores: Floats | None = None
 
     def climbed(self) -> tuple[Climb, ...]:
         """The quantized files, by the first recipe that keeps the accuracy; one climb a precision asked for."""
@@ -308,28 +312,46 @@ class _Work:
                     files.append(encode_float(graph, self.source.description, file_format, precision))
         return files
 
-    def evaluated(
-        self, files: Sequence[EncodedModel], trials: dict[str, RunResult], *, watched: bool = False
-    ) -> Evaluation | None:
-        """Files beside the Keras model, image by image; `None` without images. `watched`: for the report's examples."""
-        if self.images.dataset is None and not watched:
+    def evaluated(self, files: Sequence[EncodedModel], trials: dict[str, RunResult]) -> Evaluation | None:
+        """Files beside the Keras model, image by image; `None` without images."""
+        dataset, geometry = self.images.dataset, self.images.geometry
+        if dataset is None:
             return None
-        predictors: dict[str, Predictor] = {REFERENCE: self._keras}
-        for file in files:
-            backend = open_backend(file.data, file.format, where=file.name)
-            described = file.described(trials[file.name].input)
-            predictors[file.name] = FileRunner(backend, file.preprocess, file.layout, described)
-        if watched:
-            predictors = self._watch(predictors, {file.name: file.precision for file in files})
-        if self.images.dataset is None:
-            self._watch.look(self.images.calibrating())
-            return None
+        if self._keras_scores is None:
+            self._keras_scores = predict_all(
+                self._keras, dataset, self.source.size, geometry,
+                step="classify with Keras", progress=self.clock.progress,
+            )  # fmt: skip
         return measure(
-            predictors, self.images.dataset, self.source.size, self.images.geometry,
-            reference=REFERENCE, scores=self.source.description.scores, progress=self.clock.progress,
+            {file.name: self._predictor(file, trials) for file in files}, dataset, self.source.size, geometry,
+            known={REFERENCE: self._keras_scores}, reference=REFERENCE,
+            scores=self.source.description.scores, progress=self.clock.progress,
         )  # fmt: skip
 
-    def report(self, out: Path, manifest: Manifest, made: Made, warnings: tuple[str, ...], *, pictures: bool) -> bytes:
+    def calibration_answers(self, files: Sequence[EncodedModel], trials: dict[str, RunResult]) -> dict[str, TopAnswers]:
+        """The answers to some calibration images, for the report's examples where nothing is evaluated."""
+        shown, pixels = preferred({file.name: file.precision for file in files}), self.images.calibrating()
+        if shown is None or pixels is None:
+            return {}
+        file = next(file for file in files if file.name == shown)
+        predictors = {REFERENCE: self._keras, file.name: self._predictor(file, trials)}
+        scores = self.source.description.scores
+        return {name: top_answers(predict(pixels[:CALIBRATION]), scores) for name, predict in predictors.items()}
+
+    def _predictor(self, file: EncodedModel, trials: dict[str, RunResult]) -> Predictor:
+        backend = open_backend(file.data, file.format, where=file.name)
+        return FileRunner(backend, file.preprocess, file.layout, file.described(trials[file.name].input))
+
+    def report(
+        self,
+        out: Path,
+        manifest: Manifest,
+        made: Made,
+        warnings: tuple[str, ...],
+        answers: dict[str, TopAnswers],
+        *,
+        pictures: bool,
+    ) -> bytes:
         """`report.html`."""
         images, request = self.images, self.request
         return report_html(
@@ -337,7 +359,7 @@ class _Work:
                 folder=out, manifest=manifest, labels=self.source.description.labels,
                 files=made.files, climbs=made.climbs,
                 calibration=images.calibration, dataset=images.dataset, geometry=images.geometry,
-                size=self.source.size, watch=self._watch, max_drop=request.max_drop,
+                size=self.source.size, answers=answers, max_drop=request.max_drop,
                 warnings=warnings, pictures=pictures,
             )
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -11,20 +11,22 @@ from mbn_deploy.data.images import load_image
 from mbn_deploy.diagnose.layer_summary import by_layer
 from mbn_deploy.export.encode import EncodedModel
 from mbn_deploy.manifest import Manifest, Preprocess
+from mbn_deploy.pipeline.bundle_files import REFERENCE
 from mbn_deploy.pipeline.recipe_search import Climb
 from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.report.data import Examples, Layers, Report
-from mbn_deploy.report.examples import Watch, choose, examples
+from mbn_deploy.report.examples import choose, class_names, examples, preferred
 from mbn_deploy.report.page import page
 from mbn_deploy.runtime.system.device import this_machine
 from mbn_deploy.verify.latency import latencies
+from mbn_deploy.verify.scores import TopAnswers
 
 
 @dataclass(frozen=True, eq=False)
 class Sources:
     """What the page is made from.
 
-    `watch` saw every picture of `dataset`, which is resized as `geometry` says, else some of `calibration`.
+    `answers` are those to every picture of `dataset`, resized as `geometry` says, else to some of `calibration`.
     `pictures`: whether the page shows them; what the models said of them it always does.
     """
 
@@ -37,7 +39,7 @@ class Sources:
     dataset: Dataset | None
     geometry: Preprocess
     size: tuple[int, int]
-    watch: Watch
+    answers: Mapping[str, TopAnswers]
     max_drop: float | None
     warnings: tuple[str, ...]
     pictures: bool
@@ -72,18 +74,21 @@ def _layers(climbs: Sequence[Climb], calibration: CalibrationSet | None) -> tupl
 
 def _examples(sources: Sources) -> Examples | None:
     """With the pixels that the models saw."""
-    watch, dataset, calibration = sources.watch, sources.dataset, sources.calibration
-    if watch.file is None:
+    dataset, calibration = sources.dataset, sources.calibration
+    file = preferred({file.name: file.precision for file in sources.files})
+    if file is None or file not in sources.answers:
         return None
+    keras, other = sources.answers[REFERENCE], sources.answers[file]
     if dataset is not None:
         truths = [int(index) for index in dataset.classes] if dataset.labelled else None
-        chosen = choose(watch, truths)
+        chosen = choose(keras, other, truths)
         paths = {image: dataset.paths[image] for image in chosen}
         seen = {i: (p.name, load_image(p, sources.size, sources.geometry).pixels) for i, p in paths.items()}
     elif calibration is not None:
         truths = None
-        seen = {i: (PurePath(calibration.names[i]).name, calibration.pixels[i]) for i in choose(watch, truths)}
+        seen = {i: (PurePath(calibration.names[i]).name, calibration.pixels[i]) for i in choose(keras, other, None)}
     else:
         return None
     shown = {image: (name, pixels if sources.pictures else None) for image, (name, pixels) in seen.items()}
-    return examples(watch, truths, sources.labels, shown, held_back=dataset is not None)
+    names = class_names(sources.manifest.classes, sources.labels)
+    return examples(keras, other, truths, names, shown, file=file, held_back=dataset is not None)

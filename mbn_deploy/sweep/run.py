@@ -28,7 +28,7 @@ from mbn_deploy.sweep.record import Record, bundle_of, failed, manifest_hash, st
 from mbn_deploy.sweep.table import Row, rows
 from mbn_deploy.sweep.tasks import BUG, Chunk, geometry_of, judge, make
 from mbn_deploy.sweep.write import write_tables
-from mbn_deploy.verify.evaluate import BATCH, Tally, concluded
+from mbn_deploy.verify.evaluate import BATCH, Tally, conclude
 
 CHUNK = 512  # images a task: some seconds of work beside which loading a model is little, and enough tasks for many
 SECONDS = 1.0  # of each file, to measure its latency
@@ -236,7 +236,7 @@ def _chunk(begun: _Measurement, start: int, count: int) -> Chunk:
 def _concluded(begun: _Measurement) -> Record:
     """All chunks are there: the metrics go into the manifest, as an export in one piece writes them."""
     parts = [begun.parts[start] for start in sorted(begun.parts)]
-    evaluation = concluded(parts, begun.images, REFERENCE)
+    evaluation = conclude(parts, begun.images, REFERENCE)
     geometry = geometry_of(begun.bundle, begun.job.options)
     manifest = replace(begun.bundle.manifest, metrics=evaluation_metrics(evaluation, REFERENCE, geometry))
     replace_file(begun.job.folder / MANIFEST_NAME, manifest.to_json().encode())

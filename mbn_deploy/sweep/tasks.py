@@ -24,7 +24,7 @@ from mbn_deploy.pipeline.bundle_files import REFERENCE
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.sweep.plan import IMAGENET, RANDOM, Job, Variant
 from mbn_deploy.sweep.record import Record, failed, manifest_hash, standing, write_record
-from mbn_deploy.verify.evaluate import Predictor, Tally, keras_predictor, tallied
+from mbn_deploy.verify.evaluate import Predictor, Tally, keras_predictor, tally_images
 from mbn_deploy.verify.runner import FileRunner
 
 BUG = 1
@@ -57,7 +57,9 @@ def judge(chunk: Chunk) -> dict[str, Tally]:
     """The tallies of a chunk, by file name and `keras`; raises `InputError` for images that cannot be read."""
     with _TURN:
         predictors = _opened(chunk.job, chunk.manifest)
-        return tallied(predictors, chunk.images, chunk.size, chunk.geometry, reference=REFERENCE, scores=chunk.scores)
+        return tally_images(
+            predictors, chunk.images, chunk.size, chunk.geometry, reference=REFERENCE, scores=chunk.scores
+        )
 
 
 def _made(job: Job) -> Record:

@@ -1,7 +1,7 @@
-"""Accuracy of files on labelled images, each with a confidence interval, and against a reference.
+"""Accuracy of models on labelled images, each with a confidence interval, and in comparison to a reference.
 
-All files see the same images, so the difference of two of them is known better than either: it is
-taken image by image. Images are decoded once and streamed through every file.
+All models see the same images, and are compared image by image: the difference of two accuracies is known more
+precisely than either of them. Images are decoded once and go through every model batch by batch.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,23 +18,28 @@ import numpy.typing as npt
 from mbn_deploy.arrays import Floats, Pixels
 from mbn_deploy.data.dataset import Classes, Dataset
 from mbn_deploy.errors import InputError
-from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess, Scores
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.preprocess import normalize
+from mbn_deploy.verify.scores import (
+    TopAnswers,
+    floored_probabilities,
+    top_answers,
+    top_classes,
+    with_no_class,
+)
 from mbn_deploy.verify.statistics import Estimate, paired_difference, proportion
 
 Predictor = Callable[[Pixels], Floats]  # uint8 (N, H, W, C) -> scores (N, classes)
 
 BATCH = 32
 TOP = 5
-# Half a level of an 8-bit probability: two files cannot be told apart below it, and log 0 is avoided.
-LEAST_PROBABILITY = 1 / 512
+_NO_SCORES: Mapping[str, Floats] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of images whose class is the first answer, and is among the first five."""
+    """The share of images whose class is the first answer (`top1`) or among the first five (`top5`)."""
 
     images: int
     top1: Estimate
@@ -42,13 +48,15 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A file against a reference on the same images.
+    """A model in comparison to a reference on the same images.
 
-    `top1_difference` is file minus reference, `None` without labels; `agreement` the share of images
-    with the same first answer, right or wrong; `kl` the mean Kullback-Leibler divergence of the file's
-    probabilities from the reference's, in nats; `confidence_drift` the mean change of the first
-    answer's probability.
-    The last two are `None` for scores that are not one distribution (sigmoid).
+    Attributes:
+        reference: name of the reference.
+        top1_difference: top-1 of the model minus top-1 of the reference; None without labels.
+        agreement: share of images with the same first answer, right or wrong.
+        kl: mean Kullback-Leibler divergence of the model's probabilities from the reference's, in nats; None for
+            sigmoid scores, which are not one distribution.
+        confidence_drift: mean change of the first answer's probability; None for sigmoid scores.
     """
 
     reference: str
@@ -60,15 +68,21 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one pass over a data set found: `accuracy` by file, `comparison` by file but the reference.
+    """The result of an evaluation, by the names of the models.
 
-    `accuracy` is empty for images without labels.
+    Attributes:
+        dataset: name of the data set.
+        images: number of its images.
+        accuracy: by model; empty for images without labels.
+        comparison: by model, without the reference; empty without a reference.
+        answers: the best answers to each image, by model.
     """
 
     dataset: str
     images: int
     accuracy: dict[str, Accuracy]
     comparison: dict[str, Comparison]
+    answers: dict[str, TopAnswers] = field(default_factory=dict, repr=False, compare=False)
 
 
 def evaluate(
@@ -77,46 +91,60 @@ def evaluate(
     size: tuple[int, int],
     preprocess: Preprocess,
     *,
+    known: Mapping[str, Floats] = _NO_SCORES,
     reference: str | None = None,
     scores: Scores = "softmax",
     progress: Progress = silent,
 ) -> Evaluation:
-    """Run every predictor on every image; `reference` is the name of the one to compare the others with.
+    """Evaluate models on every image of `dataset`.
 
-    Predictors are given pixels at `size` (height, width), resized as `preprocess` says, and normalize
-    by themselves. `scores` says what they return. Raises `InputError` for an image that cannot be read.
+    Args:
+        predictors: by name; each takes pixels and does its own normalization.
+        dataset: images, with or without labels.
+        size: (height, width) of the pixels.
+        preprocess: says how images are resized.
+        known: scores (images, classes) of models that have seen these images before, by name.
+        reference: name of the model that the others are compared with.
+        scores: kind of scores that the models return.
+        progress: is told how many images are done.
+
+    Raises:
+        InputError: an image cannot be read, or a model returns values that are not finite.
     """
-    tallies = tallied(predictors, dataset, size, preprocess, reference=reference, scores=scores, progress=progress)
-    return concluded([tallies], dataset, reference)
+    tallies = tally_images(
+        predictors, dataset, size, preprocess, known=known, reference=reference, scores=scores, progress=progress
+    )
+    return conclude([tallies], dataset, reference)
 
 
-def tallied(
+def tally_images(
     predictors: Mapping[str, Predictor],
     dataset: Dataset,
     size: tuple[int, int],
     preprocess: Preprocess,
     *,
+    known: Mapping[str, Floats] = _NO_SCORES,
     reference: str | None = None,
     scores: Scores = "softmax",
     progress: Progress = silent,
 ) -> dict[str, Tally]:
-    """What `evaluate` counts, by predictor, before anything is concluded; `dataset` may be a part of a larger one."""
-    tallies = {name: Tally() for name in predictors}
-    done = 0
-    for pixels, classes in _batches(dataset, size, preprocess, progress):
-        found = {name: predict(pixels) for name, predict in predictors.items()}
-        for name, answer in found.items():
-            tallies[name].add(answer, classes, None if reference is None else found[reference], scores)
-        done += len(pixels)
-        progress("evaluate", done, len(dataset))
+    """Return what `evaluate` counts, by model; `dataset` may be a part of the whole, see `conclude`."""
+    tallies = {name: Tally() for name in (*known, *predictors)}
+    for start, pixels in _batches(dataset, size, preprocess, progress):
+        batch = slice(start, start + len(pixels))
+        answers = {name: rows[batch] for name, rows in known.items()}
+        answers |= {name: predict(pixels) for name, predict in predictors.items()}
+        for name, answer in answers.items():
+            tallies[name].add(answer, dataset.classes[batch], answers[reference] if reference else None, scores)
+        progress("evaluate", batch.stop, len(dataset))
     return tallies
 
 
-def concluded(parts: Sequence[Mapping[str, Tally]], dataset: Dataset, reference: str | None) -> Evaluation:
-    """The evaluation of `dataset`, whose consecutive parts were tallied one by one.
+def conclude(parts: Sequence[Mapping[str, Tally]], dataset: Dataset, reference: str | None) -> Evaluation:
+    """Return the evaluation of `dataset`, whose consecutive parts were tallied one by one.
 
-    Bit for bit what one pass gives, if every part but the last holds a multiple of `BATCH` images: a tally keeps what
-    it found image by image, and is concluded from all of it, in order.
+    The result equals that of one pass bit for bit if every part but the last holds a multiple of `BATCH` images: a
+    tally keeps its counts image by image, and means are taken over all of them in order.
     """
     tallies = {name: Tally.joined([part[name] for part in parts]) for name in parts[0]}
     return Evaluation(
@@ -124,34 +152,32 @@ def concluded(parts: Sequence[Mapping[str, Tally]], dataset: Dataset, reference:
         images=len(dataset),
         accuracy={name: tally.accuracy() for name, tally in tallies.items()} if dataset.labelled else {},
         comparison=_comparisons(tallies, reference, labelled=dataset.labelled),
+        answers={name: TopAnswers.joined(tally.answers) for name, tally in tallies.items()},
     )
 
 
-def remembered(predict: Predictor) -> Predictor:
-    """`predict` that works out the answer to the same pixels once: the reference of several evaluations."""
-    known: dict[str, Floats] = {}
-
-    def answer(pixels: Pixels) -> Floats:
-        key = sha256(pixels.tobytes())
-        if key not in known:
-            known[key] = predict(pixels)
-        return known[key]
-
-    return answer
-
-
-def _comparisons(tallies: Mapping[str, Tally], reference: str | None, *, labelled: bool) -> dict[str, Comparison]:
-    if reference is None:
-        return {}
-    compared = {n: tally.compare(reference, tallies[reference]) for n, tally in tallies.items() if n != reference}
-    return compared if labelled else {name: replace(c, top1_difference=None) for name, c in compared.items()}
+def predict_all(
+    predict: Predictor,
+    dataset: Dataset,
+    size: tuple[int, int],
+    preprocess: Preprocess,
+    *,
+    step: str,
+    progress: Progress = silent,
+) -> Floats:
+    """Return the scores of every image of `dataset`, (images, classes); `progress` is told of them under `step`."""
+    rows = []
+    for start, pixels in _batches(dataset, size, preprocess, progress):
+        rows.append(predict(pixels))
+        progress(step, start + len(pixels), len(dataset))
+    return np.concatenate(rows)
 
 
 def keras_predictor(model: Any, preprocess: Preprocess) -> Predictor:
-    """The float reference: `preprocess` normalizes as the Keras model's own input wants it.
+    """Return a predictor for a Keras model, whose own input wants pixels as `preprocess` says.
 
-    For a model that rescales inside this is [0, 255], unlike the exported file's preprocessing. It is
-    given pixels as the files are, red first, also where it wants blue first.
+    For a model that rescales inside, that is [0, 255], unlike the preprocessing of the exported files. Pixels are red
+    first, as files take them; they are turned around for a model that wants blue first.
     """
 
     @cache
@@ -163,59 +189,18 @@ def keras_predictor(model: Any, preprocess: Preprocess) -> Predictor:
         return tf.function(lambda values: model(values, training=False)).get_concrete_function(images)
 
     def predict(pixels: Pixels) -> Floats:
-        turned = pixels[..., ::-1] if preprocess.channels == "bgr" else pixels
-        answer = np.asarray(traced()(normalize(turned, preprocess)), np.float32)
+        ordered = pixels[..., ::-1] if preprocess.channels == "bgr" else pixels
+        answer = np.asarray(traced()(normalize(ordered, preprocess)), np.float32)
         return answer.reshape(len(pixels), -1)
 
     return predict
 
 
-def top_classes(scores: Floats, count: int) -> npt.NDArray[np.int64]:
-    """Classes by falling score, (N, count); of equal ones, which 8 bits often make, the lower class first."""
-    order: npt.NDArray[np.int64] = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-    return order
-
-
-def answers(scores: Floats, kind: Scores) -> Floats:
-    """Scores (N, classes) of which the highest is the answer.
-
-    A lone score is that of "yes", class 0: "no" stands beside it, or every answer would be the same.
-    """
-    if scores.shape[1] > 1:
-        return scores
-    return np.concatenate([scores, np.zeros_like(scores) if kind == "logits" else 1 - scores], axis=1)
-
-
-def probabilities(scores: Floats, kind: Scores) -> Floats | None:
-    """Rows that sum to one, none of them below `LEAST_PROBABILITY` before that; `None` for sigmoid scores."""
-    if kind == "sigmoid":
-        return None
-    values = scores.astype(np.float64)
-    if kind == "logits":
-        values = np.exp(values - values.max(1, keepdims=True))
-        values /= values.sum(1, keepdims=True)
-    values = np.maximum(values, LEAST_PROBABILITY)
-    normalized: Floats = (values / values.sum(1, keepdims=True)).astype(np.float32)
-    return normalized
-
-
-def _batches(
-    dataset: Dataset, size: tuple[int, int], preprocess: Preprocess, progress: Progress
-) -> Iterator[tuple[Pixels, Classes]]:
-    images: list[Pixels] = []
-    start = 0
-    for image in dataset.images(size, preprocess, progress):
-        images.append(image)
-        if len(images) == BATCH or start + len(images) == len(dataset):
-            yield np.stack(images), dataset.classes[start : start + len(images)]
-            start, images = start + len(images), []
-
-
 @dataclass(eq=False)
 class Tally:
-    """What is kept of each image: not the scores, which are too many for a large data set."""
+    """The counts of one model, batch by batch. Of the scores only the best are kept: all of them would be too many."""
 
-    first: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    answers: list[TopAnswers] = field(default_factory=list)
     right: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     among: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     kl: list[Floats] = field(default_factory=list)
@@ -223,41 +208,71 @@ class Tally:
 
     @classmethod
     def joined(cls, parts: Sequence[Tally]) -> Tally:
-        """One tally of the images of all `parts`, in their order."""
-        columns = {column.name: [array for p in parts for array in getattr(p, column.name)] for column in fields(cls)}
+        """Return the tally of the images of all `parts`, in their order."""
+        columns = {column.name: [batch for p in parts for batch in getattr(p, column.name)] for column in fields(cls)}
         return cls(**columns)
 
     def add(self, scores: Floats, classes: Classes, reference: Floats | None, kind: Scores) -> None:
-        """A batch: scores (N, classes), classes (N,); raises `InputError` for scores that are not finite."""
+        """Count a batch: scores (N, classes) of the model and the reference, right classes (N,).
+
+        Raises `InputError` for scores that are not finite.
+        """
         if not np.isfinite(scores).all():
             raise InputError("a model answers with values that are not finite")
-        scores, reference = answers(scores, kind), None if reference is None else answers(reference, kind)
-        top = top_classes(scores, min(TOP, scores.shape[1]))
-        hits = top == classes[:, None]
-        self.first.append(top[:, 0])
+        self.answers.append(top_answers(scores, kind))
+        complete = with_no_class(scores, kind)
+        hits = top_classes(complete, min(TOP, complete.shape[1])) == classes[:, None]
         self.right.append(hits[:, 0])
         self.among.append(hits.any(1))
-        mine, theirs = probabilities(scores, kind), None if reference is None else probabilities(reference, kind)
+        if reference is not None:
+            self._compare(complete, with_no_class(reference, kind), kind)
+
+    def _compare(self, scores: Floats, reference: Floats, kind: Scores) -> None:
+        mine, theirs = floored_probabilities(scores, kind), floored_probabilities(reference, kind)
         if mine is not None and theirs is not None:
             self.kl.append((theirs * np.log(theirs / mine)).sum(1))
             self.drift.append(mine.max(1) - theirs.max(1))
 
+    def first_answers(self) -> Classes:
+        """Return the best class of every image, (N,)."""
+        return np.concatenate([batch.classes[:, 0] for batch in self.answers])
+
     def accuracy(self) -> Accuracy:
-        """Top-1 and top-5 of all images so far."""
+        """Return top-1 and top-5 of all images so far."""
         right, among = np.concatenate(self.right), np.concatenate(self.among)
         n = len(right)
         return Accuracy(n, proportion(int(right.sum()), n), proportion(int(among.sum()), n))
 
     def compare(self, name: str, reference: Tally) -> Comparison:
-        """Against the tally called `name` of the same images."""
-        first, theirs = np.concatenate(self.first), np.concatenate(reference.first)
+        """Compare with the model called `name`, whose tally of the same images is `reference`."""
+        same = self.first_answers() == reference.first_answers()
         return Comparison(
             reference=name,
             top1_difference=paired_difference(np.concatenate(self.right), np.concatenate(reference.right)),
-            agreement=proportion(int((first == theirs).sum()), len(first)),
+            agreement=proportion(int(same.sum()), len(same)),
             kl=_mean(self.kl),
             confidence_drift=_mean(self.drift),
         )
+
+
+def _comparisons(tallies: Mapping[str, Tally], reference: str | None, *, labelled: bool) -> dict[str, Comparison]:
+    if reference is None:
+        return {}
+    compared = {n: tally.compare(reference, tallies[reference]) for n, tally in tallies.items() if n != reference}
+    return compared if labelled else {name: replace(c, top1_difference=None) for name, c in compared.items()}
+
+
+def _batches(
+    dataset: Dataset, size: tuple[int, int], preprocess: Preprocess, progress: Progress
+) -> Iterator[tuple[int, Pixels]]:
+    """Yield batches of pixels, each with the number of its first image."""
+    images: list[Pixels] = []
+    start = 0
+    for image in dataset.images(size, preprocess, progress):
+        images.append(image)
+        if len(images) == BATCH or start + len(images) == len(dataset):
+            yield start, np.stack(images)
+            start, images = start + len(images), []
 
 
 def _mean(parts: list[Floats]) -> float | None:

@@ -18,13 +18,14 @@ from PIL import Image
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.report.axes import Axis, linear_ticks, padded
-from mbn_deploy.report.examples import Watch, choose, preferred, thumbnail
+from mbn_deploy.report.examples import choose, class_names, preferred, thumbnail
 from mbn_deploy.report.html import Html, joined, tag
 from mbn_deploy.report.page import page
 from mbn_deploy.report.parts import number, signed, significant
 from mbn_deploy.report.plots import Mark, accuracy_plot
 from mbn_deploy.text import visible
 from mbn_deploy.verify.latency import Latency, latencies
+from mbn_deploy.verify.scores import top_answers
 from mbn_deploy.verify.statistics import Estimate
 
 VOID = {"meta", "img", "br", "wbr", "link"}
@@ -268,17 +269,16 @@ def test_numbers_are_written_as_people_read_them():
 
 
 def test_disagreements_come_first_and_the_surest_of_them():
-    answers = {
-        "keras": np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32),
-        "a_int8.tflite": np.array([[0.9, 0.1], [0.7, 0.3], [0.4, 0.6], [0.8, 0.2]], np.float32),
-    }
-    watch = Watch("keras", "softmax")
-    watched = watch({name: lambda _, rows=rows: rows for name, rows in answers.items()}, {"a_int8.tflite": "int8"})
-    for predict in watched.values():
-        predict(None)
+    keras = top_answers(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32), "softmax")
+    int8 = top_answers(np.array([[0.9, 0.1], [0.7, 0.3], [0.4, 0.6], [0.8, 0.2]], np.float32), "softmax")
     # Float is right on 2 alone; it is surer of 1 than of 3; both agree on 0.
-    assert choose(watch, [0, 0, 0, 0]) == [2, 1, 3, 0]
-    assert choose(watch, None) == [1, 3, 2, 0]
+    assert choose(keras, int8, [0, 0, 0, 0]) == [2, 1, 3, 0]
+    assert choose(keras, int8, None) == [1, 3, 2, 0]
+
+
+def test_a_model_with_one_class_answers_yes_or_no():
+    assert class_names(1, ["cat"]) == ["cat", "not cat"]
+    assert class_names(2, None) == ["0", "1"]
 
 
 def test_the_file_beside_float_is_the_one_that_differs_most():

@@ -7,7 +7,8 @@ from PIL import Image
 from mbn_deploy.data.dataset import load_dataset
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.verify.evaluate import evaluate, keras_predictor, top_classes
+from mbn_deploy.verify.evaluate import evaluate, keras_predictor, predict_all
+from mbn_deploy.verify.scores import top_classes
 from mbn_deploy.verify.statistics import paired_difference, proportion
 
 SIZE = (8, 8)
@@ -105,6 +106,26 @@ def test_accuracy_and_comparison_of_two_files(tmp_path):
     assert compared.kl > 0
     assert compared.confidence_drift == pytest.approx(-0.2 * (1 - 1 / 1.5), abs=0.01)
     assert steps[-1] == ("evaluate", 50, 50)
+
+
+def test_scores_that_are_known_count_like_those_of_a_predictor(tmp_path):
+    dataset = load_dataset(folder_of(tmp_path / "d", [str(i) for i in range(10)], each=5), 10)
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(size=(1, 10)).astype(np.float32) for name in ("keras", "int8")}
+
+    def predictor(name):
+        return lambda pixels: np.sin(pixels[:, 0, 0, :1] * weights[name])
+
+    plain = evaluate({n: predictor(n) for n in weights}, dataset, SIZE, SQUASH, reference="keras", scores="logits")
+    known = {"keras": predict_all(predictor("keras"), dataset, SIZE, SQUASH, step="float")}
+    again = evaluate(
+        {"int8": predictor("int8")}, dataset, SIZE, SQUASH, known=known, reference="keras", scores="logits"
+    )
+    assert again == plain
+    for name in weights:
+        np.testing.assert_array_equal(again.answers[name].classes, plain.answers[name].classes)
+    np.testing.assert_array_equal(again.answers["keras"].classes[:, 0], known["keras"].argmax(axis=1))
+    assert again.answers["int8"].probabilities.shape == (50, 3)
 
 
 def test_equal_files_differ_in_nothing(tmp_path):

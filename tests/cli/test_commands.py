@@ -75,10 +75,10 @@ def test_version():
     ("args", "said"),
     [
         (["describe", "mobilnet_v2"], "did you mean mobilenet_v2"),
-        (["describe", "mobilenet_v2", "--alpha", "0"], "alpha must be a number greater than 0, not 0"),
-        (["describe", "mobilenet_v2", "--alpha", "nan"], "alpha must be"),
-        (["describe", "mobilenet_v2", "--alpha", "inf"], "alpha must be"),
-        (["describe", "mobilenet_v2", "--size", "31"], "at least 32"),
+        (["describe", "mobilenet_v2", "--alpha", "0"], "alpha"),
+        (["describe", "mobilenet_v2", "--alpha", "nan"], "alpha"),
+        (["describe", "mobilenet_v2", "--alpha", "inf"], "alpha"),
+        (["describe", "mobilenet_v2", "--size", "31"], "31"),
         (["describe", "mobilenet_v2", "--classes", "many"], "--classes"),
         (["describe", "mobilenet_v2", "--szie", "31"], "--szie"),
         (["descrbe", "mobilenet_v2"], "describe"),
@@ -150,7 +150,7 @@ def test_what_is_held_back_needs_no_disk(capfd, monkeypatch, tmp_path):
     assert capfd.readouterr().err == "kept\non the disk\n"
 
 
-def test_only_greetings_are_left_out(capfd):
+def test_only_startup_messages_are_left_out(capfd):
     with progress_bar.hide_startup_messages():
         os.write(2, b"before\nINFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nERROR: after, no newline")
     assert capfd.readouterr().err == "before\nERROR: after, no newline"

@@ -15,13 +15,13 @@ from mbn_deploy.export.onnx.qdq import write_onnx_int8
 from mbn_deploy.export.onnx.writer import write_onnx
 from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
 from mbn_deploy.graph.graph import Graph, Op
-from mbn_deploy.graph.quantized import ActivationParams
+from mbn_deploy.graph.quantized import QuantParams
 from mbn_deploy.quantize.integers import quantize_graph
-from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
+from mbn_deploy.quantize.ranges import CalibratedGraph, ChannelRange
 
 FOLDER = Path(__file__).parents[1] / "mbn_deploy" / "runtime" / "doctor" / "probes"
 SIZE, CHANNELS, CLASSES = 16, 8, 4
-PIXELS = ActivationParams(1 / 128, 0)  # real = (pixel - 128) / 128
+PIXELS = QuantParams(1 / 128, 0)  # real = (pixel - 128) / 128
 RANGES = {"conv": (0, 6), "depthwise": (0, 6), "project": (-8, 8), "add": (-8, 14), "mean": (-4, 8), "logits": (-8, 8)}
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     spans = {**RANGES, "scores": (0, 1)}
     ends = {name: [np.full(graph.shapes[name][-1], end, float) for end in span] for name, span in spans.items()}
     ranges = {name: ChannelRange(low, high, (low + high) / 2, (high - low) ** 2) for name, (low, high) in ends.items()}
-    integers = quantize_graph(Calibrated(graph, ranges, {}), PIXELS)
+    integers = quantize_graph(CalibratedGraph(graph, ranges, {}), PIXELS)
     files = {
         "float32.tflite": write_tflite(graph, "float32"),
         "int8.tflite": write_tflite_int8(integers, input_dtype="uint8"),

@@ -12,8 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from mbn_deploy.arrays import Doubles, Floats
-from mbn_deploy.diagnose.file_graph import Levels, StoredOp
+from mbn_deploy.diagnose.file_graph import FileOp
 from mbn_deploy.diagnose.layer_errors import ChannelSums, Flags
+from mbn_deploy.graph.quantized import QuantParams
 
 SAME = 0.03  # factors that differ less, relatively, are one factor seen through rounding
 # What lowering multiplies whole tensors by: nothing, or the 6 of h-swish and hard sigmoid.
@@ -24,7 +25,7 @@ _TINY = 1e-30
 _LEAST_SHIFT = 0.5 / 255  # of a tensor's reach: half a step of 8 bits
 
 
-def weight_factors(op: StoredOp, reference: StoredOp, inputs: Doubles | None) -> Doubles | None:
+def weight_factors(op: FileOp, reference: FileOp, inputs: Doubles | None) -> Doubles | None:
     """Output factors over those of the input, (output channels,), by least squares; 0 where weights are all zero.
 
     `inputs` are the factors of the input's channels. None if the kernels are not of one shape.
@@ -47,7 +48,7 @@ def weight_factors(op: StoredOp, reference: StoredOp, inputs: Doubles | None) ->
     return np.asarray(made)
 
 
-def _columns(kernel: Doubles | Floats, op: StoredOp) -> Doubles:
+def _columns(kernel: Doubles | Floats, op: FileOp) -> Doubles:
     """(taps and input channels, output channels)."""
     outputs = int(np.prod(kernel.shape[2:])) if op.depthwise else kernel.shape[-1]
     return kernel.astype(np.float64).reshape(-1, outputs)
@@ -59,7 +60,7 @@ def _snapped(factor: float) -> float:
     return nearest if abs(factor / nearest - 1) < _NEAR else factor
 
 
-def bias_shift(op: StoredOp, reference: StoredOp, factors: Doubles, lowered_by: Doubles | None) -> Doubles | None:
+def bias_shift(op: FileOp, reference: FileOp, factors: Doubles, lowered_by: Doubles | None) -> Doubles | None:
     """What a linear layer's biases take off each output channel, (output channels,).
 
     `factors` are those of its output, `lowered_by` is how low its input is kept. None if it cannot be run.
@@ -97,7 +98,7 @@ def in_reference(shift: Doubles | None, factors: Doubles | None) -> Doubles | No
     return shift if shift is None or factors is None else np.asarray(shift / _positive(factors))
 
 
-class PointFactors:
+class TensorFactors:
     """The factors of one compared tensor; from sums over what the operations make of exact values."""
 
     def __init__(self, channels: int, *, weighted: bool) -> None:
@@ -109,7 +110,7 @@ class PointFactors:
         self,
         reference: Floats,
         made: Floats,
-        levels: Levels | None,
+        params: QuantParams | None,
         *,
         by_weights: Doubles | None = None,
         by_input: Doubles | None = None,
@@ -120,13 +121,13 @@ class PointFactors:
         the last layer, if there is one; `by_input` those of what the operations read: they stand in for
         channels that are always zero, whose factor the weights behind still carry.
         """
-        if levels is None:
+        if params is None:
             self._inside.add(reference, made)
         else:
-            low, high = levels.range
+            low, high = params.range
             inside = (made > low) & (made < high)
             self._inside.add(np.where(inside, reference, 0), np.where(inside, made, 0))
-            self._clipped.add(reference, levels.saturated(made))
+            self._clipped.add(reference, params.saturate(made))
         fitted, seen = self._fitted()
         if by_weights is not None and by_weights.size == fitted.size and (by_weights > 0).any():
             self.value = _joined(fitted, seen, by_weights)

@@ -21,7 +21,7 @@ from mbn_deploy.graph.quantized import QuantizedGraph
 from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.quantize.passes.bias import real_weights, stored_inputs, stored_output
 from mbn_deploy.quantize.quantize import Quantization
-from mbn_deploy.quantize.ranges import Calibrated
+from mbn_deploy.quantize.ranges import CalibratedGraph
 from mbn_deploy.runtime.preprocess import normalize
 
 IMAGES = 4  # thousands of values of most tensors each
@@ -29,7 +29,7 @@ BYTES = 2**27  # fewer images where the largest tensor would pass it
 
 
 @dataclass(frozen=True)
-class Extent:
+class ValueRange:
     """Of one layer's weights, or of the values that it writes: `low` to `high` over all channels.
 
     `spread`: of max |value| a channel, the largest over the median; None if all are zero.
@@ -52,15 +52,15 @@ class LayerFigures:
 
     layer: str
     kind: str
-    weights: tuple[Extent | None, Extent]
-    values: tuple[Extent | None, Extent]
+    weights: tuple[ValueRange | None, ValueRange]
+    values: tuple[ValueRange | None, ValueRange]
     covered: tuple[float, float] | None
     dtype: str
     alone: float
     run: float
 
 
-def by_layer(made: Quantization, calibration: CalibrationSet) -> tuple[int, tuple[LayerFigures, ...]]:
+def summarize_layers(made: Quantization, calibration: CalibrationSet) -> tuple[int, tuple[LayerFigures, ...]]:
     """The weighted layers in the order of the network; errors on the first images of the set, how many comes first."""
     images = normalize(calibration.pixels[: _count(made.graph)], made.preprocess)
     before = {op.name: op for op in made.observed.graph.weighted()}
@@ -87,19 +87,19 @@ def _figures(made: Quantization, before: Op | None, op: Op, alone: float, run: f
     )
 
 
-def _of_weights(op: Op) -> Extent:
+def _of_weights(op: Op) -> ValueRange:
     kernel = op.weights()[0]
     channels = kernel.reshape(-1, kernel.shape[-1]) if op.kind != "depthwise" else kernel.reshape(-1, _outputs(op))
-    return Extent(float(kernel.min()), float(kernel.max()), spread(np.abs(channels).max(0).astype(np.float64)))
+    return ValueRange(float(kernel.min()), float(kernel.max()), spread(np.abs(channels).max(0).astype(np.float64)))
 
 
 def _outputs(op: Op) -> int:
     return int(op.weights()[1].size)
 
 
-def _of_values(state: Calibrated, op: Op) -> Extent:
+def _of_values(state: CalibratedGraph, op: Op) -> ValueRange:
     seen = state.ranges[op.output]
-    return Extent(
+    return ValueRange(
         float(seen.low.min()), float(seen.high.max()), spread(np.maximum(np.abs(seen.low), np.abs(seen.high)))
     )
 
@@ -135,7 +135,7 @@ def _integer(quantized: QuantizedGraph, op: Op, values: dict[str, Any], shape: t
     return stored_output(quantized, op, activated(op, run_op(op, inputs, shape)))
 
 
-def _seen(state: Calibrated, name: str, values: Any) -> Floats:
+def _seen(state: CalibratedGraph, name: str, values: Any) -> Floats:
     """Without what lies beyond bounds that the ops behind it set."""
     found: Floats = np.asarray(values, np.float32)
     if name in state.floors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mbn_deploy.diagnose.file_graph import StoredNetwork, StoredOp
+from mbn_deploy.diagnose.file_graph import FileGraph, FileOp
 from mbn_deploy.graph.graph import Shape
 
 HARD_SWISH_FLOOR = -3.0  # h-swish is 0 below: integers may saturate there, and lose nothing
@@ -16,7 +16,7 @@ STORAGE = frozenset({"QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLine
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
+class MatchedTensor:
     """A tensor that both files have under `name`; the quantized one keeps its integers in `stored`.
 
     `label` is what it is shown as: the layer's name where `name` is a step inside the layer.
@@ -28,7 +28,7 @@ class Point:
     label: str
     stored: str
     floor: float | None
-    segment: tuple[StoredOp, ...]
+    segment: tuple[FileOp, ...]
 
     @property
     def operations(self) -> tuple[str, ...]:
@@ -47,12 +47,12 @@ class Point:
         return own[0].layer if len(own) == 1 and own[0].kernel is not None else self.label
 
 
-def _computing(point: Point) -> list[StoredOp]:
+def _computing(point: MatchedTensor) -> list[FileOp]:
     kept = [op for op in point.segment if op.kind not in STORAGE and not op.moves_only]
     return [op for op in kept if not (op.kind == "Clip" and len(kept) > 1)]
 
 
-def match(quantized: StoredNetwork, reference: StoredNetwork) -> list[Point]:
+def match(quantized: FileGraph, reference: FileGraph) -> list[MatchedTensor]:
     """Every tensor of one name and one shape in both files, but for inputs and reshapes, in order.
 
     Names are the layers' where this project wrote the files, and agree where one converter wrote both.
@@ -81,11 +81,11 @@ def match(quantized: StoredNetwork, reference: StoredNetwork) -> list[Point]:
         name, floor = found[stored]
         outer = name.rpartition("/")[0]
         label = outer if is_part(name, reference) and outer not in compared else name
-        points.append(Point(name, label, stored, floor, _segment(stored, makers, ends, quantized)))
+        points.append(MatchedTensor(name, label, stored, floor, _segment(stored, makers, ends, quantized)))
     return points
 
 
-def is_part(name: str, network: StoredNetwork) -> bool:
+def is_part(name: str, network: FileGraph) -> bool:
     """Whether the tensor is a step inside another one's layer, as `conv/linear` is of `conv`."""
     return name.rpartition("/")[0] in network.shapes
 
@@ -95,7 +95,7 @@ def _essential(shape: Shape | None) -> tuple[int, ...] | None:
     return None if shape is None else tuple(n for n in shape[1:] if n != 1)
 
 
-def _stored(name: str, makers: dict[str, StoredOp], readers: dict[str, list[StoredOp]]) -> str:
+def _stored(name: str, makers: dict[str, FileOp], readers: dict[str, list[FileOp]]) -> str:
     """The integers of `name`: in front of its DequantizeLinear, or behind the QuantizeLinear that alone reads it."""
     if makers[name].kind == "DequantizeLinear":
         return makers[name].inputs[0]
@@ -107,7 +107,7 @@ def _stored(name: str, makers: dict[str, StoredOp], readers: dict[str, list[Stor
     return behind[0].output if len(behind) == 1 and behind[0].kind == "Clip" else quantized
 
 
-def _segment(end: str, makers: dict[str, StoredOp], ends: set[str], network: StoredNetwork) -> tuple[StoredOp, ...]:
+def _segment(end: str, makers: dict[str, FileOp], ends: set[str], network: FileGraph) -> tuple[FileOp, ...]:
     inside: set[str] = set()
     waiting = [end]
     while waiting:
@@ -118,7 +118,7 @@ def _segment(end: str, makers: dict[str, StoredOp], ends: set[str], network: Sto
     return tuple(op for op in network.ops if op.output in inside)
 
 
-def movable(network: StoredNetwork) -> frozenset[str]:
+def movable(network: FileGraph) -> frozenset[str]:
     """Tensors that reach layers only, through sums and pooling at most: `absorb` may have shifted them."""
     found: set[str] = set()
     readers_of = network.readers()
@@ -133,7 +133,7 @@ def movable(network: StoredNetwork) -> frozenset[str]:
     return frozenset(found)
 
 
-def _hands_on(op: StoredOp, movable_tensors: set[str]) -> bool:
+def _hands_on(op: FileOp, movable_tensors: set[str]) -> bool:
     """Whether a shift of what it reads, of two tensors if it adds, is a shift of what it writes, and may be."""
     carries = op.kind in _POOLS | STORAGE or op.moves_only or (op.kind in _SUMS and len(op.inputs) > 1)
     return carries and op.output in movable_tensors

@@ -1,8 +1,8 @@
-"""The operations of an .onnx file, float or QDQ, ready to be run one by one (see `stored`).
+"""Read the operations of an .onnx file, float or QDQ, so that they can be run one by one (see `file_graph`).
 
-Files keep NCHW; here everything is NHWC, so that one execution serves both formats. Integer tensors
-are tensors of their own: QuantizeLinear rounds, a Clip of integers narrows the levels, DequantizeLinear
-hands the value on.
+Files are NCHW; here everything is NHWC, so that operations of both formats are run by the same code. Integer tensors
+are tensors of their own: QuantizeLinear rounds, a Clip of integers narrows their limits, and DequantizeLinear passes
+the real value on.
 """
 
 from __future__ import annotations
@@ -14,20 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.diagnose.file_graph import (
-    Levels,
-    Reals,
-    Run,
-    StoredNetwork,
-    StoredOp,
-    identity,
-    run_of,
-    with_constants,
-)
+from mbn_deploy.arrays import Floats
+from mbn_deploy.diagnose.file_graph import FileGraph, FileOp, Run, identity, run_of, with_constants
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.onnx.builder import onnx_module
 from mbn_deploy.export.onnx.inspect import constant_nodes, load_onnx
 from mbn_deploy.graph.graph import Op, OpKind, Pads, Shape
+from mbn_deploy.graph.quantized import QuantParams
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), [0, 3, 1, 2]
 _UNARY: dict[str, OpKind] = {
@@ -36,64 +29,71 @@ _UNARY: dict[str, OpKind] = {
 _BINARY: dict[str, OpKind] = {"Add": "add", "Mul": "multiply"}
 _WEIGHTED = frozenset({"Conv", "Gemm"})
 _MOVES = frozenset({"Reshape", "Flatten", "Squeeze"})
+_KEEPS_LAYOUT = frozenset({"QuantizeLinear", "DequantizeLinear", "Transpose", "Clip"})
 _CHANNELS = (1, 3)
 
 
-def read_onnx_network(data: bytes, where: str) -> StoredNetwork:
-    """The graph of the file. Raises `InputError` for damaged ones."""
+def read_onnx_graph(data: bytes, where: str) -> FileGraph:
+    """Return the graph of the file. `where` names the file; raises `InputError` if it is damaged."""
     model = load_onnx(data, where)
     try:
-        return _NetworkReader(model).network(where)
+        return _GraphReader(model).file_graph(where)
     except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where}: damaged: {type(error).__name__}: {error}") from error
 
 
 def nhwc(shape: Shape) -> Shape:
-    """(N, C, H, W) as (N, H, W, C)."""
+    """Return the shape (N, C, H, W) as (N, H, W, C), other shapes as they are."""
     return tuple(shape[i] for i in TO_NHWC) if len(shape) == 4 else shape
 
 
-class _NetworkReader:
+class _GraphReader:
     def __init__(self, model: Any) -> None:
         onnx = onnx_module()
         self.graph = model.graph
         tensors = {t.name: t for t in self.graph.initializer} | constant_nodes(self.graph)
         self.constants: dict[str, npt.NDArray[Any]] = {n: onnx.numpy_helper.to_array(t) for n, t in tensors.items()}
         known = [*self.graph.input, *self.graph.output, *self.graph.value_info]
-        self.stored_shapes: dict[str, Shape] = {v.name: _dims(v) for v in known}
+        self.file_shapes: dict[str, Shape] = {v.name: _dims(v) for v in known}
         self.nodes = list(self.graph.node)
         self.attributes = {
             id(node): {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute} for node in self.nodes
         }
-        self.levels: dict[str, Levels] = {}
+        self.params: dict[str, QuantParams] = {}
         self.source = next(v.name for v in self.graph.input if v.name not in self.constants)
-        self.last: set[str] = set()  # tensors that lie in NHWC in the file, too
-        if self._channels_last(self.stored_shapes[self.source]):
-            self.last.add(self.source)
+        self.channels_last: set[str] = set()  # tensors that are NHWC in the file, too
+        if _is_channels_last(self.file_shapes[self.source]):
+            self.channels_last.add(self.source)
 
-    @staticmethod
-    def _channels_last(shape: Shape) -> bool:
-        return len(shape) == 4 and shape[3] in _CHANNELS and shape[1] not in _CHANNELS
-
-    def network(self, where: str) -> StoredNetwork:
-        """The whole graph."""
-        ops = tuple(op for node in self.nodes if (op := self._stored(node)) is not None)
+    def file_graph(self, where: str) -> FileGraph:
+        """Return all operations that depend on the input."""
+        ops = tuple(op for node in self.nodes if (op := self._file_op(node)) is not None)
         names = {self.source, *(op.output for op in ops)}
-        shapes = {n: s if n in self.last else nhwc(s) for n, s in self.stored_shapes.items() if n in names}
-        output = self.graph.output[0].name
-        return StoredNetwork(where, "onnx", self.source, output, ops, shapes, self.levels)
+        shapes = {n: s if n in self.channels_last else nhwc(s) for n, s in self.file_shapes.items() if n in names}
+        return FileGraph(
+            where=where,
+            format="onnx",
+            input=self.source,
+            output=self.graph.output[0].name,
+            ops=ops,
+            shapes=shapes,
+            params=self.params,
+        )
 
-    def _stored(self, node: Any) -> StoredOp | None:
+    def _file_op(self, node: Any) -> FileOp | None:
         if not node.output or node.output[0] in self.constants:
             return None
         if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
             self.constants[node.output[0]] = self._dequantized(node)
             return None
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Transpose", "Clip") and node.input[0] in self.last:
-            self.last.add(node.output[0])
+        if (
+            node.op_type in ("QuantizeLinear", "DequantizeLinear", "Transpose", "Clip")
+            and node.input[0] in self.channels_last
+        ):
+            self.channels_last.add(node.output[0])
         flowing = tuple(name for name in node.input if name and name not in self.constants)
         run = self._run(node)
-        return StoredOp(
+        return FileOp(
             layer=node.name if node.op_type in _WEIGHTED and node.name else node.output[0],
             kind=node.op_type,
             inputs=flowing,
@@ -106,10 +106,10 @@ class _NetworkReader:
 
     def _is_depthwise(self, node: Any) -> bool:
         group = int(self.attributes[id(node)].get("group", 1))
-        return node.op_type == "Conv" and group > 1 and group == self.stored_shapes[node.input[0]][1]
+        return node.op_type == "Conv" and group > 1 and group == self.file_shapes[node.input[0]][1]
 
-    def _kernel(self, node: Any) -> Reals | None:
-        """The kernel in the layout of `StoredOp`; `None` for other groups than one and one a channel."""
+    def _kernel(self, node: Any) -> Floats | None:
+        """Return the kernel in the layout of `FileOp`, None for grouped convolutions that are not depthwise."""
         kernel = self.constants.get(node.input[1]) if node.op_type in _WEIGHTED else None
         attributes = self.attributes[id(node)]
         if kernel is None:
@@ -120,8 +120,7 @@ class _NetworkReader:
             return None
         if self._is_depthwise(node):
             channels = int(attributes["group"])
-            made: Reals = kernel.reshape(channels, -1, *kernel.shape[2:]).transpose(2, 3, 0, 1)
-            return made
+            return np.asarray(kernel.reshape(channels, -1, *kernel.shape[2:]).transpose(2, 3, 0, 1))
         return kernel.transpose(2, 3, 1, 0) if attributes.get("group", 1) == 1 else None
 
     def _dequantized(self, node: Any) -> npt.NDArray[Any]:
@@ -133,15 +132,15 @@ class _NetworkReader:
             scales, zeros = scales.reshape(shape), np.broadcast_to(zeros, scales.shape).reshape(shape)
         return np.asarray((stored - zeros) * scales.astype(np.float64), np.float32)
 
-    def _levels_of(self, node: Any) -> Levels | None:
-        """What a QuantizeLinear or DequantizeLinear of an activation says."""
+    def _params_of(self, node: Any) -> QuantParams | None:
+        """Return an activation's parameters from its QuantizeLinear or DequantizeLinear, None if not constant."""
         scale, zero = (self.constants.get(name) for name in node.input[1:3])
         if scale is None or zero is None or scale.size != 1:
             return None
-        return Levels.of(float(scale.reshape(())), int(zero.reshape(())), zero.dtype.name)
+        return QuantParams(float(scale.reshape(())), int(zero.reshape(())), zero.dtype.name)
 
     def _run(self, node: Any) -> Run | None:
-        """`None` for what is not known, in kind or in an option."""
+        """Return how to run the operation, None if its kind or one of its options is not known here."""
         attributes = self.attributes[id(node)]
         if node.op_type in _UNARY:
             return run_of(Op(_UNARY[node.op_type], node.op_type, (), ""))
@@ -157,29 +156,29 @@ class _NetworkReader:
 
     def _quantize(self, node: Any, attributes: dict[str, Any]) -> Run | None:
         _ = attributes
-        levels = self._levels_of(node)
-        if levels is None:
+        params = self._params_of(node)
+        if params is None:
             return None
-        self.levels[node.output[0]] = levels
+        self.params[node.output[0]] = params
         return identity
 
     def _dequantize(self, node: Any, attributes: dict[str, Any]) -> Run | None:
-        """The same value, or a multiple of it where the integers are read with another scale."""
+        """Run as the identity, or as a multiplication where the integers are read with another scale."""
         _ = attributes
-        levels = self._levels_of(node)
-        if levels is None:
+        params = self._params_of(node)
+        if params is None:
             return None
-        stored = self.levels.setdefault(node.input[0], levels)
-        factor = np.float32(levels.scale / stored.scale)
+        stored = self.params.setdefault(node.input[0], params)
+        factor = np.float32(params.scale / stored.scale)
         return identity if factor == 1 else lambda values: values[0] * factor
 
     def _transpose(self, node: Any, attributes: dict[str, Any]) -> Run | None:
-        """The one behind a channels-last input: here the value lies so anyway."""
-        if node.input[0] not in self.last or list(attributes.get("perm", ())) != TO_NCHW:
+        """Run the Transpose behind a channels-last input as the identity: here all values are channels-last."""
+        if node.input[0] not in self.channels_last or list(attributes.get("perm", ())) != TO_NCHW:
             return None
-        self.last.discard(node.output[0])
-        if node.input[0] in self.levels:
-            self.levels[node.output[0]] = self.levels[node.input[0]]
+        self.channels_last.discard(node.output[0])
+        if node.input[0] in self.params:
+            self.params[node.output[0]] = self.params[node.input[0]]
         return identity
 
     def _clip(self, node: Any, attributes: dict[str, Any]) -> Run | None:
@@ -188,10 +187,10 @@ class _NetworkReader:
         if len(bounds) != 2 or bounds[0] is None or bounds[1] is None:
             return None
         low, high = bounds[0].reshape(())[()], bounds[1].reshape(())[()]
-        levels = self.levels.get(node.input[0])
-        if levels is not None:
-            self.levels[node.output[0]] = replace(levels, first=int(low), last=int(high))
-            return identity  # the narrower levels saturate
+        params = self.params.get(node.input[0])
+        if params is not None:
+            self.params[node.output[0]] = replace(params, clip=(int(low), int(high)))
+            return identity  # rounding by the narrower parameters saturates
         return lambda values: np.clip(values[0], low, high)
 
     def _hard_sigmoid(self, node: Any, attributes: dict[str, Any]) -> Run | None:
@@ -201,7 +200,7 @@ class _NetworkReader:
 
     def _binary(self, node: Any, attributes: dict[str, Any]) -> Run | None:
         _ = attributes
-        operands: list[Reals | None] = []
+        operands: list[Floats | None] = []
         for name in node.input:
             constant = self.constants.get(name)
             if constant is not None and constant.size != 1:
@@ -229,7 +228,7 @@ class _NetworkReader:
         kind: OpKind = "depthwise" if self._is_depthwise(node) else "conv"
         return run_of(Op(kind, kind, (), "", kernel=kernel, bias=bias, **window))
 
-    def _bias(self, node: Any) -> Reals | None:
+    def _bias(self, node: Any) -> Floats | None:
         return self.constants.get(node.input[2]) if len(node.input) > 2 else np.zeros(1, np.float32)
 
     def _gemm(self, node: Any, attributes: dict[str, Any]) -> Run | None:
@@ -255,25 +254,29 @@ class _NetworkReader:
         amounts = self.constants.get(node.input[1])
         if attributes.get("mode", b"constant") != b"constant" or amounts is None or amounts.size != 8:
             return None
-        levels = self.levels.get(node.input[0])
-        if levels is not None:
-            self.levels[node.output[0]] = levels
+        params = self.params.get(node.input[0])
+        if params is not None:
+            self.params[node.output[0]] = params
         _, _, top, left, _, _, bottom, right = (int(n) for n in amounts)
         return lambda values: np.pad(np.asarray(values[0]), ((0, 0), (top, bottom), (left, right), (0, 0)))
 
     def _reshape(self, node: Any, attributes: dict[str, Any]) -> Run | None:
-        """Row-major in the file's NCHW."""
+        """Reshape row-major in NCHW, as the file means it."""
         _ = attributes
-        shape = self.stored_shapes[node.output[0]]
+        shape = self.file_shapes[node.output[0]]
 
         def run(values: Sequence[Any]) -> Any:
             x = np.asarray(values[0])
-            made = (x.transpose(TO_NCHW) if x.ndim == 4 else x).reshape(-1, *shape[1:])
-            return made.transpose(TO_NHWC) if made.ndim == 4 else made
+            reshaped = (x.transpose(TO_NCHW) if x.ndim == 4 else x).reshape(-1, *shape[1:])
+            return reshaped.transpose(TO_NHWC) if reshaped.ndim == 4 else reshaped
 
         return run
 
 
 def _dims(value: Any) -> Shape:
-    """The shape that the file says; an open axis counts as 1."""
+    """Return the shape that the file declares, with 1 for an open axis."""
     return tuple(int(d.dim_value) or 1 for d in value.type.tensor_type.shape.dim)
+
+
+def _is_channels_last(shape: Shape) -> bool:
+    return len(shape) == 4 and shape[3] in _CHANNELS and shape[1] not in _CHANNELS

@@ -1,4 +1,4 @@
-"""The operations of a .tflite file, ready to be run one by one (see `stored`)."""
+"""Read the operations of a .tflite file so that they can be run one by one (see `file_graph`)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,13 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.diagnose.file_graph import (
-    RANGES,
-    Levels,
-    Reals,
-    Run,
-    StoredNetwork,
-    StoredOp,
-    identity,
-    run_of,
-    with_constants,
-)
+from mbn_deploy.arrays import Floats
+from mbn_deploy.diagnose.file_graph import FileGraph, FileOp, Run, identity, run_of, with_constants
 from mbn_deploy.export.tflite.inspect import DYNAMIC_SHAPE_OPS, TFLiteReader, damage_as_input_error, indices, numbers
 from mbn_deploy.graph.graph import Activation, Op, OpKind, Pads, same_pads
+from mbn_deploy.graph.quantized import LIMITS, QuantParams
 
-_KERNEL = "/kernel"  # how the weights of a layer are called in files of this project
+_KERNEL = "/kernel"  # files of this project call the weights of a layer LAYER/kernel
 _FUSED: dict[str, Activation] = {"none": "none", "relu": "relu", "relu6": "relu6"}
 _SAME = 0  # Padding of the schema
 _UNARY: dict[str, OpKind] = {
@@ -34,48 +26,48 @@ _MOVES = frozenset({"RESHAPE", "SQUEEZE"})
 _STORES = frozenset({"QUANTIZE", "DEQUANTIZE"})
 
 
-def read_tflite_network(data: bytes, where: str) -> StoredNetwork:
-    """The first graph of the file. Raises `InputError` for damaged ones."""
+def read_tflite_graph(data: bytes, where: str) -> FileGraph:
+    """Return the first graph of the file. `where` names the file; raises `InputError` if it is damaged."""
     with damage_as_input_error(where):
-        return _NetworkReader(data).network(where)
+        return _GraphReader(data).file_graph(where)
 
 
-class _NetworkReader(TFLiteReader):
-    """Adds values of constants and runnable ops to what `inspect` reads."""
+class _GraphReader(TFLiteReader):
+    """A reader that adds values of constants and runnable operations to what `inspect` reads."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         seen: dict[str, int] = {}
-        self.names: list[str] = []  # unique ones: files of others may repeat a name
+        self.names: list[str] = []  # made unique: files of other makers may repeat a name
         for tensor in self.tensors:
             count = seen[tensor.name] = seen.get(tensor.name, 0) + 1
             self.names.append(tensor.name if count == 1 else f"{tensor.name}#{count}")
-        self.folded: dict[int, Reals] = {}  # constants behind a DEQUANTIZE, as float16 files have them
+        self.folded: dict[int, Floats] = {}  # constants behind a DEQUANTIZE, as float16 files have them
 
-    def network(self, where: str) -> StoredNetwork:
-        """The whole graph."""
-        ops = tuple(op for raw in self.graph.operators or () if (op := self._stored(raw)) is not None)
+    def file_graph(self, where: str) -> FileGraph:
+        """Return all operations that depend on the input."""
+        ops = tuple(op for raw in self.graph.operators or () if (op := self._file_op(raw)) is not None)
         raw = list(self.graph.tensors or ())
-        return StoredNetwork(
+        return FileGraph(
             where=where,
             format="tflite",
             input=self.names[self.sources[0]],
             output=self.names[self.results[0]],
             ops=ops,
             shapes={name: indices(t.shape) for name, t in zip(self.names, raw, strict=True)},
-            levels={
-                name: Levels.of(t.scale, t.zero_point or 0, t.dtype)
+            params={
+                name: QuantParams(t.scale, t.zero_point or 0, t.dtype)
                 for name, t in zip(self.names, self.tensors, strict=True)
-                if t.scale is not None and t.dtype in RANGES
+                if t.scale and t.dtype in LIMITS  # a scale of 0 means that the tensor is not quantized
             },
         )
 
-    def _stored(self, raw: Any) -> StoredOp | None:
+    def _file_op(self, raw: Any) -> FileOp | None:
         inputs = [i for i in indices(raw.inputs) if i >= 0]
         output = indices(raw.outputs)[0]
         kind = self._kind(raw)
         if kind in DYNAMIC_SHAPE_OPS:
-            return None  # they compute shapes, which here are fixed
+            return None  # they compute shapes, which are fixed here
         if kind in _MOVES:
             inputs = inputs[:1]
         flowing = tuple(self.names[i] for i in inputs if self._value(i) is None)
@@ -85,13 +77,13 @@ class _NetworkReader(TFLiteReader):
                 self.folded[output] = value
             return None
         kernel = self._value(inputs[1]) if kind in _WEIGHTED and len(inputs) > 1 else None
-        return StoredOp(
+        return FileOp(
             layer=self._layer(inputs, output, weighted=kind in _WEIGHTED),
             kind=kind,
             inputs=flowing,
             output=self.names[output],
             run=self._run(raw, kind, inputs, output),
-            kernel=None if kernel is None else self._turned(kernel, kind, inputs),
+            kernel=None if kernel is None else self._transposed(kernel, kind, inputs),
             depthwise=kind == "DEPTHWISE_CONV_2D",
             moves_only=kind in _MOVES,
         )
@@ -100,8 +92,8 @@ class _NetworkReader(TFLiteReader):
         named = self.tensors[inputs[1]].name if weighted and len(inputs) > 1 else ""
         return named[: named.index(_KERNEL)] if _KERNEL in named else self.names[output]
 
-    def _value(self, index: int) -> Reals | None:
-        """The real values of a constant; `None` for what flows."""
+    def _value(self, index: int) -> Floats | None:
+        """Return the real values of a constant, None for a tensor that depends on the input."""
         if index in self.folded:
             return self.folded[index]
         if not self.constant[index]:
@@ -113,7 +105,7 @@ class _NetworkReader(TFLiteReader):
         return _dequantized(stored, raw.quantization)
 
     def _run(self, raw: Any, kind: str, inputs: list[int], output: int) -> Run | None:
-        """`None` for what is not known, in kind or in an option."""
+        """Return how to run the operation, None if its kind or one of its options is not known here."""
         fused = _FUSED.get(self._activation(raw, kind)) if kind not in _UNARY else "none"
         if fused is None:
             return None
@@ -133,20 +125,19 @@ class _NetworkReader(TFLiteReader):
         }  # fmt: skip
         return known[kind](raw, inputs, fused) if kind in known else None
 
-    def _turned(self, kernel: Reals, kind: str, inputs: list[int]) -> Reals:
-        """The kernel in the layout of `StoredOp`."""
+    def _transposed(self, kernel: Floats, kind: str, inputs: list[int]) -> Floats:
+        """Return the kernel in the layout of `FileOp`."""
         if kind == "CONV_2D":
             return np.asarray(kernel.transpose(1, 2, 3, 0))
         if kind == "FULLY_CONNECTED":
             return np.ascontiguousarray(kernel.T)
         channels = indices(self.graph.tensors[inputs[0]].shape)[-1]
-        made: Reals = kernel.reshape(*kernel.shape[1:3], channels, -1)
-        return made
+        return np.asarray(kernel.reshape(*kernel.shape[1:3], channels, -1))
 
-    def _kernel_and_bias(self, kind: str, inputs: list[int]) -> tuple[Reals, Reals] | None:
+    def _kernel_and_bias(self, kind: str, inputs: list[int]) -> tuple[Floats, Floats] | None:
         kernel = self._value(inputs[1])
         bias = self._value(inputs[2]) if len(inputs) > 2 else np.zeros(1, np.float32)
-        return None if kernel is None or bias is None else (self._turned(kernel, kind, inputs), bias)
+        return None if kernel is None or bias is None else (self._transposed(kernel, kind, inputs), bias)
 
     def _conv(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
         return self._convolution("conv", "CONV_2D", raw, inputs, fused)
@@ -155,20 +146,20 @@ class _NetworkReader(TFLiteReader):
         return self._convolution("depthwise", "DEPTHWISE_CONV_2D", raw, inputs, fused)
 
     def _convolution(self, kind: OpKind, code: str, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
-        found = self._kernel_and_bias(code, inputs)
-        if found is None:
+        weights = self._kernel_and_bias(code, inputs)
+        if weights is None:
             return None
-        kernel, bias = found
+        kernel, bias = weights
         return run_of(
             _op(kind, kernel=kernel, bias=bias, activation=fused, **self._windowed(raw, inputs, kernel.shape))
         )
 
     def _dense(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
         _ = raw
-        found = self._kernel_and_bias("FULLY_CONNECTED", inputs)
-        if found is None:
+        weights = self._kernel_and_bias("FULLY_CONNECTED", inputs)
+        if weights is None:
             return None
-        kernel, bias = found
+        kernel, bias = weights
         run = run_of(_op("dense", kernel=kernel, bias=bias, activation=fused))
         return lambda values: run([np.asarray(values[0]).reshape(-1, kernel.shape[0])])
 
@@ -225,15 +216,15 @@ def _reshape(shape: Sequence[int]) -> Run:
     return lambda values: np.asarray(values[0]).reshape(-1, *shape[1:])
 
 
-def _dequantized(stored: npt.NDArray[Any], quantization: Any) -> Reals:
+def _dequantized(stored: npt.NDArray[Any], quantization: Any) -> Floats:
     scales = np.asarray(numbers(None if quantization is None else quantization.scale), np.float32)
     if not scales.size:
         return stored.astype(np.float32)
     zeros = np.asarray(numbers(quantization.zeroPoint) if len(numbers(quantization.zeroPoint)) else [0], np.int64)
-    wide = stored.astype(np.int64)
+    integers = stored.astype(np.int64)
     if scales.size == 1:
-        return cast("Reals", ((wide - zeros[0]) * scales[0].astype(np.float64)).astype(np.float32))
+        return cast("Floats", ((integers - zeros[0]) * scales[0].astype(np.float64)).astype(np.float32))
     shape = [1] * stored.ndim
     shape[int(quantization.quantizedDimension)] = scales.size
     spread = np.broadcast_to(zeros, scales.shape) if zeros.size == 1 else zeros
-    return cast("Reals", ((wide - spread.reshape(shape)) * scales.reshape(shape)).astype(np.float32))
+    return cast("Floats", ((integers - spread.reshape(shape)) * scales.reshape(shape)).astype(np.float32))

@@ -133,7 +133,7 @@ def encode_int8(
     else:
         metadata, packed = _tflite_metadata(description, quantized.graph, preprocess, text)
         data = append_files(write_tflite_int8(quantized, input_dtype=input_dtype, metadata=metadata), packed)
-    params = (quantized.wide if input_dtype == "int16" else quantized.activations)[quantized.graph.input]
+    params = (quantized.int16_params if input_dtype == "int16" else quantized.activations)[quantized.graph.input]
     shift = UNSIGNED_SHIFT if input_dtype == "uint8" else 0
     known = None if input_dtype == "float32" else (params.scale, params.zero_point + shift)
     return EncodedModel(

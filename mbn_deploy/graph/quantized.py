@@ -1,9 +1,9 @@
-"""Quantization parameters, and the quantized graph that int8 TFLite and int8 ONNX are both written from.
+"""The quantized graph that int8 TFLite and int8 ONNX files are written from, and quantization parameters.
 
-real = scale * (q - zero_point), with q in int8 (arXiv 1712.05877, equation 1). Weights are symmetric
-(zero point 0, q in [-127, 127]); activations are asymmetric per tensor. ONNX files with uint8
-activations add 128 to q and zero point: the same real values. Activations of 16 bits are symmetric,
-as TFLite's kernels want them; weights stay int8 beside them.
+real = scale * (q - zero_point) for an integer q (arXiv 1712.05877, equation 1). Weights are int8 and
+symmetric (zero point 0, q in [-127, 127]). Activations are int8 and asymmetric, with one scale a tensor;
+ONNX files with uint8 activations add 128 to q and to the zero point, which leaves the real values as they
+are. Activations of 16 bits are symmetric, since TFLite's kernels require it; the weights beside them stay int8.
 """
 
 from __future__ import annotations
@@ -19,82 +19,110 @@ from mbn_deploy.arrays import Floats
 from mbn_deploy.graph.graph import Graph, Op
 
 INT8_MIN, INT8_MAX = -128, 127
-UNSIGNED_SHIFT = 128  # from levels and zero points of int8 to those of uint8
-LEVELS = INT8_MAX - INT8_MIN  # steps between the first and the last level
+UNSIGNED_SHIFT = 128  # from int8 values and zero points to those of uint8
+INT8_STEPS = INT8_MAX - INT8_MIN
 INT16_MIN, INT16_MAX = -32768, 32767
-INT16X8 = "int16x8"  # the precision of files whose every activation has 16 bits
-# Ops whose integer kernels hand values through: output and input share scale and zero point.
+INT16X8 = "int16x8"  # the precision of files in which every activation has 16 bits
+# Ops whose integer kernels copy or compare values: output and input share scale and zero point.
 PASS_THROUGH = frozenset({"reshape", "pad", "max_pool", "average_pool", "global_max_pool"})
-TIE = 1e-3  # of a step: closer to a half than float32 arithmetic keeps apart
+# In steps. Float32 arithmetic does not tell a value from a half that is closer than this.
+TIE = 1e-3
 WEIGHT_MAX = 127  # -128 is not used: kernels that multiply two int8 in 16 bits would overflow
 
-
 ActivationType = Literal["int8", "int16"]
-_LIMITS: dict[ActivationType, tuple[int, int]] = {"int8": (INT8_MIN, INT8_MAX), "int16": (INT16_MIN, INT16_MAX)}
+LIMITS: dict[str, tuple[int, int]] = {
+    "int8": (INT8_MIN, INT8_MAX),
+    "uint8": (0, 255),
+    "int16": (INT16_MIN, INT16_MAX),
+    "uint16": (0, 65535),
+}
 
 
 @dataclass(frozen=True)
-class ActivationParams:
-    """Per-tensor parameters of an activation: in the int8 domain, or symmetric in int16."""
+class QuantParams:
+    """Scale, zero point and integer type of a tensor. This program's own graphs use int8 and int16.
+
+    `clip` are the smallest and the largest integer where a file clips to fewer than the type has.
+
+    Raises:
+        ValueError: a scale that is not a positive number, or a zero point beyond the type's limits.
+    """
 
     scale: float
     zero_point: int
-    dtype: ActivationType = "int8"
+    dtype: str = "int8"
+    clip: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        first, last = self.limits if self.dtype == "int8" else (0, 0)
+        first, last = LIMITS[self.dtype]
         if not (self.scale > 0 and np.isfinite(self.scale)) or not first <= self.zero_point <= last:
             raise ValueError(f"impossible quantization: scale {self.scale}, zero point {self.zero_point}")
 
     @property
     def limits(self) -> tuple[int, int]:
-        """The first and the last level."""
-        return _LIMITS[self.dtype]
+        """The smallest and the largest integer."""
+        return self.clip or LIMITS[self.dtype]
 
     @property
     def range(self) -> tuple[float, float]:
-        """Smallest and largest real value that the levels can hold."""
+        """The real values of the smallest and the largest integer."""
         first, last = self.limits
         return self.scale * (first - self.zero_point), self.scale * (last - self.zero_point)
 
+    def saturate(self, values: Any) -> Floats:
+        """Clip real values to the range: in integer files this is often how an activation is computed."""
+        return np.asarray(np.clip(np.asarray(values), *self.range), np.float32)
 
-def constant_params(value: float, output: ActivationParams) -> tuple[int, ActivationParams]:
-    """The level that stands for the number `value`, and the parameters that make it so.
+    def round(self, values: Any) -> Floats:
+        """Quantize real values and return the real values that the integers stand for."""
+        integers = np.clip(np.rint(np.asarray(values) / self.scale) + self.zero_point, *self.limits)
+        return np.asarray((integers - self.zero_point) * np.float32(self.scale), np.float32)
 
-    The number is added to integers that become `output`. Where it is an odd number of half steps of
-    that, as 3 is of [0, 6], the sum is a tie whenever the other integer is a zero, and kernel
-    libraries round ties differently; an eighth of a step more and all round alike.
+    def dequantize(self, integers: npt.NDArray[Any]) -> Floats:
+        """Return the real values that integers of a file stand for."""
+        return np.asarray((integers.astype(np.int32) - self.zero_point) * np.float32(self.scale), np.float32)
+
+
+def constant_params(value: float, output: QuantParams) -> tuple[int, QuantParams]:
+    """Return an int8 integer and the parameters with which it stands for the number `value`.
+
+    The number is added to integers, and the sum is quantized by `output`. Where the number is an odd count of
+    half steps of `output`, as 3 is of [0, 6], the sum is a tie whenever the other integer is zero, and kernel
+    libraries round ties differently. An eighth of a step more, and all of them round alike.
     """
     steps = value / output.scale
     if abs(abs(steps) % 1 - 0.5) < TIE:
         value += output.scale / 8
-    return (INT8_MAX if value > 0 else -INT8_MAX), ActivationParams(abs(value) / INT8_MAX, 0)
+    return (INT8_MAX if value > 0 else -INT8_MAX), QuantParams(abs(value) / INT8_MAX, 0)
 
 
-def constant_levels(op: Op, output: ActivationParams) -> tuple[npt.NDArray[Any], ActivationParams]:
-    """What an `add_constant` adds as integers of the output's type, in the shape of its offset.
+def constant_levels(op: Op, output: QuantParams) -> tuple[npt.NDArray[Any], QuantParams]:
+    """Quantize what an `add_constant` adds, to the integer type of `output` and in the shape of the op's offset.
 
-    One a channel: none above 0, on the grid of `output`, so that the sum is exact.
+    Constants that differ by channel must not be above 0; they get the scale of `output`, so that the sum is exact.
+
+    Raises:
+        ValueError: such constants do not fit into int8.
     """
     if output.dtype == "int16":
         offset = np.array(op.number()) if op.offset is None or op.offset.size == 1 else op.offset
         scale = float(np.float32(np.abs(offset).max() / INT16_MAX))
-        return np.rint(offset / scale).astype(np.int16), ActivationParams(scale, 0, "int16")
+        return np.rint(offset / scale).astype(np.int16), QuantParams(scale, 0, "int16")
     if op.offset is None or op.offset.size == 1:
         level, params = constant_params(op.number(), output)
         return np.array(level, np.int8), params
     levels = np.rint(op.offset / output.scale) + INT8_MAX
     if levels.min() < INT8_MIN or levels.max() > INT8_MAX:
         raise ValueError(f"op {op.name!r}: constants from {op.offset.min()} to {op.offset.max()} do not fit")
-    return levels.astype(np.int8), ActivationParams(output.scale, INT8_MAX)
+    return levels.astype(np.int8), QuantParams(output.scale, INT8_MAX)
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeights:
-    """Integers of one op: kernel int8 (layout as the float one), bias int32, one scale an output channel.
+    """The integers of one op: kernel int8 in the layout of the float one, bias int32, one scale an output channel.
 
-    The bias has scale `input scale * weight scale` and zero point 0. `per_tensor`: all scales are the
-    same one, and files say it once.
+    The bias has the scale `input scale * weight scale` and zero point 0. With `per_tensor` all scales are equal,
+    and files store only one.
     """
 
     kernel: npt.NDArray[np.int8]
@@ -105,42 +133,50 @@ class QuantizedWeights:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedGraph:
-    """A float graph with the parameters of every tensor and the integers of every weighted op.
+    """A float graph with the quantization parameters of every tensor and the integers of every weighted op.
 
-    `float_outputs` are the tensors whose ops compute in float, `wide_outputs` those whose ops compute on
-    activations of 16 bits (mixed precision). A tensor has parameters in each width, in `activations` for
-    8 bits and in `wide` for 16 (empty where no op needs it): by those of the reader it is quantized on the
-    way where the writer has others.
+    `float_outputs` are the tensors whose ops compute in float, `int16_outputs` those whose ops compute on
+    activations of 16 bits. Every tensor has int8 parameters in `activations`; if there are `int16_outputs`, it has
+    int16 parameters in `int16_params`, too. Where an op reads a tensor in another type than it was written in, the
+    file writer inserts a QUANTIZE with the reader's parameters.
+
+    Raises:
+        ValueError: int16 parameters whose zero point is not 0.
     """
 
     graph: Graph
-    activations: dict[str, ActivationParams]
+    activations: dict[str, QuantParams]
     weights: dict[str, QuantizedWeights]
     float_outputs: frozenset[str] = frozenset()
-    wide_outputs: frozenset[str] = frozenset()
-    wide: dict[str, ActivationParams] = field(default_factory=dict)
+    int16_outputs: frozenset[str] = frozenset()
+    int16_params: dict[str, QuantParams] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        asymmetric = [name for name, params in self.int16_params.items() if params.zero_point != 0]
+        if asymmetric:
+            raise ValueError(f"tensor {asymmetric[0]!r}: activations of 16 bits must have zero point 0")
 
     def is_float(self, op: Op) -> bool:
-        """Whether `op` computes in float."""
+        """Return whether `op` computes in float."""
         return op.output in self.float_outputs
 
-    def is_wide(self, op: Op) -> bool:
-        """Whether `op` computes on activations of 16 bits."""
-        return op.output in self.wide_outputs
+    def is_int16(self, op: Op) -> bool:
+        """Return whether `op` computes on activations of 16 bits."""
+        return op.output in self.int16_outputs
 
-    def params(self, op: Op) -> Mapping[str, ActivationParams]:
-        """Parameters by tensor, in the width that the integer op `op` reads and writes."""
-        return self.wide if self.is_wide(op) else self.activations
+    def params(self, op: Op) -> Mapping[str, QuantParams]:
+        """Return the parameters by tensor, in the type that the integer op `op` reads and writes."""
+        return self.int16_params if self.is_int16(op) else self.activations
 
     @property
-    def output_params(self) -> ActivationParams:
-        """Of the graph's output as its op leaves it."""
+    def output_params(self) -> QuantParams:
+        """The parameters with which the last op writes the graph's output."""
         name = self.graph.output
-        return self.wide[name] if name in self.wide_outputs else self.activations[name]
+        return self.int16_params[name] if name in self.int16_outputs else self.activations[name]
 
     @property
     def precision(self) -> str:
-        """`int8`, `int16x8` (every activation has 16 bits), or `int8-mixed` for a mixture of them or with float."""
-        if self.wide_outputs == {op.output for op in self.graph.ops}:
+        """`int8`, `int16x8` (every activation has 16 bits), or `int8-mixed`: some ops in float or with 16 bits."""
+        if self.int16_outputs == {op.output for op in self.graph.ops}:
             return INT16X8
-        return "int8-mixed" if self.float_outputs or self.wide_outputs else "int8"
+        return "int8-mixed" if self.float_outputs or self.int16_outputs else "int8"

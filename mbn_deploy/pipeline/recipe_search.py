@@ -76,7 +76,7 @@ def rungs_for(
         return tuple(adapted)
     kept: dict[Recipe, Recipe] = {}
     for made in adapted if name is not None else [r for r in adapted if r.name != FAST.name]:
-        alike = replace(made, name="", hard_swish="shared", twin_above=0.0, split_vectors=False)
+        alike = replace(made, name="", hard_swish="single_conv", duplicate_threshold=0.0, split_vectors=False)
         kept.setdefault(alike, made)
     return tuple(kept.values())
 

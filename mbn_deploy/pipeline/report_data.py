@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 from mbn_deploy.data.dataset import Dataset
 from mbn_deploy.data.images import load_image
-from mbn_deploy.diagnose.layer_summary import by_layer
+from mbn_deploy.diagnose.layer_summary import summarize_layers
 from mbn_deploy.export.encode import EncodedModel
 from mbn_deploy.manifest import Manifest, Preprocess
 from mbn_deploy.pipeline.bundle_files import REFERENCE
@@ -67,7 +67,7 @@ def _layers(climbs: Sequence[Climb], calibration: CalibrationSet | None) -> tupl
     found = []
     for climb in climbs:
         made = climb.last.quantization
-        images, rows = by_layer(made, calibration)
+        images, rows = summarize_layers(made, calibration)
         found.append(Layers(climb.last.recipe.name, made.graph.precision, climb.held is not None, images, rows))
     return tuple(found)
 

@@ -1,7 +1,7 @@
-"""The calibration set: which images the ranges of int8 are taken from, and what is wrong with them.
+"""Load and check the calibration set (representative dataset): the images from which int8 ranges are taken.
 
-A wrong calibration set gives a file that works and answers badly, so everything that can be told
-from the images is told here, before anything is converted.
+With a wrong calibration set a file works but predicts badly. So everything that can be seen from the images is checked
+here, before anything is converted.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
-from mbn_deploy.quantize.calibration_checks import lint
+from mbn_deploy.quantize.calibration_checks import check_images
 from mbn_deploy.runtime.preprocess import to_channel_order
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.text import shorten
 
-MIN_IMAGES = 8  # fewer say nothing about a range
-FEW_IMAGES = 100  # fewer work, but a range can be far off
-# Float data that span less than half of the pixel range are rather scaled in another way than flat.
+MIN_IMAGES = 8  # fewer tell nothing about a range
+FEW_IMAGES = 100  # with fewer, a range can be far off
+# Float data that span less than half of the pixel range were probably scaled in another way.
 MIN_SPAN = 128.0
-TOLERANCE = 1.0  # of a pixel level: float data went through resampling and rounding
+TOLERANCE = 1.0  # in pixel levels, for the resampling and rounding of float data
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationSet:
     """Images as the model sees them before normalization.
 
-    `pixels` is uint8 (N, H, W, C) in the channel order of the preprocessing it was loaded with;
-    `sha256` is taken over the contents of the files (or arrays), in order; `warnings` say what is
-    suspicious about the images and not certainly wrong.
+    `pixels` is uint8 (N, H, W, C) in the channel order of the preprocessing that it was loaded with. `sha256` is a
+    hash of the contents of the files (or arrays), in order. `warnings` name what is suspicious about the images but not
+    certainly wrong.
     """
 
     pixels: Pixels = field(repr=False)
@@ -63,18 +63,25 @@ def load_calibration(
     exclude: frozenset[str] = frozenset(),
     progress: Progress = silent,
 ) -> CalibrationSet:
-    """`count` images of a folder (sub-folders too) or of an .npz, chosen by `seed`.
+    """Load `count` images, chosen by `seed`, of a folder with its sub-folders or of an .npz file.
 
-    `size` is (height, width). An .npz holds one array (N, height, width, channels): uint8 RGB pixels
-    as `load_pixels` takes them, or floats that are normalized already, as the model takes them.
-    `exclude` are content hashes (of files or of decoded pixels) of images that must not be used:
-    those of the evaluation set.
+    The images with the lowest hashes of seed and name are chosen. So the choice does not depend on a random number
+    generator, and a smaller `count` chooses a subset.
 
-    The choice orders the images by a hash of seed and name: it depends on no library's random
-    numbers, and a smaller `count` chooses a part of what a larger one does.
+    Args:
+        path: the folder, or an .npz with one array (N, height, width, channels): uint8 RGB pixels, or floats that are
+            normalized as the model expects them.
+        size: (height, width) of the model's input.
+        preprocess: how pictures become the model's input.
+        count: how many images to use.
+        seed: chooses the images.
+        exclude: hashes of file contents or of decoded pixels that must not be used, as those of the evaluation set.
+        progress: is told of every image.
 
-    Raises `InputError` for what cannot be calibrated on: unreadable files, constant images, fewer
-    than 8, values that contradict the model's preprocessing, images of which most are evaluated on.
+    Raises:
+        UsageError: `count` is below 8.
+        InputError: unreadable files, images of one colour, fewer than 8 images, values that contradict the model's
+            preprocessing, or images most of which are excluded.
     """
     if count < MIN_IMAGES:
         raise UsageError(f"calibration needs at least {MIN_IMAGES} images, not {count}; 100 to 500 are usual")
@@ -88,12 +95,12 @@ def load_calibration(
 
 
 class _Candidates(Protocol):
-    """Images that can be chosen from, by name. An image is loaded when it is asked for."""
+    """Named images to choose from, each of which is loaded on request."""
 
     names: Sequence[str]
 
     def load(self, index: int, exclude: frozenset[str]) -> LoadedImage | None:
-        """The image, or `None` if it is one of those to leave out; raises `InputError`."""
+        """Load an image; return None if its hash is in `exclude`. Raises `InputError` if it cannot be read."""
 
 
 class _FileCandidates:
@@ -116,8 +123,8 @@ class _ArrayCandidates:
         wanted = (*size, len(preprocess.mean))
         if array.ndim != 4 or array.shape[1:] != wanted:
             raise InputError(
-                f"{path}: its array has shape {array.shape}; {('N', *wanted)} is expected: images as the model sees "
-                "them. Give a folder of image files to have them resized"
+                f"{path}: its array has shape {array.shape}, but the model's input is {('N', *wanted)}. Give a folder "
+                "of image files to have them resized"
             )
         self._pixels = _pixels_from(path, array, preprocess)
         self.names: Sequence[str] = [f"{path.name}[{i}]" for i in range(len(array))]
@@ -131,7 +138,7 @@ class _ArrayCandidates:
 def _choose(
     candidates: _Candidates, count: int, seed: int, exclude: frozenset[str], progress: Progress
 ) -> tuple[dict[str, LoadedImage], list[str]]:
-    """(chosen images by name, names that `exclude` kept out). Every unreadable file is named, not the first only."""
+    """Return the chosen images by name, and the names of excluded ones. An error names every unreadable file."""
     images: dict[str, LoadedImage] = {}
     left_out: list[str] = []
     broken: list[str] = []
@@ -140,8 +147,8 @@ def _choose(
     while order and len(images) + len(broken) < total:
         wanted = total - len(images) - len(broken)
         batch, order = order[:wanted], order[wanted:]
-        found = in_parallel(lambda index: _attempt(candidates, index, exclude), batch)
-        for index, image in zip(batch, found, strict=True):
+        results = in_parallel(lambda index: _load_or_error(candidates, index, exclude), batch)
+        for index, image in zip(batch, results, strict=True):
             if isinstance(image, InputError):
                 broken.append(str(image))
             elif image is None:
@@ -154,7 +161,7 @@ def _choose(
     return images, left_out
 
 
-def _attempt(candidates: _Candidates, index: int, exclude: frozenset[str]) -> LoadedImage | InputError | None:
+def _load_or_error(candidates: _Candidates, index: int, exclude: frozenset[str]) -> LoadedImage | InputError | None:
     try:
         return candidates.load(index, exclude)
     except InputError as error:
@@ -168,16 +175,18 @@ def _order(names: Sequence[str], seed: int) -> list[int]:
 def _checked(source: Path, images: dict[str, LoadedImage], left_out: list[str], count: int) -> CalibrationSet:
     warnings = []
     if left_out:
-        warnings.append(f"{len(left_out)} images are also in the evaluation set and were left out: {shorten(left_out)}")
+        warnings.append(
+            f"{len(left_out)} calibration images are also in the evaluation set and were left out: {shorten(left_out)}"
+        )
         if len(left_out) > len(images):
             raise InputError(
-                f"{source}: most of these images are also in the evaluation set ({shorten(left_out)}); "
-                "calibrate on others, or the measured accuracy says nothing"
+                f"{source}: most of these images are also in the evaluation set ({shorten(left_out)}); calibrate on "
+                "other images, or the measured accuracy will be too good"
             )
     if len(images) < MIN_IMAGES:
-        raise InputError(f"{source}: {len(images)} images to calibrate on; at least {MIN_IMAGES} are needed")
+        raise InputError(f"{source}: {len(images)} images to calibrate on, but at least {MIN_IMAGES} are needed")
     if len(images) < min(FEW_IMAGES, count):
-        warnings.append(f"{len(images)} calibration images are few; {FEW_IMAGES} or more give steadier ranges")
+        warnings.append(f"{len(images)} calibration images are few; {FEW_IMAGES} or more give more reliable ranges")
     pixels = np.stack([image.pixels for image in images.values()])
     _refuse_constant(source, pixels, list(images))
     _refuse_scaled(source, pixels)
@@ -190,13 +199,13 @@ def _refuse_constant(source: Path, pixels: Pixels, names: list[str]) -> None:
     constant = [name for name, image in zip(names, pixels, strict=True) if _equals(image, image[:1, :1])]
     if constant:
         raise InputError(
-            f"{source}: {len(constant)} of {len(names)} calibration images have one colour only ({shorten(constant)}); "
-            "take them out, they say nothing about the ranges of real ones"
+            f"{source}: {len(constant)} of {len(names)} calibration images have a single colour "
+            f"({shorten(constant)}); remove them, since they tell nothing about the ranges of real images"
         )
 
 
 def _equals(image: Pixels, part: Pixels) -> bool:
-    """Whether the image is `part` repeated. A few pixels tell for nearly all that are not."""
+    """Return whether the image is `part` repeated. A few pixels are compared first, which decides most cases."""
     whole = np.broadcast_to(part, image.shape)
     return bool((image[::16, ::16] == whole[::16, ::16]).all() and (image == whole).all())
 
@@ -204,35 +213,35 @@ def _equals(image: Pixels, part: Pixels) -> bool:
 def _refuse_scaled(source: Path, pixels: Pixels) -> None:
     if pixels.max() <= 1:
         raise InputError(
-            f"{source}: no pixel is above 1: these values were scaled to [0, 1] and then cut off to integers; "
-            "store the pixels themselves, 0 to 255"
+            f"{source}: no pixel is above 1; it seems that the values were scaled to [0, 1] and then truncated to "
+            "integers. Store the pixels themselves, 0 to 255"
         )
 
 
 def _suspicions(pixels: Pixels, images: dict[str, LoadedImage]) -> list[str]:
-    found = []
+    warnings = []
     if pixels.shape[-1] == 3:
         grey = [name for name, image in zip(images, pixels, strict=True) if _equals(image, image[..., :1])]
         if grey:
-            found.append(f"{len(grey)} of {len(images)} calibration images are greyscale: {shorten(grey)}")
+            warnings.append(f"{len(grey)} of {len(images)} calibration images are greyscale: {shorten(grey)}")
     first: dict[str, int] = {}
     for at, image in enumerate(images.values()):
         first.setdefault(image.content, at)
     if len(first) < len(images):
-        found.append(f"{len(images) - len(first)} of {len(images)} calibration images are copies of others")
+        warnings.append(f"{len(images) - len(first)} of {len(images)} calibration images are copies of others")
     kept, names = list(first.values()), list(images)
-    return [*found, *lint(pixels[kept], [names[at] for at in kept])]
+    return [*warnings, *check_images(pixels[kept], [names[at] for at in kept])]
 
 
 def _read_npz(path: Path) -> npt.NDArray[np.generic]:
-    """The one array of the file. Pickled objects are refused: reading them runs what they say."""
+    """Return the only array of the file. Pickled objects are refused, since loading them can run any code."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if len(archive.files) != 1:
                 raise InputError(
-                    f"{path}: {len(archive.files)} arrays in it ({shorten(archive.files)}); one is expected"
+                    f"{path}: it contains {len(archive.files)} arrays ({shorten(archive.files)}) instead of one"
                 )
             array: npt.NDArray[np.generic] = archive[archive.files[0]]
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
@@ -240,12 +249,12 @@ def _read_npz(path: Path) -> npt.NDArray[np.generic]:
     if not array.size:
         raise InputError(f"{path}: its array is empty")
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        raise InputError(f"{path}: its array is {array.dtype}; uint8 pixels or floats are expected")
+        raise InputError(f"{path}: its array is {array.dtype} instead of uint8 (pixels) or float")
     return array
 
 
 def _pixels_from(path: Path, array: npt.NDArray[np.generic], preprocess: Preprocess) -> Pixels:
-    """RGB pixels in the model's channel order; normalized floats back to the pixels that they came from."""
+    """Return RGB pixels in the model's channel order; normalized floats are turned back into pixels."""
     if array.dtype == np.uint8:
         return to_channel_order(np.asarray(array, np.uint8), preprocess)
     values = np.asarray(array, np.float32)
@@ -257,9 +266,9 @@ def _pixels_from(path: Path, array: npt.NDArray[np.generic], preprocess: Preproc
     if low.min() < -TOLERANCE or high.max() > 255 + TOLERANCE or (high - low).max() < MIN_SPAN:
         ends = np.array([-mean / std, (255 - mean) / std])
         raise InputError(
-            f"{path}: its values lie in [{values.min():g}, {values.max():g}], while the model's preprocessing makes "
-            f"[{ends.min():.4g}, {ends.max():.4g}] of pixels: they were normalized in another way. "
-            "Store uint8 pixels, which leave no doubt"
+            f"{path}: its values lie in [{values.min():g}, {values.max():g}], but the model's preprocessing maps "
+            f"pixels to [{ends.min():.4g}, {ends.max():.4g}]: they were normalized in another way. "
+            "Store uint8 pixels, which are unambiguous"
         )
     rounded: Pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return rounded

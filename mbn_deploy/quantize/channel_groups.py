@@ -1,10 +1,9 @@
-"""Which tensors share a channel scale, and how to change it without changing the function.
+"""Find tensors whose channels can be rescaled together, and rescale them without changing the function.
 
-Multiplying channel c of a tensor by k_c and dividing the weights that read it by k_c leaves the
-network as it was, as long as nothing between them is sensitive to scale: ReLU, pooling, padding,
-residual additions (all their inputs then share k) and gates hand a factor on; ReLU6, h-swish,
-softmax and the like do not. A `ChannelGroup` is a set of tensors tied together in this way,
-bounded by weighted ops on both sides (arXiv 1906.04721, section 4.1, extended to chains).
+Multiplying channel c of a tensor by k_c and dividing the weights that read it by k_c leaves the function of the
+network as it is if the ops in between commute with the factor: ReLU, pooling, padding, residual additions (whose inputs
+then share k) and products with a gate do; ReLU6, h-swish, softmax and the like do not. A `ChannelGroup` is a set of
+tensors connected by such ops, with weighted ops on both sides (arXiv 1906.04721, section 4.1, extended to chains).
 """
 
 from __future__ import annotations
@@ -16,20 +15,8 @@ import numpy as np
 from mbn_deploy.arrays import Doubles
 from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
 
-_HANDS_ON = frozenset(
-    {
-        "relu",
-        "global_average_pool",
-        "global_max_pool",
-        "average_pool",
-        "max_pool",
-        "pad",
-        "add",
-        "multiply",
-        "reshape",
-        "minimum",
-    }
-)
+_POOLING = frozenset({"global_average_pool", "global_max_pool", "average_pool", "max_pool"})
+_KEEPS_FACTORS = _POOLING | {"relu", "pad", "add", "multiply", "reshape", "minimum"}
 _BOUNDED = frozenset({"relu6", "unit"})
 
 
@@ -42,16 +29,16 @@ class ChannelGroup:
 
 
 def channel_groups(graph: Graph) -> list[ChannelGroup]:
-    """Every group whose factors may be chosen freely, in the order of the graph."""
+    """Return every group whose factors may be chosen freely, in the order of the graph."""
     parents = {name: name for name in graph.shapes}
     fixed = {graph.input, graph.output}
     for op in graph.ops:
         if op.kind in WEIGHTED:
             fixed |= _fixed_by_weighted(op)
-        elif _hands_on(op, graph):
-            # The second factor of a product is its gate: it keeps its scale, the first hands on its own.
-            carried = op.inputs if op.kind == "add" else op.inputs[:1]
-            for name in carried:
+        elif _keeps_factors(op, graph):
+            # The second factor of a product is its gate, which keeps its scale.
+            tied = op.inputs if op.kind == "add" else op.inputs[:1]
+            for name in tied:
                 parents[_root(parents, name)] = _root(parents, op.output)
             fixed |= {op.output} if op.activation in _BOUNDED else set()
             fixed |= set(op.inputs[1:]) if op.kind == "multiply" else set()
@@ -63,15 +50,15 @@ def channel_groups(graph: Graph) -> list[ChannelGroup]:
 def _fixed_by_weighted(op: Op) -> set[str]:
     fixed = {op.output} if op.activation in _BOUNDED else set()
     if op.kind == "depthwise" and op.weights()[0].shape[3] != 1:
-        fixed |= {op.inputs[0], op.output}  # channels and multiples are interleaved: not worth a case
+        fixed |= {op.inputs[0], op.output}  # channels and multiples are interleaved, which is not handled here
     return fixed
 
 
-def _hands_on(op: Op, graph: Graph) -> bool:
-    if op.kind == "reshape":  # only one that keeps the channels apart: (N, 1, 1, C) to (N, C)
+def _keeps_factors(op: Op, graph: Graph) -> bool:
+    if op.kind == "reshape":  # (N, 1, 1, C) to (N, C), not one that mixes positions with channels
         before, after = graph.shapes[op.inputs[0]], graph.shapes[op.output]
         return before[-1] == after[-1] and before[0] * before[-1] == int(np.prod(before))
-    return op.kind in _HANDS_ON
+    return op.kind in _KEEPS_FACTORS
 
 
 def _root(parents: dict[str, str], name: str) -> str:
@@ -90,7 +77,7 @@ def _collect(graph: Graph, parents: dict[str, str], fixed: set[str]) -> list[Cha
 
 
 def rescale(graph: Graph, group: ChannelGroup, factors: Doubles) -> Graph:
-    """The same function with every tensor of `group` multiplied by `factors`, one a channel, all above 0."""
+    """Multiply every tensor of `group` by `factors` (channels,), all above 0; the function stays the same."""
     inside = set(group.tensors)
     ops = []
     for op in graph.ops:

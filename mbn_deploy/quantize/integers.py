@@ -1,4 +1,4 @@
-"""From ranges to integers: parameters of every activation, int8 kernels, int32 biases."""
+"""Turn ranges into quantization parameters, and weights into int8 kernels with int32 biases."""
 
 from __future__ import annotations
 
@@ -14,90 +14,90 @@ from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
 from mbn_deploy.graph.quantized import (
     INT8_MAX,
     INT8_MIN,
-    LEVELS,
+    INT8_STEPS,
     PASS_THROUGH,
     WEIGHT_MAX,
-    ActivationParams,
     QuantizedGraph,
     QuantizedWeights,
+    QuantParams,
 )
-from mbn_deploy.quantize.int16 import MAX_WIDE_MULTIPLIER, wide_params, widened
-from mbn_deploy.quantize.ranges import Calibrated
-from mbn_deploy.quantize.rounding_ties import untied_mean, untied_product
+from mbn_deploy.quantize.int16 import MAX_INT16_MULTIPLIER, int16_output_params, to_int16
+from mbn_deploy.quantize.ranges import CalibratedGraph
+from mbn_deploy.quantize.rounding_ties import mean_scale_without_ties, product_scale_without_ties
 
-# TFLite fixes the output of SOFTMAX and LOGISTIC: scale 1/256, zero point -128.
-PROBABILITY = ActivationParams(1 / 256, INT8_MIN)
-# [0, 1] exactly: saturation is the clip of the activation `unit`.
-UNIT = ActivationParams(1 / LEVELS, INT8_MIN)
+# TFLite prescribes the output parameters of SOFTMAX and LOGISTIC.
+PROBABILITY = QuantParams(1 / 256, INT8_MIN)
+# [0, 1] exactly, so that saturation is the clip of the activation `unit`.
+UNIT = QuantParams(1 / INT8_STEPS, INT8_MIN)
 Granularity = Literal["per-channel", "per-tensor"]
 # XNNPACK refuses a requantization multiplier (input scale * weight scale / output scale) of 256 or more.
 MAX_MULTIPLIER = 255.0
-# Room for the sum of products below the int32 limit of 2^31.
+# Leaves room for the sum of products below the int32 limit of 2^31.
 MAX_BIAS = 2**30
-# TFLite's kernels count the steps up to the 6 of a fused ReLU6 in an int32 and refuse what does not fit in
+# TFLite's kernels count the steps from 0 to the 6 of a fused ReLU6 in an int32 and refuse more than fit
 # (kernel_util.cc, `no_integer_overflow_from_quantization`).
 RELU6_BOUND, MAX_STEPS = 6.0, 2**31 - 1
-# TFLite's reference SOFTMAX ends the process where a step of its input times 2^26 is not above 1 (quantization_util.cc,
-# `PreprocessSoftmaxScaling`). All 256 levels together are 4e-6 then, and every class has the same share anyway.
+# TFLite's reference SOFTMAX aborts the process if the scale of its input times 2^26 is not above 1
+# (`PreprocessSoftmaxScaling` in quantization_util.cc). All 256 levels together span 4e-6 then, and every class has the
+# same probability anyway.
 LEAST_LOGIT_STEP = float(np.float32(1.001 * 2.0**-26))
 
 
 def quantize_graph(
-    state: Calibrated,
-    input_params: ActivationParams,
+    state: CalibratedGraph,
+    input_params: QuantParams,
     *,
     granularity: Granularity = "per-channel",
     float_outputs: frozenset[str] = frozenset(),
-    wide_outputs: frozenset[str] = frozenset(),
+    int16_outputs: frozenset[str] = frozenset(),
 ) -> QuantizedGraph:
-    """Choose parameters from what calibration saw and round the weights to nearest.
+    """Choose parameters from the calibrated ranges and round the weights to nearest.
 
-    Weights are symmetric, with one scale an output channel or one for all, activations asymmetric
-    per tensor (arXiv 1806.08342, section 2). A tensor's range is the hull of what its channels need.
-    The ops that write `float_outputs` stay in float; those that write `wide_outputs` have activations
-    of 16 bits (`wide`).
+    Weights are symmetric, with one scale an output channel or one for all; activations are asymmetric, with one scale
+    a tensor (arXiv 1806.08342, section 2). A tensor's range is the hull of the ranges of its channels. The ops that
+    write `float_outputs` stay in float, those that write `int16_outputs` get activations of 16 bits.
     """
     activations = {state.graph.input: input_params}
-    wide = {state.graph.input: widened(input_params)} if wide_outputs else {}
+    int16_params = {state.graph.input: to_int16(input_params)} if int16_outputs else {}
     logits = _logits(state.graph)
     weights: dict[str, QuantizedWeights] = {}
     for op in state.graph.ops:
-        params, integer = _params(op, state, activations), op.output not in float_outputs
-        wider = wide_params(op, state, wide) if wide_outputs else None
-        if integer and op.kind in WEIGHTED:
-            source = (wide if op.output in wide_outputs else activations)[op.inputs[0]].scale
-            made = quantize_weights(op, source, granularity)
-            if wider is not None and op.output in wide_outputs:
-                wider = _within_multiplier(wider, source, made.scales, MAX_WIDE_MULTIPLIER)
+        params = _output_params(op, state, activations)
+        finer = int16_output_params(op, state, int16_params) if int16_outputs else None
+        in_int16 = op.output in int16_outputs
+        in_int8 = not in_int16 and op.output not in float_outputs
+        if op.kind in WEIGHTED and op.output not in float_outputs:
+            source = (int16_params if in_int16 else activations)[op.inputs[0]].scale
+            rounded = weights[op.name] = quantize_weights(op, source, granularity)
+            if finer is not None and in_int16:
+                finer = _within_multiplier(finer, source, rounded.scales, MAX_INT16_MULTIPLIER)
             else:
-                params = _within_multiplier(params, source, made.scales)
+                params = _within_multiplier(params, source, rounded.scales, MAX_MULTIPLIER)
                 params = replace(params, scale=max(params.scale, LEAST_LOGIT_STEP)) if op.output in logits else params
-            weights[op.name] = made
-        elif integer and op.output not in wide_outputs:
-            params = _untied(op, params, state.graph, activations)
+        elif in_int8:
+            params = _without_ties(op, params, state.graph, activations)
         activations[op.output] = params
-        if wider is not None:
-            written_in_8_bits = integer and op.output not in wide_outputs
-            wide[op.output] = widened(params) if written_in_8_bits else wider
-    quantized = QuantizedGraph(state.graph, activations, weights, float_outputs, wide_outputs, wide)
-    ops = [_countable(op, quantized) for op in state.graph.ops]
+        if finer is not None:
+            int16_params[op.output] = to_int16(params) if in_int8 else finer
+    quantized = QuantizedGraph(state.graph, activations, weights, float_outputs, int16_outputs, int16_params)
+    ops = [with_countable_bound(op, quantized) for op in state.graph.ops]
     return replace(quantized, graph=state.graph.with_ops(ops))
 
 
 def _logits(graph: Graph) -> set[str]:
-    """The tensors that become the input of a softmax with their scale."""
-    found: set[str] = set()
+    """Return the tensors that a softmax reads, directly or through ops that keep the scale."""
+    logits: set[str] = set()
     for op in reversed(graph.ops):
-        if op.kind == "softmax" or (op.kind in PASS_THROUGH and op.output in found):
-            found.add(op.inputs[0])
-    return found
+        if op.kind == "softmax" or (op.kind in PASS_THROUGH and op.output in logits):
+            logits.add(op.inputs[0])
+    return logits
 
 
-def _countable(op: Op, graph: QuantizedGraph) -> Op:
-    """`op` with a ReLU for a ReLU6 whose bound is too many steps away to be counted.
+def with_countable_bound(op: Op, graph: QuantizedGraph) -> Op:
+    """Replace a ReLU6 by a ReLU if the steps up to its bound do not fit into an int32.
 
-    The levels end far below it, so the integers are the same. Untrained networks have such tensors: without the
-    statistics of their BatchNorm, values shrink from layer to layer.
+    The range ends far below the bound, so the integers are the same. Untrained networks have such tensors: without
+    the statistics of their BatchNorm, values shrink from layer to layer.
     """
     if op.activation != "relu6" or graph.is_float(op):
         return op
@@ -105,7 +105,7 @@ def _countable(op: Op, graph: QuantizedGraph) -> Op:
     return op if steps < MAX_STEPS else replace(op, activation="relu")
 
 
-def _params(op: Op, state: Calibrated, activations: Mapping[str, ActivationParams]) -> ActivationParams:
+def _output_params(op: Op, state: CalibratedGraph, activations: Mapping[str, QuantParams]) -> QuantParams:
     if op.kind in PASS_THROUGH:
         return activations[op.inputs[0]]
     if op.kind in ("softmax", "sigmoid"):
@@ -116,71 +116,72 @@ def _params(op: Op, state: Calibrated, activations: Mapping[str, ActivationParam
     return params_for(float(low.min()), float(high.max()))
 
 
-def _untied(
-    op: Op, params: ActivationParams, graph: Graph, activations: Mapping[str, ActivationParams]
-) -> ActivationParams:
-    """Parameters with which all interpreters round alike."""
+def _without_ties(op: Op, params: QuantParams, graph: Graph, activations: Mapping[str, QuantParams]) -> QuantParams:
+    """Return `params`, widened so that all interpreters round the result of `op` alike."""
     sources = [activations[name] for name in op.inputs]
     if op.kind == "multiply":
-        return untied_product(params, sources)
+        return product_scale_without_ties(params, sources)
     if op.kind == "global_average_pool":
         _, height, width, _ = graph.shapes[op.inputs[0]]
-        return untied_mean(params, sources[0], height * width)
+        return mean_scale_without_ties(params, sources[0], height * width)
     return params
 
 
-def params_for(low: float, high: float) -> ActivationParams:
-    """Parameters whose 256 levels cover [low, high] and hit zero exactly (arXiv 1712.05877, section 3.1).
+def params_for(low: float, high: float) -> QuantParams:
+    """Return int8 parameters that cover [low, high] and represent zero exactly (arXiv 1712.05877, section 3.1).
 
-    ReLU6 that saturates on the calibration set has high = 6 and gets scale 6/255, zero point -128.
-    A tensor that is always zero gets the range [0, 1]: any range is right for it, and a tiny one
-    would break the requantization of what writes it.
+    A ReLU6 that saturates on the calibration set has high = 6 and gets scale 6/255 and zero point -128. A tensor that
+    is always zero gets the range [0, 1]: any range is right for it, and a tiny one would break the requantization in
+    the op that writes it.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    if high - low < np.finfo(np.float32).tiny * LEVELS:
+    if high - low < np.finfo(np.float32).tiny * INT8_STEPS:
         low, high = 0.0, 1.0
-    scale = float(np.float32((high - low) / LEVELS))
+    scale = float(np.float32((high - low) / INT8_STEPS))
     zero_point = int(np.clip(np.rint(INT8_MIN - low / scale), INT8_MIN, INT8_MAX))
-    return ActivationParams(scale, zero_point)
+    return QuantParams(scale, zero_point)
 
 
-def _within_multiplier(
-    params: ActivationParams, source: float, scales: Floats, most: float = MAX_MULTIPLIER
-) -> ActivationParams:
+def _within_multiplier(params: QuantParams, source: float, scales: Floats, most: float) -> QuantParams:
+    """Widen `params` until no requantization multiplier (`source` * weight scale / output scale) is above `most`."""
     least = float(source * scales.max()) / most
     return params if params.scale >= least else replace(params, scale=float(np.float32(least)))
 
 
 def quantize_weights(op: Op, input_scale: float, granularity: Granularity = "per-channel") -> QuantizedWeights:
-    """int8 kernel, int32 bias at scale `input_scale * weight scale`; `scales` has one value an output channel.
+    """Round the weights of `op` to an int8 kernel and an int32 bias at the scale `input_scale` * weight scale.
 
-    A channel whose weights are far smaller than its bias gets a scale that lets the bias fit into
-    int32; its weights then round to what they are worth beside the bias, often to zero.
+    A channel whose weights are far smaller than its bias gets a scale with which the bias fits into int32. Its weights
+    are then rounded as coarsely as they matter beside the bias, often to zero.
     """
     kernel, bias = op.weights()
-    wide = kernel.astype(np.float64)
-    columns = wide.reshape(-1, bias.size) if op.kind != "depthwise" else wide.reshape(*wide.shape[:2], -1)
+    doubles = kernel.astype(np.float64)
+    columns = doubles.reshape(-1, bias.size) if op.kind != "depthwise" else doubles.reshape(*doubles.shape[:2], -1)
     largest = np.abs(columns).max(axis=tuple(range(columns.ndim - 1)))
     least = np.abs(bias.astype(np.float64)) / (MAX_BIAS * input_scale)
     if granularity == "per-tensor":
-        least[_saturates(op, bias)] = 0.0  # one channel that is always off must not cost all others their weights
+        least[may_saturate(op, bias)] = 0.0  # one channel that is always off must not cost all others their weights
     scales = np.maximum(largest / WEIGHT_MAX, least)
     if granularity == "per-tensor":
         scales = np.full_like(scales, scales.max())
     scales = np.where(scales > 0, scales, 1.0).astype(np.float32)
     integers = np.clip(np.rint(columns / scales), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
-    bias_integers = quantize_bias(bias, input_scale, scales)
-    return QuantizedWeights(integers.reshape(kernel.shape), scales, bias_integers, granularity == "per-tensor")
+    return QuantizedWeights(
+        kernel=integers.reshape(kernel.shape),
+        scales=scales,
+        bias=quantize_bias(bias, input_scale, scales),
+        per_tensor=granularity == "per-tensor",
+    )
 
 
-def _saturates(op: Op, bias: Floats) -> npt.NDArray[np.bool_]:
-    """Channels whose bias lies on the side that the activation cuts off: one too large for int32 may be cut as well."""
+def may_saturate(op: Op, bias: Floats) -> npt.NDArray[np.bool_]:
+    """Return which channels have a bias that the activation clips anyway, so that int32 may clip it, too."""
     off = (bias < 0) & (op.activation != "none")
     return np.asarray(off | ((bias > 0) & (op.activation in ("relu6", "unit"))))
 
 
 def quantize_bias(bias: Floats, input_scale: float, scales: Floats) -> npt.NDArray[np.int32]:
-    """Bias integers at scale `input_scale * scales`, in the float32 product that interpreters form."""
+    """Round biases at the scale `input_scale * scales`, as the float32 product that interpreters form."""
     unit = (np.float32(input_scale) * scales).astype(np.float64)
     rounded = np.clip(np.rint(bias.astype(np.float64) / unit), -MAX_BIAS, MAX_BIAS)
     integers: npt.NDArray[np.int32] = rounded.astype(np.int32)

@@ -1,4 +1,4 @@
-"""Which ops of a graph stay in float, by block or by layer name."""
+"""Choose the ops of a mixed-precision graph that stay in float or get activations of 16 bits."""
 
 from __future__ import annotations
 
@@ -7,37 +7,46 @@ from collections.abc import Sequence
 from mbn_deploy.errors import UnknownNameError
 from mbn_deploy.graph.graph import Graph, Op
 
-# How lowering calls what it puts beside a layer (`hard_swish`, `bounds`).
+# Lowering (`hard_swish`, `bounds`) names the ops that it adds to a layer LAYER/gate and so on.
 LOWERED_PARTS = frozenset({"gate", "sixth", "bound", "unbounded"})
 
 
-def float_region(graph: Graph, blocks: int, layers: Sequence[str]) -> frozenset[str]:
-    """Outputs of the ops in the first `blocks` blocks, and of the `layers` called by name (of op or output)."""
-    chosen = set(_first_blocks(graph, blocks))
+def float_outputs(graph: Graph, blocks: int, layers: Sequence[str]) -> frozenset[str]:
+    """Return the outputs of the ops in the first `blocks` blocks and of the `layers` (names of ops or outputs).
+
+    Raises:
+        UnknownNameError: the graph has no such layer.
+    """
+    return frozenset([*_first_blocks(graph, blocks), *layer_outputs(graph, layers)])
+
+
+def layer_outputs(graph: Graph, layers: Sequence[str]) -> list[str]:
+    """Return the outputs of the ops whose own or whose output's name is one of `layers`; errors as `float_outputs`."""
+    outputs = []
     for name in layers:
-        found = [op.output for op in graph.ops if name in (op.name, op.output)]
-        if not found:
+        named = [op.output for op in graph.ops if name in (op.name, op.output)]
+        if not named:
             raise UnknownNameError("layer", name, [known for op in graph.ops for known in (op.output, op.name)])
-        chosen.update(found)
-    return frozenset(chosen)
+        outputs += named
+    return outputs
 
 
-def wide_region(graph: Graph, layers: Sequence[str]) -> frozenset[str]:
-    """Outputs of the ops of `layers` in the lowered `graph`: those that lowering wrote in their place, too."""
+def int16_outputs(graph: Graph, layers: Sequence[str]) -> frozenset[str]:
+    """Return the outputs of the ops of `layers` in the lowered `graph`, including the ops that lowering added."""
     return frozenset(op.output for op in graph.ops if not {*_origins(op.name), *_origins(op.output)}.isdisjoint(layers))
 
 
 def _origins(name: str) -> tuple[str, ...]:
-    """A name, and that of the layer that lowering made a part of it from (`conv/gate`, `swish/sixth`)."""
+    """Return the name itself and, for an op that lowering added (`conv/gate`), the name of its layer."""
     outer, _, part = name.rpartition("/")
     return (name, outer) if part in LOWERED_PARTS else (name,)
 
 
 def _first_blocks(graph: Graph, blocks: int) -> list[str]:
-    """Everything up to the end of block number `blocks`.
+    """Return the outputs of all ops up to the end of block number `blocks`.
 
-    A block ends with its projection, a linear pointwise convolution (V2, V3); a network without
-    any (V1) has blocks that end with a pointwise convolution and its ReLU6.
+    A block ends with its projection, a linear pointwise convolution (V2, V3). In a network without projections (V1)
+    it ends with a pointwise convolution and its ReLU6.
     """
     if blocks == 0:
         return []
@@ -51,11 +60,11 @@ def _first_blocks(graph: Graph, blocks: int) -> list[str]:
 
 
 def _pointwise(op: Op, graph: Graph) -> bool:
-    """A 1x1 convolution on an image, not on a vector (as in squeeze-and-excitation)."""
+    """Return whether `op` is a 1x1 convolution on an image, not on a vector as in squeeze-and-excitation."""
     shape = graph.shapes[op.output]
     return op.kind == "conv" and op.weights()[0].shape[:2] == (1, 1) and shape[1] * shape[2] > 1
 
 
 def _expands(graph: Graph, at: int) -> bool:
-    """Whether an activation of its own follows (h-swish): then it is an expansion, and linear in the graph only."""
+    """Return whether an op of its own (h-swish) activates the result: then this is an expansion, not a projection."""
     return any(reader.kind in ("hard_swish", "sigmoid") for reader in graph.readers()[graph.ops[at].output])

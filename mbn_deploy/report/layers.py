@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mbn_deploy.diagnose.layer_errors import MAX_DB
-from mbn_deploy.diagnose.layer_summary import Extent, LayerFigures
+from mbn_deploy.diagnose.layer_summary import LayerFigures, ValueRange
 from mbn_deploy.report.data import Layers, Report
 from mbn_deploy.report.html import Html, joined, tag
 from mbn_deploy.report.parts import code, number, section, significant, table
@@ -102,7 +102,7 @@ def _spread_text(found: Layers) -> str:
     return f"The widest is {significant(max(before, default=1))} before and {significant(max(after, default=1))} after."
 
 
-def _spread(extent: Extent | None) -> float | None:
+def _spread(extent: ValueRange | None) -> float | None:
     return None if extent is None else extent.spread
 
 
@@ -118,7 +118,7 @@ def _decibel(value: float) -> str:
     return "exact" if value >= MAX_DB else number(value, 1)
 
 
-def _ranges(pair: tuple[Extent | None, Extent]) -> Html:
+def _ranges(pair: tuple[ValueRange | None, ValueRange]) -> Html:
     return _change(*("–" if extent is None else _range(extent.low, extent.high) for extent in pair))
 
 
@@ -135,5 +135,5 @@ def _range(low: float, high: float) -> str:
     return f"{significant(low)} to {significant(high)}"
 
 
-def _spreads(pair: tuple[Extent | None, Extent]) -> Html:
+def _spreads(pair: tuple[ValueRange | None, ValueRange]) -> Html:
     return _change(*("–" if (s := _spread(extent)) is None else significant(s, 2) for extent in pair))

@@ -8,7 +8,7 @@ import pytest
 import runtime_models as models
 
 from mbn_deploy.diagnose.channel_factors import (
-    PointFactors,
+    TensorFactors,
     _joined,
     _snapped,
     bias_shift,
@@ -17,17 +17,17 @@ from mbn_deploy.diagnose.channel_factors import (
     weight_factors,
 )
 from mbn_deploy.diagnose.diagnose import _chunks, _Comparison, _points
-from mbn_deploy.diagnose.file_graph import Levels, StoredNetwork, StoredOp
+from mbn_deploy.diagnose.file_graph import FileGraph, FileOp
 from mbn_deploy.diagnose.layer_errors import MAX_DB, ChannelSums, LayerError, badness, decibel, divergences, spread
 from mbn_deploy.diagnose.layer_summary import _count, _of_weights, _seen
-from mbn_deploy.diagnose.matching import Point, _essential, _stored, is_part, movable
-from mbn_deploy.diagnose.model_file import open_file
+from mbn_deploy.diagnose.matching import MatchedTensor, _essential, _stored, is_part, movable
+from mbn_deploy.diagnose.model_file import open_model
 from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
 from mbn_deploy.graph.graph import Graph, Op
-from mbn_deploy.graph.quantized import ActivationParams, QuantizedGraph
-from mbn_deploy.quantize.calibration_checks import _near_duplicates, _one_sided, _thumb, unsteady
+from mbn_deploy.graph.quantized import QuantizedGraph, QuantParams
+from mbn_deploy.quantize.calibration_checks import dominant_folder, near_duplicates, thumbnail, unsteady_ranges
 from mbn_deploy.quantize.integers import quantize_graph
-from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
+from mbn_deploy.quantize.ranges import CalibratedGraph, ChannelRange
 
 
 def sums(reference, found):
@@ -96,7 +96,7 @@ def layer(kernel, *, bias=0.0, depthwise=False, kind="CONV_2D", inputs=("x",), o
             return values[0].reshape(-1, *values[0].shape[-1:])[:1] * flat.reshape(-1) + bias
         return values[0].reshape(-1, flat.shape[0])[:1] @ flat + bias
 
-    return StoredOp("l", kind, inputs, output, None if kernel is None else run, kernel, depthwise)
+    return FileOp("l", kind, inputs, output, None if kernel is None else run, kernel, depthwise)
 
 
 KERNEL = np.arange(1.0, 13.0).reshape(1, 2, 2, 3)
@@ -164,30 +164,30 @@ def test_shifts_by_means():
 
 def test_factors_by_values():
     reference, made = np.array([[1.0, 2.0], [2.0, 4.0]]), np.array([[3.0, 1.0], [6.0, 2.0]])
-    assert PointFactors(2, weighted=False).update(reference, made, None).tolist() == [3, 0.5]
+    assert TensorFactors(2, weighted=False).update(reference, made, None).tolist() == [3, 0.5]
     near = reference * 1.1
-    assert PointFactors(2, weighted=True).update(reference, near, None).tolist() == [1, 1]
-    np.testing.assert_allclose(PointFactors(2, weighted=False).update(reference, near, None), [1.1, 1.1])
+    assert TensorFactors(2, weighted=True).update(reference, near, None).tolist() == [1, 1]
+    np.testing.assert_allclose(TensorFactors(2, weighted=False).update(reference, near, None), [1.1, 1.1])
     strong = np.array([[1.0, 1.0, 3.0]])  # most channels are as they were, but not most of the power
-    assert PointFactors(3, weighted=True).update(strong, strong * [1, 1, 2], None).tolist() == [1, 1, 2]
+    assert TensorFactors(3, weighted=True).update(strong, strong * [1, 1, 2], None).tolist() == [1, 1, 2]
     dead = np.array([[1.0, 0.0], [2.0, 0.0]])
     by_input = np.array([2.0, 5.0])
-    found = PointFactors(2, weighted=False).update(dead, 6 * dead, None, by_input=by_input)
+    found = TensorFactors(2, weighted=False).update(dead, 6 * dead, None, by_input=by_input)
     np.testing.assert_allclose(found, [6, 15])
-    found = PointFactors(2, weighted=False).update(dead, 6 * dead, None)
+    found = TensorFactors(2, weighted=False).update(dead, 6 * dead, None)
     np.testing.assert_allclose(found, [6, 6])
-    found = PointFactors(2, weighted=True).update(reference, made * [2, 12], None, by_weights=np.array([1.0, 1.0]))
+    found = TensorFactors(2, weighted=True).update(reference, made * [2, 12], None, by_weights=np.array([1.0, 1.0]))
     assert found.tolist() == [6, 6]
 
 
 def test_what_saturates_counts_where_nothing_else_is_seen():
-    levels = Levels.of(1.0, 0, "int8")  # -128 to 127
+    levels = QuantParams(1.0, 0, "int8")  # -128 to 127
     reference = np.array([[1.0, 100.0, 0.0], [50.0, 200.0, 0.0]], np.float32)
     made = reference * np.float32([3, 2, 1])
-    found = PointFactors(3, weighted=False).update(reference, made, levels)
+    found = TensorFactors(3, weighted=False).update(reference, made, levels)
     of_clipped = 127 * (100 + 200) / (100**2 + 200**2)
     np.testing.assert_allclose(found, [3, of_clipped, (3 + of_clipped) / 2])
-    ends = PointFactors(3, weighted=False).update(reference, np.clip(made, -128, 127), levels)
+    ends = TensorFactors(3, weighted=False).update(reference, np.clip(made, -128, 127), levels)
     np.testing.assert_allclose(ends, found)
 
 
@@ -195,18 +195,19 @@ def test_near_pictures_are_those_that_correlate():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 200, (21, 32, 32, 3)).astype(np.uint8)
     names = [f"{i}.png" for i in range(21)]
-    assert _near_duplicates(pixels, names) == ()
-    assert np.linalg.norm(_thumb(pixels[0])) == pytest.approx(1)
-    assert abs(_thumb(pixels[0]).sum()) < 1e-4
-    assert _thumb(np.zeros((8, 8, 3), np.uint8)).tolist() == [0] * 256
+    assert near_duplicates(pixels, names) == ()
+    assert np.linalg.norm(thumbnail(pixels[0])) == pytest.approx(1)
+    assert abs(thumbnail(pixels[0]).sum()) < 1e-4
+    assert thumbnail(np.zeros((8, 8, 3), np.uint8)).tolist() == [0] * 256
     pixels[7] = pixels[2] + 30  # brighter
-    assert _near_duplicates(pixels, names) == ()  # one of 21 is let pass
-    assert _near_duplicates(pixels[:20], names[:20]) == ()  # and just so one of 20
+    assert near_duplicates(pixels, names) == ()  # one of 21 is let pass
+    assert near_duplicates(pixels[:20], names[:20]) == ()  # and just so one of 20
     pixels[20] = pixels[3] // 2
-    (text,) = _near_duplicates(pixels, names)
-    assert text.startswith("2 of 21 calibration images look like one before them (2.png and 7.png, 3.png and 20.png)")
+    (text,) = near_duplicates(pixels, names)
+    assert text.startswith("2 of 21 calibration images")
+    assert "(2.png and 7.png, 3.png and 20.png)" in text
     pixels[20] = pixels[2] + 10
-    (text,) = _near_duplicates(pixels, names)
+    (text,) = near_duplicates(pixels, names)
     assert "(2.png and 7.png, 2.png and 20.png)" in text  # the first of all that are alike
 
 
@@ -214,54 +215,54 @@ def test_a_small_grey_picture_is_the_right_way_round():
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, 16:] = [30, 60, 90]
     np.testing.assert_allclose(
-        _thumb(image).reshape(16, 16), np.where(np.arange(16) < 8, -1, 1)[None] / 16 * np.ones((16, 1))
+        thumbnail(image).reshape(16, 16), np.where(np.arange(16) < 8, -1, 1)[None] / 16 * np.ones((16, 1))
     )
 
 
 def test_sub_folders_that_hold_too_much():
-    assert _one_sided(["a/1"] * 10) == ()
-    assert _one_sided(["a/1"] * 9 + ["b/1"]) == ()  # 0.9 of two folders is the last that is taken
-    assert "91%" in _one_sided(["a/1"] * 10 + ["b/1"])[0]
-    assert _one_sided(["a/1"] * 6 + ["b/1"] * 2 + ["c/1"] * 2) == ()
-    assert "60%" in _one_sided(["a/1"] * 6 + ["b/1", "c/1", "d/x/y", "d/2"])[0]
-    assert _one_sided(["a/1"] * 10 + ["b/1", "top"]) == ()
-    assert _one_sided(["a/1"] * 12 + ["b/1"] * 5 + ["c/1"] * 4 + ["d/1"] * 4) == ()  # less than half
+    assert dominant_folder(["a/1"] * 10) == ()
+    assert dominant_folder(["a/1"] * 9 + ["b/1"]) == ()  # 0.9 of two folders is the last that is taken
+    assert "91%" in dominant_folder(["a/1"] * 10 + ["b/1"])[0]
+    assert dominant_folder(["a/1"] * 6 + ["b/1"] * 2 + ["c/1"] * 2) == ()
+    assert "60%" in dominant_folder(["a/1"] * 6 + ["b/1", "c/1", "d/x/y", "d/2"])[0]
+    assert dominant_folder(["a/1"] * 10 + ["b/1", "top"]) == ()
+    assert dominant_folder(["a/1"] * 12 + ["b/1"] * 5 + ["c/1"] * 4 + ["d/1"] * 4) == ()  # less than half
 
 
 def test_ranges_that_drift():
     def seen(drift):
         return ChannelRange(*np.zeros((4, 1)), drift)
 
-    assert unsteady({"a": seen(1.0)}) == ()
-    (text,) = unsteady({"a": seen(1.5), "b": seen(0.1), "c": seen(3.0)})
-    assert text.startswith("2 of 3 tensors reach more than twice as far in one half")
+    assert unsteady_ranges({"a": seen(1.0)}) == ()
+    (text,) = unsteady_ranges({"a": seen(1.5), "b": seen(0.1), "c": seen(3.0)})
+    assert text.startswith("2 of 3 tensors")
     assert "(c, a)" in text
 
 
 def test_what_a_shift_may_have_moved():
     ops = (
         layer(KERNEL, output="a"),
-        StoredOp("", "ADD", ("a", "b"), "s"),
-        StoredOp("", "MEAN", ("s", "axes"), "p"),
+        FileOp("", "ADD", ("a", "b"), "s"),
+        FileOp("", "MEAN", ("s", "axes"), "p"),
         layer(KERNEL, inputs=("p",), output="y"),
-        StoredOp("", "LOGISTIC", ("y",), "z"),
+        FileOp("", "LOGISTIC", ("y",), "z"),
     )
     shapes = dict.fromkeys(("x", "a", "s", "p", "y", "z", "conv", "conv/linear"), (1, 2))
-    network = StoredNetwork("here", "tflite", "x", "z", ops, shapes, {})
+    network = FileGraph("here", "tflite", "x", "z", ops, shapes, {})
     assert movable(network) == {"a", "s", "p"}
     assert is_part("conv/linear", network)
     assert not is_part("conv", network)
 
 
 def test_a_sum_with_a_constant_hands_no_shift_on():
-    ops = (layer(KERNEL, output="a"), StoredOp("", "ADD", ("a",), "s"), layer(KERNEL, inputs=("s",), output="y"))
-    network = StoredNetwork("here", "tflite", "x", "y", ops, dict.fromkeys(("x", "a", "s", "y"), (1, 2)), {})
+    ops = (layer(KERNEL, output="a"), FileOp("", "ADD", ("a",), "s"), layer(KERNEL, inputs=("s",), output="y"))
+    network = FileGraph("here", "tflite", "x", "y", ops, dict.fromkeys(("x", "a", "s", "y"), (1, 2)), {})
     assert movable(network) == {"s"}
 
 
 def test_a_clip_belongs_to_what_it_stands_behind():
-    conv, clip = layer(KERNEL, kind="Conv", output="c"), StoredOp("", "Clip", ("c",), "k")
-    point = Point("y", "y", "k", None, (conv, clip))
+    conv, clip = layer(KERNEL, kind="Conv", output="c"), FileOp("", "Clip", ("c",), "k")
+    point = MatchedTensor("y", "y", "k", None, (conv, clip))
     assert (point.operations, point.writer, point.layer) == (("Conv",), "c", "l")
     alone = replace(point, segment=(clip,))
     assert (alone.operations, alone.writer, alone.layer) == (("Clip",), "k", "y")
@@ -275,11 +276,11 @@ def test_shapes_of_one_number_of_channels_are_the_same():
 
 def test_where_the_integers_of_an_onnx_tensor_are():
     def stored(*behind):
-        ops = (layer(KERNEL, output="y"), StoredOp("", "QuantizeLinear", ("y",), "q"), *behind)
-        network = StoredNetwork("here", "onnx", "x", "z", ops, {}, {})
+        ops = (layer(KERNEL, output="y"), FileOp("", "QuantizeLinear", ("y",), "q"), *behind)
+        network = FileGraph("here", "onnx", "x", "z", ops, {}, {})
         return _stored("y", network.writers(), network.readers())
 
-    clip, back = StoredOp("", "Clip", ("q",), "k"), StoredOp("", "DequantizeLinear", ("q",), "d")
+    clip, back = FileOp("", "Clip", ("q",), "k"), FileOp("", "DequantizeLinear", ("q",), "d")
     assert (stored(clip), stored(back), stored(clip, back), stored()) == ("k", "q", "q", "q")
 
 
@@ -304,7 +305,7 @@ def test_ends_and_spread_of_weights():
 
 def test_what_lies_beyond_bounds_is_not_seen():
     ops = (Op("minimum", "m", ("x",), "m", offset=np.array([1.0, 4.0])),)
-    state = Calibrated(Graph("net", "x", "m", ops, {"m": (1, 2)}), {}, {"x": np.array([-3.0, -0.5])})
+    state = CalibratedGraph(Graph("net", "x", "m", ops, {"m": (1, 2)}), {}, {"x": np.array([-3.0, -0.5])})
     found = _seen(state, "x", np.float32([[-4, -4], [2, 2]]))
     assert found.tolist() == [[-3, -0.5], [1, 2]]
     assert found.dtype == np.float32
@@ -315,7 +316,7 @@ def test_images_are_compared_as_many_at_once_as_fit():
     def chunks(values):
         ops = (layer(None, output="a"), layer(None, output="b"))
         shapes = {"x": (1, 1), "a": (1, values), "b": (1, values)}
-        network = StoredNetwork("here", "tflite", "x", "b", ops, shapes, {})
+        network = FileGraph("here", "tflite", "x", "b", ops, shapes, {})
         return [len(pixels) for pixels in _chunks(np.zeros((20, 1, 1, 3), np.uint8), network)]
 
     mebi = 2**20
@@ -326,7 +327,7 @@ def test_images_are_compared_as_many_at_once_as_fit():
 
 # A level of `c` is so wide that the pixels 64 to 191 are within half a step of its range, and no other.
 PIXELS = np.repeat(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), 3, -1)
-OF_C = ActivationParams(0.5 / 128.42, 0)
+OF_C = QuantParams(0.5 / 128.42, 0)
 DENSE = np.float32([[4, 1], [-4, 1], [1, 2]])
 
 
@@ -342,12 +343,12 @@ def pair(tmp_path_factory):
     )
     graph = Graph("net", "x", "s", ops, shapes)
     ranges = {name: ChannelRange(*(np.full(shapes[name][-1], v) for v in (-1.0, 1.0, 0.0, 1.0))) for name in "cgds"}
-    made = quantize_graph(Calibrated(graph, ranges, {}), ActivationParams(1 / 128, 0))
+    made = quantize_graph(CalibratedGraph(graph, ranges, {}), QuantParams(1 / 128, 0))
     made = replace(made, activations=made.activations | {"c": OF_C})
     folder = tmp_path_factory.mktemp("pair")
     (folder / "int8.tflite").write_bytes(write_tflite_int8(made, input_dtype="uint8"))
     (folder / "float.tflite").write_bytes(write_tflite(graph, "float32"))
-    return tuple(open_file(folder / f"{name}.tflite", None, models.PIXELS) for name in ("int8", "float"))
+    return tuple(open_model(folder / f"{name}.tflite", None, models.PIXELS) for name in ("int8", "float"))
 
 
 def compared(pair, left_out=()):
@@ -377,6 +378,6 @@ def test_tensors_that_are_not_compared_are_named(pair):
 
 
 def test_what_the_output_does_not_come_of_has_no_effect(pair):
-    rows, _ = compared(tuple(replace(opened, network=replace(opened.network, output="c")) for opened in pair))
+    rows, _ = compared(tuple(replace(opened, graph=replace(opened.graph, output="c")) for opened in pair))
     assert rows["c"].effect > 0
     assert [rows[name].effect for name in "gds"] == [0, 0, 0]

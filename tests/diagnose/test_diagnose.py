@@ -13,11 +13,11 @@ from mbn_deploy.demo.digits import shipped
 from mbn_deploy.demo.networks import DEMO_SPECS, weights_name
 from mbn_deploy.diagnose.diagnose import diagnose
 from mbn_deploy.diagnose.layer_errors import ChannelSums, decibel, divergences, spread
-from mbn_deploy.diagnose.read_graph import read_network
+from mbn_deploy.diagnose.read_graph import read_file_graph
 from mbn_deploy.diagnose.tensor_runner import open_runner
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.encode import encode_float, encode_int8
-from mbn_deploy.graph.quantized import ActivationParams
+from mbn_deploy.graph.quantized import QuantParams
 from mbn_deploy.models.api import build
 from mbn_deploy.pipeline.options import Request
 from mbn_deploy.pipeline.source import open_source
@@ -30,7 +30,7 @@ ROUNDING = 1 / np.sqrt(12)  # of a step: the error of uniform rounding
 NETWORKS = ("mobilenet_v2", "mobilenet_v3_small")
 FORMATS = ("tflite", "onnx")
 # Hardly anything saturates: what is left is rounding, and theory says how large that is.
-ROUNDS = replace(INT8.with_ranges("min-max"), name="int8-rounds", absorb=False)
+ROUNDS = replace(INT8, name="int8-rounds", ranges="min-max", absorb=False)
 
 
 @pytest.fixture(scope="module")
@@ -134,15 +134,15 @@ def test_ops_of_a_file_run_one_by_one_are_what_the_interpreter_runs(files, name,
     rng = np.random.default_rng(0)
     for path in files[name][kind]:
         data = path.read_bytes()
-        network = read_network(data, kind, path.name)
+        network = read_file_graph(data, kind, path.name)
         assert all(op.run for op in network.ops)
-        levels = network.levels.get(network.input)
+        levels = network.params.get(network.input)
         pixels = rng.integers(0, 256, (1, 32, 32, 3), np.uint8)
-        real = pixels / np.float32(127.5) - 1 if levels is None else levels.real(pixels)
+        real = pixels / np.float32(127.5) - 1 if levels is None else levels.dequantize(pixels)
         values = {network.input: np.asarray(real, np.float32)}
         for op in network.ops:
             made = op.run([values[i] for i in op.inputs])
-            values[op.output] = network.levels[op.output].rounded(made) if op.output in network.levels else made
+            values[op.output] = network.params[op.output].round(made) if op.output in network.params else made
         wanted = [network.output] if levels is not None else [op.output for op in network.ops]
         stored = pixels if levels is not None else values[network.input]
         source = stored.transpose(0, 3, 1, 2) if kind == "onnx" else stored
@@ -156,7 +156,7 @@ def spoiled(quantization, tensor, factor):
     """One tensor with a step `factor` times as wide, and the biases of what reads it in the new unit."""
     graph = quantization.graph
     params = graph.activations[tensor]
-    activations = {**graph.activations, tensor: ActivationParams(params.scale * factor, params.zero_point)}
+    activations = {**graph.activations, tensor: QuantParams(params.scale * factor, params.zero_point)}
     weights = dict(graph.weights)
     for op in graph.graph.readers()[tensor]:
         if op.name in weights:

@@ -9,7 +9,7 @@ from export_models import small_model, write_pictures
 from mbn_deploy.diagnose import layer_summary as module
 from mbn_deploy.diagnose.diagnose import diagnose
 from mbn_deploy.diagnose.layer_errors import MAX_DB
-from mbn_deploy.diagnose.layer_summary import by_layer
+from mbn_deploy.diagnose.layer_summary import summarize_layers
 from mbn_deploy.export.encode import encode_float, encode_int8
 from mbn_deploy.pipeline.options import Request
 from mbn_deploy.pipeline.source import open_source
@@ -33,7 +33,7 @@ def calibration(source, tmp_path_factory):
 
 def figures(source, calibration, recipe):
     made = quantize(source.graph, source.description.preprocess, calibration[1], recipe)
-    images, rows = by_layer(made, calibration[1])
+    images, rows = summarize_layers(made, calibration[1])
     assert images == module.IMAGES
     return made, {row.layer: row for row in rows}
 

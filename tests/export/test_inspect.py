@@ -18,7 +18,7 @@ from mbn_deploy.export.tflite.builder import FILE_IDENTIFIER, ModelBuilder, sche
 from mbn_deploy.export.tflite.delegate import probe_delegate
 from mbn_deploy.export.tflite.inspect import report_tflite
 from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
-from mbn_deploy.graph.quantized import ActivationParams, QuantizedGraph
+from mbn_deploy.graph.quantized import QuantizedGraph, QuantParams
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, Preprocess
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -63,7 +63,7 @@ def test_int8_tflite_is_integer_but_for_its_ends(made, dtype):
 @pytest.mark.parametrize("file", ["tflite", "onnx"])
 def test_relu6_shows_whether_its_range_is_clean(made, dtype, file):
     for scale, clean in ((6 / 255, True), (5.5 / 255, False)):
-        params = ActivationParams(float(np.float32(scale)), -128)
+        params = QuantParams(float(np.float32(scale)), -128)
         changed = QuantizedGraph(made.graph, made.activations | {"c": params}, made.weights)
         report = (
             report_tflite(write_tflite_int8(changed, input_dtype=dtype), "m")

@@ -12,7 +12,7 @@ from qdq_graphs import INTEGER, as_input, network_graph, optimized, pixels, quan
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.onnx.qdq import write_onnx_int8
-from mbn_deploy.graph.quantized import ActivationParams, QuantizedGraph
+from mbn_deploy.graph.quantized import QuantizedGraph, QuantParams
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -82,12 +82,12 @@ def with_output(made, params):
 @pytest.mark.parametrize(
     ("activation", "params", "clips"),
     [
-        ("relu", ActivationParams(0.05, -128), 0),  # saturation at level -128 is the ReLU
-        ("relu", ActivationParams(0.05, -20), 1),
-        ("relu6", ActivationParams(float(np.float32(6 / 255)), -128), 0),
-        ("relu6", ActivationParams(0.02, -128), 0),
-        ("relu6", ActivationParams(0.05, -128), 1),
-        ("relu6", ActivationParams(0.05, -20), 1),
+        ("relu", QuantParams(0.05, -128), 0),  # saturation at level -128 is the ReLU
+        ("relu", QuantParams(0.05, -20), 1),
+        ("relu6", QuantParams(float(np.float32(6 / 255)), -128), 0),
+        ("relu6", QuantParams(0.02, -128), 0),
+        ("relu6", QuantParams(0.05, -128), 1),
+        ("relu6", QuantParams(0.05, -20), 1),
     ],
 )
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
@@ -109,7 +109,7 @@ def test_activations_are_saturation_or_a_clip_of_integers(activation, params, cl
 
 def test_a_hard_sigmoid_must_be_lowered_before():
     inner = graph_of(op("hard_sigmoid", "gate", "x", shape=INPUT))
-    params = ActivationParams(1 / 255, -128)
+    params = QuantParams(1 / 255, -128)
     with pytest.raises(InputError, match=r"'gate'.*lowered"):
         write_onnx_int8(QuantizedGraph(inner, {"x": params, "gate": params}, {}))
 

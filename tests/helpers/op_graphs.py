@@ -4,10 +4,10 @@ import numpy as np
 from graph_reference import run_graph
 
 from mbn_deploy.graph.graph import Graph, Op
-from mbn_deploy.graph.quantized import ActivationParams
+from mbn_deploy.graph.quantized import QuantParams
 from mbn_deploy.quantize.integers import quantize_graph
 from mbn_deploy.quantize.passes.lower import absorb_hard_sigmoids
-from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
+from mbn_deploy.quantize.ranges import CalibratedGraph, ChannelRange
 
 RNG = np.random.default_rng(0)
 
@@ -86,7 +86,7 @@ def quantized(graph, x):
     values = run_graph(lowered, x)
     ranges = {o.output: channel_range(values[o.output]) for o in lowered.ops}
     scale = float(np.float32(np.abs(x).max() / 127))
-    return quantize_graph(Calibrated(lowered, ranges, {}), ActivationParams(scale, 0))
+    return quantize_graph(CalibratedGraph(lowered, ranges, {}), QuantParams(scale, 0))
 
 
 def channel_range(values):

@@ -7,14 +7,14 @@ from op_graphs import interpret
 from mbn_deploy.export.from_keras.convert import graph_from_keras
 from mbn_deploy.export.tflite.writer import write_tflite_int8
 from mbn_deploy.graph.fold import fold
-from mbn_deploy.graph.quantized import ActivationParams
+from mbn_deploy.graph.quantized import QuantParams
 from mbn_deploy.models.build import build_model
 from mbn_deploy.models.layers import Spec
 from mbn_deploy.models.tables import network
 from mbn_deploy.quantize.integers import quantize_graph
 from mbn_deploy.quantize.passes.hard_swish import lower_hard_swishes
 from mbn_deploy.quantize.passes.lower import absorb_hard_sigmoids
-from mbn_deploy.quantize.ranges import Calibrated, observe
+from mbn_deploy.quantize.ranges import CalibratedGraph, observe
 
 # What ONNX Runtime may run: integer kernels, moves of bytes, and the border to float scores.
 INTEGER = {
@@ -77,5 +77,5 @@ def quantized_network(float_graph, twin):
         lowered, floors = made.graph, made.floors
     rng = np.random.default_rng(1)
     images = [rng.uniform(-1, 1, lowered.shapes[lowered.input]).astype(np.float32) for _ in range(3)]
-    state = Calibrated(lowered, observe(lowered, images, len(images)), floors)
-    return quantize_graph(state, ActivationParams(float(np.float32(1 / 127.5)), 0)), images[0]
+    state = CalibratedGraph(lowered, observe(lowered, images, len(images)), floors)
+    return quantize_graph(state, QuantParams(float(np.float32(1 / 127.5)), 0)), images[0]

@@ -8,13 +8,15 @@ from graph_reference import run_graph
 
 from mbn_deploy.demo.digits import shipped
 from mbn_deploy.demo.networks import DEMO_SPECS, weights_name
+from mbn_deploy.graph.execute import activated, run_op
 from mbn_deploy.graph.graph import Graph, Op
-from mbn_deploy.graph.quantized import ActivationParams
+from mbn_deploy.graph.quantized import QuantParams
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.quantize.calibration import CalibrationSet
-from mbn_deploy.quantize.ranges import Calibrated, observe
+from mbn_deploy.quantize.passes.bias import as_stored, real_weights
+from mbn_deploy.quantize.ranges import CalibratedGraph, observe
 
-INPUT_PARAMS = ActivationParams(float(np.float32(1 / 127.5)), 0)
+INPUT_PARAMS = QuantParams(float(np.float32(1 / 127.5)), 0)
 
 
 class Net:
@@ -89,7 +91,23 @@ def assert_same(graph, other, x=None, atol=1e-4):
 
 def calibrated(graph, x=None, floors=None):
     x = images(graph) if x is None else x
-    return Calibrated(graph, observe(graph, [image[None] for image in x], len(x)), floors or {})
+    return CalibratedGraph(graph, observe(graph, [image[None] for image in x], len(x)), floors or {})
+
+
+def integers(made, x):
+    """Real values of every tensor, with activations in 8 bits and the biases of `made`."""
+    values = {made.graph.input: as_stored(x, made.activations[made.graph.input])}
+    for op in made.graph.ops:
+        shape = (len(x), *made.graph.shapes[op.output][1:])
+        inputs = [values[name] for name in op.inputs]
+        if op.name in made.weights:
+            weights = made.weights[op.name]
+            bias = weights.bias * (np.float64(made.activations[op.inputs[0]].scale) * weights.scales)
+            result = run_op(real_weights(op, weights), inputs, shape) + bias.astype(np.float32)
+        else:
+            result = run_op(op, inputs, shape)
+        values[op.output] = as_stored(activated(op, result), made.activations[op.output])
+    return {name: np.asarray(value) for name, value in values.items()}
 
 
 @cache

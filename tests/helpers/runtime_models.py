@@ -9,10 +9,10 @@ from mbn_deploy.export.onnx.qdq import write_onnx_int8
 from mbn_deploy.export.onnx.writer import write_onnx
 from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
 from mbn_deploy.graph.graph import Graph, Op
-from mbn_deploy.graph.quantized import ActivationParams
+from mbn_deploy.graph.quantized import QuantParams
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, Manifest, ModelFile, Preprocess
 from mbn_deploy.quantize.integers import quantize_graph
-from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
+from mbn_deploy.quantize.ranges import CalibratedGraph, ChannelRange
 from mbn_deploy.runtime.backends import open_backend
 
 SIZE, CLASSES = (16, 12), 5
@@ -20,7 +20,7 @@ LABELS = ("ant", "bee", "cat", "dog", "eel")
 TF = Preprocess(mean=(127.5,) * 3, std=(127.5,) * 3, resize="squash")
 # Input of the int8 files: real = (pixel - 128) / 128, so that pixels are the uint8 tensor.
 PIXELS = Preprocess(mean=(128.0,) * 3, std=(128.0,) * 3, resize="squash")
-_PARAMS = ActivationParams(1 / 128, 0)
+_PARAMS = QuantParams(1 / 128, 0)
 
 
 @cache
@@ -48,7 +48,7 @@ def quantized(head="softmax"):
     ranges = {"c": (0, 6), "g": (0, 6), "d": (-12, 12), "s": (0, 1)}
     spans = {op.output: [np.full(made.shapes[op.output][-1], v, float) for v in ranges[op.output]] for op in made.ops}
     found = {name: ChannelRange(low, high, (low + high) / 2, (high - low) ** 2) for name, (low, high) in spans.items()}
-    return quantize_graph(Calibrated(made, found, {}), _PARAMS)
+    return quantize_graph(CalibratedGraph(made, found, {}), _PARAMS)
 
 
 def description(precision, preprocess, scores="softmax", layout="nhwc", labels=LABELS):

@@ -11,11 +11,11 @@ import runtime_models as tiny
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.tflite.edit import TFLiteEdit
 from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
-from mbn_deploy.graph.quantized import ActivationParams
+from mbn_deploy.graph.quantized import QuantParams
 from mbn_deploy.manifest import DESCRIPTION_KEY, ModelFile, Preprocess
 from mbn_deploy.packages.pi.rpicam import JSON_NAME, SIDE, StageFiles, lores_size, stage_files
 from mbn_deploy.quantize.integers import quantize_graph
-from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
+from mbn_deploy.quantize.ranges import CalibratedGraph, ChannelRange
 from mbn_deploy.runtime import Classifier
 from mbn_deploy.runtime.backends import open_backend
 
@@ -139,8 +139,8 @@ def test_a_lone_logit_becomes_its_sigmoid(tmp_path, integer):
     if integer:
         spans = {"c": (np.zeros(8), np.full(8, 6)), "g": (np.zeros(8), np.full(8, 6)), "d": (-np.ones(1), np.ones(1))}
         ranges = {n: ChannelRange(low, high, (low + high) / 2, (high - low) ** 2) for n, (low, high) in spans.items()}
-        calibrated = Calibrated(made, ranges, {})
-        data = write_tflite_int8(quantize_graph(calibrated, ActivationParams(1 / 128, 0)), metadata=metadata)
+        calibrated = CalibratedGraph(made, ranges, {})
+        data = write_tflite_int8(quantize_graph(calibrated, QuantParams(1 / 128, 0)), metadata=metadata)
     else:
         data = write_tflite(made, "float32", metadata=metadata)
     found = stage_files(data, entry_of(data, preprocess), "logits", ("cat",))

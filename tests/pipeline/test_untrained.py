@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from mbn_deploy.graph.graph import Graph, Op
-from mbn_deploy.graph.quantized import ActivationParams
+from mbn_deploy.graph.quantized import QuantParams
 from mbn_deploy.models.api import build
 from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.quantize.integers import LEAST_LOGIT_STEP, quantize_graph
-from mbn_deploy.quantize.ranges import Calibrated, ChannelRange
+from mbn_deploy.quantize.ranges import CalibratedGraph, ChannelRange
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def quantized(high, reader):
     reached = {"x": 1.0, "c": high, "s": 1.0}
     seen = {name: ChannelRange(np.zeros(2), *np.full((3, 2), most)) for name, most in reached.items()}
     graph = Graph("net", "x", "s", ops, dict.fromkeys("xcs", (1, 1, 1, 2)))
-    return quantize_graph(Calibrated(graph, seen, {}), ActivationParams(1 / 255, -128))
+    return quantize_graph(CalibratedGraph(graph, seen, {}), QuantParams(1 / 255, -128))
 
 
 @pytest.mark.parametrize(("high", "activation"), [(6.0, "relu6"), (1e-6, "relu6"), (1e-8, "relu")])

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from graph_reference import run_graph
-from quantize_graphs import INPUT_PARAMS, PLAIN_PREPROCESS, Net, assert_same, calibrated, images, output
+from quantize_graphs import INPUT_PARAMS, PLAIN_PREPROCESS, Net, assert_same, calibrated, images, integers, output
 
 from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.quantize.integers import quantize_graph
 from mbn_deploy.quantize.passes.absorb import absorb, movable, shift
-from mbn_deploy.quantize.passes.bounds import bind
+from mbn_deploy.quantize.passes.bounds import fuse_bounds
 from mbn_deploy.quantize.passes.equalize import equalize
 from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.ranges import observe
@@ -162,9 +162,7 @@ def test_int8_is_closer_with_it_alone_and_before_equalization(granularity):
     expected = output(graph, x)
 
     def error(state):
-        from test_quantize_conditioning import integers
-
-        made = quantize_graph(bind(state), INPUT_PARAMS, granularity=granularity)
+        made = quantize_graph(fuse_bounds(state), INPUT_PARAMS, granularity=granularity)
         return float(np.sqrt(((integers(made, x)[graph.output] - expected) ** 2).mean()))
 
     plain = calibrated(graph, x)

@@ -9,21 +9,29 @@ from quantize_graphs import INPUT_PARAMS, Net, calibrated, images
 
 from mbn_deploy.errors import UsageError
 from mbn_deploy.graph.graph import Graph, Op
-from mbn_deploy.graph.quantized import ActivationParams, QuantizedGraph, constant_levels, constant_params
+from mbn_deploy.graph.quantized import QuantizedGraph, QuantParams, constant_levels, constant_params
 from mbn_deploy.quantize import ranges
 from mbn_deploy.quantize.channel_groups import ChannelGroup, channel_groups
-from mbn_deploy.quantize.int16 import wide_params, widened
-from mbn_deploy.quantize.integers import MAX_BIAS, _saturates, quantize_bias, quantize_graph, quantize_weights
-from mbn_deploy.quantize.passes.absorb import _best, _centring, _noise, _span, _sums, absorb, shift
-from mbn_deploy.quantize.passes.bias import _shrunk, correct_biases, stored_inputs
-from mbn_deploy.quantize.passes.bounds import bind, free_bounds
-from mbn_deploy.quantize.passes.equalize import FLOOR, MAX_FACTOR, _candidate, _Noise, _span_choices, _weight_spans
-from mbn_deploy.quantize.passes.hard_swish import shared_noise
-from mbn_deploy.quantize.passes.split import MAX_CHANNELS, MAX_PARTS, _parts
-from mbn_deploy.quantize.range_methods import cut
-from mbn_deploy.quantize.ranges import Calibrated, _Sum, vector_margin
+from mbn_deploy.quantize.int16 import int16_output_params, to_int16
+from mbn_deploy.quantize.integers import MAX_BIAS, may_saturate, quantize_bias, quantize_graph, quantize_weights
+from mbn_deploy.quantize.passes.absorb import (
+    absorb,
+    best_shift,
+    centring_shifts,
+    shift,
+    shifted_span,
+    squared_spans,
+    sums_with_known_shifts,
+)
+from mbn_deploy.quantize.passes.bias import correct_biases, shrunk_mean, stored_inputs
+from mbn_deploy.quantize.passes.bounds import fuse_bounds, split_relu6
+from mbn_deploy.quantize.passes.equalize import FLOOR, MAX_FACTOR, candidate_factors, read_weight_spans, relative_spans
+from mbn_deploy.quantize.passes.hard_swish import single_conv_noise
+from mbn_deploy.quantize.passes.rescaling_noise import RescalingNoise
+from mbn_deploy.quantize.passes.split import MAX_CHANNELS, MAX_PARTS, part_count
+from mbn_deploy.quantize.ranges import CalibratedGraph, RangeAccumulator, vector_margin
 from mbn_deploy.quantize.recipe import INT8, INT16, LADDER, MIXED
-from mbn_deploy.quantize.rounding_ties import untied_mean, untied_product
+from mbn_deploy.quantize.rounding_ties import mean_scale_without_ties, product_scale_without_ties
 
 LEVELS, WEIGHT_MAX = 255, 127
 
@@ -42,9 +50,9 @@ FACTORS = np.array([2.0, 0.5])
 
 
 def noise(graph, found, granularity, group=("c",)):
-    state = Calibrated(graph, found, {})
+    state = CalibratedGraph(graph, found, {})
     readers = [op for op in graph.ops if op.inputs[0] in group and op.kind in ("conv", "depthwise")]
-    return _Noise.of(state, ChannelGroup(tuple(group), 2), readers, granularity, LEVELS).relative(FACTORS)
+    return RescalingNoise.of(state, ChannelGroup(tuple(group), 2), readers, granularity, LEVELS).relative(FACTORS)
 
 
 def test_noise_of_weights_with_a_scale_a_channel():
@@ -87,32 +95,32 @@ def test_noise_that_a_mean_and_a_gate_hand_on():
     graph = Graph("net", "x", "rm", (first, pool, gate, gated, *readers), shapes)
     g = seen([0, 0], [1, 1], power=[0.25, 0.5])
     found = {"c": C, "p": seen([0, 0], [0.5, 1]), "g": g, "m": seen([0, 0], [1, 1])}
-    state = Calibrated(graph, found, {})
-    made = _Noise.of(state, ChannelGroup(("c", "p", "m"), 2), [readers[0]], "per-channel", LEVELS)
+    state = CalibratedGraph(graph, found, {})
+    made = RescalingNoise.of(state, ChannelGroup(("c", "p", "m"), 2), [readers[0]], "per-channel", LEVELS)
     of_c = rounding(2 / LEVELS)
-    np.testing.assert_allclose(made._values("p", FACTORS), rounding(1 / LEVELS) + of_c / (4 * 5))
-    np.testing.assert_allclose(made._values("m", FACTORS), rounding(2 / LEVELS) + of_c * g.power)
+    np.testing.assert_allclose(made.in_values("p", FACTORS), rounding(1 / LEVELS) + of_c / (4 * 5))
+    np.testing.assert_allclose(made.in_values("m", FACTORS), rounding(2 / LEVELS) + of_c * g.power)
 
 
 def test_factors_that_are_tried():
-    np.testing.assert_allclose(_candidate(np.array([1.0, 4.0, 16.0]), np.ones(3), 0.0), [0.25, 1, 4])
-    np.testing.assert_allclose(_candidate(np.ones(3), np.array([1.0, 4.0, 16.0]), 0.5), [2, 1, 0.5])
-    assert _candidate(np.array([1e-9, 1.0, 1e9]), np.ones(3), 0.0).tolist() == [1 / MAX_FACTOR, 1, MAX_FACTOR]
+    np.testing.assert_allclose(candidate_factors(np.array([1.0, 4.0, 16.0]), np.ones(3), 0.0), [0.25, 1, 4])
+    np.testing.assert_allclose(candidate_factors(np.ones(3), np.array([1.0, 4.0, 16.0]), 0.5), [2, 1, 0.5])
+    assert candidate_factors(np.array([1e-9, 1.0, 1e9]), np.ones(3), 0.0).tolist() == [1 / MAX_FACTOR, 1, MAX_FACTOR]
 
 
 def test_spans_are_relative_and_have_a_floor():
     graph = two_channels(POINTWISE)
-    state = Calibrated(graph, {"c": seen([-1, 0], [3, 1e-9])}, {})
-    for spans in _span_choices(state, ChannelGroup(("c",), 2), {"c"}):
+    state = CalibratedGraph(graph, {"c": seen([-1, 0], [3, 1e-9])}, {})
+    for spans in relative_spans(state, ChannelGroup(("c",), 2), {"c"}):
         np.testing.assert_allclose(spans, [1, FLOOR])
-    assert _span_choices(Calibrated(graph, {"c": seen([0, 0], [0, 0])}, {}), ChannelGroup(("c",), 2), {"c"}) == []
-    np.testing.assert_allclose(_weight_spans([POINTWISE], 2, "per-channel"), [0.75, 1])
-    np.testing.assert_allclose(_weight_spans([DEPTHWISE], 2, "per-channel"), [1, 1])
-    np.testing.assert_allclose(_weight_spans([DEPTHWISE], 2, "per-tensor"), [0.75, 1])
+    assert relative_spans(CalibratedGraph(graph, {"c": seen([0, 0], [0, 0])}, {}), ChannelGroup(("c",), 2), {"c"}) == []
+    np.testing.assert_allclose(read_weight_spans([POINTWISE], 2, "per-channel"), [0.75, 1])
+    np.testing.assert_allclose(read_weight_spans([DEPTHWISE], 2, "per-channel"), [1, 1])
+    np.testing.assert_allclose(read_weight_spans([DEPTHWISE], 2, "per-tensor"), [0.75, 1])
 
 
 def test_a_range_is_found_in_batches():
-    sums = _Sum(2, keep_vectors=False)
+    sums = RangeAccumulator(2, keep_vectors=False)
     sums.add(np.array([[[1.0, 3.0], [-2.0, 0.0]]], np.float32))
     sums.add(np.array([[[2.0, 5.0], [-1.0, -3.0]]], np.float32))
     found = sums.range()
@@ -125,9 +133,9 @@ def test_a_range_is_found_in_batches():
 
 
 def test_one_batch_and_zeros_drift_by_nothing():
-    one = _Sum(1, keep_vectors=False)
+    one = RangeAccumulator(1, keep_vectors=False)
     one.add(np.ones((1, 1, 2), np.float32))
-    none = _Sum(1, keep_vectors=False)
+    none = RangeAccumulator(1, keep_vectors=False)
     none.add(np.zeros((1, 1, 2), np.float32))
     none.add(np.ones((1, 1, 2), np.float32))
     assert (one.range().drift, none.range().drift) == (0, 0)
@@ -152,7 +160,7 @@ def test_held_out_error_is_saturation_and_rounding():
     # The channel's mean is 1, its span 2. With margin 1 the 3 lies 1 above; with 1.5 a half.
     for margin, above in ((1.0, 1.0), (1.5, 0.5), (2.0, 0.0)):
         expected = (above / 2) ** 2 / 2 + rounding(margin / LEVELS)
-        assert ranges._held_out_error(known, new, margin) == pytest.approx(expected)
+        assert ranges.held_out_error(known, new, margin) == pytest.approx(expected)
 
 
 def test_samples_are_spread_over_images():
@@ -164,12 +172,12 @@ def test_samples_are_spread_over_images():
 
 def test_noise_and_spans_of_shifted_channels():
     graph = two_channels(POINTWISE)
-    state = Calibrated(graph, {"c": seen([1, -2], [3, 4]), "r": seen([2, 2], [3, 5])}, {})
-    assert _span(state, "c", np.zeros(1)) == 6
-    assert _span(state, "c", np.array([2.0, 1.0])) == 3 + 3
-    assert _span(state, "r", np.zeros(1)) == 5  # zero is always inside
-    assert _noise(state, {"c": np.zeros(1), "r": np.zeros(1)}) == 6**2 + 5**2
-    assert _centring(state, ("c",))["c"].tolist() == [2, 1]
+    state = CalibratedGraph(graph, {"c": seen([1, -2], [3, 4]), "r": seen([2, 2], [3, 5])}, {})
+    assert shifted_span(state, "c", np.zeros(1)) == 6
+    assert shifted_span(state, "c", np.array([2.0, 1.0])) == 3 + 3
+    assert shifted_span(state, "r", np.zeros(1)) == 5  # zero is always inside
+    assert squared_spans(state, {"c": np.zeros(1), "r": np.zeros(1)}) == 6**2 + 5**2
+    assert centring_shifts(state, ("c",))["c"].tolist() == [2, 1]
 
 
 @pytest.mark.parametrize(("own", "total", "expected"), [(2.0, 0.0, [3, -3]), (0.0, 2.0, [1, -1])])
@@ -179,16 +187,16 @@ def test_a_shift_between_two_centres(own, total, expected):
         "c": seen([4 - own, -4 - own], [4 + own, -4 + own]),
         "s": seen([5 - total, 7 - total], [5 + total, 7 + total]),
     }
-    state = Calibrated(two_channels(POINTWISE), found, {})
-    assert _best(state, "c", {"s": np.array([5.0, 7.0])}).tolist() == expected
+    state = CalibratedGraph(two_channels(POINTWISE), found, {})
+    assert best_shift(state, "c", {"s": np.array([5.0, 7.0])}).tolist() == expected
 
 
 def test_channels_in_the_middle_stay():
     """However little they span, and whatever another shift would cost."""
     first, reader = two_channels(POINTWISE).ops
     graph = two_channels(POINTWISE).with_ops((replace(first, activation="none"), reader))
-    state = Calibrated(graph, {"c": seen([-0.25, -0.125], [0.25, 0.125])}, {})
-    assert _span(state, "c", np.zeros(1)) == 0.5
+    state = CalibratedGraph(graph, {"c": seen([-0.25, -0.125], [0.25, 0.125])}, {})
+    assert shifted_span(state, "c", np.zeros(1)) == 0.5
     assert absorb(state) is state
 
 
@@ -198,11 +206,11 @@ def test_what_cancels_out_is_given_back_to_the_last_unit():
     assert shift(graph, {"x": np.array([3.0])}).ops[0].bias.tolist() == [3]
 
 
-def test_noise_of_the_shared_h_swish():
+def test_noise_of_an_h_swish_with_a_single_convolution():
     source, result = seen([-9, -1], [6, 2]), seen([0, 0], [1, 1], mean=[0, 0], power=[1, 1e-9])
     step = (6 + 3) / LEVELS
-    assert shared_noise(source, result) == pytest.approx((rounding(step) / 1 + 1) / 2)
-    narrow = shared_noise(seen([-1, -2], [0, 1]), seen([0], [1], mean=[1], power=[3]))
+    assert single_conv_noise(source, result) == pytest.approx((rounding(step) / 1 + 1) / 2)
+    narrow = single_conv_noise(seen([-1, -2], [0, 1]), seen([0], [1], mean=[1], power=[3]))
     assert narrow == pytest.approx(rounding((1 + 2) / LEVELS) / 2)
 
 
@@ -217,7 +225,7 @@ def test_bias_integers_have_an_end():
 )
 def test_biases_that_an_activation_cuts_off(activation, off):
     op = weighted("conv", "c", "x", np.ones((1, 1, 1, 3)), activation=activation)
-    assert _saturates(op, np.array([-1.0, 1.0, 0.0], np.float32)).tolist() == [*map(bool, off), False]
+    assert may_saturate(op, np.array([-1.0, 1.0, 0.0], np.float32)).tolist() == [*map(bool, off), False]
 
 
 def test_weight_integers():
@@ -230,32 +238,34 @@ def test_weight_integers():
 def test_the_number_of_parts_of_a_vector():
     reader = weighted("conv", "r", "c", np.array([[0.3, 0.0], [0.4, 0.5]])[None, None], activation="unit")
     graph = two_channels(reader)
-    state = Calibrated(graph, {}, {})
+    state = CalibratedGraph(graph, {}, {})
     root = 0.5  # of the mean of 0.3^2 + 0.4^2 and 0.5^2
     for step, parts in ((0.9 / LEVELS, 1), (2.2 / LEVELS, 3), (100.0, MAX_PARTS)):
-        assert _parts(state, graph.ops[0], [reader], step) == parts == min(np.ceil(2 * root * step * 255), MAX_PARTS)
+        assert (
+            part_count(state, graph.ops[0], [reader], step) == parts == min(np.ceil(2 * root * step * 255), MAX_PARTS)
+        )
     many = Graph("net", "x", "r", graph.ops, graph.shapes | {"c": (1, 1, 1, MAX_CHANNELS // 2)})
-    assert _parts(Calibrated(many, {}, {}), graph.ops[0], [reader], 100.0) == 2
+    assert part_count(CalibratedGraph(many, {}, {}), graph.ops[0], [reader], 100.0) == 2
 
 
 def test_scales_of_16_bits():
-    assert widened(ActivationParams(0.5, -128)) == ActivationParams(0.5 / 128, 0, "int16")
+    assert to_int16(QuantParams(0.5, -128)) == QuantParams(0.5 / 128, 0, "int16")
     op = two_channels(POINTWISE).ops[1]
-    state = Calibrated(two_channels(POINTWISE), {"r": seen([-5, 0], [1, 3])}, {})
-    assert wide_params(op, state, {"c": widened(ActivationParams(1e-3, 0))}).scale == np.float32(10 / 32767)
+    state = CalibratedGraph(two_channels(POINTWISE), {"r": seen([-5, 0], [1, 3])}, {})
+    assert int16_output_params(op, state, {"c": to_int16(QuantParams(1e-3, 0))}).scale == np.float32(10 / 32767)
 
 
 def test_constants_of_16_bits_and_on_a_grid():
     both = Op("add_constant", "a", ("c",), "a", offset=np.array([-2.0, 0.0, -1.0]))
-    wide, params = constant_levels(both, ActivationParams(0.1, 0, "int16"))
-    assert (wide.tolist(), wide.dtype, params.scale) == ([-32767, 0, -16384], np.int16, np.float32(2 / 32767))
-    levels, params = constant_levels(both, ActivationParams(0.5, 3))
-    assert (levels.tolist(), params) == ([123, 127, 125], ActivationParams(0.5, 127))
+    levels, params = constant_levels(both, QuantParams(0.1, 0, "int16"))
+    assert (levels.tolist(), levels.dtype, params.scale) == ([-32767, 0, -16384], np.int16, np.float32(2 / 32767))
+    levels, params = constant_levels(both, QuantParams(0.5, 3))
+    assert (levels.tolist(), params) == ([123, 127, 125], QuantParams(0.5, 127))
     with pytest.raises(ValueError, match="do not fit"):
-        constant_levels(both, ActivationParams(2 / 256, 3))
-    assert constant_levels(both, ActivationParams(2 / 255, 3))[0].min() == -128
+        constant_levels(both, QuantParams(2 / 256, 3))
+    assert constant_levels(both, QuantParams(2 / 255, 3))[0].min() == -128
     with pytest.raises(ValueError, match="do not fit"):
-        constant_levels(Op("add_constant", "a", ("c",), "a", offset=np.array([0.5, 0.0])), ActivationParams(0.5, 3))
+        constant_levels(Op("add_constant", "a", ("c",), "a", offset=np.array([0.5, 0.0])), QuantParams(0.5, 3))
 
 
 def test_groups_of_two_channels():
@@ -266,17 +276,17 @@ def test_groups_of_two_channels():
 def test_sums_that_a_tensor_goes_into():
     readers = [Op("add", "s", ("a", "b"), "s"), Op("add", "t", ("a", "a"), "t"), POINTWISE]
     shifts = {"b": np.array([2.0]), "a": np.array([1.0])}
-    assert _sums(readers, "a", shifts) == {"s": shifts["b"], "t": shifts["a"]}
-    assert _sums(readers, "b", {"a": shifts["a"]})["s"] is shifts["a"]
-    assert _sums(readers, "a", {}) == {}
+    assert sums_with_known_shifts(readers, "a", shifts) == {"s": shifts["b"], "t": shifts["a"]}
+    assert sums_with_known_shifts(readers, "b", {"a": shifts["a"]})["s"] is shifts["a"]
+    assert sums_with_known_shifts(readers, "a", {}) == {}
 
 
 def test_corrections_are_shrunk_by_the_standard_error():
     errors = np.array([[1.0, 5.0], [3.0, -5.0]])  # means 2 and 0, squared standard errors 1 and 25
-    assert _shrunk(errors).tolist() == [2 * (1 - 1 / 4), 0]
-    assert _shrunk(errors[:1]).tolist() == [1, 5]
+    assert shrunk_mean(errors).tolist() == [2 * (1 - 1 / 4), 0]
+    assert shrunk_mean(errors[:1]).tolist() == [1, 5]
     three = np.array([[1.0], [3.0], [5.0]])  # a mean of 3, squared standard error 8 / 3 / 2
-    np.testing.assert_allclose(_shrunk(three), 3 * (1 - 4 / 27))
+    np.testing.assert_allclose(shrunk_mean(three), 3 * (1 - 4 / 27))
 
 
 def test_biases_are_corrected_in_front_of_a_reshape():
@@ -293,20 +303,20 @@ def test_biases_are_corrected_in_front_of_a_reshape():
 def test_bounds_of_a_relu6():
     graph = two_channels(POINTWISE)
     first = replace(graph.ops[0], activation="relu6")
-    freed = free_bounds(graph.with_ops((first, POINTWISE)))
+    freed = split_relu6(graph.with_ops((first, POINTWISE)))
     assert [op.kind for op in freed.ops] == ["conv", "minimum", "conv"]
     assert freed.ops[0].activation == "relu"
     assert freed.ops[1].offset.tolist() == [6, 6]
-    assert free_bounds(graph.with_ops((first, POINTWISE)), frozenset({"c"})).ops[0] is first
-    state = Calibrated(freed, {"c/unbounded": seen([0, 0], [9, 1]), "c": C, "r": C}, {})
-    (bound, reader) = bind(state).graph.ops
+    assert split_relu6(graph.with_ops((first, POINTWISE)), frozenset({"c"})).ops[0] is first
+    state = CalibratedGraph(freed, {"c/unbounded": seen([0, 0], [9, 1]), "c": C, "r": C}, {})
+    (bound, reader) = fuse_bounds(state).graph.ops
     assert (bound.activation, bound.output, reader.kind) == ("unit", "c", "conv")
     np.testing.assert_allclose(bound.kernel, first.kernel / 6, rtol=1e-6)
     np.testing.assert_allclose(reader.kernel, POINTWISE.kernel * 6, rtol=1e-6)
     dead = replace(state, ranges=state.ranges | {"c/unbounded": seen([0, 0], [0, 0])})
-    np.testing.assert_array_equal(bind(dead).graph.ops[0].kernel, first.kernel)
+    np.testing.assert_array_equal(fuse_bounds(dead).graph.ops[0].kernel, first.kernel)
     freed = freed.with_ops((freed.ops[0], replace(freed.ops[1], offset=np.array([6.0, 3.0])), freed.ops[2]))
-    narrow, back, _ = bind(replace(state, graph=freed)).graph.ops
+    narrow, back, _ = fuse_bounds(replace(state, graph=freed)).graph.ops
     assert (back.kind, back.activation) == ("add_constant", "relu")
     np.testing.assert_allclose(back.offset, [0, -128 / 255], rtol=1e-6)  # half of it, on the grid of 255 steps
     np.testing.assert_allclose(narrow.bias, [0, 128 / 255], rtol=1e-6)
@@ -314,9 +324,9 @@ def test_bounds_of_a_relu6():
 
 def test_a_bound_is_that_of_the_largest_channel_and_scales_what_is_behind():
     graph = two_channels(POINTWISE)
-    freed = free_bounds(graph.with_ops((replace(graph.ops[0], activation="relu6"), POINTWISE)))
-    state = Calibrated(freed, {"c/unbounded": seen([0, 0], [9, 0]), "c": C, "r": C}, {})
-    made = bind(state)
+    freed = split_relu6(graph.with_ops((replace(graph.ops[0], activation="relu6"), POINTWISE)))
+    state = CalibratedGraph(freed, {"c/unbounded": seen([0, 0], [9, 0]), "c": C, "r": C}, {})
+    made = fuse_bounds(state)
     np.testing.assert_allclose(made.graph.ops[0].kernel, graph.ops[0].kernel / 6, rtol=1e-6)
     np.testing.assert_allclose(made.ranges["c"].high, C.high / 6)
     np.testing.assert_allclose(made.ranges["c"].power, C.power / 36)
@@ -327,28 +337,20 @@ def test_a_relu6_stays_where_not_only_convolutions_read_it():
     first = replace(two_channels(POINTWISE).ops[0], activation="relu6")
     total = Op("add", "s", ("c", "r"), "s")
     graph = Graph("net", "x", "s", (first, POINTWISE, total), two_channels(POINTWISE).shapes | {"s": (1, 4, 5, 2)})
-    assert free_bounds(graph).ops == graph.ops
-
-
-def test_percentiles_are_of_both_ends():
-    values = np.concatenate([np.linspace(-1, 1, 100_001), [-50.0, 50.0]])
-    low, high = cut(values, (-50.0, 50.0), "percentile")
-    assert low == pytest.approx(-high)
-    assert 0.9995 < high < 1
-    assert cut(values + 10, (-40.0, 60.0), "percentile")[0] == 0
-    assert cut(values, (-0.5, 0.25), "percentile") == (-0.5, 0.25)
+    assert split_relu6(graph).ops == graph.ops
 
 
 def test_zero_points_of_16_bits_are_zero():
-    assert ActivationParams(1.0, 0, "int16").limits == (-32768, 32767)
+    assert QuantParams(1.0, 0, "int16").limits == (-32768, 32767)
+    graph = two_channels(POINTWISE)
     for point in (-1, 1):
-        with pytest.raises(ValueError, match="impossible"):
-            ActivationParams(1.0, point, "int16")
+        with pytest.raises(ValueError, match="'c'"):
+            QuantizedGraph(graph, {}, {}, int16_params={"c": QuantParams(1.0, point, "int16")})
 
 
 @pytest.mark.parametrize("value", [3.0, -3.0])
 def test_a_constant_of_an_odd_number_of_half_steps_is_moved_by_an_eighth(value):
-    output = ActivationParams(6 / 255, -128)  # 3 are 127.5 steps
+    output = QuantParams(6 / 255, -128)  # 3 are 127.5 steps
     level, params = constant_params(value, output)
     assert level == np.sign(value) * 127
     assert params.scale * 127 == pytest.approx(abs(value + output.scale / 8))
@@ -360,27 +362,27 @@ def test_a_constant_of_an_odd_number_of_half_steps_is_moved_by_an_eighth(value):
 @pytest.mark.parametrize(("point", "other"), [(-128, -128), (127, 127)])
 def test_ties_at_the_first_and_the_last_border_are_stepped_around(point, other):
     """89 * 97 is half a level, next to the end of the levels; no odd multiple of it is a product of two levels."""
-    a, b = ActivationParams(1.0, -128), ActivationParams(1.0, other)
-    tied = ActivationParams(2.0 * 89 * 97, point)
-    assert untied_product(tied, [a, b]).scale > tied.scale
-    clear = ActivationParams(3.0 * 255 * 255, point)
-    assert untied_product(clear, [a, b]) == clear
-    mean = ActivationParams(2.0 * 255, point)
-    assert untied_mean(mean, b, 49).scale > mean.scale
+    a, b = QuantParams(1.0, -128), QuantParams(1.0, other)
+    tied = QuantParams(2.0 * 89 * 97, point)
+    assert product_scale_without_ties(tied, [a, b]).scale > tied.scale
+    clear = QuantParams(3.0 * 255 * 255, point)
+    assert product_scale_without_ties(clear, [a, b]) == clear
+    mean = QuantParams(2.0 * 255, point)
+    assert mean_scale_without_ties(mean, b, 49).scale > mean.scale
 
 
 def test_a_tie_beyond_the_levels_stays():
     """It falls on level -129.5: both sides saturate. All products but 0 do, as none is above it."""
-    tied = ActivationParams(float(np.float32(89 * 97 / 1.5)), -128)
-    assert untied_product(tied, [ActivationParams(1.0, -128), ActivationParams(1.0, 127)]) == tied
+    tied = QuantParams(float(np.float32(89 * 97 / 1.5)), -128)
+    assert product_scale_without_ties(tied, [QuantParams(1.0, -128), QuantParams(1.0, 127)]) == tied
 
 
 def test_an_op_reads_what_others_wrote_through_its_own_bits():
-    names = ("real", "wide", "narrow")
-    eighth, fine = ActivationParams(1.0, 0), ActivationParams(0.25, 0, "int16")
+    names = ("real", "int16", "narrow")
+    eighth, fine = QuantParams(1.0, 0), QuantParams(0.25, 0, "int16")
     made = QuantizedGraph(
         two_channels(POINTWISE), dict.fromkeys((*names, "y"), eighth), {}, frozenset({"real", "f"}),
-        frozenset({"wide", "w"}), dict.fromkeys(names, fine),
+        frozenset({"int16", "w"}), dict.fromkeys(names, fine),
     )  # fmt: skip
     values = dict.fromkeys(names, np.float32([0.4, 1.3]))
     read = {out: stored_inputs(made, Op("add", out, names, out), values) for out in ("y", "w", "f")}
@@ -395,7 +397,7 @@ def test_what_recipes_are_asked_by_and_called_mixed_for():
     for change in ({"float_blocks": 1}, {"float_layers": ("a",)}, {"int16_layers": ("a",)}):
         assert replace(INT8, **change).mixed
     assert not INT8.mixed
-    assert replace(INT8, twin_above=0.0) != replace(INT8, twin_above=1.0)
-    for change in ({"float_blocks": -1}, {"twin_above": -0.01}, {"twin_above": 1.01}):
+    assert replace(INT8, duplicate_threshold=0.0) != replace(INT8, duplicate_threshold=1.0)
+    for change in ({"float_blocks": -1}, {"duplicate_threshold": -0.01}, {"duplicate_threshold": 1.01}):
         with pytest.raises(UsageError):
             replace(INT8, **change)

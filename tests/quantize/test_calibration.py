@@ -41,7 +41,8 @@ def test_a_folder_is_decoded_as_the_runtime_does(photos):
     assert found.pixels.shape == (20, *SIZE, 3)
     assert found.pixels.dtype == np.uint8
     np.testing.assert_array_equal(found.pixels[3], load_pixels(photos / found.names[3], SIZE, TF))
-    assert found.warnings == ("20 calibration images are few; 100 or more give steadier ranges",)
+    (warning,) = found.warnings
+    assert "20 calibration images" in warning
 
 
 def test_the_choice_depends_on_the_seed_alone_and_grows_with_the_count(photos):
@@ -70,14 +71,15 @@ def test_images_of_the_evaluation_set_are_left_out_by_file_and_by_pixels(photos)
     by_pixels = hashlib.sha256(everything.pixels[1].tobytes()).hexdigest()
     found = load_calibration(photos, SIZE, RAW, exclude=frozenset({by_file, by_pixels}))
     assert set(everything.names) - set(found.names) == set(everything.names[:2])
-    assert "2 images are also in the evaluation set" in found.warnings[0]
+    assert found.warnings[0].startswith("2 calibration images")
+    assert all(name in found.warnings[0] for name in everything.names[:2])
     ten = load_calibration(photos, SIZE, RAW, count=10, exclude=frozenset({by_file, by_pixels}))
     assert ten.names == found.names[:10]  # others in their place, and no more
 
 
 def test_calibrating_on_the_evaluation_set_itself_is_refused(photos):
     hashes = frozenset(hashlib.sha256(p.read_bytes()).hexdigest() for p in photos.rglob("*.png"))
-    with pytest.raises(InputError, match="most of these images are also in the evaluation set"):
+    with pytest.raises(InputError, match=r"photos: most of .*\d\d\.png"):
         load_calibration(photos, SIZE, RAW, exclude=hashes)
 
 
@@ -85,13 +87,13 @@ def test_unreadable_files_are_counted_and_named(photos):
     whole = (photos / "00.png").read_bytes()
     (photos / "00.png").write_bytes(whole[:200])
     (photos / "sub" / "01.png").write_bytes(b"no image at all")
-    with pytest.raises(InputError, match=r"2 of 20 calibration images cannot be used: .*0[01]\.png"):
+    with pytest.raises(InputError, match=r"2 of 20 .*0[01]\.png"):
         load_calibration(photos, SIZE, RAW)
 
 
 def test_constant_images_are_named(photos):
     Image.new("RGB", (30, 30), (10, 200, 3)).save(photos / "flat.png")
-    with pytest.raises(InputError, match=r"1 of 21 .* one colour only \(flat\.png\)"):
+    with pytest.raises(InputError, match=r"1 of 21 .*flat\.png"):
         load_calibration(photos, SIZE, RAW)
 
 
@@ -99,25 +101,25 @@ def test_grey_images_and_copies_are_suspicious(photos):
     Image.fromarray(noise(50)[..., 0]).save(photos / "grey.png")
     (photos / "copy.png").write_bytes((photos / "00.png").read_bytes())
     few, grey, copies = load_calibration(photos, SIZE, RAW).warnings
-    assert "22 calibration images are few" in few
-    assert grey == "1 of 22 calibration images are greyscale: grey.png"
-    assert copies == "1 of 22 calibration images are copies of others"
+    assert few.startswith("22 calibration images")
+    assert "greyscale: grey.png" in grey
+    assert copies.startswith("1 of 22")
 
 
 def test_too_few_images(photos, tmp_path):
     for path in sorted(photos.rglob("*.png"))[7:]:
         path.unlink()
-    with pytest.raises(InputError, match="7 images to calibrate on; at least 8"):
+    with pytest.raises(InputError, match="photos: 7 images"):
         load_calibration(photos, SIZE, RAW)
-    with pytest.raises(UsageError, match="at least 8 images, not 3"):
+    with pytest.raises(UsageError, match="not 3"):
         load_calibration(photos, SIZE, RAW, count=3)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty: no images in it"):
+    with pytest.raises(InputError, match="empty"):
         load_calibration(tmp_path / "empty", SIZE, RAW)
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="nowhere"):
         load_calibration(tmp_path / "nowhere", SIZE, RAW)
     (tmp_path / "file.txt").write_text("x")
-    with pytest.raises(InputError, match="not a folder"):
+    with pytest.raises(InputError, match=r"file\.txt"):
         load_calibration(tmp_path / "file.txt", SIZE, RAW)
 
 
@@ -146,13 +148,13 @@ def test_floats_normalized_in_another_way_are_refused(right, wrong, tmp_path):
 
     pixels = np.stack([noise(i, *SIZE) for i in range(9)])
     path = npz(tmp_path / "c.npz", normalize(pixels, Preprocess.parse(wrong)))
-    with pytest.raises(InputError, match="normalized in another way"):
+    with pytest.raises(InputError, match=r"c\.npz.*normalized"):
         load_calibration(path, SIZE, Preprocess.parse(right))
 
 
 def test_what_floats_should_span_is_told(tmp_path):
     path = npz(tmp_path / "c.npz", np.stack([noise(i, *SIZE) for i in range(9)]).astype(np.float32))
-    with pytest.raises(InputError, match=r"lie in \[0, 255\], .* makes \[-1, 1\] of pixels"):
+    with pytest.raises(InputError, match=r"\[0, 255\].*\[-1, 1\]"):
         load_calibration(path, SIZE, TF)
 
 
@@ -162,7 +164,7 @@ def test_eight_images_are_enough(tmp_path):
 
 def test_scaled_and_cut_off_pixels_are_refused(tmp_path):
     ones = np.random.default_rng(0).integers(0, 2, (9, *SIZE, 3)).astype(np.uint8)
-    with pytest.raises(InputError, match=r"scaled to \[0, 1\]"):
+    with pytest.raises(InputError, match=r"c\.npz.*\[0, 1\]"):
         load_calibration(npz(tmp_path / "c.npz", ones), SIZE, RAW)
     assert load_calibration(npz(tmp_path / "d.npz", 2 * ones), SIZE, RAW).pixels.max() == 2  # dark, not cut off
 
@@ -170,18 +172,19 @@ def test_scaled_and_cut_off_pixels_are_refused(tmp_path):
 def test_bad_npz_files(tmp_path):
     good = np.stack([noise(i, *SIZE) for i in range(9)])
     cases = {
-        "2 arrays in it": npz(tmp_path / "two.npz", good, good),
+        "2 arrays": npz(tmp_path / "two.npz", good, good),
         r"shape \(9, 24, 31, 3\)": npz(tmp_path / "narrow.npz", good[:, :, 1:]),
         "int64": npz(tmp_path / "long.npz", good.astype(np.int64)),
         "not finite": npz(tmp_path / "nan.npz", np.where(good > 9, np.nan, 0.0)),
         "empty": npz(tmp_path / "empty.npz", good[:0]),
-        "no such file": tmp_path / "none.npz",
+        "none.npz": tmp_path / "none.npz",
+        "text.npz": tmp_path / "text.npz",
+        "cut.npz": tmp_path / "cut.npz",
     }
     (tmp_path / "text.npz").write_text("hello")
-    cases["plain numbers"] = tmp_path / "text.npz"
     (tmp_path / "cut.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:900])
-    for message, path in (*cases.items(), ("cannot be read", tmp_path / "cut.npz")):
-        with pytest.raises(InputError, match=message):
+    for what, path in cases.items():
+        with pytest.raises(InputError, match=rf"^(?=.*{path.name}).*{what}"):
             load_calibration(path, SIZE, RAW)
 
 
@@ -192,5 +195,5 @@ class Evil:
 
 def test_pickles_are_not_run(tmp_path):
     np.savez(tmp_path / "evil.npz", np.array([Evil()], object))
-    with pytest.raises(InputError, match="plain numbers"):
+    with pytest.raises(InputError, match=r"evil\.npz"):
         load_calibration(tmp_path / "evil.npz", SIZE, RAW)

@@ -14,7 +14,7 @@ from mbn_deploy.graph.fold import fold
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.quantize.calibration import load_calibration
-from mbn_deploy.quantize.calibration_checks import lint, unsteady
+from mbn_deploy.quantize.calibration_checks import check_images, unsteady_ranges
 from mbn_deploy.quantize.ranges import ChannelRange, observe
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -37,15 +37,16 @@ def saved_again(image):
 
 
 def test_different_pictures_earn_no_warning():
-    assert lint(pictures(40), names(40, 4)) == ()
+    assert check_images(pictures(40), names(40, 4)) == ()
 
 
 def test_one_picture_saved_again_and_again_is_seen():
     images = pictures(20)
     again = np.stack([saved_again(image) for image in images[:6]])
-    (found,) = lint(np.concatenate([images, again]), [f"{i}.png" for i in range(26)])
-    assert found.startswith("6 of 26 calibration images look like one before them (0.png and 20.png, 1.png and 21.png")
-    assert lint(np.concatenate([images, again[:1]]), [f"{i}.png" for i in range(21)]) == ()  # one does no harm
+    (found,) = check_images(np.concatenate([images, again]), [f"{i}.png" for i in range(26)])
+    assert found.startswith("6 of 26 calibration images")
+    assert "(0.png and 20.png, 1.png and 21.png" in found
+    assert check_images(np.concatenate([images, again[:1]]), [f"{i}.png" for i in range(21)]) == ()  # one does no harm
 
 
 @pytest.mark.parametrize(
@@ -53,11 +54,11 @@ def test_one_picture_saved_again_and_again_is_seen():
 )
 def test_most_images_of_one_class(counts, warned):
     listed = [f"class {at}/{i}.png" for at, count in enumerate(counts) for i in range(count)]
-    found = lint(pictures(40), listed)
+    found = check_images(pictures(40), listed)
     assert bool(found) == warned
     if warned:
-        assert f"of the sub-folder 'class 0', one of {len(counts)}" in found[0]
-    assert lint(pictures(40), [*listed[:-1], "loose.png"]) == ()  # folders that hold a part say nothing
+        assert f"'class 0', one of {len(counts)}" in found[0]
+    assert check_images(pictures(40), [*listed[:-1], "loose.png"]) == ()  # folders that hold a part say nothing
 
 
 def seen(drift):
@@ -65,9 +66,9 @@ def seen(drift):
 
 
 def test_ranges_that_depend_on_which_images_came():
-    assert unsteady({"a": seen(0.3), "b": seen(0.99)}) == ()
-    (found,) = unsteady({"a": seen(1.2), "b": seen(0.1), "c": seen(4.0)})
-    assert found.startswith("2 of 3 tensors reach more than twice as far in one half")
+    assert unsteady_ranges({"a": seen(0.3), "b": seen(0.99)}) == ()
+    (found,) = unsteady_ranges({"a": seen(1.2), "b": seen(0.1), "c": seen(4.0)})
+    assert found.startswith("2 of 3 tensors")
     assert "(c, a)" in found
 
 
@@ -79,8 +80,7 @@ def test_halves_are_observed_in_the_one_pass():
     first = graph.ops[0].output
     assert steady[first].drift < 1
     assert wild[first].drift > 1
-    (found,) = unsteady(wild)
-    assert "twice as far" in found
+    assert first in unsteady_ranges(wild)[0]
     assert observe(graph, iter(base[:1]), 1)[first].drift == 0  # one image has no halves
 
 
@@ -93,13 +93,14 @@ def test_export_shows_what_the_linter_says(tmp_path):
         small_model("mobilenet_v1"), tmp_path / "out", formats=("tflite",), precisions=("int8",), resize="squash",
         calibration=folder,
     )  # fmt: skip
-    assert any("4 of 20 calibration images look like one before them" in warning for warning in result.warnings)
+    assert any(warning.startswith("4 of 20 calibration images look like") for warning in result.warnings)
 
 
 def test_shipped_digits_are_no_duplicates(tmp_path):
     shipped()[0].write(tmp_path / "digits", by_class=True)
     (grey,) = load_calibration(tmp_path / "digits", (32, 32), Preprocess(resize="squash")).warnings
-    assert "200 of 200 calibration images are greyscale" in grey
+    assert "200 of 200" in grey
+    assert "greyscale" in grey
 
 
 @pytest.mark.shared

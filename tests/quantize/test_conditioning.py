@@ -8,13 +8,13 @@ import pytest
 from graph_reference import run_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantize_graphs import INPUT_PARAMS, Net, assert_same, calibrated, demo_graph, images, output
+from quantize_graphs import INPUT_PARAMS, Net, assert_same, calibrated, demo_graph, images, integers, output
 from scramble import LIMIT, scramble
 
 from mbn_deploy.quantize.channel_groups import channel_groups, rescale
 from mbn_deploy.quantize.integers import quantize_graph
 from mbn_deploy.quantize.passes import bias
-from mbn_deploy.quantize.passes.bias import _shrunk, as_stored, correct_biases, real_weights
+from mbn_deploy.quantize.passes.bias import correct_biases, shrunk_mean
 from mbn_deploy.quantize.passes.equalize import equalize
 from mbn_deploy.quantize.passes.lower import absorb_hard_sigmoids
 from mbn_deploy.quantize.passes.split import MAX_PARTS, split_vectors
@@ -52,24 +52,6 @@ def error(graph, state, x):
     made = quantize_graph(state, INPUT_PARAMS)
     expected, got = output(graph, x), integers(made, x)[graph.output]
     return float(np.sqrt(((got - expected) ** 2).mean() / (expected**2).mean()))
-
-
-def integers(made, x):
-    """Real values of every tensor, with activations in 8 bits and the biases of `made`."""
-    from mbn_deploy.graph.execute import activated, run_op
-
-    values = {made.graph.input: as_stored(x, made.activations[made.graph.input])}
-    for op in made.graph.ops:
-        shape = (len(x), *made.graph.shapes[op.output][1:])
-        inputs = [values[name] for name in op.inputs]
-        if op.name in made.weights:
-            weights = made.weights[op.name]
-            bias = weights.bias * (np.float64(made.activations[op.inputs[0]].scale) * weights.scales)
-            result = run_op(real_weights(op, weights), inputs, shape) + bias.astype(np.float32)
-        else:
-            result = run_op(op, inputs, shape)
-        values[op.output] = as_stored(activated(op, result), made.activations[op.output])
-    return {name: np.asarray(value) for name, value in values.items()}
 
 
 @pytest.mark.parametrize("make", GRAPHS)
@@ -314,16 +296,16 @@ def test_biases_are_corrected_in_little_memory():
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.floats(-3, 3))
 def test_corrections_are_drawn_towards_zero_and_never_past_it(seed, count, shift):
     errors = np.random.default_rng(seed).standard_normal((count, 9)) + shift
-    shrunk, mean = _shrunk(errors), errors.mean(0)
+    shrunk, mean = shrunk_mean(errors), errors.mean(0)
     assert (shrunk * mean >= 0).all()
     assert (np.abs(shrunk) <= np.abs(mean) + 1e-12).all()
 
 
 def test_what_all_images_share_is_corrected_wholly_and_chance_is_not():
-    np.testing.assert_allclose(_shrunk(np.full((16, 3), 0.7)), 0.7)
+    np.testing.assert_allclose(shrunk_mean(np.full((16, 3), 0.7)), 0.7)
     noise = np.random.default_rng(0).standard_normal((30, 2000))
-    assert np.square(_shrunk(noise)).mean() < 0.4 * np.square(noise.mean(0)).mean()
-    assert not _shrunk(np.zeros((5, 2))).any()
+    assert np.square(shrunk_mean(noise)).mean() < 0.4 * np.square(noise.mean(0)).mean()
+    assert not shrunk_mean(np.zeros((5, 2))).any()
 
 
 def test_a_range_follows_its_factors():

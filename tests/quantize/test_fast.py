@@ -7,7 +7,7 @@ import pytest
 from quantize_graphs import demo_calibration, demo_graph
 
 from mbn_deploy.pipeline.recipe_search import climb, rungs_for
-from mbn_deploy.quantize.passes.hard_swish import shared_noise
+from mbn_deploy.quantize.passes.hard_swish import single_conv_noise
 from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.ranges import ChannelRange
 from mbn_deploy.quantize.recipe import FAST, INT8, LADDER
@@ -21,9 +21,9 @@ def channel_range(lows, highs, variances):
 def test_noise_is_the_share_of_the_variance_that_one_common_step_takes():
     step = (252 + 3) / 255  # what lies below -3 needs no level
     source = channel_range([-40, -1], [252, 1], [1, 1])
-    assert shared_noise(source, channel_range([0, 0], [1, 1], [step**2, step**2])) == pytest.approx(1 / 12)
+    assert single_conv_noise(source, channel_range([0, 0], [1, 1], [step**2, step**2])) == pytest.approx(1 / 12)
     # A channel cannot lose more than it has.
-    assert shared_noise(source, channel_range([0, 0], [1, 1], [step**2, 0])) == pytest.approx((1 / 12 + 1) / 2)
+    assert single_conv_noise(source, channel_range([0, 0], [1, 1], [step**2, 0])) == pytest.approx((1 / 12 + 1) / 2)
 
 
 def test_without_a_measure_int8_is_taken_and_not_the_fast_rung():
@@ -39,10 +39,12 @@ def test_a_network_without_h_swish_has_no_fast_rung_unless_it_is_asked_for():
     assert only.name == "int8-fast"
 
 
-def twins(twin_above):
+def twins(duplicate_threshold):
     """Names of the h-swishes of a V3-Small that are written twice."""
     graph, preprocess = demo_graph("mobilenet_v3_small")
-    made = quantize(graph, preprocess, demo_calibration(), replace(FAST, twin_above=twin_above)).graph.graph
+    made = quantize(
+        graph, preprocess, demo_calibration(), replace(FAST, duplicate_threshold=duplicate_threshold)
+    ).graph.graph
     return {op.output.removesuffix("/gate") for op in made.ops if op.kind == "conv" and op.output.endswith("/gate")}
 
 

@@ -13,12 +13,16 @@ from mbn_deploy.export.from_keras.convert import graph_from_keras
 from mbn_deploy.graph.fold import fold
 from mbn_deploy.graph.graph import Op
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.quantize.mixed_precision import float_region
-from mbn_deploy.quantize.passes.hard_swish import lower_hard_swishes, pays_twice
+from mbn_deploy.quantize.mixed_precision import float_outputs
+from mbn_deploy.quantize.passes.hard_swish import duplication_pays, lower_hard_swishes
 from mbn_deploy.quantize.passes.lower import absorb_hard_sigmoids, pixel_input
 from mbn_deploy.runtime.preprocess import normalize
 
-FORMS = {"economical": pays_twice, "twin": lambda graph, op: True, "shared": lambda graph, op: False}
+FORMS = {
+    "automatic": duplication_pays,
+    "duplicated_conv": lambda graph, op: True,
+    "single_conv": lambda graph, op: False,
+}
 
 
 def kinds(graph):
@@ -132,15 +136,15 @@ def _with_floor(graph, name, floor):
 @pytest.mark.parametrize(
     ("make", "form", "left", "twins"),
     [
-        (stem_depthwise, "economical", 0, True),
-        (stem_depthwise, "shared", 0, False),
-        (stem_depthwise, "twin", 0, True),
-        (stem_residual, "shared", 0, True),  # six times it cannot be added to: the convolution is written twice
-        (at_the_output, "shared", 0, True),  # nothing behind the output takes a factor back
-        (source_read_twice, "twin", 0, False),  # the other reader wants what the convolution makes
-        (squeezed, "twin", 0, True),
-        (without_a_source, "twin", 0, False),
-        (its_own_gate, "shared", 0, True),
+        (stem_depthwise, "automatic", 0, True),
+        (stem_depthwise, "single_conv", 0, False),
+        (stem_depthwise, "duplicated_conv", 0, True),
+        (stem_residual, "single_conv", 0, True),  # six times it cannot be added to: the convolution is written twice
+        (at_the_output, "single_conv", 0, True),  # nothing behind the output takes a factor back
+        (source_read_twice, "duplicated_conv", 0, False),  # the other reader wants what the convolution makes
+        (squeezed, "duplicated_conv", 0, True),
+        (without_a_source, "duplicated_conv", 0, False),
+        (its_own_gate, "single_conv", 0, True),
     ],
 )
 def test_which_form_is_taken(make, form, left, twins):
@@ -251,7 +255,7 @@ def test_an_input_that_no_convolution_reads_is_refused():
 )
 def test_a_float_region_ends_with_its_last_block(folded, name, blocks, last):
     graph = folded(name)
-    region = float_region(graph, blocks, [])
+    region = float_outputs(graph, blocks, [])
     outputs = [op.output for op in graph.ops]
     assert region == set(outputs[: outputs.index(_near(outputs, last)) + 1])
 
@@ -265,12 +269,12 @@ def _near(outputs, wanted):
 def test_float_regions_by_name(folded):
     graph = folded("mobilenet_v2")
     op = graph.ops[3]
-    assert float_region(graph, 0, []) == frozenset()
-    assert float_region(graph, 0, [op.name]) == float_region(graph, 0, [op.output]) == {op.output}
-    whole = float_region(graph, 1000, [])
+    assert float_outputs(graph, 0, []) == frozenset()
+    assert float_outputs(graph, 0, [op.name]) == float_outputs(graph, 0, [op.output]) == {op.output}
+    whole = float_outputs(graph, 1000, [])
     assert graph.output not in whole
     with pytest.raises(UnknownNameError, match="Conv1"):
-        float_region(graph, 0, ["Conv_1_"])
+        float_outputs(graph, 0, ["Conv_1_"])
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -8,21 +8,20 @@ from hand_made import rounding, seen, weighted
 from quantize_graphs import Net, calibrated, images
 
 from mbn_deploy.graph.graph import Graph, Op
-from mbn_deploy.graph.quantized import ActivationParams, QuantizedGraph, constant_levels
+from mbn_deploy.graph.quantized import QuantizedGraph, QuantParams, constant_levels
 from mbn_deploy.quantize.channel_groups import ChannelGroup, channel_groups, rescale
-from mbn_deploy.quantize.int16 import MAX_WIDE_MULTIPLIER, wide_params
-from mbn_deploy.quantize.integers import _countable, quantize_graph
-from mbn_deploy.quantize.mixed_precision import float_region
-from mbn_deploy.quantize.passes.equalize import _Noise
-from mbn_deploy.quantize.passes.hard_swish import pays_twice, pays_twice_in_16_bits
+from mbn_deploy.quantize.int16 import MAX_INT16_MULTIPLIER, int16_output_params
+from mbn_deploy.quantize.integers import quantize_graph, with_countable_bound
+from mbn_deploy.quantize.mixed_precision import float_outputs
+from mbn_deploy.quantize.passes.hard_swish import duplication_pays, duplication_pays_int16
+from mbn_deploy.quantize.passes.rescaling_noise import RescalingNoise
 from mbn_deploy.quantize.passes.split import MAX_PARTS, split_vectors
-from mbn_deploy.quantize.range_methods import cut
-from mbn_deploy.quantize.ranges import Calibrated, _Sum, observe
+from mbn_deploy.quantize.ranges import CalibratedGraph, RangeAccumulator, observe
 from mbn_deploy.quantize.recipe import INT8, RECIPES, Recipe, recipe
-from mbn_deploy.quantize.rounding_ties import untied_mean, untied_product
+from mbn_deploy.quantize.rounding_ties import mean_scale_without_ties, product_scale_without_ties
 
 HIGH = [4.0, 1.0, 0.5]
-WIDE = ActivationParams(1e-3, 0, "int16")
+INT16 = QuantParams(1e-3, 0, "int16")
 
 
 def gates(*strengths, activation="relu", size=1, reader="unit"):
@@ -36,7 +35,7 @@ def gates(*strengths, activation="relu", size=1, reader="unit"):
     names = {"x": 2, "v": 3} | {op.output: 2 for op in readers}
     shapes = {name: (1, size, size, channels) for name, channels in names.items()}
     graph = Graph("net", "x", readers[-1].output, (vector, *readers), shapes)
-    return Calibrated(graph, {"x": seen([0, 0], [1, 1]), "v": seen([0] * 3, HIGH)}, {})
+    return CalibratedGraph(graph, {"x": seen([0, 0], [1, 1]), "v": seen([0] * 3, HIGH)}, {})
 
 
 def test_a_vector_is_split_into_parts():
@@ -117,13 +116,13 @@ def test_the_bounds_of_a_minimum_follow_their_channels():
     np.testing.assert_allclose(made.ops[2].kernel[0, 0, :, 0], 1 / factors)
     other = rescale(graph, ChannelGroup(("x",), 2), factors)
     np.testing.assert_allclose(other.ops[1].offset, [3, 6])
-    state = Calibrated(graph, {"c": seen([0, 0], [9, 4]), "m": seen([0, 0], [3, 4])}, {})
+    state = CalibratedGraph(graph, {"c": seen([0, 0], [9, 4]), "m": seen([0, 0], [3, 4])}, {})
     assert {name: bound.tolist() for name, bound in state.ceilings.items()} == {"c": [3, 6]}
     assert state.useful("c")[1].tolist() == [3, 4]
 
 
 def test_zero_is_always_inside_a_range():
-    state = Calibrated(gates(0.2).graph, {"v": seen([1, -3, -2], [2, 3, -1])}, {})
+    state = CalibratedGraph(gates(0.2).graph, {"v": seen([1, -3, -2], [2, 3, -1])}, {})
     low, high = state.useful("v")
     assert (low.tolist(), high.tolist()) == ([0, -3, -2], [2, 3, 0])
 
@@ -134,15 +133,15 @@ def test_a_variance_is_not_negative():
 
 def test_16_bits_of_what_is_handed_on_multiplied_or_a_probability():
     state = gates(0.2)
-    read = {"c": WIDE, "g": ActivationParams(2.0, 0, "int16")}
-    assert wide_params(Op("max_pool", "m", ("c",), "m"), state, read) == WIDE
+    read = {"c": INT16, "g": QuantParams(2.0, 0, "int16")}
+    assert int16_output_params(Op("max_pool", "m", ("c",), "m"), state, read) == INT16
     for kind in ("softmax", "sigmoid"):
-        assert wide_params(Op(kind, "m", ("c",), "m"), state, read) == ActivationParams(2.0**-15, 0, "int16")
+        assert int16_output_params(Op(kind, "m", ("c",), "m"), state, read) == QuantParams(2.0**-15, 0, "int16")
     product = Op("multiply", "m", ("c", "g"), "m")
     small = replace(state, ranges={"m": seen([0], [1e-3])})
-    assert wide_params(product, small, read).scale == pytest.approx(1e-3 * 2 / MAX_WIDE_MULTIPLIER)
+    assert int16_output_params(product, small, read).scale == pytest.approx(1e-3 * 2 / MAX_INT16_MULTIPLIER)
     large = replace(state, ranges={"m": seen([0], [1e6])})
-    assert wide_params(product, large, read).scale == pytest.approx(2e6 / 32767)
+    assert int16_output_params(product, large, read).scale == pytest.approx(2e6 / 32767)
 
 
 def test_what_a_quantized_graph_is_called():
@@ -150,16 +149,16 @@ def test_what_a_quantized_graph_is_called():
     made = QuantizedGraph(graph, {}, {})
     assert made.precision == "int8"
     assert replace(made, float_outputs=frozenset({"v"})).precision == "int8-mixed"
-    assert replace(made, wide_outputs=frozenset({"v"})).precision == "int8-mixed"
-    assert replace(made, wide_outputs=frozenset({"v", "g0"})).precision == "int16x8"
+    assert replace(made, int16_outputs=frozenset({"v"})).precision == "int8-mixed"
+    assert replace(made, int16_outputs=frozenset({"v", "g0"})).precision == "int16x8"
 
 
 def test_the_output_is_as_its_op_leaves_it():
-    narrow = ActivationParams(0.5, 3)
-    made = QuantizedGraph(gates(0.2).graph, {"v": WIDE, "g0": narrow}, {}, wide={"g0": WIDE})
+    narrow = QuantParams(0.5, 3)
+    made = QuantizedGraph(gates(0.2).graph, {"v": INT16, "g0": narrow}, {}, int16_params={"g0": INT16})
     assert made.output_params == narrow
-    assert replace(made, wide_outputs=frozenset({"v"})).output_params == narrow
-    assert replace(made, wide_outputs=frozenset({"g0"})).output_params == WIDE
+    assert replace(made, int16_outputs=frozenset({"v"})).output_params == narrow
+    assert replace(made, int16_outputs=frozenset({"g0"})).output_params == INT16
 
 
 def test_biases_are_corrected_unless_a_recipe_says_no():
@@ -170,13 +169,13 @@ def test_biases_are_corrected_unless_a_recipe_says_no():
 
 def test_a_mean_is_moved_from_the_first_border():
     """49 values of the lowest level but one unit of the sum end on a border half a level above the lowest."""
-    tied = ActivationParams(2.0, -128)
-    assert untied_mean(tied, ActivationParams(1.0, -128), 1).scale > 2
+    tied = QuantParams(2.0, -128)
+    assert mean_scale_without_ties(tied, QuantParams(1.0, -128), 1).scale > 2
 
 
 def test_one_number_for_all_channels_is_one_level():
     op = Op("add_constant", "a", ("c",), "a", offset=np.array([-3.0]))
-    level, params = constant_levels(op, ActivationParams(0.5, 0))
+    level, params = constant_levels(op, QuantParams(0.5, 0))
     assert (int(level), params.scale * int(level)) == (-127, pytest.approx(-3))
 
 
@@ -203,21 +202,21 @@ def test_a_channel_that_is_always_zero_keeps_a_part():
     assert made.graph.ops[0].kernel.shape[-1] == 2 + 1 + 1
 
 
-UNIT_STEP = ActivationParams(1.0, -128)
+UNIT_STEP = QuantParams(1.0, -128)
 
 
 def product(ranges):
     """x -> c, x -> g (convolutions) -> their product m."""
     c, g = (weighted("conv", name, "x", np.full((1, 1, 1, 2), 0.1)) for name in "cg")
     shapes = {"x": (1, 4, 4, 1)} | dict.fromkeys("cgm", (1, 4, 4, 2))
-    return Calibrated(Graph("net", "x", "m", (c, g, Op("multiply", "m", ("c", "g"), "m")), shapes), ranges, {})
+    return CalibratedGraph(Graph("net", "x", "m", (c, g, Op("multiply", "m", ("c", "g"), "m")), shapes), ranges, {})
 
 
 def test_ties_are_stepped_around_where_integers_of_8_bits_are_computed():
     tied = 2.0 * 89 * 97  # half a step of it is a product of two levels
     state = product({"c": seen([0, 0], [255, 255]), "g": seen([0, 0], [255, 255]), "m": seen([0, 0], [1, tied * 255])})
     assert quantize_graph(state, UNIT_STEP).activations["m"].scale > tied
-    for way in ("float_outputs", "wide_outputs"):
+    for way in ("float_outputs", "int16_outputs"):
         assert quantize_graph(state, UNIT_STEP, **{way: frozenset({"m"})}).activations["m"].scale == tied
 
 
@@ -231,61 +230,63 @@ def test_a_gate_keeps_its_scale():
 def test_a_tie_with_the_largest_product_is_stepped_around():
     """3.5 steps are 255 * 255; at 0.5, 1.5 and 2.5 lie sevenths of it, no integers."""
     tied = float(np.float32(2 * 255 * 255 / 7))
-    assert untied_product(ActivationParams(tied, -128), [UNIT_STEP] * 2).scale > tied
+    assert product_scale_without_ties(QuantParams(tied, -128), [UNIT_STEP] * 2).scale > tied
 
 
 def test_a_sum_just_above_a_border_is_stepped_around():
     """Of three levels; a step is a little less than two thirds, and half of it a little less than the sum 1."""
     tied = float(np.nextafter(np.float32(2 / 3), np.float32(0)))
     assert tied < 2 / 3
-    assert untied_mean(ActivationParams(tied, -128), UNIT_STEP, 3).scale > tied
+    assert mean_scale_without_ties(QuantParams(tied, -128), UNIT_STEP, 3).scale > tied
 
 
 def logits(kernel, high):
     """Parameters of x -> c (conv) -> p (softmax)."""
     conv = weighted("conv", "c", "x", np.full((1, 1, 1, 2), kernel))
     graph = Graph("net", "x", "p", (conv, Op("softmax", "p", ("c",), "p")), dict.fromkeys("xcp", (1, 1, 1, 2)))
-    return quantize_graph(Calibrated(graph, {"c": seen([0, 0], [high, high])}, {}), UNIT_STEP).activations
+    return quantize_graph(CalibratedGraph(graph, {"c": seen([0, 0], [high, high])}, {}), UNIT_STEP).activations
 
 
 def test_steps_of_logits_and_probabilities():
     assert logits(0.1, 5.1)["c"].scale == pytest.approx(5.1 / 255)
     assert 1 < logits(1e-12, 1e-9)["c"].scale * 2**26 < 1.01  # the least that a SOFTMAX takes
-    assert logits(0.1, 5.1)["p"] == ActivationParams(1 / 256, -128)
+    assert logits(0.1, 5.1)["p"] == QuantParams(1 / 256, -128)
 
 
 @pytest.mark.parametrize(("scale", "kept"), [(6 / 255, True), (6 / 2.0**30.9, True), (6 / 2.0**31.1, False)])
 def test_the_bound_of_a_relu6_stays_while_its_steps_can_be_counted(scale, kept):
     op = weighted("conv", "v", "x", np.ones((1, 1, 2, 3)), activation="relu6")
-    made = QuantizedGraph(gates(0.2).graph, {"v": ActivationParams(scale, -128)}, {})
-    assert _countable(op, made).activation == ("relu6" if kept else "relu")
+    made = QuantizedGraph(gates(0.2).graph, {"v": QuantParams(scale, -128)}, {})
+    assert with_countable_bound(op, made).activation == ("relu6" if kept else "relu")
 
 
 def test_sums_of_16_bits_are_not_shifted_to_the_left():
     state = product({name: seen([0, 0], [1e-3, 1e-3]) for name in "cgm"})
-    made = quantize_graph(state, UNIT_STEP, wide_outputs=frozenset("cgm"))
+    made = quantize_graph(state, UNIT_STEP, int16_outputs=frozenset("cgm"))
     for name in "cg":
-        factor = made.wide["x"].scale * made.weights[name].scales.max() / made.wide[name].scale
+        factor = made.int16_params["x"].scale * made.weights[name].scales.max() / made.int16_params[name].scale
         assert factor == pytest.approx(0.5)
-    assert made.wide["c"].scale * made.wide["g"].scale / made.wide["m"].scale <= 0.5 * (1 + 1e-6)
+    assert made.int16_params["c"].scale * made.int16_params["g"].scale / made.int16_params["m"].scale <= 0.5 * (
+        1 + 1e-6
+    )
 
 
 def test_16_bits_of_a_product_a_sum_and_a_bounded_activation():
-    read = {"c": WIDE, "g": ActivationParams(2.0, 0, "int16")}
-    small, large = (Calibrated(gates(0.2).graph, {"m": seen([0], [high])}, {}) for high in (1e-3, 1e6))
+    read = {"c": INT16, "g": QuantParams(2.0, 0, "int16")}
+    small, large = (CalibratedGraph(gates(0.2).graph, {"m": seen([0], [high])}, {}) for high in (1e-3, 1e6))
     two = ("c", "g")
-    assert wide_params(Op("multiply", "m", two, "m"), small, read).scale == pytest.approx(1e-3 * 2 * 2)
+    assert int16_output_params(Op("multiply", "m", two, "m"), small, read).scale == pytest.approx(1e-3 * 2 * 2)
     for op in (Op("add", "m", two, "m"), Op("add_constant", "m", ("g",), "m", offset=np.ones(1))):
-        assert wide_params(op, small, read).scale == pytest.approx(2 / 8192)
-        assert wide_params(op, large, read).scale == pytest.approx(2e6 / 32767)
+        assert int16_output_params(op, small, read).scale == pytest.approx(2 / 8192)
+        assert int16_output_params(op, large, read).scale == pytest.approx(2e6 / 32767)
     for activation, bound in (("relu6", 6), ("unit", 1)):
         op = Op("conv", "m", ("c",), "m", activation=activation)
-        assert wide_params(op, large, read).scale == pytest.approx(bound / 32767)
+        assert int16_output_params(op, large, read).scale == pytest.approx(bound / 32767)
 
 
 def test_one_number_of_16_bits_has_no_axis():
     op = Op("add_constant", "a", ("c",), "a", offset=np.array([-3.0]))
-    level, params = constant_levels(op, WIDE)
+    level, params = constant_levels(op, INT16)
     assert (np.shape(level), int(level), params.scale) == ((), -32767, np.float32(3 / 32767))
 
 
@@ -294,21 +295,21 @@ def test_noise_of_depthwise_weights_with_one_scale():
     reader = weighted("conv", "r", "c", np.ones((1, 1, 2, 2)))
     graph = Graph("net", "x", "r", (writer, reader), dict.fromkeys("xcr", (1, 4, 4, 2)))
     x = seen([0, 0], [1, 1], mean=[0.5, 0], power=[0.5, 1])
-    state = Calibrated(graph, {"x": x, "c": seen([0, 0], [1, 1])}, {})
-    made = _Noise.of(state, ChannelGroup(("c",), 2), [reader], "per-tensor", 255)
+    state = CalibratedGraph(graph, {"x": x, "c": seen([0, 0], [1, 1])}, {})
+    made = RescalingNoise.of(state, ChannelGroup(("c",), 2), [reader], "per-tensor", 255)
     step = max(3 * 2, 4 * 0.5) / 127  # two weights a channel
-    np.testing.assert_allclose(made._of_writer(writer, np.array([2.0, 0.5])), rounding(step) * 2 * np.array([0.25, 1]))
+    np.testing.assert_allclose(made.of_weights(writer, np.array([2.0, 0.5])), rounding(step) * 2 * np.array([0.25, 1]))
 
 
 def test_a_half_of_negative_values_reaches_up_to_zero():
-    sums = _Sum(1, keep_vectors=False)
+    sums = RangeAccumulator(1, keep_vectors=False)
     for values in ([-4.0, -4.0], [-3.0, -2.0]):
         sums.add(np.array([[values]], np.float32))
     assert sums.range().drift == pytest.approx(4 / 3 - 1)
 
 
 def test_one_value_is_its_own_mean():
-    sums = _Sum(1, keep_vectors=False)
+    sums = RangeAccumulator(1, keep_vectors=False)
     sums.add(np.array([[[4.0]]], np.float32))
     assert (sums.range().mean.tolist(), sums.range().power.tolist()) == ([4], [16])
 
@@ -319,29 +320,14 @@ def test_calibration_counts_its_images():
     assert told == [("calibrate", done, 3) for done in (1, 2, 3)]
 
 
-def entropy(values):
-    return cut(values, (float(values.min()), float(values.max())), "entropy")
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_entropy_of_few_values_is_that_of_many_like_them(seed):
-    values = np.random.default_rng(seed).normal(0, 1, 300)
-    assert entropy(np.tile(values, 5)) == entropy(values)
-
-
-def test_levels_whose_values_are_spread_evenly_lose_nothing():
-    """No bin has more than one value: only cutting off costs anything."""
-    assert entropy(np.concatenate([np.linspace(-0.5, 0.5, 512), [-1.0, 1.0]])) == (-1, 1)
-
-
 def vector_behind(shape):
     conv = weighted("conv", "c", "x", np.ones((1, 1, 2, 2)))
     return Graph("net", "x", "r", (conv, Op("relu", "r", ("c",), "r")), dict.fromkeys("xcr", shape))
 
 
 def test_a_block_ends_on_an_image_not_on_a_vector():
-    assert float_region(vector_behind((1, 1, 2, 2)), 1, []) == {"c"}
-    assert float_region(vector_behind((1, 1, 1, 2)), 1, []) == frozenset()
+    assert float_outputs(vector_behind((1, 1, 2, 2)), 1, []) == {"c"}
+    assert float_outputs(vector_behind((1, 1, 1, 2)), 1, []) == frozenset()
 
 
 def swish(first, *readers):
@@ -365,5 +351,5 @@ def swish(first, *readers):
     ],
 )
 def test_where_a_convolution_pays_twice(first, readers, pays, in_16_bits):
-    assert pays_twice(*swish(first, *readers)) is pays
-    assert pays_twice_in_16_bits(*swish(first, *readers)) is in_16_bits
+    assert duplication_pays(*swish(first, *readers)) is pays
+    assert duplication_pays_int16(*swish(first, *readers)) is in_16_bits

@@ -50,7 +50,7 @@ def write_onnx_int8(
             refuses the file.
     """
     graph = quantized.graph
-    if quantized.wide_outputs:
+    if quantized.int16_outputs:
         raise InputError(f"{graph.name}: {NO_INT16}")
     writer = QdqGraphWriter(quantized, activation_dtype)
     writer.write_input(input_dtype, layout)

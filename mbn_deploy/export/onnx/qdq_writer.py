@@ -15,8 +15,8 @@ from mbn_deploy.graph.quantized import (
     INT8_MAX,
     INT8_MIN,
     UNSIGNED_SHIFT,
-    ActivationParams,
     QuantizedGraph,
+    QuantParams,
     constant_levels,
     constant_params,
 )
@@ -109,7 +109,7 @@ class QdqGraphWriter(OnnxGraphWriter):
         return self._from_float[name]
 
     def store(
-        self, source: str, output: str, params: ActivationParams, levels: tuple[int, int] = (INT8_MIN, INT8_MAX)
+        self, source: str, output: str, params: QuantParams, levels: tuple[int, int] = (INT8_MIN, INT8_MAX)
     ) -> str:
         """Append QuantizeLinear and DequantizeLinear, and between them a Clip unless `levels` are all there are."""
         integers = self._quantize(source, f"{output}/quantized", params)
@@ -140,26 +140,26 @@ class QdqGraphWriter(OnnxGraphWriter):
         shaped = replace(op, offset=channel_offset(op, len(self.graph.shapes[op.output])))
         return self._integer_constant(f"{op.output}/constant", *constant_levels(shaped, result))
 
-    def number(self, value: float, result: ActivationParams, output: str) -> str:
+    def number(self, value: float, result: QuantParams, output: str) -> str:
         """Add the number `value` as an integer constant, to be added to integers that become `result`."""
         level, params = constant_params(value, result)
         return self._integer_constant(output, np.array(level, np.int8), params)
 
-    def _integer_constant(self, name: str, levels: npt.NDArray[np.int8], params: ActivationParams) -> str:
+    def _integer_constant(self, name: str, levels: npt.NDArray[np.int8], params: QuantParams) -> str:
         shift = UNSIGNED_SHIFT if self.dtype == "uint8" else 0
         integers = (levels.astype(np.int16) + shift).astype(self.dtype)
         return self._dequantize(self.build.constant(f"{name}/quantized", integers), name, params, self.dtype)
 
-    def _quantize(self, source: str, output: str, params: ActivationParams) -> str:
+    def _quantize(self, source: str, output: str, params: QuantParams) -> str:
         inputs = [source, *self._params(output, params, self.dtype)]
         return self.build.node("QuantizeLinear", output, inputs, output)
 
-    def _dequantize(self, source: str, output: str, params: ActivationParams, dtype: IntegerType) -> str:
+    def _dequantize(self, source: str, output: str, params: QuantParams, dtype: IntegerType) -> str:
         self._integers[output] = source
         inputs = [source, *self._params(output, params, dtype)]
         return self.build.node("DequantizeLinear", f"{output}/dequantize", inputs, output)
 
-    def _params(self, owner: str, params: ActivationParams, dtype: IntegerType) -> list[str]:
+    def _params(self, owner: str, params: QuantParams, dtype: IntegerType) -> list[str]:
         """Add scale and zero point of the integers `owner`, and return their names."""
         scale = self.build.constant(f"{owner}/scale", np.array(params.scale, np.float32))
         return [scale, self._level(params.zero_point, dtype)]
@@ -183,7 +183,7 @@ class QdqGraphWriter(OnnxGraphWriter):
         return self.build.node("DequantizeLinear", f"{name}/dequantize", inputs, name, **axis)
 
 
-def _levels(activation: str, params: ActivationParams) -> tuple[int, int]:
+def _levels(activation: str, params: QuantParams) -> tuple[int, int]:
     """Return the first and last int8 level that the activation lets through."""
     if activation in ("none", "unit"):  # the levels of `unit` cover exactly [0, 1]
         return INT8_MIN, INT8_MAX

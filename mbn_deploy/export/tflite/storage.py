@@ -16,9 +16,9 @@ from mbn_deploy.graph.graph import Op, Shape
 from mbn_deploy.graph.quantized import (
     INT16_MAX,
     WEIGHT_MAX,
-    ActivationParams,
     QuantizedGraph,
     QuantizedWeights,
+    QuantParams,
     constant_levels,
 )
 
@@ -107,7 +107,7 @@ class Int8Storage(Float32Storage):
         """Return the type of the activations that the quantized graph has for `op`."""
         if self.quantized.is_float(op):
             return "float"
-        return "int16" if self.quantized.is_wide(op) else "int8"
+        return "int16" if self.quantized.is_int16(op) else "int8"
 
     def quantized_tensor(self, build: ModelBuilder, name: str, op: Op, params_of: str, shape: Shape) -> int:
         """Add an integer tensor `name` with the parameters that `op` has for the tensor `params_of`."""
@@ -151,7 +151,7 @@ class Int8Storage(Float32Storage):
 
 
 def quantized_tensor(
-    build: ModelBuilder, name: str, shape: Shape, params: ActivationParams, data: npt.NDArray[Any] | None = None
+    build: ModelBuilder, name: str, shape: Shape, params: QuantParams, data: npt.NDArray[Any] | None = None
 ) -> int:
     """Add a tensor with these quantization parameters; with `data` it is a constant."""
     return build.tensor(name, shape, params.dtype, data=data, scale=[params.scale], zero_point=params.zero_point)

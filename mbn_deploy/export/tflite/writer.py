@@ -57,7 +57,7 @@ def write_tflite_int8(
     """
     graph = quantized.graph
     writer = GraphWriter(graph, Int8Storage(quantized))
-    params = (quantized.wide if input_dtype == "int16" else quantized.activations)[graph.input]
+    params = (quantized.int16_params if input_dtype == "int16" else quantized.activations)[graph.input]
     source = writer.boundary(graph.input, graph.shapes[graph.input], input_dtype, params.scale, params.zero_point)
     writer.set_input(source, "float" if input_dtype == "float32" else input_dtype)
     _write_ops(writer)

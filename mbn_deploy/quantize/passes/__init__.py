@@ -1,1 +1,1 @@
-"""Rewrite the float graph before it is quantized, without changing what it computes."""
+"""Passes: rewrite the float graph before it is quantized, and correct biases after."""

@@ -1,14 +1,15 @@
-"""ReLU6 whose channels have bounds of their own, so that they may be scaled like those of a ReLU.
+"""Give each channel of a ReLU6 a bound of its own, so that its channels can be scaled like those of a ReLU.
 
-A factor k on a channel makes its bound 6k, and per-tensor weights need such factors. Two steps:
+A factor k on a channel makes its bound 6k. Weights with one scale for all channels need such factors. There are two
+steps, before and after equalization:
 
-*free*: ReLU6 becomes ReLU and a minimum with one bound a channel, 6 at first; equalization scales
-the bounds with the channels.
+`split_relu6` replaces a ReLU6 by a ReLU and a minimum with one bound a channel, 6 at first. Equalization scales the
+bounds with the channels.
 
-*bind*: in integers, min(relu(z), b) is a saturation shifted by what a channel's bound lies below
-the tensor's, and shifted back: clip(z + d, 0, m) - d, clipped at 0, with d = m - b. The shift is in
-the convolution's bias, its saturation is free, and an addition of constants goes back on the same
-grid of integers, exactly. Where no channel reaches a bound of its own the addition is left out.
+`fuse_bounds` expresses the minimum by saturation. With m the largest bound of the tensor and d = m - b,
+min(relu(z), b) = relu(clip(z + d, 0, m) - d). The shift by d goes into the bias of the convolution, the saturation of
+integers costs nothing, and an addition of constants on the same grid of integers shifts back exactly. Where no channel
+has a lower bound than the tensor the addition is left out.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ import numpy as np
 
 from mbn_deploy.arrays import Doubles
 from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
-from mbn_deploy.graph.quantized import LEVELS
-from mbn_deploy.quantize.ranges import Calibrated
+from mbn_deploy.graph.quantized import INT8_STEPS
+from mbn_deploy.quantize.ranges import CalibratedGraph
 
 BOUND = 6.0
-_HANDS_ON = frozenset({"global_average_pool", "average_pool", "max_pool", "reshape"})
+_KEEPS_SCALE = frozenset({"global_average_pool", "average_pool", "max_pool", "reshape"})
 
 
-def free_bounds(graph: Graph, keep: frozenset[str] = frozenset()) -> Graph:
-    """`graph` with every ReLU6 as ReLU and minimum, but for those in `keep` and those that cannot be bound later."""
+def split_relu6(graph: Graph, keep: frozenset[str] = frozenset()) -> Graph:
+    """Split every ReLU6 into ReLU and minimum, but not those in `keep` and those that cannot be fused again later."""
     shapes = dict(graph.shapes)
     ops: list[Op] = []
     for op in graph.ops:
@@ -43,75 +44,70 @@ def free_bounds(graph: Graph, keep: frozenset[str] = frozenset()) -> Graph:
     return replace(graph, ops=tuple(ops), shapes=shapes)
 
 
-def bind(state: Calibrated, levels: int = LEVELS) -> Calibrated:
-    """Every minimum as the saturation of integers, `levels` steps above 0.
+def fuse_bounds(state: CalibratedGraph, steps: int = INT8_STEPS) -> CalibratedGraph:
+    """Replace every minimum by saturation at the last of `steps` quantization steps above 0.
 
-    Tensors behind are in units of their largest bound.
+    The tensors that carry its values are then in units of their largest bound.
     """
     for op in state.graph.ops:
         if op.kind == "minimum":
-            state = _bound(state, op, levels)
+            state = _fuse_bound(state, op, steps)
     return state
 
 
-def _bound(state: Calibrated, op: Op, levels: int) -> Calibrated:
+def _fuse_bound(state: CalibratedGraph, op: Op, steps: int) -> CalibratedGraph:
     graph = state.graph
     source = graph.writers()[op.inputs[0]]
-    bounds = _offset(op)
+    bounds = _bounds(op)
     reached = np.minimum(state.ranges[source.output].high, bounds)
     most = float(reached.max()) if reached.max() > 0 else 1.0
-    steps = np.rint(np.maximum(most - bounds, 0.0) / most * levels)
-    shift = steps / levels
+    lowered_by = np.rint(np.maximum(most - bounds, 0.0) / most * steps)
+    shift = lowered_by / steps
     kernel, bias = source.weights()
     scaled = replace(
         source,
         kernel=(kernel / most).astype(np.float32),
         bias=(bias / most + shift).astype(np.float32),
         activation="unit",
-        output=source.output if steps.any() else op.output,
+        output=source.output if lowered_by.any() else op.output,
     )
-    made = [scaled]
-    if steps.any():
-        back = replace(op, kind="add_constant", inputs=(source.output,), offset=-shift, activation="relu")
-        made.append(back)
+    fused = [scaled]
+    if lowered_by.any():
+        fused.append(replace(op, kind="add_constant", inputs=(source.output,), offset=-shift, activation="relu"))
     readers = _readers_behind(graph, op.output) or []
-    wider = {r.output: replace(r, kernel=(r.weights()[0] * most).astype(np.float32)) for r in readers}
+    rescaled = {r.output: replace(r, kernel=(r.weights()[0] * most).astype(np.float32)) for r in readers}
     ops = []
     for old in graph.ops:
         if old is op:
-            ops += made
+            ops += fused
         elif old is not source:
-            ops.append(wider.get(old.output, old))
-    ranges = {
-        n: r.scaled(np.full(r.low.size, 1 / most)) if n in _behind(graph, op.output) else r
-        for n, r in state.ranges.items()
-    }
-    return replace(state, graph=graph.with_ops(ops), ranges=ranges)
+            ops.append(rescaled.get(old.output, old))
+    return state.rescaled(graph.with_ops(ops), _carriers(graph, op.output), np.array([1 / most]))
 
 
-def _offset(op: Op) -> Doubles:
+def _bounds(op: Op) -> Doubles:
     if op.offset is None:
         raise ValueError(f"op {op.name!r} ({op.kind}) has no bounds")
     return op.offset
 
 
-def _behind(graph: Graph, name: str) -> set[str]:
-    """The tensor and those that carry its values on to convolutions."""
-    found, readers = {name}, graph.readers()
+def _carriers(graph: Graph, name: str) -> set[str]:
+    """Return the tensor and those to which pooling and reshapes carry its values."""
+    carriers, readers = {name}, graph.readers()
     waiting = [name]
     while waiting:
         for reader in readers[waiting.pop()]:
-            if reader.kind in _HANDS_ON:
-                found.add(reader.output)
+            if reader.kind in _KEEPS_SCALE:
+                carriers.add(reader.output)
                 waiting.append(reader.output)
-    return found
+    return carriers
 
 
 def _readers_behind(graph: Graph, name: str) -> list[Op] | None:
-    """The convolutions that the tensor's values reach; `None` if they reach anything else."""
+    """Return the convolutions that the tensor's values reach, None if they reach anything else."""
     readers = graph.readers()
-    behind = _behind(graph, name)
-    reached = [reader for tensor in behind for reader in readers[tensor] if reader.output not in behind]
-    if graph.output in behind or any(reader.kind not in WEIGHTED for reader in reached):
+    carriers = _carriers(graph, name)
+    reached = [reader for tensor in carriers for reader in readers[tensor] if reader.output not in carriers]
+    if graph.output in carriers or any(reader.kind not in WEIGHTED for reader in reached):
         return None
     return reached

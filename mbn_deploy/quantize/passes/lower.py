@@ -1,6 +1,6 @@
-"""Rewrites of the float graph that cost nothing and make it fit for integers.
+"""Rewrite a float graph for integers at no cost: hard sigmoids go into convolutions, and the input becomes pixels.
 
-Each keeps the float function: what they change is which tensors get quantized.
+The float function stays the same; only the tensors that get quantized change.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ import numpy as np
 from mbn_deploy.arrays import Doubles
 from mbn_deploy.errors import InputError
 from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
-from mbn_deploy.graph.quantized import ActivationParams
+from mbn_deploy.graph.quantized import QuantParams
 from mbn_deploy.manifest import Preprocess
 
 
 def absorb_hard_sigmoids(graph: Graph, keep: frozenset[str] = frozenset()) -> Graph:
-    """hard_sigmoid(conv(x)) = clip(conv(x) / 6 + 1/2, 0, 1): the convolution does all of it.
+    """Compute hard_sigmoid(conv(x)) = clip(conv(x) / 6 + 1/2, 0, 1) by the convolution alone.
 
-    Kernel and bias are divided by 6, 1/2 is added to the bias. The clip to [0, 1] is the activation
-    `unit`, which costs nothing in integers: 256 levels that cover [0, 1] saturate there. Those whose
-    output is in `keep` stay, since they compute in float.
+    Its kernel and bias are divided by 6, and 1/2 is added to the bias. The clip to [0, 1] is the activation `unit`,
+    which costs nothing in integers: 256 levels that cover [0, 1] saturate there. A hard sigmoid whose output is in
+    `keep` computes in float and stays.
+
+    Raises:
+        InputError: a hard sigmoid that does not follow a convolution.
     """
     readers, writers = graph.readers(), graph.writers()
     absorbed: dict[str, Op] = {}  # by the name of the convolution
@@ -51,25 +54,26 @@ def _is_plain(op: Op) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class PixelInput:
-    """A graph whose input is raw pixels in the input's own quantization.
+    """A graph whose quantized input are the pixels themselves.
 
-    real input = params.scale * (pixel - 128 - params.zero_point); `preprocess` says the same as mean and std.
+    real input = params.scale * (pixel - 128 - params.zero_point); `preprocess` is the same as mean and std.
     """
 
     graph: Graph
-    params: ActivationParams
+    params: QuantParams
     preprocess: Preprocess
 
 
 def pixel_input(graph: Graph, preprocess: Preprocess) -> PixelInput:
-    """Fold the normalization into the first layers so that pixels need no arithmetic before the graph.
+    """Fold the normalization of the input into the first layers, so that pixels need no arithmetic.
 
-    With one scale s and one integer zero point z for all channels, x_c = (p - m_c) / d_c becomes
-    a * (p - z) * s + b with a = 1 / (s d_c) and b = (z - m_c) / d_c; a goes into the kernel's input
-    channels, b into the bias. Zero padding then means pixel z where it meant m_c: equal where m_c is
-    an integer, half a pixel level off at the border for 127.5.
+    With one scale s and one integer zero point z for all channels, x_c = (p - m_c) / d_c becomes a * (p - z) * s + b
+    with a = 1 / (s d_c) and b = (z - m_c) / d_c; a goes into the input channels of the kernel, b into the bias. Zero
+    padding then stands for the pixel z instead of m_c, which is the same if m_c is an integer and half a pixel level
+    off at the border if it is 127.5.
 
-    Raises `InputError` where something else than a convolution or dense layer reads the input.
+    Raises:
+        InputError: another op than a convolution or dense layer reads the input.
     """
     readers = graph.readers()[graph.input]
     if not readers or any(op.kind not in WEIGHTED for op in readers):
@@ -82,21 +86,21 @@ def pixel_input(graph: Graph, preprocess: Preprocess) -> PixelInput:
     changed = {op.name: _refer(op, gain, shift) for op in readers}
     return PixelInput(
         graph.with_ops(changed.get(op.name, op) for op in graph.ops),
-        ActivationParams(scale, zero - 128),
+        QuantParams(scale, zero - 128),
         replace(preprocess, mean=(float(zero),) * len(mean), std=(1 / scale,) * len(std)),
     )
 
 
 def _refer(op: Op, gain: Doubles, shift: Doubles) -> Op:
-    """The op for an input x' with x = gain * x' + shift per channel."""
+    """Return the op for an input x' with x = gain * x' + shift per channel."""
     kernel, bias = op.weights()
-    wide = kernel.astype(np.float64)
+    doubles = kernel.astype(np.float64)
     if op.kind == "depthwise":
         return replace(
             op,
-            kernel=(wide * gain[:, None]).astype(np.float32),
-            bias=(bias + (wide.sum((0, 1)) * shift[:, None]).reshape(-1)).astype(np.float32),
+            kernel=(doubles * gain[:, None]).astype(np.float32),
+            bias=(bias + (doubles.sum((0, 1)) * shift[:, None]).reshape(-1)).astype(np.float32),
         )
-    spatial = tuple(range(wide.ndim - 2))
-    moved = shift @ wide.sum(spatial)
-    return replace(op, kernel=(wide * gain[:, None]).astype(np.float32), bias=(bias + moved).astype(np.float32))
+    spatial = tuple(range(doubles.ndim - 2))
+    moved = shift @ doubles.sum(spatial)
+    return replace(op, kernel=(doubles * gain[:, None]).astype(np.float32), bias=(bias + moved).astype(np.float32))

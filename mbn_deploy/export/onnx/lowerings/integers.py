@@ -6,9 +6,9 @@ from mbn_deploy.export.onnx.graph_writer import RELU6_BOUND
 from mbn_deploy.export.onnx.lowerings.shapes import pad_amounts
 from mbn_deploy.export.onnx.qdq_writer import QdqGraphWriter
 from mbn_deploy.graph.graph import Op
-from mbn_deploy.graph.quantized import INT8_MIN, ActivationParams
+from mbn_deploy.graph.quantized import INT8_MIN, QuantParams
 
-_GATE = ActivationParams(1 / 255, INT8_MIN)  # 256 levels on [0, 1]
+_GATE = QuantParams(1 / 255, INT8_MIN)  # 256 levels on [0, 1]
 
 
 def lower_hard_swish(writer: QdqGraphWriter, op: Op) -> None:

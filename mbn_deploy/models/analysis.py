@@ -1,8 +1,8 @@
 """Parameters and multiply-adds of a network, layer by layer, without a framework.
 
-Convention: one multiply-add (MAC) is one multiplication with one addition; convolutions and dense
-layers are counted, biases, BatchNorm, activations and pooling are not (as in the papers' tables).
-Parameters count everything that a weights file holds, BatchNorm's four vectors included.
+Convention: one multiply-add (MAC) is one multiplication with one addition; convolutions and dense layers are counted,
+biases, BatchNorm, activations and pooling are not (as in the papers' tables). Parameters are all values of a weights
+file, including the four vectors of each BatchNorm.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from mbn_deploy.models.layers import Layer, Shape, Spec, expand
 
-REFERENCE_SIZE = 224  # where rho is 1
+REFERENCE_SIZE = 224  # the size with rho 1
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class SeparableCost:
-    """A depthwise + pointwise pair against the standard convolution that it replaces.
+    """A depthwise + pointwise pair compared with the standard convolution that it replaces.
 
-    The standard convolution has the same D_K x D_K kernel and stride, reads what the depthwise layer
-    reads and writes what the pointwise layer writes, N channels. `measured` is the ratio of counted
-    multiply-adds, `formula` is 1/N + 1/D_K^2 (arXiv 1704.04861, section 3.1).
+    The standard convolution has the same D_K x D_K kernel and stride, the input of the depthwise layer and the output
+    of the pointwise layer, with N channels. `measured` is the ratio of counted multiply-adds, `formula` is
+    1/N + 1/D_K^2 (arXiv 1704.04861, section 3.1).
     """
 
     depthwise: str
@@ -49,24 +49,24 @@ class SeparableCost:
 
     @property
     def measured(self) -> float:
-        """Multiply-adds of the pair over those of the standard convolution."""
+        """Multiply-adds of the pair divided by those of the standard convolution."""
         return self.separable_macs / self.standard_macs
 
 
 def layer_costs(spec: Spec) -> list[LayerCost]:
-    """Cost of every layer of `spec`, in topological order."""
+    """Return the cost of every layer of `spec`, in topological order."""
     layers = expand(spec)
     return [_cost(layer, layers) for layer in layers]
 
 
 def totals(spec: Spec) -> tuple[int, int]:
-    """(parameters, multiply-adds) of the whole network."""
+    """Return (parameters, multiply-adds) of the whole network."""
     costs = layer_costs(spec)
     return sum(c.parameters for c in costs), sum(c.macs for c in costs)
 
 
 def separable_costs(spec: Spec) -> list[SeparableCost]:
-    """Every depthwise layer with the pointwise one behind it (squeeze-and-excitation between them aside)."""
+    """Return every depthwise layer with the pointwise one behind it, ignoring squeeze-and-excitation in between."""
     layers = expand(spec)
     pairs = []
     for at, layer in enumerate(layers):
@@ -80,10 +80,10 @@ def _pair(depthwise: Layer, pointwise: Layer, layers: tuple[Layer, ...]) -> Sepa
     channels_in = layers[depthwise.inputs[0]].shape[-1]
     height, width, filters = pointwise.shape
     return SeparableCost(
-        depthwise.name,
-        pointwise.name,
-        depthwise.kernel,
-        filters,
+        depthwise=depthwise.name,
+        pointwise=pointwise.name,
+        kernel=depthwise.kernel,
+        filters=filters,
         separable_macs=_cost(depthwise, layers).macs + _cost(pointwise, layers).macs,
         standard_macs=height * width * channels_in * depthwise.kernel**2 * filters,
     )
@@ -91,12 +91,12 @@ def _pair(depthwise: Layer, pointwise: Layer, layers: tuple[Layer, ...]) -> Sepa
 
 @dataclass(frozen=True)
 class ScalingCost:
-    """A network at width multiplier `alpha` and resolution `size` against itself at alpha 1 and 224.
+    """A network at width multiplier `alpha` and resolution `size`, compared with itself at alpha 1 and 224.
 
     `measured` is the ratio of counted multiply-adds; `squares` is alpha^2 * rho^2 with rho = size / 224
-    (arXiv 1704.04861, sections 3.3 and 3.4). They differ where alpha does not reach (the first depthwise
-    layers cost alpha, not alpha^2; layers that keep their width; channels rounded to 8) and where rho does
-    not (the classifier; odd sizes rounded up).
+    (arXiv 1704.04861, sections 3.3 and 3.4). They differ where alpha has less effect (depthwise layers cost alpha,
+    not alpha^2; some layers keep their width; channels are rounded to 8) and where rho has (the classifier; odd sizes
+    are rounded up).
     """
 
     alpha: float
@@ -117,15 +117,15 @@ class ScalingCost:
 
 
 def scaling_costs(spec: Spec, alphas: Iterable[float], sizes: Iterable[int]) -> list[ScalingCost]:
-    """Every alpha at every size, alphas outermost, all else as in `spec`."""
+    """Return the cost of every alpha at every size, alphas outermost, with everything else as in `spec`."""
     full = totals(replace(spec, alpha=1.0, size=REFERENCE_SIZE))[1]
     columns = list(sizes)
-    found = []
+    costs = []
     for alpha in alphas:
         for size in columns:
             parameters, macs = totals(replace(spec, alpha=alpha, size=size))
-            found.append(ScalingCost(alpha, size, parameters, macs, macs / full))
-    return found
+            costs.append(ScalingCost(alpha=alpha, size=size, parameters=parameters, macs=macs, measured=macs / full))
+    return costs
 
 
 def _cost(layer: Layer, layers: tuple[Layer, ...]) -> LayerCost:
@@ -138,4 +138,6 @@ def _cost(layer: Layer, layers: tuple[Layer, ...]) -> LayerCost:
         bias = out if layer.use_bias else 0
     elif layer.kind == "batch_norm":
         bias = 4 * out
-    return LayerCost(layer.name, layer.kind, layer.shape, weights + bias, weights * area)
+    return LayerCost(
+        name=layer.name, kind=layer.kind, shape=layer.shape, parameters=weights + bias, macs=weights * area
+    )

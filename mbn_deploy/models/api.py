@@ -1,4 +1,4 @@
-"""Networks by name: what `from mbn_deploy import build` gives."""
+"""The public function `mbn_deploy.build`: a network by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mbn_deploy.errors import InputError, MissingExtraError
 from mbn_deploy.models.build import build_model
-from mbn_deploy.models.imagenet import fetched, published
+from mbn_deploy.models.imagenet import fetch_weights, published_file
 from mbn_deploy.models.layers import Spec
 from mbn_deploy.models.tables import network
 from mbn_deploy.models.weights import load_weights
@@ -30,20 +30,33 @@ def build(
     classifier_activation: Literal["softmax", "sigmoid"] | None = "softmax",
     weights: str | Path | None = None,
 ) -> keras.Model:
-    """The network `name` (see `models.tables.NETWORKS`) as a Keras model.
+    """Build the network `name` (see `models.tables.NETWORKS`) as a Keras model.
 
-    Its input is (N, size, size, 3): pixels in [0, 255] for V3, which rescales inside, and [-1, 1] for
-    V1 and V2. Its output is (N, classes); without top the feature map (N, H, W, C), or (N, C) with
-    `pooling`. `weights`: `None` is random, `"imagenet"` the published file from Keras' cache or the
-    network, anything else a weights file or a whole model's file of this network.
+    Its input is (N, size, size, 3): pixels in [0, 255] for V3, which rescales inside, and values in [-1, 1] for V1
+    and V2. Its output is (N, classes); without top it is the feature map (N, H, W, C), or (N, C) with `pooling`.
 
-    Raises `UnknownNameError` for a name in no table, `UsageError` for values that the network does
-    not allow or for which no ImageNet weights exist, `InputError` for a file that does not fit.
+    Args:
+        name: a network, such as `mobilenet_v2`.
+        alpha: width multiplier.
+        size: height and width of the input in pixels, at least 32.
+        classes: number of classes.
+        include_top: whether the network has its classifier.
+        pooling: global pooling of a network without top.
+        dropout: rate of the dropout in front of the classifier; the network's own if `None`.
+        classifier_activation: activation of the classifier; `None` gives logits.
+        weights: `None` for random weights, `"imagenet"` for the published ones (from Keras' cache or the internet),
+            or the path of a weights file or of a whole model of this network.
+
+    Raises:
+        UnknownNameError: there is no such network.
+        UsageError: the network does not allow these values, or no ImageNet weights exist for them.
+        InputError: the weights file does not fit.
+        MissingExtraError: Keras is not installed.
     """
     spec = Spec(network(name), alpha, size, classes, include_top, pooling, dropout, classifier_activation)
-    file = published(spec) if weights == IMAGENET else None
+    file = published_file(spec) if weights == IMAGENET else None
     _need_keras()
-    path = None if weights is None else fetched(file) if file else Path(weights)
+    path = None if weights is None else fetch_weights(file) if file else Path(weights)
     model = build_model(spec)
     if path is not None:
         _load(model, path, downloaded=file is not None)
@@ -56,11 +69,11 @@ def _load(model: keras.Model, path: Path, *, downloaded: bool) -> None:
     except InputError as error:
         if not downloaded:
             raise
-        raise InputError(f"{error}. Remove that file, and it is downloaded again") from error
+        raise InputError(f"{error}. If you remove that file, it is downloaded again") from error
 
 
 def _need_keras() -> None:
     try:
-        import keras  # noqa: F401 (only whether it can be)
+        import keras  # noqa: F401 (imported only to see that it can be)
     except ImportError as error:
         raise MissingExtraError("keras", "export", "to build models") from error

@@ -1,4 +1,4 @@
-"""One builder: any table becomes a Keras 3 functional model."""
+"""The builder of Keras models: any table of a network becomes a Keras 3 functional model."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ BN_EPSILON = 1e-3
 
 
 def build_model(spec: Spec) -> keras.Model:
-    """The Keras model of `spec` with random weights: input (N, H, W, 3), output (N, classes).
+    """Build the Keras model of `spec` with random weights: input (N, H, W, 3), output (N, classes).
 
-    The layers stand in the order and with the classes of `keras.applications`, so weights saved
-    from there load here. V3 takes pixels in [0, 255] (it rescales inside), V1 and V2 take [-1, 1].
+    The layers have the order and the classes of those in `keras.applications`, so that weights saved from there load
+    here. V3 takes pixels in [0, 255] (it rescales inside), V1 and V2 take values in [-1, 1].
     """
     import keras
 
@@ -26,13 +26,13 @@ def build_model(spec: Spec) -> keras.Model:
         sources = [tensors[i] for i in layer.inputs]
         tensors.append(_apply(layer, sources, keras.layers))
     model = keras.Model(tensors[0], tensors[-1], name=spec.network.name)
-    model.mbn_spec = spec  # so that the export knows what the input means and what to call the files
+    model.mbn_spec = spec  # the export reads from it what the input means and how to name the files
     return model
 
 
 def _apply(layer: Layer, sources: list[Any], kl: Any) -> Any:
     if layer.kind == "hard_sigmoid":
-        # Bare operations, as the reference has them: a layer more or less would shift the weights file's counters.
+        # Bare operations, as in the reference: one layer more or less would shift the counters in weights files.
         return kl.ReLU(6.0, name=layer.name)(sources[0] + 3.0) * (1.0 / 6.0)
     return _make(layer, kl)(sources if len(sources) > 1 else sources[0])
 
@@ -76,4 +76,4 @@ def _make(layer: Layer, kl: Any) -> Any:
             return kl.Add(name=name)
         case "multiply":
             return kl.Multiply(name=name)
-    raise AssertionError(f"no Keras layer for {layer.kind}")  # a new kind without a case: a bug, not a user's mistake
+    raise AssertionError(f"no Keras layer for {layer.kind}")  # a bug, not a user's mistake

@@ -1,7 +1,7 @@
-"""HDF5 files of Keras 2 and 3: opened with one kind of error, told apart by what is in them.
+"""HDF5 files of Keras 2 and 3: opened with one kind of error, told apart by their contents.
 
-A file's name says little: Keras 2 wrote whole models and bare weights as `.h5`, and both generations
-write `.weights.h5`, in different layouts.
+A file's name says little: Keras 2 wrote whole models and bare weights as `.h5`, and both generations write
+`.weights.h5`, in different layouts.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from typing import Any, BinaryIO, Literal
 from mbn_deploy.errors import InputError, MissingExtraError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# What a file holds: a model with its configuration, weights by layer name (Keras 2 and `.h5` of Keras 3),
-# weights by class and position (`.weights.h5` of Keras 3 and late Keras 2), or something that is not Keras'.
-Content = Literal["model", "named weights", "weights", "other"]
+# A model with its configuration, weights by layer name (Keras 2 and `.h5` of Keras 3), weights by class and position
+# (`.weights.h5` of Keras 3 and late Keras 2), or no file of Keras.
+ContentKind = Literal["model", "named weights", "weights", "other"]
 
 # A dataset may unpack to this many times its stored size, above a floor (Keras does not compress weights).
 _EXPANSION, _FLOOR = 20, 64 << 20
 
 
 @contextmanager
-def opened(source: Path | BinaryIO, where: str) -> Iterator[Any]:
-    """The `h5py.File` of `source`, read-only; what goes wrong while it is read is an `InputError` naming `where`."""
+def open_hdf5(source: Path | BinaryIO, where: str) -> Iterator[Any]:
+    """Open an `h5py.File`, read-only; errors while it is open become an `InputError` that names `where`."""
     try:
         import h5py
     except ImportError:
         raise MissingExtraError("h5py", "export", "to read Keras files") from None
     try:
         with h5py.File(source, "r") as file:
-            _no_links(file, where)
+            _check_contents(file, where)
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{where}: the HDF5 file is damaged or cut short: {error}") from error
 
 
-def _no_links(file: Any, where: str) -> None:
+def _check_contents(file: Any, where: str) -> None:
     """Refuse links, which would let a model file read other files of this machine, and groups without an end."""
     import h5py
 
@@ -51,15 +51,16 @@ def _no_links(file: Any, where: str) -> None:
             child = group[name]
             if isinstance(child, h5py.Group):
                 place = h5py.h5o.get_info(child.id).addr
-                if place in seen:  # inside of itself, or often enough to take forever
+                if place in seen:  # inside itself, or in so many places that reading would take forever
                     raise InputError(f"{where}: {group.name}/{name} has another name in it already; Keras writes none")
                 seen.add(place)
                 pending.append(child)
             else:
-                _honest(child, where)
+                _check_size(child, where)
 
 
-def _honest(dataset: Any, where: str) -> None:
+def _check_size(dataset: Any, where: str) -> None:
+    """Refuse datasets in other files, and those that unpack to far more than they take in the file."""
     if dataset.external or dataset.is_virtual:
         raise InputError(f"{where}: {dataset.name} has its values in another file; Keras writes no such thing")
     declared, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
@@ -69,8 +70,8 @@ def _honest(dataset: Any, where: str) -> None:
         )
 
 
-def content(file: Any) -> Content:
-    """What an open file holds."""
+def content_kind(file: Any) -> ContentKind:
+    """Tell what an open file holds."""
     if "model_config" in file.attrs:
         return "model"
     if "layer_names" in file.attrs or "layer_names0" in file.attrs:
@@ -80,18 +81,18 @@ def content(file: Any) -> Content:
     return "weights" if "layers" in file or "_layer_checkpoint_dependencies" in file else "other"
 
 
-def text(value: Any) -> str:
-    """An attribute as text; Keras wrote bytes and strings."""
+def attribute_text(value: Any) -> str:
+    """Return an attribute as text; Keras wrote bytes or strings."""
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def names(group: Any, attribute: str) -> list[str]:
-    """A list of names in an attribute, which Keras splits into `name0`, `name1`, ... when it is long."""
+def attribute_names(group: Any, attribute: str) -> list[str]:
+    """Return the list of names in an attribute, which Keras splits into `name0`, `name1`, ... when it is long."""
     if attribute in group.attrs:
-        return [text(name) for name in group.attrs[attribute]]
-    found: list[str] = []
-    while f"{attribute}{len(found)}" in group.attrs:
-        found.append(f"{attribute}{len(found)}")
-    if not found:
+        return [attribute_text(name) for name in group.attrs[attribute]]
+    parts: list[str] = []
+    while f"{attribute}{len(parts)}" in group.attrs:
+        parts.append(f"{attribute}{len(parts)}")
+    if not parts:
         raise KeyError(f"no list {attribute!r} in {group.name}")
-    return [text(name) for part in found for name in group.attrs[part]]
+    return [attribute_text(name) for part in parts for name in group.attrs[part]]

@@ -1,7 +1,7 @@
-"""The weights that Keras publishes for ImageNet: which exist, where they are, and Keras' cache of them.
+"""The weights that Keras publishes for ImageNet: which exist, their addresses, and Keras' cache of them.
 
-Names, places and MD5 sums are those of the sources of `keras.applications` (mobilenet.py,
-mobilenet_v2.py, mobilenet_v3.py); it states sums for V3 only.
+Names, addresses and MD5 sums are those in the sources of `keras.applications` (mobilenet.py, mobilenet_v2.py,
+mobilenet_v3.py); it gives sums for V3 only.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ CLASSES = 1000
 
 
 @dataclass(frozen=True)
-class Published:
-    """One published file; `md5` is `None` where Keras states none."""
+class WeightsFile:
+    """One published file; `md5` is `None` where Keras gives none."""
 
     url: str
     md5: str | None = None
 
     @property
     def filename(self) -> str:
-        """The file's name, also in the cache."""
+        """The file's name, at its address and in the cache."""
         return self.url.rsplit("/", 1)[1]
 
 
 @dataclass(frozen=True)
 class _Series:
-    """All files of one network: for which alphas and sizes, and how they are called."""
+    """All files of one network: the alphas and sizes that exist, and how the files are named."""
 
     alphas: tuple[float, ...]
     sizes: tuple[int, ...]
@@ -107,13 +107,17 @@ _SERIES: dict[str, _Series] = {
 
 
 def published_variants(name: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """(alphas, sizes) of network `name` of which every combination is published."""
+    """Return the alphas and sizes of the network `name`; every combination is published."""
     series = _SERIES[name]
     return series.alphas, series.sizes
 
 
-def published(spec: Spec) -> Published:
-    """The file for `spec`; raises `UsageError` that lists what exists where there is none."""
+def published_file(spec: Spec) -> WeightsFile:
+    """Return the weights file for `spec`.
+
+    Raises:
+        UsageError: there is none; the message lists what exists.
+    """
     name, series = spec.network.name, _SERIES[spec.network.name]
     if spec.include_top and spec.classes != CLASSES:
         raise UsageError(
@@ -127,19 +131,24 @@ def published(spec: Spec) -> Published:
         sizes = ", ".join(str(size) for size in series.sizes)
         raise UsageError(
             f"no ImageNet weights are published for {name} at size {spec.size}; there are: {sizes}. "
-            "Weights of another size load if they are given as a file"
+            "A file with weights of another size can be given instead"
         )
     filename = series.filename(spec.alpha, spec.size, spec.include_top)
-    return Published(f"{BASE_URL}/{series.folder}/{filename}", series.md5.get((spec.alpha, spec.include_top)))
+    return WeightsFile(f"{BASE_URL}/{series.folder}/{filename}", series.md5.get((spec.alpha, spec.include_top)))
 
 
-def cache_path(file: Published) -> Path:
-    """Where Keras keeps `file`: `models/` in `$KERAS_HOME`, else in `~/.keras`."""
+def cache_path(file: WeightsFile) -> Path:
+    """Return where Keras caches `file`: `models/` in `$KERAS_HOME`, or in `~/.keras`."""
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models" / file.filename
 
 
-def fetched(file: Published) -> Path:
-    """`file` in Keras' cache, downloaded if it is not there; raises `InputError` that says where to put it."""
+def fetch_weights(file: WeightsFile) -> Path:
+    """Return the path of `file` in Keras' cache, after downloading it if it is not there.
+
+    Raises:
+        InputError: the file cannot be downloaded, or the cached one has another MD5 sum; the message says where to
+            put it.
+    """
     path = cache_path(file)
     if path.exists():
         _check_sum(path, file)
@@ -147,8 +156,8 @@ def fetched(file: Published) -> Path:
     import keras
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # Keras would silently take another folder if it is not there
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is for data
+        path.parent.mkdir(parents=True, exist_ok=True)  # Keras silently uses another folder if this one is missing
+        with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress; stdout is for data
             keras.utils.get_file(
                 file.filename, file.url, cache_dir=str(path.parent.parent), cache_subdir="models", file_hash=file.md5
             )
@@ -160,13 +169,13 @@ def fetched(file: Published) -> Path:
     return path
 
 
-def _check_sum(path: Path, file: Published) -> None:
-    """Before Keras does: it would delete a file with another sum when it cannot download it again."""
+def _check_sum(path: Path, file: WeightsFile) -> None:
+    """Refuse a cached file with another MD5 sum. Keras would delete it, even if it cannot download it again."""
     if file.md5 is None:
         return
-    found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    if found != file.md5:
+    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    if md5 != file.md5:
         raise InputError(
-            f"{path} is not the published file: its MD5 is {found}, that of {file.url} is {file.md5}. "
+            f"{path} is not the published file: its MD5 is {md5}, that of {file.url} is {file.md5}. "
             "Remove it, or put the right one there"
         )

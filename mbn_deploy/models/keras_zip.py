@@ -1,4 +1,4 @@
-"""`.keras` archives, read with care: a zip of `config.json`, `metadata.json` and `model.weights.h5`."""
+"""Safe reading of `.keras` archives: a zip of `config.json`, `metadata.json` and `model.weights.h5`."""
 
 from __future__ import annotations
 
@@ -14,25 +14,29 @@ CONFIG_MEMBER = "config.json"
 METADATA_MEMBER = "metadata.json"
 WEIGHTS_MEMBER = "model.weights.h5"
 
-CONFIG_LIMIT = 64 << 20  # bytes of config.json; that of V3-Large has 0.3 MB
+CONFIG_LIMIT = 64 << 20  # bytes of config.json; V3-Large has 0.3 MB
 # Keras stores weights uncompressed; an archive may unpack to this many times its size, above a floor.
 _EXPANSION, _FLOOR = 20, 64 << 20
 
 
 def is_zip(start: bytes) -> bool:
-    """Whether a file that begins with `start` is a zip archive."""
+    """Tell whether a file that begins with `start` is a zip archive."""
     return start.startswith(b"PK\x03\x04")
 
 
 def read_member(path: Path, name: str, limit: int | None = None) -> bytes:
-    """One file of the archive at `path`; raises `InputError` for a damaged or dangerous archive."""
+    """Return one file of the archive at `path`.
+
+    Raises:
+        InputError: the archive is damaged or dangerous, has no such file, or one larger than `limit` bytes.
+    """
     with _archive(path) as archive:
         try:
             size = archive.getinfo(name).file_size
         except KeyError:
             raise InputError(f"{path}: the archive has no {name}, so it is no Keras model") from None
         if limit is not None and size > limit:
-            raise InputError(f"{path}: {name} has {size} bytes; more than {limit} is no honest model")
+            raise InputError(f"{path}: {name} has {size} bytes; more than {limit} are not read")
         return archive.read(name)
 
 
@@ -40,14 +44,14 @@ def read_member(path: Path, name: str, limit: int | None = None) -> bytes:
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            _check(path, archive)
+            _check_members(path, archive)
             yield archive
     # RuntimeError: an encrypted member; NotImplementedError: an unknown compression
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: the .keras archive is damaged or cut short: {error}") from error
 
 
-def _check(path: Path, archive: zipfile.ZipFile) -> None:
+def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
     members = archive.infolist()
     seen: set[str] = set()
     for member in members:

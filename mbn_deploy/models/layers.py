@@ -1,6 +1,6 @@
-"""A table of rows becomes a flat list of layers with shapes: what both the builder and the analysis read.
+"""Expanding a network's table into a flat list of layers with shapes, for the builder and the analysis.
 
-No framework is needed here. Shapes are (height, width, channels) without the batch axis.
+No framework is needed. Shapes are (height, width, channels) without the batch axis.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MIN_SIZE = 32
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer. `inputs` are positions in the list; `block` is the table row that it belongs to."""
+    """One layer. `inputs` are positions in the list; `block` is the number of the table row that it belongs to."""
 
     kind: Kind
     name: str
@@ -45,9 +45,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Spec:
-    """Everything that fixes a network: the table and the choices made on it.
+    """A network with its width, resolution, classes and head.
 
-    Raises `UsageError` for values outside what the networks allow.
+    Raises:
+        UsageError: a value is not one that the networks allow.
     """
 
     network: Network
@@ -79,12 +80,9 @@ class Spec:
 
     @property
     def name(self) -> str:
-        """`<model>_<alpha>_<size>`, the stem of every exported file's name."""
-        return (
-            f"{self.network.name}_{self.alpha:g}_{self.size}"
-            if self.alpha % 1
-            else (f"{self.network.name}_{self.alpha:.1f}_{self.size}")
-        )
+        """`<model>_<alpha>_<size>`, with which the names of exported files begin."""
+        alpha = f"{self.alpha:g}" if self.alpha % 1 else f"{self.alpha:.1f}"
+        return f"{self.network.name}_{alpha}_{self.size}"
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -97,21 +95,21 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 
 def scaled(filters: int, alpha: float, rounding: Rounding) -> int:
-    """Channels of a layer under the width multiplier alpha."""
+    """Return the channels of a layer under the width multiplier alpha."""
     if rounding == "truncate":  # V1: plain truncation
         return int(filters * alpha)
     return make_divisible(filters * alpha)
 
 
 def correct_pad(height: int, width: int, kernel: int) -> Pads:
-    """Padding before a strided 'valid' convolution so that it sees what 'same' would show it."""
+    """Return the padding with which a strided 'valid' convolution reads the same windows as a 'same' one."""
     half = kernel // 2
     odd_h, odd_w = height % 2, width % 2
     return ((half - 1 + odd_h, half), (half - 1 + odd_w, half))
 
 
-class _Trace:
-    """Appends layers and follows shapes; `at` is the position of the newest layer."""
+class _LayerList:
+    """The layers appended so far; `at` is the position of the last one, `shape` its output shape."""
 
     def __init__(self, size: int, momentum: float) -> None:
         self.layers: list[Layer] = [Layer("input", "input", (), (size, size, 3))]
@@ -143,7 +141,7 @@ class _Trace:
         self.add("conv", name, shape, kernel=kernel, stride=stride, use_bias=use_bias)
 
     def depthwise(self, name: str, pad_name: str, kernel: int, stride: int, pads: Pads) -> None:
-        """Stride 1: 'same'. Stride 2: explicit zero padding, then 'valid', as the reference has it."""
+        """Append a depthwise convolution: 'same' with stride 1; zero padding, then 'valid', with stride 2."""
         if stride == 1:
             self.add("depthwise", name, kernel=kernel)
             return
@@ -164,52 +162,52 @@ class _Trace:
 
 
 def expand(spec: Spec) -> tuple[Layer, ...]:
-    """All layers of `spec` in topological order, each with its output shape (H, W, C)."""
+    """Return all layers of `spec` in topological order, each with its output shape (H, W, C)."""
     net = spec.network
-    trace = _Trace(spec.size, 0.99 if net.rounding == "truncate" else 0.999)
-    _stem(trace, spec)
+    layers = _LayerList(spec.size, 0.99 if net.rounding == "truncate" else 0.999)
+    _stem(layers, spec)
     for index, row in enumerate(net.rows):
-        trace.block = index
+        layers.block = index
         if isinstance(row, Separable):
-            _separable(trace, row, index + 1, spec.alpha)
+            _separable(layers, row, index + 1, spec.alpha)
         elif net.last is not None:
-            _bottleneck(trace, row, _v2_names(index), int(row.filters * spec.alpha))
+            _bottleneck(layers, row, _v2_names(index), int(row.filters * spec.alpha))
         else:
-            _bottleneck(trace, row, _v3_names(index), row.filters * spec.alpha)
-    trace.block = None
-    _features_end(trace, spec)
-    (_top if spec.include_top else _headless)(trace, spec)
-    return tuple(trace.layers)
+            _bottleneck(layers, row, _v3_names(index), row.filters * spec.alpha)
+    layers.block = None
+    _features_end(layers, spec)
+    (_top if spec.include_top else _headless)(layers, spec)
+    return tuple(layers.layers)
 
 
-def _stem(trace: _Trace, spec: Spec) -> None:
+def _stem(layers: _LayerList, spec: Spec) -> None:
     net = spec.network
     conv, norm, act = {
         "truncate": ("conv1", "conv1_bn", "conv1_relu"),
         "divisible": ("Conv1", "bn_Conv1", "Conv1_relu") if net.last else ("conv", "conv_bn", "conv_act"),
     }[net.rounding]
     if net.rescaling:
-        trace.add("rescaling", "rescaling")
+        layers.add("rescaling", "rescaling")
     filters = scaled(net.stem, spec.alpha, net.rounding) if net.stem_scaled else net.stem
-    trace.conv(conv, filters, kernel=3, stride=2)
-    trace.norm(norm)
-    trace.add(net.activation, act)
+    layers.conv(conv, filters, kernel=3, stride=2)
+    layers.norm(norm)
+    layers.add(net.activation, act)
 
 
-def _separable(trace: _Trace, row: Separable, number: int, alpha: float) -> None:
+def _separable(layers: _LayerList, row: Separable, number: int, alpha: float) -> None:
     name = f"conv_dw_{number}"
-    trace.depthwise(name, f"conv_pad_{number}", 3, row.stride, ((0, 1), (0, 1)))
-    trace.norm(f"{name}_bn")
-    trace.add("relu6", f"{name}_relu")
+    layers.depthwise(name, f"conv_pad_{number}", 3, row.stride, ((0, 1), (0, 1)))
+    layers.norm(f"{name}_bn")
+    layers.add("relu6", f"{name}_relu")
     name = f"conv_pw_{number}"
-    trace.conv(name, scaled(row.filters, alpha, "truncate"))
-    trace.norm(f"{name}_bn")
-    trace.add("relu6", f"{name}_relu")
+    layers.conv(name, scaled(row.filters, alpha, "truncate"))
+    layers.norm(f"{name}_bn")
+    layers.add("relu6", f"{name}_relu")
 
 
 @dataclass(frozen=True)
 class _Names:
-    """How one generation names the layers of a bottleneck (weights are found by these)."""
+    """The names of a bottleneck's layers in one generation of networks; weights are found by them."""
 
     prefix: str
     norm: str
@@ -231,74 +229,77 @@ def _v3_names(index: int) -> _Names:
     return _Names(f"expanded_conv_{index}_" if index else "expanded_conv_", "bn", "act", "depthwise_pad")
 
 
-def _bottleneck(trace: _Trace, row: Bottleneck, names: _Names, filters: float) -> None:
-    start, channels_in, prefix = trace.at, trace.channels, names.prefix
+def _bottleneck(layers: _LayerList, row: Bottleneck, names: _Names, filters: float) -> None:
+    start, channels_in, prefix = layers.at, layers.channels, names.prefix
     if row.expansion is not None:
         wide = channels_in * row.expansion
-        trace.conv(f"{prefix}expand", int(wide) if names.norm == "BN" else make_divisible(wide))
-        trace.norm(names.norm_of("expand"))
-        trace.add(row.activation, names.act_of("expand"))
-    pads = correct_pad(trace.shape[0], trace.shape[1], row.kernel)
-    trace.depthwise(f"{prefix}depthwise", f"{prefix}{names.pad}", row.kernel, row.stride, pads)
-    trace.norm(names.norm_of("depthwise"))
-    trace.add(row.activation, names.act_of("depthwise"))
+        layers.conv(f"{prefix}expand", int(wide) if names.norm == "BN" else make_divisible(wide))
+        layers.norm(names.norm_of("expand"))
+        layers.add(row.activation, names.act_of("expand"))
+    pads = correct_pad(layers.shape[0], layers.shape[1], row.kernel)
+    layers.depthwise(f"{prefix}depthwise", f"{prefix}{names.pad}", row.kernel, row.stride, pads)
+    layers.norm(names.norm_of("depthwise"))
+    layers.add(row.activation, names.act_of("depthwise"))
     if row.se is not None:
-        _squeeze_excite(trace, row.se, f"{prefix}squeeze_excite")
+        _squeeze_excite(layers, row.se, f"{prefix}squeeze_excite")
     channels = make_divisible(filters)
-    trace.conv(f"{prefix}project", channels)
-    trace.norm(names.norm_of("project"))
+    layers.conv(f"{prefix}project", channels)
+    layers.norm(names.norm_of("project"))
     if row.stride == 1 and channels == channels_in:
-        trace.add("add", f"{prefix}add", inputs=(start, trace.at))
+        layers.add("add", f"{prefix}add", inputs=(start, layers.at))
 
 
-def _squeeze_excite(trace: _Trace, ratio: int, prefix: str) -> None:
-    start, channels = trace.at, trace.channels
-    trace.pool("global_average_pool", f"{prefix}_avg_pool", keepdims=True)
-    trace.conv(f"{prefix}_conv", make_divisible(channels / ratio), use_bias=True)
-    trace.add("relu", f"{prefix}_relu")
-    trace.conv(f"{prefix}_conv_1", channels, use_bias=True)
-    trace.add("hard_sigmoid", f"{prefix}_hard_sigmoid")
-    trace.add("multiply", f"{prefix}_mul", inputs=(start, trace.at))
+def _squeeze_excite(layers: _LayerList, ratio: int, prefix: str) -> None:
+    start, channels = layers.at, layers.channels
+    layers.pool("global_average_pool", f"{prefix}_avg_pool", keepdims=True)
+    layers.conv(f"{prefix}_conv", make_divisible(channels / ratio), use_bias=True)
+    layers.add("relu", f"{prefix}_relu")
+    layers.conv(f"{prefix}_conv_1", channels, use_bias=True)
+    layers.add("hard_sigmoid", f"{prefix}_hard_sigmoid")
+    layers.add("multiply", f"{prefix}_mul", inputs=(start, layers.at))
 
 
-def _features_end(trace: _Trace, spec: Spec) -> None:
+def _features_end(layers: _LayerList, spec: Spec) -> None:
     net = spec.network
     if net.last is not None:
         filters = make_divisible(net.last * spec.alpha) if spec.alpha > 1 else net.last
         conv, norm, act = "Conv_1", "Conv_1_bn", "out_relu"
     elif net.last_expansion is not None:
-        filters = make_divisible(trace.channels * net.last_expansion)
+        filters = make_divisible(layers.channels * net.last_expansion)
         conv, norm, act = "conv_1", "conv_1_bn", "conv_1_act"
     else:
         return
-    trace.conv(conv, filters)
-    trace.norm(norm)
-    trace.add(net.activation, act)
+    layers.conv(conv, filters)
+    layers.norm(norm)
+    layers.add(net.activation, act)
 
 
-def _headless(trace: _Trace, spec: Spec) -> None:
+def _headless(layers: _LayerList, spec: Spec) -> None:
     if spec.pooling == "avg":
-        trace.pool("global_average_pool", "avg_pool")
+        layers.pool("global_average_pool", "avg_pool")
     elif spec.pooling == "max":
-        trace.pool("global_max_pool", "max_pool")
+        layers.pool("global_max_pool", "max_pool")
 
 
-def _top(trace: _Trace, spec: Spec) -> None:
+def _top(layers: _LayerList, spec: Spec) -> None:
     net = spec.network
     rate = net.dropout if spec.dropout is None else spec.dropout
     if net.last is not None:  # V2: a dense classifier
-        trace.pool("global_average_pool", "global_average_pooling2d")
+        layers.pool("global_average_pool", "global_average_pooling2d")
         if rate > 0:
-            trace.add("dropout", "dropout", rate=rate)
-        trace.add("dense", "predictions", (spec.classes,), use_bias=True, activation=spec.classifier_activation)
+            layers.add("dropout", "dropout", rate=rate)
+        layers.add("dense", "predictions", (spec.classes,), use_bias=True, activation=spec.classifier_activation)
         return
-    trace.pool("global_average_pool", "global_average_pooling2d", keepdims=True)
+    layers.pool("global_average_pool", "global_average_pooling2d", keepdims=True)
     if net.last_point is not None:
         point = make_divisible(net.last_point * spec.alpha) if spec.alpha > 1 else net.last_point
-        trace.conv("conv_2", point, use_bias=True)
-        trace.add(net.activation, "conv_2_act")
+        layers.conv("conv_2", point, use_bias=True)
+        layers.add(net.activation, "conv_2_act")
     if rate > 0:
-        trace.add("dropout", "dropout", rate=rate)
-    trace.conv("logits" if net.last_point else "conv_preds", spec.classes, use_bias=True)
-    trace.add("flatten" if net.last_point else "reshape", "flatten" if net.last_point else "reshape_2", (spec.classes,))
-    trace.add("activation", "predictions", activation=spec.classifier_activation)
+        layers.add("dropout", "dropout", rate=rate)
+    layers.conv("logits" if net.last_point else "conv_preds", spec.classes, use_bias=True)
+    if net.last_point:
+        layers.add("flatten", "flatten", (spec.classes,))
+    else:
+        layers.add("reshape", "reshape_2", (spec.classes,))
+    layers.add("activation", "predictions", activation=spec.classifier_activation)

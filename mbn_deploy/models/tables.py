@@ -1,8 +1,8 @@
-"""MobileNet V1, V2 and V3 as tables: one row a block, the input resolution (at 224) beside it.
+"""MobileNet V1, V2 and V3 as tables: one row per block, with its input resolution (at 224) beside it.
 
-Sources: V1 arXiv 1704.04861 table 1; V2 arXiv 1801.04381 table 2; V3 arXiv 1905.02244 tables 1 and 2.
-The *minimalistic* forms of V3 (3x3 kernels, no squeeze-and-excitation, ReLU for h-swish) come
-from the reference implementation of the V3 authors, not from the paper.
+Sources: V1 arXiv 1704.04861 table 1; V2 arXiv 1801.04381 table 2; V3 arXiv 1905.02244 tables 1 and 2. The
+*minimalistic* forms of V3 (3x3 kernels, no squeeze-and-excitation, ReLU instead of h-swish) come from the reference
+implementation of the V3 authors, not from the paper.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Separable:
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """Inverted residual of V2 and V3: expand, depthwise, (squeeze-and-excite), linear projection.
+    """Inverted residual of V2 and V3: expansion, depthwise, (squeeze-and-excitation), linear projection.
 
-    `expansion` multiplies the block's input channels; `None` means that there is no expansion layer.
-    `se` is the reduction ratio of squeeze-and-excitation (4 in the paper), `None` for none.
+    `expansion` multiplies the block's input channels, `None` if there is no expansion layer. `se` is the reduction
+    ratio of squeeze-and-excitation (4 in the paper), `None` if there is none.
     """
 
     expansion: float | None
@@ -47,9 +47,10 @@ Row = Separable | Bottleneck
 class Network:
     """A network before width, resolution and classes are chosen.
 
-    `stem` and `stem_scaled`: filters of the first convolution, and whether alpha scales them.
-    `last`: pointwise convolution before pooling: a number, or a factor of the last row's channels.
-    `last_point`: V3's convolution after pooling. `scale` of α on these two: only where α > 1.
+    `stem` and `stem_scaled`: filters of the first convolution, and whether alpha scales them. `last` or
+    `last_expansion`: filters of the pointwise convolution before pooling, or their ratio to the last row's channels.
+    `last_point`: filters of V3's convolution after pooling. Alpha scales `last` and `last_point` only above 1.
+    `rescaling`: the network rescales pixels itself. `dropout`: rate in front of the classifier.
     """
 
     name: str
@@ -196,7 +197,7 @@ NETWORKS: dict[str, Network] = {
 
 
 def network(name: str) -> Network:
-    """The table called `name`; raises `UnknownNameError` with the near names."""
+    """Return the network called `name`; raise `UnknownNameError` with similar names if there is none."""
     try:
         return NETWORKS[name]
     except KeyError:

@@ -1,7 +1,7 @@
-"""Weights files into a built network: what the file holds is compared with every layer before anything is set.
+"""Loading weights files into a network: the whole file is compared with the layers before anything is set.
 
-Three layouts: `.weights.h5` of Keras 3 (by class and position), `.h5` of Keras 2 and of whole models
-(by layer, in order), and the weights inside a `.keras` archive.
+There are three layouts: `.weights.h5` of Keras 3 (by class and position), `.h5` of Keras 2 and of whole models (by
+layer, in order), and the weights inside a `.keras` archive.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import numpy as np
 
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
-from mbn_deploy.models.hdf5 import SIGNATURE, content, names, opened
+from mbn_deploy.models.hdf5 import SIGNATURE, attribute_names, content_kind, open_hdf5
 from mbn_deploy.models.keras_zip import WEIGHTS_MEMBER, is_zip, read_member
+from mbn_deploy.text import shorten
 
 if TYPE_CHECKING:
     import keras
 
-_SHOWN = 3  # layers that an error lists
-_OTHER = "It is of another network, or one of the two is without its top"
+_OTHER_NETWORK = "It is of another network, or one of the two is without its top"
 
 
 @dataclass(frozen=True, eq=False)
-class Saved:
+class SavedLayer:
     """One layer of a file: its name there, its arrays, and their names ("kernel"; empty if the file has none)."""
 
     name: str
@@ -39,25 +39,27 @@ class Saved:
 def load_weights(model: keras.Model, path: str | Path) -> None:
     """Set the weights of `model`, a flat network of `models.build`, from the file at `path`.
 
-    Raises `InputError` that names the layers and shapes that do not fit, or what is wrong with the file;
-    `model` is unchanged then.
+    Raises:
+        InputError: the file is damaged, or does not fit; the message names the layers and shapes. `model` is
+            unchanged then.
     """
     path = Path(path)
     layers = [layer for layer in model.layers if layer.weights]
     saved, ordered = _read(path)
     if not ordered:
-        saved = _by_position(path, model, layers, saved)
+        saved = _in_model_order(path, model, layers, saved)
     if len(saved) != len(layers):
         raise InputError(
-            f"{path} does not fit {model.name}: it holds {len(saved)} layers with weights, not {len(layers)}. {_OTHER}"
+            f"{path} does not fit {model.name}: it holds {len(saved)} layers with weights, not {len(layers)}. "
+            f"{_OTHER_NETWORK}"
         )
-    _check(path, layers, saved)
+    _check_fits(path, layers, saved)
     for layer, one in zip(layers, saved, strict=True):
         layer.set_weights(one.arrays)
 
 
-def _read(path: Path) -> tuple[list[Saved], bool]:
-    """All layers with weights, and whether they stand in the model's order."""
+def _read(path: Path) -> tuple[list[SavedLayer], bool]:
+    """Return all layers with weights, and whether they have the model's order."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such weights file")
     with path.open("rb") as file:
@@ -65,8 +67,8 @@ def _read(path: Path) -> tuple[list[Saved], bool]:
     if start != SIGNATURE and not is_zip(start):
         raise InputError(f"{path} is no weights file: neither HDF5 (.h5) nor a .keras archive")
     source = path if start == SIGNATURE else io.BytesIO(read_member(path, WEIGHTS_MEMBER))
-    with opened(source, str(path)) as file:
-        kind = content(file)
+    with open_hdf5(source, str(path)) as file:
+        kind = content_kind(file)
         if kind == "other":
             raise InputError(f"{path} is an HDF5 file, but holds no weights of a Keras model")
         if kind == "weights":
@@ -74,39 +76,39 @@ def _read(path: Path) -> tuple[list[Saved], bool]:
         return _named(file.get("model_weights", file)), True
 
 
-def _named(root: Any) -> list[Saved]:
-    found = []
-    for name in names(root, "layer_names"):
+def _named(root: Any) -> list[SavedLayer]:
+    layers = []
+    for name in attribute_names(root, "layer_names"):
         group = root[name]
-        variables = names(group, "weight_names")
+        variables = attribute_names(group, "weight_names")
         if variables:
             arrays = tuple(np.asarray(group[variable]) for variable in variables)
-            found.append(Saved(name, arrays, tuple(_short(variable) for variable in variables)))
-    return found
+            layers.append(SavedLayer(name, arrays, tuple(_keras3_name(variable) for variable in variables)))
+    return layers
 
 
-def _short(variable: str) -> str:
-    """`conv_dw_1/depthwise_kernel:0` of Keras 2 as Keras 3 calls it: `kernel`."""
+def _keras3_name(variable: str) -> str:
+    """Return the Keras 3 name of a variable: `conv_dw_1/depthwise_kernel:0` of Keras 2 is `kernel`."""
     last = variable.split(":", maxsplit=1)[0].rsplit("/", 1)[-1]
     return re.sub(r"_\d+$", "", last).removeprefix("depthwise_")
 
 
-def _positional(file: Any, where: str) -> list[Saved]:
+def _positional(file: Any, where: str) -> list[SavedLayer]:
     if "layers" not in file:
         raise InputError(f"{where} was written by an early Keras 2.12, whose layout is not read; save it again as .h5")
-    found = []
+    layers = []
     for name, group in file["layers"].items():
         if "layers" in group:
             raise InputError(f"{where} is of a model with another model ({name}) inside, not of a plain MobileNet")
         variables = group.get("vars", {})
         arrays = tuple(np.asarray(variables[str(i)]) for i in range(len(variables)))
         if arrays:
-            found.append(Saved(name, arrays))
-    return found
+            layers.append(SavedLayer(name, arrays))
+    return layers
 
 
-def _by_position(path: Path, model: Any, layers: Sequence[Any], saved: Sequence[Saved]) -> list[Saved]:
-    """The saved layers in the order of `layers`, by the names that Keras 3 gives them: `conv2d`, `conv2d_1`, ..."""
+def _in_model_order(path: Path, model: Any, layers: Sequence[Any], saved: Sequence[SavedLayer]) -> list[SavedLayer]:
+    """Return the saved layers in the order of `layers`, by the names that Keras 3 gives: `conv2d`, `conv2d_1`, ..."""
     counts: dict[str, int] = {}
     keys: dict[str, str] = {}
     for layer in model.layers:
@@ -118,31 +120,26 @@ def _by_position(path: Path, model: Any, layers: Sequence[Any], saved: Sequence[
     missing = [f"{layer.name!r} ({key})" for layer, key in zip(layers, wanted, strict=True) if key not in by_key]
     unused = [key for key in by_key if key not in wanted]
     if missing or unused:
-        lacks = f"the file has no weights for {_some(missing)}. " if missing else ""
-        spare = f"the model has no layer for the file's {_some(unused)}. " if unused else ""
-        raise InputError(f"{path} does not fit {model.name}: {lacks}{spare}{_OTHER}")
+        lacks = f"the file has no weights for {shorten(missing)}. " if missing else ""
+        spare = f"the model has no layer for the file's {shorten(unused)}. " if unused else ""
+        raise InputError(f"{path} does not fit {model.name}: {lacks}{spare}{_OTHER_NETWORK}")
     return [by_key[key] for key in wanted]
 
 
 def _snake_case(name: str) -> str:
-    """As Keras 3 does it for its groups: `DepthwiseConv2D` is `depthwise_conv2d`."""
+    """Return a class name as Keras 3 names its groups: `DepthwiseConv2D` is `depthwise_conv2d`."""
     name = re.sub(r"\W+", "", name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def _some(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return (", ".join(items[:_SHOWN]) or "no layer") + more
-
-
-def _check(path: Path, layers: Sequence[Any], saved: Sequence[Saved]) -> None:
-    """Every array's shape, name and type; the error says what the mismatches have in common."""
+def _check_fits(path: Path, layers: Sequence[Any], saved: Sequence[SavedLayer]) -> None:
+    """Compare the shape, name and type of every array; the error says what the mismatches have in common."""
     wrong = [at for at, (layer, one) in enumerate(zip(layers, saved, strict=True)) if not _fits(layer, one)]
     if not wrong:
         return
     first = f"layer {layers[wrong[0]].name!r} needs {_needs(layers[wrong[0]])}, the file has {_has(saved[wrong[0]])}"
-    more = f", and {len(wrong) - 1} more layers like that" if len(wrong) > 1 else ""
+    more = f", and {len(wrong) - 1} more layers do not fit" if len(wrong) > 1 else ""
     if wrong == [len(layers) - 1]:
         hint = f"It has {saved[-1].arrays[-1].shape[-1]} classes, the model {layers[-1].weights[-1].shape[-1]}"
     else:
@@ -150,19 +147,19 @@ def _check(path: Path, layers: Sequence[Any], saved: Sequence[Saved]) -> None:
     raise InputError(f"{path} does not fit: {first}{more}. {hint}")
 
 
-def _fits(layer: Any, one: Saved) -> bool:
+def _fits(layer: Any, one: SavedLayer) -> bool:
     variables = layer.weights
     shapes = [tuple(v.shape) for v in variables] == [a.shape for a in one.arrays]
-    called = not one.names or [v.name for v in variables] == list(one.names)
-    return shapes and called and all(np.issubdtype(a.dtype, np.floating) for a in one.arrays)
+    same_names = not one.names or [v.name for v in variables] == list(one.names)
+    return shapes and same_names and all(np.issubdtype(a.dtype, np.floating) for a in one.arrays)
 
 
 def _needs(layer: Any) -> str:
     return ", ".join(f"{v.name} {tuple(v.shape)}" for v in layer.weights)
 
 
-def _has(one: Saved) -> str:
-    called = one.names or ("",) * len(one.arrays)
-    kinds = ("" if np.issubdtype(a.dtype, np.floating) else f" of {a.dtype}" for a in one.arrays)
-    values = (f"{name} {a.shape}{kind}".strip() for name, a, kind in zip(called, one.arrays, kinds, strict=True))
+def _has(one: SavedLayer) -> str:
+    names = one.names or ("",) * len(one.arrays)
+    types = ("" if np.issubdtype(a.dtype, np.floating) else f" of {a.dtype}" for a in one.arrays)
+    values = (f"{name} {a.shape}{dtype}".strip() for name, a, dtype in zip(names, one.arrays, types, strict=True))
     return f"{', '.join(values) or 'nothing'} in {one.name!r}"

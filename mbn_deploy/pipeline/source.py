@@ -8,7 +8,9 @@ from typing import Any
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.encode import ModelDescription, file_stem
-from mbn_deploy.export.from_keras.convert import KerasGraph, graph_from_keras, input_preprocess
+from mbn_deploy.export.from_keras.convert import graph_from_keras
+from mbn_deploy.export.from_keras.keras_graph import KerasGraph
+from mbn_deploy.export.from_keras.model_preprocess import input_preprocess
 from mbn_deploy.graph.fold import fold
 from mbn_deploy.graph.graph import Graph
 from mbn_deploy.graph.input_normalization import red_first
@@ -119,7 +121,7 @@ def _own_name(model: Any, file: Path | None) -> str:
 
 def _outer(found: KerasGraph, inner: Preprocess, given: Preprocess | None) -> Preprocess:
     """The preprocessing of the Keras model's own input: as given, with one value a channel."""
-    if found.preprocess_affine is None:
+    if found.input_affine is None:
         return inner
     outer, channels = given or Preprocess(), len(inner.mean)
     if len(outer.mean) != channels:

@@ -8,7 +8,8 @@ from graph_reference import run_graph
 from keras_graphs import RNG, agree, disturbed, layer_classes, model_of, pictures
 
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.export.from_keras.convert import graph_from_keras, input_preprocess
+from mbn_deploy.export.from_keras.convert import graph_from_keras
+from mbn_deploy.export.from_keras.model_preprocess import input_preprocess
 from mbn_deploy.graph.graph import WEIGHTED
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.models.api import build
@@ -285,7 +286,7 @@ def test_a_normalization_that_something_else_reads_stays():
     inputs = keras.Input((6, 6, 3))
     outputs = kl.Add()([kl.Rescaling(1 / 255)(inputs), kl.Conv2D(3, 1)(inputs)])
     found = agree(disturbed(keras.Model(inputs, outputs)))
-    assert found.preprocess_affine is None
+    assert found.input_affine is None
 
 
 def test_grey_pictures():

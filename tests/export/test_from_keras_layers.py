@@ -7,7 +7,8 @@ from keras_graphs import RNG, agree, disturbed, layer_classes, model_of
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras.convert import graph_from_keras
-from mbn_deploy.export.from_keras.layers import AUGMENTATION, INACTIVE, LAYERS, TRAINS_BY_DEFAULT
+from mbn_deploy.export.from_keras.handlers.training_only import AUGMENTATION, INACTIVE, TRAINS_BY_DEFAULT
+from mbn_deploy.export.from_keras.supported import LAYERS
 
 # Layers and operations, alone
 

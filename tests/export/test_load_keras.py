@@ -10,10 +10,10 @@ from graph_reference import run_graph
 from keras_files import RNG, classifier, config_of, disturbed, pictures, saved, set_in, with_config
 
 from mbn_deploy.errors import InputError
-from mbn_deploy.export.from_keras.config_ops import OPERATION_MODULES
+from mbn_deploy.export.from_keras.config_ops import operation_entry
 from mbn_deploy.export.from_keras.convert import graph_from_keras
 from mbn_deploy.export.from_keras.load import load_keras
-from mbn_deploy.export.from_keras.ops import OPERATIONS
+from mbn_deploy.export.from_keras.supported import OPERATIONS
 
 DATA = Path(__file__).parents[1] / "data"
 SHARED = Path(__file__).parents[3] / "shared" / "models"
@@ -55,10 +55,10 @@ def test_a_file_of_keras_2(suffix):
     model = load_keras(DATA / f"keras2.{suffix}")
     np.testing.assert_allclose(model(data["x"]), data["y"], atol=1e-5)
     found = graph_from_keras(model, batch=len(data["x"]))
-    scale, offset = found.preprocess_affine
-    np.testing.assert_allclose(scale, 1 / 127.5)
-    np.testing.assert_allclose(offset, -1)
-    result = run_graph(found.graph, data["x"] * scale + offset)[found.graph.output]
+    np.testing.assert_allclose(found.input_affine.scale, 1 / 127.5)
+    np.testing.assert_allclose(found.input_affine.offset, -1)
+    inner = data["x"] * found.input_affine.scale + found.input_affine.offset
+    result = run_graph(found.graph, inner)[found.graph.output]
     np.testing.assert_allclose(result, data["y"], atol=1e-5)
 
 
@@ -101,12 +101,10 @@ def test_optimizer_and_losses_are_not_needed(tmp_path):
 def test_every_operation_of_the_converter_is_found_by_keras():
     import keras
 
-    assert set(OPERATION_MODULES) | {"Identity"} == set(OPERATIONS)
-    for name, module in OPERATION_MODULES.items():
+    for name, operation in OPERATIONS.items():
         settings = {"x_min": 0, "x_max": 6} if name == "Clip" else {}
-        entry = {"module": module, "class_name": name, "config": {"name": "a", **settings}, "registered_name": name}
-        made = keras.saving.deserialize_keras_object(entry)
-        assert (type(made).__name__, type(made).__module__) == (name, module)
+        made = keras.saving.deserialize_keras_object(operation_entry(name, "a", settings))
+        assert (type(made).__name__, type(made).__module__) == (name, operation.module)
 
 
 @pytest.mark.shared
@@ -116,7 +114,7 @@ def test_every_operation_of_the_converter_is_found_by_keras():
 )
 def test_real_files_of_keras_2(file, classes):
     found = graph_from_keras(load_keras(SHARED / file))
-    assert (found.classes, found.scores, found.preprocess_affine) == (classes, "softmax", None)
+    assert (found.classes, found.scores, found.input_affine) == (classes, "softmax", None)
 
 
 @pytest.mark.shared

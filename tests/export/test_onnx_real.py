@@ -9,6 +9,7 @@ from onnx_graphs import as_nchw, run
 from qdq_graphs import INTEGER, as_input, optimized, pixels, quantized_network, tflite_scores
 
 from mbn_deploy.export.from_keras.convert import graph_from_keras
+from mbn_deploy.export.from_keras.keras_graph import InputAffine
 from mbn_deploy.export.onnx.qdq import write_onnx_int8
 from mbn_deploy.export.onnx.writer import write_onnx
 from mbn_deploy.graph.fold import fold
@@ -41,8 +42,8 @@ def test_real_models(name, alpha, weights, nodes, tmp_path):
     assert len(found) <= nodes
     assert not kinds & {"Transpose", "Pad", "BatchNormalization", "Identity"}
     x = np.random.default_rng(0).uniform(-1, 1, (1, 224, 224, 3)).astype(np.float32)
-    scale, offset = made.preprocess_affine or (np.ones(3), np.zeros(3))
-    expected = model(((x - offset) / scale).astype(np.float32)).numpy()
+    affine = made.input_affine or InputAffine(np.ones(3), np.zeros(3), takes_pixels=False)
+    expected = model(((x - affine.offset) / affine.scale).astype(np.float32)).numpy()
     np.testing.assert_allclose(run(data, as_nchw(x))[0], expected, atol=1e-5)
 
     integers, image = quantized_network(graph, twin=True)

@@ -26,8 +26,8 @@ def agree(model, x=None, atol=1e-5, **options):
     x = pictures(model) if x is None else x
     found = graph_from_keras(model, batch=len(x), **options)
     inner = x.astype(np.float64)
-    if found.preprocess_affine is not None:
-        inner = inner * found.preprocess_affine[0] + found.preprocess_affine[1]
+    if found.input_affine is not None:
+        inner = inner * found.input_affine.scale + found.input_affine.offset
     result = run_graph(found.graph, inner)[found.graph.output]
     expected = np.asarray(model(x, training=False))
     assert expected.shape[1:] == result.shape[1:]

@@ -14,7 +14,7 @@ import pytest
 
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.models.api import build
-from mbn_deploy.models.imagenet import Published, cache_path, fetched, published
+from mbn_deploy.models.imagenet import WeightsFile, cache_path, fetch_weights, published_file
 from mbn_deploy.models.layers import Spec
 from mbn_deploy.models.tables import NETWORKS, network
 from mbn_deploy.models.weights import load_weights
@@ -275,7 +275,7 @@ def keras_asks_for(monkeypatch, name, **options):
 )
 def test_the_table_is_that_of_keras(name, alpha, size, top, monkeypatch):
     asked = keras_asks_for(monkeypatch, name, alpha=alpha, include_top=top, input_shape=(size, size, 3))
-    file = published(Spec(network(name), alpha, size, include_top=top))
+    file = published_file(Spec(network(name), alpha, size, include_top=top))
     assert (file.filename, file.url, file.md5) == asked
 
 
@@ -294,7 +294,7 @@ def test_what_is_not_published(name, options, message):
         build(name, **options, weights="imagenet")
 
 
-V1_FILE = published(Spec(network("mobilenet_v1"), 0.25, 128))
+V1_FILE = published_file(Spec(network("mobilenet_v1"), 0.25, 128))
 OFFLINE = """
 import sys
 from mbn_deploy import build
@@ -343,20 +343,20 @@ def test_a_damaged_file_in_the_cache(tmp_path, monkeypatch):
 
 def test_a_file_with_another_sum_is_refused_and_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    file = published(Spec(network("mobilenet_v3_small")))
+    file = published_file(Spec(network("mobilenet_v3_small")))
     cache_path(file).parent.mkdir()
     cache_path(file).write_bytes(b"something else")
     with pytest.raises(InputError, match=r"its MD5 is 6c7ba9c5a141421e1c03cb9807c97c74, that of .* is 8768d4c2"):
-        fetched(file)
+        fetch_weights(file)
     assert cache_path(file).read_bytes() == b"something else"
 
 
 def test_a_file_with_the_right_sum_is_taken(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    file = Published("https://example.org/a.h5", "6c7ba9c5a141421e1c03cb9807c97c74")
+    file = WeightsFile("https://example.org/a.h5", "6c7ba9c5a141421e1c03cb9807c97c74")
     cache_path(file).parent.mkdir()
     cache_path(file).write_bytes(b"something else")
-    assert fetched(file) == tmp_path / "models" / "a.h5"
+    assert fetch_weights(file) == tmp_path / "models" / "a.h5"
 
 
 @pytest.mark.shared

@@ -1,7 +1,7 @@
 """A Keras model's configuration, checked and repaired as data before Keras makes any object of it.
 
-Only known layers with plain values pass. What says how to train (initializers, regularizers, optimizers)
-is dropped, augmentation becomes `Identity`. Files of Keras 2 get the names, keys and operations of Keras 3.
+Only known layers with plain values pass. Training settings (initializers, regularizers, optimizers) are dropped,
+augmentation becomes `Identity`. Files of Keras 2 get the names, keys and operations of Keras 3.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 from mbn_deploy.errors import InputError
-from mbn_deploy.export.from_keras.builder import SUPPORTED
 from mbn_deploy.export.from_keras.config_nodes import Nodes, is_training, without_training
-from mbn_deploy.export.from_keras.config_ops import OPERATION_MODULES, operation_of
-from mbn_deploy.export.from_keras.layers import INACTIVE, LAYERS, TRAINS_BY_DEFAULT
+from mbn_deploy.export.from_keras.config_ops import operation_entry, operation_of
+from mbn_deploy.export.from_keras.handlers.training_only import INACTIVE, TRAINS_BY_DEFAULT
+from mbn_deploy.export.from_keras.supported import LAYERS, OPERATIONS, SUPPORTED
 
 Entry = dict[str, Any]
 _MODELS = {
@@ -23,33 +23,37 @@ _MODELS = {
     "Model": ("keras.src.models.functional", "Functional"),  # Keras 2 before 2.4
     "Sequential": ("keras", "Sequential"),
 }
-_HOMES = ("keras", "tf_keras", "tensorflow")  # the packages that Keras' own classes say they come from
+_KERAS_PACKAGES = ("keras", "tf_keras", "tensorflow")  # of Keras' own classes, as files name them
 _TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
-# Keys that some Keras 2 wrote and Keras 3 does not know, with the value that means nothing.
-_DROPPED = {"groups": 1, "ragged": False, "sparse": False, "implementation": None, "experimental_autocast": True}
+# Keys that some versions of Keras 2 wrote and Keras 3 does not know, with the value that has no effect.
+_KERAS2_KEYS = {"groups": 1, "ragged": False, "sparse": False, "implementation": None, "experimental_autocast": True}
 _CODE = {
     "Lambda": "it holds Python code, and code from a file is never run; build the model without it",
     "TFSMLayer": "it runs a stored TensorFlow graph, which can do anything; build the model from layers",
     "TorchModuleWrapper": "it holds a pickle, and a pickle can run any code; build the model from Keras layers",
 }
-_MAX_DEPTH = 32  # of models in models
+_MAX_DEPTH = 32  # of models inside models
 
 
 @dataclass
 class _Model:
-    """What is known of one (nested) model while its layers are repaired."""
+    """The context of one (nested) model while its layers are repaired.
+
+    `names` maps the names of its layers in the file to those that Keras 3 allows.
+    """
 
     place: str
     keras2: bool
     depth: int
-    names: dict[str, str] = field(default_factory=dict)  # as in the file -> as Keras 3 allows them
+    names: dict[str, str] = field(default_factory=dict)
 
 
-def prepared(config: Any, *, keras2: bool, where: str) -> Entry:
-    """The configuration of a whole model as Keras 3 wants it; `where` is the file's name.
+def repair_config(config: Any, *, keras2: bool, where: str) -> Entry:
+    """Return the configuration of a whole model as Keras 3 wants it; `where` is the file's name.
 
-    Raises `InputError` that names the layer, its class and its place for whatever is not plain data of a
-    supported layer: custom objects, Lambda layers, functions, unsupported classes.
+    Raises:
+        InputError: something is not plain data of a supported layer: custom objects, Lambda layers, functions,
+            unsupported classes. The message names the layer, its class and its place.
     """
     try:
         return _model(config, _Model(where, keras2, 0))
@@ -58,7 +62,7 @@ def prepared(config: Any, *, keras2: bool, where: str) -> Entry:
 
 
 def layer_order(entry: Entry) -> list[Any]:
-    """Names of the layers in order, nested models as (name, their layers); operations left out."""
+    """Return the names of the layers in order, a nested model as (name, its layers), without operations."""
     order: list[Any] = []
     for one in entry["config"]["layers"]:
         name = one["config"]["name"]
@@ -85,7 +89,7 @@ def _model(entry: Entry, outer: _Model) -> Entry:
     name = str(config.get("name") or "model").replace("/", "_")
     place = f"{outer.place}, model {name!r}"
     inner = _Model(place, outer.keras2, outer.depth + 1)
-    inner.names = _renamed([_name(layer) for layer in config["layers"]])
+    inner.names = _without_slashes([_name(layer) for layer in config["layers"]])
     result = {"name": name, "trainable": config.get("trainable", True)}
     fill = _sequential if kind == "Sequential" else _functional
     fill(result, config, inner)
@@ -137,15 +141,14 @@ def _layer(entry: Entry, place: str, inner: _Model) -> Entry:
         nested["config"]["name"] = inner.names[_name(entry)]
         return nested
     if kind == "TFOpLambda" and inner.keras2:
-        return {}
-    if _custom(entry) or not (kind in LAYERS or kind == "InputLayer" or kind in OPERATION_MODULES):
+        return {}  # `operation_of` makes it
+    if _custom(entry) or not (kind in LAYERS or kind == "InputLayer" or kind in OPERATIONS):
         raise _refusal(entry, place, _why_unknown(entry))
     name = inner.names[_name(entry)]
     config = {key: value for key, value in entry["config"].items() if key != "name"}
-    if kind in OPERATION_MODULES and ("trainable" not in config or kind not in LAYERS):
-        _plain(entry, place, config)
-        module = OPERATION_MODULES[kind]
-        return {"module": module, "class_name": kind, "config": {**config, "name": name}, "registered_name": kind}
+    if kind in OPERATIONS and ("trainable" not in config or kind not in LAYERS):
+        _check_plain(entry, place, config)
+        return operation_entry(kind, name, config)
     if kind in INACTIVE:
         kind, config = "Identity", {"dtype": config.get("dtype", "float32")}
     config = _repaired(entry, place, config, keras2=inner.keras2)
@@ -158,14 +161,14 @@ def _layer(entry: Entry, place: str, inner: _Model) -> Entry:
 
 
 def _repaired(entry: Entry, place: str, config: Entry, *, keras2: bool) -> Entry:
-    """A layer's settings: only plain values, and of these only what matters when a picture is classified."""
+    """Return a layer's settings: only plain values, and only those that matter for inference."""
     kept = {key: value for key, value in config.items() if not key.endswith(_TRAINING_ONLY)}
     if isinstance(kept.get("dtype"), dict):
         kept["dtype"] = _policy(entry, place, kept["dtype"])
     if kept.get("quantization_config") is not None:
         raise _refusal(entry, place, "it was quantized by Keras; give the float model")
     kept.pop("quantization_config", None)
-    _plain(entry, place, kept)
+    _check_plain(entry, place, kept)
     if entry["class_name"] == "InputLayer" and (kept.get("sparse") or kept.get("ragged")):
         raise _refusal(entry, place, "its input is sparse or ragged, not a picture")
     if entry["class_name"] == "InputLayer" and "batch_input_shape" in kept:
@@ -186,7 +189,7 @@ def _without_keras2_keys(entry: Entry, place: str, config: Entry) -> Entry:
     kind = entry["class_name"]
     kept = dict(config)
     kept.pop("batch_input_shape", None)
-    dropped = {key: value for key, value in _DROPPED.items() if key != "groups" or kind != "Conv2D"}
+    dropped = {key: value for key, value in _KERAS2_KEYS.items() if key != "groups" or kind != "Conv2D"}
     for key, default in dropped.items():
         if key in kept and kept.pop(key) not in (default, None):
             raise _refusal(entry, place, f"its Keras 2 setting {key}={config[key]!r} has no meaning in Keras 3")
@@ -197,7 +200,7 @@ def _without_keras2_keys(entry: Entry, place: str, config: Entry) -> Entry:
 
 
 def _policy(entry: Entry, place: str, policy: Mapping[str, Any]) -> str:
-    """A dtype policy by its name; the layers' own and quantized policies are objects of other classes."""
+    """Return the name of a dtype policy; refuse quantized ones and those of other classes."""
     settings = policy.get("config")
     name = settings.get("name") if isinstance(settings, dict) else None
     if policy.get("class_name") not in ("DTypePolicy", "Policy", "FloatDTypePolicy") or not isinstance(name, str):
@@ -207,7 +210,7 @@ def _policy(entry: Entry, place: str, policy: Mapping[str, Any]) -> str:
     return name
 
 
-def _plain(entry: Entry, place: str, value: Any, key: str = "") -> None:
+def _check_plain(entry: Entry, place: str, value: Any, key: str = "") -> None:
     """Refuse settings that are objects or functions: making them could run code."""
     if isinstance(value, dict):
         if "class_name" in value:
@@ -219,16 +222,16 @@ def _plain(entry: Entry, place: str, value: Any, key: str = "") -> None:
                 "custom functions and objects are never made from a file",
             )
         for inner, item in value.items():
-            _plain(entry, place, item, key or str(inner))
+            _check_plain(entry, place, item, key or str(inner))
     elif isinstance(value, list):
         for item in value:
-            _plain(entry, place, item, key)
+            _check_plain(entry, place, item, key)
 
 
 def _custom(entry: Mapping[str, Any]) -> bool:
     module, registered = entry.get("module"), entry.get("registered_name")
     return ">" in f"{entry['class_name']}{registered or ''}" or (
-        module is not None and str(module).split(".")[0] not in _HOMES
+        module is not None and str(module).split(".")[0] not in _KERAS_PACKAGES
     )
 
 
@@ -252,13 +255,14 @@ def _name(entry: Mapping[str, Any]) -> str:
     return str(entry.get("name") or inner)
 
 
-def _renamed(found: list[str]) -> dict[str, str]:
-    """New names of layers: without slashes, which Keras 3 refuses, and still different from each other."""
-    names: dict[str, str] = {}
-    for name in found:
-        candidate, count = name.replace("/", "_"), 0
-        while candidate in names.values() or (candidate != name and candidate in found):
+def _without_slashes(names: list[str]) -> dict[str, str]:
+    """Return new names of layers: without slashes, which Keras 3 refuses, and still different from each other."""
+    renamed: dict[str, str] = {}
+    for name in names:
+        plain = name.replace("/", "_")
+        candidate, count = plain, 0
+        while candidate in renamed.values() or (candidate != name and candidate in names):
             count += 1
-            candidate = f"{name.replace('/', '_')}_{count}"
-        names[name] = candidate
-    return names
+            candidate = f"{plain}_{count}"
+        renamed[name] = candidate
+    return renamed

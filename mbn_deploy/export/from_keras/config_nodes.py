@@ -1,7 +1,7 @@
-"""Who is called with what, in a Keras configuration: references between layers, in Keras 2's and Keras 3's form.
+"""The calls in a Keras configuration: references between layers, in the form of Keras 2 and of Keras 3.
 
 Keras 2: `[["conv", 0, 0, {"training": false}]]`, of an operation `["conv", 0, 0, {"y": ["bn", 0, 0]}]`.
-Keras 3: `{"args": [{"class_name": "__keras_tensor__", ...}], "kwargs": {}}`, which is what comes out here.
+Keras 3: `{"args": [{"class_name": "__keras_tensor__", ...}], "kwargs": {}}`, which is the form of the results here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONSTANT = "_CONSTANT_VALUE"  # stands for a layer's name where Keras 2 has a nu
 
 
 class Nodes:
-    """The calls in one model: renames the layers that they refer to and lets only tensors and plain values through."""
+    """The calls in one model, with the layers renamed; only tensors and plain values are let through."""
 
     def __init__(
         self, names: Mapping[str, str], layers: Sequence[Mapping[str, Any]], *, keras2: bool, nested: Sequence[str]
@@ -28,13 +28,13 @@ class Nodes:
         self._first = _first_calls(layers, nested) if keras2 else {}
 
     def tensor(self, name: str, node: int, index: int) -> dict[str, Any]:
-        """A reference to output `index` of the call number `node` of the layer called `name` in the file."""
+        """Return a reference to output `index` of call number `node` of the layer called `name` in the file."""
         history = [self.names[name], node - self._first.get(name, 0), index]
-        config = {"shape": [None], "dtype": "float32", "keras_history": history}  # Keras looks at the history only
+        config = {"shape": [None], "dtype": "float32", "keras_history": history}  # Keras reads the history only
         return {"class_name": "__keras_tensor__", "config": config}
 
     def node(self, node: Any, place: str) -> dict[str, Any]:
-        """One call, in the form of Keras 3."""
+        """Return one call in the form of Keras 3."""
         if isinstance(node, dict):
             args, kwargs = node["args"], node["kwargs"]
             return {"args": self._value(args, place), "kwargs": self._value(kwargs, place)}
@@ -45,12 +45,12 @@ class Nodes:
         return {"args": args, "kwargs": self._value(kwargs, place)}
 
     def ends(self, value: Any) -> Any:
-        """`input_layers` or `output_layers` with the new names."""
+        """Return `input_layers` or `output_layers` with the new names."""
         if isinstance(value, dict):
             return {key: self.ends(item) for key, item in value.items()}
         if len(value) == 3 and isinstance(value[0], str):
             name, node, index = value
-            # Keras 3 takes one off for functional models by itself, as Keras 2 did, but not for sequential ones.
+            # Keras 3 subtracts 1 for functional models itself, as Keras 2 did, but not for sequential ones.
             first = self._first.get(name, 0) if self._kinds[name] == "Sequential" else 0
             return [self.names[name], node - first, index]
         if len(value) == 1 and self._keras2:  # Keras 2 had a list of one where it meant the tensor itself
@@ -75,7 +75,7 @@ class Nodes:
 
 
 def constant(value: Any) -> Any:
-    """A number as it is, a list of numbers in the form in which Keras 3 stores arrays."""
+    """Return a number as it is, and a list of numbers in the form in which Keras 3 stores arrays."""
     numbers = np.asarray(value, np.float64)
     if numbers.ndim == 0:
         return float(numbers)
@@ -83,7 +83,7 @@ def constant(value: Any) -> Any:
 
 
 def is_training(node: Any) -> bool:
-    """Whether a call says `training=True`."""
+    """Tell whether a call says `training=True`."""
     if isinstance(node, dict):
         return bool(node["kwargs"].get("training"))
     calls = [node] if isinstance(node[0], str) else node
@@ -91,12 +91,12 @@ def is_training(node: Any) -> bool:
 
 
 def without_training(node: Mapping[str, Any]) -> dict[str, Any]:
-    """A call of a layer that takes nothing but its input."""
+    """Return a call of a layer with nothing but its input."""
     return {"args": node["args"][:1], "kwargs": {k: v for k, v in node["kwargs"].items() if k != "training"}}
 
 
 def _first_calls(layers: Sequence[Mapping[str, Any]], nested: Sequence[str]) -> dict[str, int]:
-    """Number of the first call of each nested model: Keras 2 counted from 1 where it had a call of its own before."""
+    """Return the number of the first call of each nested model: 1 where Keras 2 counted a call of its own as 0."""
     highest: dict[str, int] = {}
     for layer in layers:
         for name, node in _references(layer["inbound_nodes"]):
@@ -109,7 +109,7 @@ def _first_calls(layers: Sequence[Mapping[str, Any]], nested: Sequence[str]) -> 
 
 
 def _references(value: Any) -> Iterator[tuple[str, int]]:
-    """(layer, call) of everything in a node that looks like a reference of Keras 2."""
+    """Yield (layer, call) of everything in a node that looks like a reference of Keras 2."""
     if isinstance(value, dict):
         value = list(value.values())
     if not isinstance(value, list):

@@ -1,80 +1,84 @@
-"""Operations without a layer: where Keras 3 has them, and what TensorFlow functions in Keras 2 files become."""
+"""Functions of TensorFlow in Keras 2 files (`TFOpLambda`) become operations of Keras 3."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras.config_nodes import CONSTANT, Nodes, constant
+from mbn_deploy.export.from_keras.supported import OPERATIONS
 
-# The module that Keras 3 itself writes into a file for each operation which the converter knows.
-OPERATION_MODULES: dict[str, str] = {
-    **dict.fromkeys(("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Negative", "Clip"), "keras.src.ops.numpy"),
-    **dict.fromkeys(("Relu", "Relu6", "HardSilu", "HardSigmoid", "Sigmoid", "Silu", "Softmax"), "keras.src.ops.nn"),
-    "ReLU": "keras.src.activations.activations",
-}
-
-_BINARY = {
-    "__operators__.add": "Add",
-    "math.add": "Add",
-    "__operators__.sub": "Subtract",
-    "math.subtract": "Subtract",
-    "__operators__.mul": "Multiply",
-    "math.multiply": "Multiply",
-    "__operators__.truediv": "Divide",
-    "math.truediv": "Divide",
-    "math.divide": "Divide",
-}
-_UNARY = {
-    "nn.relu": "Relu",
-    "nn.relu6": "Relu6",
-    "math.sigmoid": "Sigmoid",
-    "nn.sigmoid": "Sigmoid",
-    "nn.silu": "Silu",
-    "nn.swish": "Silu",
-    "nn.softmax": "Softmax",
-    "math.negative": "Negative",
-    "clip_by_value": "Clip",
-}
 Refuse = Callable[[str], InputError]
 
 
-def operation_of(layer: Mapping[str, Any], nodes: Nodes, refuse: Refuse) -> dict[str, Any]:
-    """The Keras 3 operation of a `TFOpLambda` of Keras 2; `refuse` makes the error for one that has none."""
-    function = str(layer["config"]["function"])
-    if len(layer["inbound_nodes"]) != 1 or not isinstance(layer["inbound_nodes"][0][0], str):
-        raise refuse(f"tf.{function} is called in a way that is not known")
-    name, node, index, *rest = layer["inbound_nodes"][0]
-    options = {key: value for key, value in (rest[0] if rest else {}).items() if key != "name" and value is not None}
-    first = constant(index) if name == CONSTANT else nodes.tensor(name, node, index)
-    settings: dict[str, Any] = {}
-    if function in _BINARY:
-        kind, args = _BINARY[function], [first, _operand(options.pop("y", None), nodes, refuse)]
-    elif function in _UNARY:
-        kind, args = _UNARY[function], [first]
-        settings = _settings(kind, options)
-    else:
-        raise refuse(f"tf.{function} is a function of TensorFlow that is not supported")
-    if options:
-        raise refuse(f"tf.{function} is called with {options}, which is not supported")
+class _Setting(NamedTuple):
+    """An argument of a TensorFlow function that is a setting of the Keras 3 operation, called `name` there."""
+
+    name: str
+    default: Any = None  # none means that the argument must be given
+
+
+class _Function(NamedTuple):
+    """The Keras 3 operation of a TensorFlow function; `settings` by the names of TensorFlow's arguments."""
+
+    operation: str
+    binary: bool = False
+    settings: Mapping[str, _Setting] = {}
+
+
+_FUNCTIONS: Mapping[str, _Function] = {
+    **dict.fromkeys(("__operators__.add", "math.add"), _Function("Add", binary=True)),
+    **dict.fromkeys(("__operators__.sub", "math.subtract"), _Function("Subtract", binary=True)),
+    **dict.fromkeys(("__operators__.mul", "math.multiply"), _Function("Multiply", binary=True)),
+    **dict.fromkeys(("__operators__.truediv", "math.truediv", "math.divide"), _Function("Divide", binary=True)),
+    "nn.relu": _Function("Relu"),
+    "nn.relu6": _Function("Relu6"),
+    **dict.fromkeys(("math.sigmoid", "nn.sigmoid"), _Function("Sigmoid")),
+    **dict.fromkeys(("nn.silu", "nn.swish"), _Function("Silu")),
+    "nn.softmax": _Function("Softmax", settings={"axis": _Setting("axis", -1)}),
+    "math.negative": _Function("Negative"),
+    "clip_by_value": _Function(
+        "Clip", settings={"clip_value_min": _Setting("x_min"), "clip_value_max": _Setting("x_max")}
+    ),
+}
+
+
+def operation_entry(kind: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of an operation in a Keras 3 configuration, as Keras itself writes it."""
     return {
-        "module": OPERATION_MODULES[kind],
+        "module": OPERATIONS[kind].module,
         "class_name": kind,
-        "config": {"name": nodes.names[str(layer["name"])], **settings},
+        "config": {**settings, "name": name},
         "registered_name": kind,
-        "inbound_nodes": [{"args": args, "kwargs": {}}],
     }
 
 
-def _settings(kind: str, options: dict[str, Any]) -> dict[str, Any]:
-    """What Keras 3 has in the operation itself; taken out of `options`."""
-    if kind == "Clip":
-        return {"x_min": options.pop("clip_value_min"), "x_max": options.pop("clip_value_max")}
-    return {"axis": options.pop("axis", -1)} if kind == "Softmax" else {}
+def operation_of(layer: Mapping[str, Any], nodes: Nodes, refuse: Refuse) -> dict[str, Any]:
+    """Return the Keras 3 operation of a `TFOpLambda`; `refuse` makes the error for one that has none."""
+    function_name = str(layer["config"]["function"])
+    if len(layer["inbound_nodes"]) != 1 or not isinstance(layer["inbound_nodes"][0][0], str):
+        raise refuse(f"tf.{function_name} is called in a way that is not known")
+    name, node, index, *rest = layer["inbound_nodes"][0]
+    options = {key: value for key, value in (rest[0] if rest else {}).items() if key != "name" and value is not None}
+    function = _FUNCTIONS.get(function_name)
+    if function is None:
+        raise refuse(f"tf.{function_name} is a function of TensorFlow that is not supported")
+    args = [constant(index) if name == CONSTANT else nodes.tensor(name, node, index)]
+    if function.binary:
+        args.append(_operand(options.pop("y", None), nodes, refuse))
+    settings = {
+        setting.name: options.pop(argument) if setting.default is None else options.pop(argument, setting.default)
+        for argument, setting in function.settings.items()
+    }
+    if options:
+        raise refuse(f"tf.{function_name} is called with {options}, which is not supported")
+    entry = operation_entry(function.operation, nodes.names[str(layer["name"])], settings)
+    return {**entry, "inbound_nodes": [{"args": args, "kwargs": {}}]}
 
 
 def _operand(value: Any, nodes: Nodes, refuse: Refuse) -> Any:
+    """Return the second operand: a reference to a tensor, or a constant."""
     if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
         return nodes.tensor(*value)
     if isinstance(value, bool) or not isinstance(value, (int, float, list)):

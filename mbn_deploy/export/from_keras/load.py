@@ -1,7 +1,7 @@
-"""A user's `.keras` or `.h5` file as a Keras model, without running anything that is in it.
+"""Loading a user's `.keras` or `.h5` file as a Keras model without running code from the file.
 
-The configuration is read, checked and repaired as data (`keras_config`). Of an `.h5` the model is then made from it
-and the weights are set by name; of a `.keras`, Keras loads a temporary copy that holds exactly what was checked.
+The configuration is read, checked and repaired as data (`config`). For an `.h5` the model is then built from it and
+the weights are set by name; for a `.keras`, Keras loads a temporary copy that holds exactly what was checked.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mbn_deploy.errors import InputError, MissingExtraError
-from mbn_deploy.export.from_keras.config import layer_order, prepared
+from mbn_deploy.export.from_keras.config import layer_order, repair_config
 from mbn_deploy.export.from_keras.h5_weights import load_named
-from mbn_deploy.models.hdf5 import SIGNATURE, content, opened, text
+from mbn_deploy.models.hdf5 import SIGNATURE, attribute_text, content_kind, open_hdf5
 from mbn_deploy.models.keras_zip import (
     CONFIG_LIMIT,
     CONFIG_MEMBER,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Source:
-    """What a file says about its model before anything is made of it."""
+    """The configuration of a model file, before anything is made of it."""
 
     path: Path
     kind: Literal["keras", "h5"]
@@ -48,15 +48,16 @@ class _Source:
 
 
 def load_keras(path: str | Path) -> keras.Model:
-    """The model in the `.keras` or `.h5` file at `path`, written by Keras 3 or Keras 2; not compiled.
+    """Load the `.keras` or `.h5` file at `path`, written by Keras 3 or Keras 2. The model is not compiled.
 
-    Augmentation and dropout layers come back as `Identity`: the model classifies as the stored one does,
-    but is not meant for more training. An `.h5` does not say whose class a layer is: one of yours that is
-    named like one of Keras' is taken for that, as Keras does.
+    Augmentation and dropout layers become `Identity`: the model predicts as the stored one does, but cannot be
+    trained further. An `.h5` does not record which package a class comes from: a custom layer named like one of
+    Keras' is taken for that one, as Keras itself does.
 
-    Raises `InputError` that says what is wrong with the file, or which layer is refused and why: code
-    (Lambda layers, custom objects, pickles) is never run, and layers that cannot be exported are refused
-    here already.
+    Raises:
+        InputError: the file is damaged, or a layer is refused; the message says which and why. Code (Lambda layers,
+            custom objects, pickles) is never run, and layers that cannot be exported are refused here already.
+        MissingExtraError: Keras is not installed.
     """
     source = _read(Path(path))
     where = str(source.path)
@@ -65,22 +66,22 @@ def load_keras(path: str | Path) -> keras.Model:
             f"{where} was written by Keras {source.version} with {source.backend or 'an unknown backend'}; "
             "Keras 2 with TensorFlow and Keras 3 are read. Save the model again with one of them"
         )
-    config = prepared(source.config, keras2=source.keras2, where=where)
+    config = repair_config(source.config, keras2=source.keras2, where=where)
     if source.kind == "h5":
-        model = _made(lambda keras: keras.saving.deserialize_keras_object(config, safe_mode=True), where)
-        with opened(source.path, where) as file:
+        model = _call_keras(lambda keras: keras.saving.deserialize_keras_object(config, safe_mode=True), where)
+        with open_hdf5(source.path, where) as file:
             load_named(model, file["model_weights"], where)
         return model
     with scratch("keras") as folder:
         copy = folder / "model.keras"
         _copy_archive(source.path, copy, config)
-        model = _made(lambda keras: keras.models.load_model(copy, compile=False, safe_mode=True), where)
+        model = _call_keras(lambda keras: keras.models.load_model(copy, compile=False, safe_mode=True), where)
     _check_order(model, config, where)
     return model
 
 
 def check_model_file(path: Path) -> None:
-    """Raise `InputError` for what is no Keras model file; reads no weights and loads no framework."""
+    """Raise `InputError` for a file that is no Keras model, without reading weights or loading a framework."""
     _read(path)
 
 
@@ -97,19 +98,19 @@ def _read(path: Path) -> _Source:
         return _read_archive(path)
     if start.startswith(SIGNATURE):
         return _read_hdf5(path)
-    raise InputError(f"{path} is no Keras model (.keras or .h5): {_what(start)}")
+    raise InputError(f"{path} is no Keras model (.keras or .h5): {_guess_kind(start)}")
 
 
 def _is_saved_model(path: Path) -> bool:
     return (path / "saved_model.pb").exists()
 
 
-def _what(start: bytes) -> str:
-    """What a file that is not Keras' seems to be."""
+def _guess_kind(start: bytes) -> str:
+    """Say what a file that is not Keras' seems to be, by its first bytes."""
     if not start:
         return "it is empty"
     if start[4:8] == b"TFL3":
-        return "it is a TFLite file, which is exported already"
+        return "it is a TFLite file, which has been exported already"
     if start[:1] == b"\x80" and len(start) > 1 and start[1] <= 5:
         return "it is a Python pickle, which is never loaded, since a pickle can run any code"
     return f"it begins with {start[:8]!r}, neither a zip archive nor HDF5"
@@ -123,19 +124,19 @@ def _read_archive(path: Path) -> _Source:
 
 
 def _read_hdf5(path: Path) -> _Source:
-    with opened(path, str(path)) as file:
-        kind = content(file)
+    with open_hdf5(path, str(path)) as file:
+        kind = content_kind(file)
         if kind in ("weights", "named weights"):
             raise InputError(
-                f"{path} holds only weights, not a model. For one of the MobileNets of this program say its name and "
-                "--weights with this file; for your own model save the whole of it: model.save('model.keras')"
+                f"{path} holds only weights, not a model. For one of the MobileNets of this program give its name and "
+                "--weights with this file; of your own model save the whole: model.save('model.keras')"
             )
         if kind == "other":
             raise InputError(f"{path} is an HDF5 file, but holds no Keras model (it has no model_config)")
         attributes = file.attrs
-        config = _json(text(attributes["model_config"]), path)
-        version = text(attributes.get("keras_version", "1"))
-        backend = text(attributes.get("backend", ""))
+        config = _json(attribute_text(attributes["model_config"]), path)
+        version = attribute_text(attributes.get("keras_version", "1"))
+        backend = attribute_text(attributes.get("backend", ""))
         if "model_weights" not in file:
             raise InputError(f"{path} holds a model without weights")
     return _Source(path, "h5", config, version, backend)
@@ -149,10 +150,10 @@ def _json(value: str | bytes, path: Path) -> Any:
 
 
 def _copy_archive(path: Path, copy: Path, config: dict[str, Any]) -> None:
-    """Only what Keras needs: the checked configuration and the weights; no assets."""
+    """Write an archive of the checked configuration and the weights of the one at `path`, without assets."""
     weights = read_member(path, WEIGHTS_MEMBER)
     (copy.parent / WEIGHTS_MEMBER).write_bytes(weights)
-    with opened(copy.parent / WEIGHTS_MEMBER, f"{path}: {WEIGHTS_MEMBER}"):
+    with open_hdf5(copy.parent / WEIGHTS_MEMBER, f"{path}: {WEIGHTS_MEMBER}"):
         pass
     with zipfile.ZipFile(copy, "w") as archive:
         archive.writestr(CONFIG_MEMBER, json.dumps(config))
@@ -160,8 +161,8 @@ def _copy_archive(path: Path, copy: Path, config: dict[str, Any]) -> None:
         archive.write(copy.parent / WEIGHTS_MEMBER, WEIGHTS_MEMBER)
 
 
-def _made(make: Callable[[Any], Any], where: str) -> Any:
-    """What `make` gets out of Keras; whatever Keras raises about a file is an `InputError`."""
+def _call_keras(make: Callable[[Any], Any], where: str) -> Any:
+    """Return what `make` makes of the keras package; turn whatever Keras raises about a file into an `InputError`."""
     try:
         import keras
     except ImportError as error:
@@ -172,15 +173,15 @@ def _made(make: Callable[[Any], Any], where: str) -> Any:
             return make(keras)
     except Exception as error:  # Keras has no error class of its own
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{where}: Keras cannot make the model: {lines[0]}") from error
+        raise InputError(f"{where}: Keras cannot build the model: {lines[0]}") from error
 
 
 def _check_order(model: Any, config: dict[str, Any], where: str) -> None:
-    """Weights are set by the layers' places; another order would put them into other layers."""
+    """Refuse a model whose layers Keras has put into another order: their weights would go to other layers."""
     if _order(model) != layer_order(config):
         raise InputError(
-            f"{where}: this Keras puts the model's layers into another order than the one that wrote the file, so the "
-            "weights would go to wrong layers; save the model again with Keras 3"
+            f"{where}: this Keras orders the model's layers differently from the one that wrote the file, so weights "
+            "would go to wrong layers; save the model again with Keras 3"
         )
 
 

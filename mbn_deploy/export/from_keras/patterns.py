@@ -1,4 +1,4 @@
-"""Hard-sigmoid and hard-swish, which `keras.applications` writes as additions, ReLU6 and products.
+"""Hard-sigmoid and hard-swish, which `keras.applications` builds from additions, ReLU6 and products.
 
 relu6(x + 3) * (1/6)  ->  hard_sigmoid(x)          x * hard_sigmoid(x)  ->  hard_swish(x)
 """
@@ -11,11 +11,11 @@ import numpy as np
 
 from mbn_deploy.graph.graph import Graph, Op
 
-_TOLERANCE = 1e-6  # 1/6 in float32 is 2e-8 off
+_TOLERANCE = 1e-6  # the float32 nearest to 1/6 is 2e-8 off
 
 
 def recognise(graph: Graph) -> Graph:
-    """`graph` with these patterns as single ops; the last op's tensor keeps its name."""
+    """Return `graph` with these patterns as single ops; the last op's tensor keeps its name."""
     return _hard_swish(_hard_sigmoid(graph))
 
 
@@ -57,7 +57,7 @@ def _hard_swish(graph: Graph) -> Graph:
 
 
 def _gate(op: Op, writers: dict[str, Op]) -> Op | None:
-    """The hard-sigmoid of a product whose other factor is what the hard-sigmoid reads."""
+    """Return the hard-sigmoid of a product whose other factor is the hard-sigmoid's input, or None."""
     for factor, other in (op.inputs, op.inputs[::-1]):
         gate = writers.get(factor)
         if gate is not None and gate.kind == "hard_sigmoid" and gate.inputs == (other,):

@@ -1,0 +1,1 @@
+"""How each Keras layer and operation becomes ops of the graph: one function per kind, by theme."""

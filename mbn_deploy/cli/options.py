@@ -110,8 +110,8 @@ RecipeName = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout; messages and progress go to stderr.")]
 
 
-def classifier_facts(info: ModelInfo) -> dict[str, Any]:
-    """Return what runs, and where, as JSON values, for the output of `run` and `serve`."""
+def model_summary(info: ModelInfo) -> dict[str, Any]:
+    """Return the file, its interpreter and its threads as JSON values, for the output of `run` and `serve`."""
     names = ("path", "model", "format", "precision", "backend", "threads", "threads_from")
     return {name: getattr(info, name) for name in names}
 

@@ -24,7 +24,7 @@ from mbn_deploy.cli.options import (
     Resize,
     Target,
     Threads,
-    classifier_facts,
+    model_summary,
     path_argument,
 )
 from mbn_deploy.cli.output import plain, print_error, print_json, print_note, stdout
@@ -126,7 +126,7 @@ def _images(classifier: Classifier, images: list[Path], top_k: int, *, as_json: 
         if not as_json:
             _print(str(image), predictions)
     if as_json:
-        print_json({"model": classifier_facts(classifier.info), "images": found})
+        print_json({"model": model_summary(classifier.info), "images": found})
     return sound
 
 

@@ -1,4 +1,4 @@
-"""`mbn-deploy serve BUNDLE|FILE`: a page and an HTTP interface."""
+"""`mbn-deploy serve BUNDLE|FILE`: a web page and an HTTP interface that classify images."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from mbn_deploy.cli.options import (
     Resize,
     Target,
     Threads,
-    classifier_facts,
+    model_summary,
 )
 from mbn_deploy.cli.output import plain, print_error, print_note
 from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import MissingExtraError, UsageError
 from mbn_deploy.runtime import Classifier
 from mbn_deploy.runtime.camera import SOURCES, FrameSource, frames, parse_size
+from mbn_deploy.text import plural
 
 if TYPE_CHECKING:
-    from mbn_deploy.serve.server import Ready
+    from mbn_deploy.serve.server import ServerAddress
 
 # Headings of `--help`.
 ACCESS = "Access"
 LIMITS = "Limits of an upload"
 
-ONCE = ("-", "latest:-")  # stdin cannot be opened to try it: what is read is gone
+STDIN_SOURCES = ("-", "latest:-")  # cannot be tried at the start: what is read from stdin is gone
 
 
 @guarded
@@ -46,53 +47,63 @@ def serve(
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen on; with any but this machine's own, a token is asked for.", rich_help_panel=ACCESS
+            help="Address to listen on. If other machines can reach it, clients need a token.", rich_help_panel=ACCESS
         ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="0 takes any that is free.", rich_help_panel=ACCESS)
+        int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.", rich_help_panel=ACCESS)
     ] = 8080,
     token: Annotated[
         str | None,
         typer.Option(
             envvar="MBN_DEPLOY_TOKEN",
-            help="What clients must know; better given by the variable, which other users of the machine cannot see. "
-            "Generated and printed where it is needed and not given.",
+            help="Token that clients must send. Better set the variable: other users of the machine can see options. "
+            "[default: generated and printed if one is needed]",
             rich_help_panel=ACCESS,
         ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A further name of this server, as a proxy uses it.", rich_help_panel=ACCESS),
+        typer.Option(
+            metavar="NAME",
+            help="Further host name of this server, for example that of a proxy. May be repeated.",
+            rich_help_panel=ACCESS,
+        ),
     ] = None,
     camera: Annotated[
         str | None,
         typer.Option(
             metavar="|".join(kind.usage for kind in SOURCES.values()),
-            help="What can be watched on the page.",
+            help="Source of frames to show on the page.",
             rich_help_panel=CAMERA,
         ),
     ] = None,
     frame_size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="What to ask a camera for.", rich_help_panel=CAMERA)
+        str | None,
+        typer.Option(
+            metavar="WxH", help="Frame size to request from a camera. [default: 640x480]", rich_help_panel=CAMERA
+        ),
     ] = None,
     fps: Annotated[
-        float, typer.Option(min=0.01, max=100, help="Most frames a second that are looked at.", rich_help_panel=CAMERA)
+        float,
+        typer.Option(
+            min=0.01, max=100, help="Largest number of frames to classify per second.", rich_help_panel=CAMERA
+        ),
     ] = 10,
     max_upload: Annotated[
-        float, typer.Option(min=0.001, max=1000, help="Largest file of a picture, MB.", rich_help_panel=LIMITS)
+        float, typer.Option(min=0.001, max=1000, help="Largest image file, in MB.", rich_help_panel=LIMITS)
     ] = 10,
     max_pixels: Annotated[
         float,
         typer.Option(
             min=0.04,
             max=89,
-            help="Largest JPEG, millions of pixels; other pictures: a quarter.",
+            help="Largest JPEG, in millions of pixels; other formats may have a quarter.",
             rich_help_panel=LIMITS,
         ),
     ] = 50,
     upload_timeout: Annotated[
-        float, typer.Option(min=0.1, max=3600, help="Seconds for one upload.", rich_help_panel=LIMITS)
+        float, typer.Option(min=0.1, max=3600, help="Longest time for one upload, in seconds.", rich_help_panel=LIMITS)
     ] = 30,
     precision: Precision = None,
     backend: Backend = None,
@@ -102,23 +113,30 @@ def serve(
     preprocess: PreprocessText = None,
     as_json: Json = False,
 ) -> None:
-    """A page that classifies pictures, and `POST /classify` for programs; until Ctrl-C or SIGTERM."""
+    """Serve a web page and an HTTP interface that classify images, until Ctrl-C or SIGTERM."""
     try:
         from mbn_deploy.serve.limits import Limits
-        from mbn_deploy.serve.server import Options
-        from mbn_deploy.serve.server import serve as run
+        from mbn_deploy.serve.server import ServerOptions
+        from mbn_deploy.serve.server import serve as run_server
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in ("starlette", "uvicorn", "anyio", "h11"):
             raise
-        raise MissingExtraError(error.name, "serve", "for a server") from None
+        raise MissingExtraError(error.name, "serve", "to run a server") from None
     limits = Limits(
         upload_bytes=round(max_upload * 1e6),
         pixels=round(max_pixels * 1e6),
         upload_seconds=upload_timeout,
         buffered_bytes=max(Limits.buffered_bytes, round(2 * max_upload * 1e6)),
     )
-    opener = _opener(camera, frame_size)
-    options = Options(host, port, token, tuple(allow_host or ()), limits, opener, fps)
+    options = ServerOptions(
+        host=host,
+        port=port,
+        token=token,
+        names=tuple(allow_host or ()),
+        limits=limits,
+        camera=_camera_opener(camera, frame_size),
+        frames_per_second=fps,
+    )
     with hide_startup_messages():
         opened = Classifier.open(
             path,
@@ -130,40 +148,49 @@ def serve(
             preprocess=preprocess,
         )
     with opened as classifier:
-        facts = classifier_facts(classifier.info)
-        ended_by = run(classifier, options, lambda ready: _announce(ready, facts, as_json=as_json))
+        model = model_summary(classifier.info)
+        ended_by = run_server(classifier, options, lambda at: _announce(at, model, as_json=as_json))
     if ended_by == signal.SIGINT:
         print_error("interrupted")
         raise typer.Exit(INTERRUPTED)
 
 
-def _opener(camera: str | None, frame_size: str | None) -> Callable[[], FrameSource] | None:
-    """Opens the camera whenever somebody begins to watch; it is tried once here, so that errors come at once."""
+def _camera_opener(camera: str | None, frame_size: str | None) -> Callable[[], FrameSource] | None:
+    """Return a function that opens the camera, or None without one.
+
+    The server calls it whenever the first viewer comes. The camera is opened once here, so that errors are reported
+    at the start.
+    """
     size = None if frame_size is None else parse_size(frame_size)
     if camera is None:
         if size is not None:
-            raise UsageError("--frame-size is for --camera")
+            raise UsageError("--frame-size needs --camera")
         return None
     source = camera
-    if source in ONCE:
-        if size is not None:
-            raise UsageError(f"--camera {source} takes JPEGs here: who begins to watch raw frames begins inside of one")
-    else:
+    if source not in STDIN_SOURCES:
         frames(source, size=size).close()
+    elif size is not None:
+        raise UsageError(
+            f"--camera {source} takes JPEGs only, no raw frames of a --frame-size: a viewer would join in the middle "
+            "of a frame"
+        )
     return lambda: frames(source, size=size)
 
 
-def _announce(ready: Ready, facts: dict[str, Any], *, as_json: bool) -> None:
-    """Where the server is: one line of JSON, or words with the address on stdout."""
+def _announce(at: ServerAddress, model: dict[str, Any], *, as_json: bool) -> None:
+    """Print where the server answers: a line of JSON, or the address on stdout and explanations on stderr."""
     if as_json:
-        line = {"url": ready.url, "host": ready.host, "port": ready.port, **facts}
-        if ready.generated:
-            line["token"] = ready.token
+        line = {"url": at.url, "host": at.host, "port": at.port, **model}
+        if at.generated:
+            line["token"] = at.token
         sys.stdout.write(json.dumps(line) + "\n")
     else:
-        said = "{model} ({precision}, {backend}, {threads} threads)".format(**facts)
-        print_note(f"serving {said}; Ctrl-C ends it")
-        if ready.generated:
-            print_note("open this address once in a browser; programs send the token: Authorization: Bearer TOKEN")
-        sys.stdout.write(plain(ready.login_url if ready.generated else ready.url) + "\n")
+        threads = plural(model["threads"], "thread")
+        print_note(f"Serving {model['model']} ({model['precision']}, {model['backend']}, {threads}). Ctrl-C ends it.")
+        if at.generated:
+            print_note(
+                "Open this address once in your browser, to log in. "
+                "Programs send the token as a header: Authorization: Bearer TOKEN"
+            )
+        sys.stdout.write(plain(at.login_url if at.generated else at.url) + "\n")
     sys.stdout.flush()

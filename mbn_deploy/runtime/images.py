@@ -182,9 +182,11 @@ def _open(source: Any, name: str) -> Iterator[Image.Image]:
     except _BOMBS as error:
         raise TooManyPixelsError(f"{name}: {error}") from None
     except UnidentifiedImageError:  # its message holds the address of an object
-        raise InputError(f"{name}: not an image that can be read ({', '.join(FORMATS)})") from None
+        raise InputError(f"{name}: not an image in a format that can be read ({', '.join(FORMATS)})") from None
     except _DECODER_ERRORS as error:
-        raise InputError(f"{name}: not an image that can be read ({', '.join(FORMATS)}): {error}") from error
+        raise InputError(
+            f"{name}: not an image in a format that can be read ({', '.join(FORMATS)}): {error}"
+        ) from error
     with image:
         _check_pixels(image, name)
         with _translate_errors(name):

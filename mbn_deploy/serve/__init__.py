@@ -1,4 +1,4 @@
-"""A page and an HTTP interface for one classifier: what a board without a screen needs.
+"""A web page and an HTTP interface for one classifier, for boards without a screen.
 
-Needs the extra `serve` (starlette, uvicorn); `mbn_deploy.cli.serve` is the only one that imports from here.
+It needs the extra `serve` (starlette, uvicorn). Only `mbn_deploy.cli.serve` imports this package.
 """

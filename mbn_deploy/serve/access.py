@@ -1,10 +1,10 @@
-"""Who may ask: the host's name, the page that asks, the token. And headers that keep browsers careful.
+"""Access control: the Host header, the requesting page and the token are checked, and security headers are sent.
 
-- A name that is not this machine's is refused: a page whose name its owner later points at this machine (DNS
-  rebinding) would be of one origin with the server. Addresses cannot be rebound.
-- Requests that another page makes are refused by `Origin` and `Sec-Fetch-Site`, so no page elsewhere can post.
-- With a token, everything that says or does something asks for it: as `Authorization: Bearer`, or as the
-  cookie that `POST /login` sets, which scripts cannot read and other sites' requests do not carry.
+- A Host header that is not one of this machine's names is refused. Otherwise a foreign page, whose owner later points
+  its name at this machine (DNS rebinding), would have the same origin as the server. IP addresses cannot be rebound.
+- Requests from other sites' pages are refused by `Origin` and `Sec-Fetch-Site`, so that no foreign page can post.
+- With a token, every operation that reveals or does something requires it: as `Authorization: Bearer`, or as the cookie
+  that `POST /login` sets, which scripts cannot read and requests from other sites do not carry.
 """
 
 from __future__ import annotations
@@ -37,21 +37,26 @@ SECURITY_HEADERS = {
 
 
 def check_token(token: str) -> str:
-    """The token, if it is long enough and can stand in a header; else `UsageError`."""
+    """Return the token; raises `UsageError` if it is too short or cannot be sent in a header."""
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise UsageError(f"a token has at least {SHORTEST_TOKEN} ASCII letters, digits or signs, and no spaces")
+        raise UsageError(
+            f"the token must have at least {SHORTEST_TOKEN} ASCII letters, digits or punctuation marks, and no spaces"
+        )
     return token
 
 
 def own_names() -> frozenset[str]:
-    """What this machine is called."""
+    """Return the names of this machine."""
     name = socket.gethostname().lower()
     return frozenset({"localhost", name, f"{name.split('.')[0]}.local"})
 
 
 @dataclass(frozen=True)
 class Access:
-    """The rules of one server; `open_paths` are those that need no token, `port` keeps cookies of servers apart."""
+    """The access rules of one server.
+
+    `open_paths` need no token; `port` keeps the cookies of several servers on one machine apart.
+    """
 
     token: str | None
     port: int
@@ -60,34 +65,38 @@ class Access:
     session: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
     @classmethod
-    def of(cls, token: str | None, port: int, extra_names: Iterable[str], open_paths: Iterable[str]) -> Access:
-        """With this machine's names and `extra_names`."""
+    def for_server(cls, token: str | None, port: int, extra_names: Iterable[str], open_paths: Iterable[str]) -> Access:
+        """Create the rules of a server with this machine's names and `extra_names`."""
         names = own_names() | {name.lower() for name in extra_names}
         return cls(token, port, names, frozenset(open_paths))
 
     @property
     def cookie(self) -> str:
-        """The name of the login's cookie: cookies know no ports."""
+        """Name of the login cookie; it includes the port, since cookies are shared by all ports of a host."""
         return f"mbn_deploy_{self.port}"
 
     def is_token(self, given: str) -> bool:
-        """Compared in constant time."""
+        """Return whether `given` is the token, compared in constant time."""
         return self.token is not None and _equal(given, self.token)
 
     def check(self, path: str, headers: Headers, cookies: dict[str, str]) -> None:
-        """Raise `Refusal` 421, 403 or 401 for a request that may not be answered."""
+        """Raise `Refusal` 421, 403 or 401 for a request that must not be answered."""
         host = headers.get("host", "")
         if not self._is_own(host):
-            raise Refusal(421, "wrong_host", f"this server is not called {host[:100]!r}; see --allow-host", unread=True)
+            raise Refusal(
+                421, "wrong_host", f"{host[:100]!r} is not a name of this server; see --allow-host", unread=True
+            )
         if not _same_origin(headers, host, is_open=path in self.open_paths):
-            raise Refusal(403, "cross_origin", "requests of other sites' pages are not answered", unread=True)
+            raise Refusal(403, "cross_origin", "requests from pages of other sites are refused", unread=True)
         if self.token is None or path in self.open_paths:
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.is_token(given.strip()):
             return
         if not _equal(cookies.get(self.cookie, ""), self.session):
-            raise Refusal(401, "token_needed", "send the header: Authorization: Bearer TOKEN", unread=True)
+            raise Refusal(
+                401, "token_needed", "a token is needed: send the header Authorization: Bearer TOKEN", unread=True
+            )
 
     def _is_own(self, host: str) -> bool:
         name = _without_port(host).lower().rstrip(".")
@@ -111,26 +120,26 @@ def _equal(given: str, expected: str) -> bool:
 
 
 def _same_origin(headers: Headers, host: str, *, is_open: bool) -> bool:
-    """Whether no other site's page asks. Following a link to one of the open pages is no such asking."""
+    """Return whether the request does not come from another site's page. Links to the open pages are allowed."""
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2].lower() != host.lower():
         return False
     return is_open or headers.get("sec-fetch-site") not in ("cross-site", "same-site")
 
 
-class Guard:
-    """ASGI middleware: `Access.check` before the application, `SECURITY_HEADERS` on every answer."""
+class AccessMiddleware:
+    """ASGI middleware: `Access.check` before the application, `SECURITY_HEADERS` on every response."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let the application answer."""
+        """Refuse the request, or pass it to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
-        async def careful(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
@@ -141,9 +150,9 @@ class Guard:
         try:
             self._access.check(scope["path"], headers, _cookies(headers))
         except Refusal as refusal:
-            await RefusalResponse(refusal)(scope, receive, careful)
+            await RefusalResponse(refusal)(scope, receive, send_with_headers)
             return
-        await self._app(scope, receive, careful)
+        await self._app(scope, receive, send_with_headers)
 
 
 def _cookies(headers: Headers) -> dict[str, str]:

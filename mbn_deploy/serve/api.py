@@ -1,4 +1,4 @@
-"""The HTTP interface as a table: the routes and /openapi.json are made from it, and the page /docs."""
+"""The HTTP interface as a table, from which the routes, /openapi.json and the page /docs are built."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NUMBER, _INTEGER, _TEXT = {"type": "number"}, {"type": "integer"}, {"type": "st
 
 
 def _object(**properties: Json) -> Json:
-    """A JSON object that has all of `properties`."""
+    """Return the schema of a JSON object with all of `properties`."""
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
@@ -22,55 +22,65 @@ def _described(schema: Json, text: str) -> Json:
 
 
 _PREDICTION = _object(
-    index=_described(_INTEGER, "The class, counted from 0."),
-    label=_described(_TEXT, "Its name, as the model's maker wrote it; not HTML. The index where there are no names."),
-    score=_described(_NUMBER, "Its probability, from 0 to 1."),
+    index=_described(_INTEGER, "Index of the class, from 0."),
+    label=_described(_TEXT, "Label of the class: plain text, not HTML. The index as text if the model has no labels."),
+    score=_described(_NUMBER, "Probability, from 0 to 1."),
 )
 _MILLISECONDS = _object(
-    preprocess=_described(_NUMBER, "Decoding and resizing."),
-    inference=_described(_NUMBER, "The model. Waiting for a turn is in neither."),
+    preprocess=_described(_NUMBER, "Decoding and resizing the image, without waiting for other requests."),
+    inference=_described(_NUMBER, "Running the model, without waiting for other requests."),
 )
-_SIZE = _object(width=_INTEGER, height=_INTEGER)
+_SIZE = _object(width=_described(_INTEGER, "Width in pixels."), height=_described(_INTEGER, "Height in pixels."))
 
 SCHEMAS: Json = {
     "Prediction": _PREDICTION,
     "Answer": _object(
-        predictions=_described(
-            {"type": "array", "items": {"$ref": "#/components/schemas/Prediction"}}, "The best classes, best first."
-        ),
-        image=_described(_SIZE, "The picture as it is stored, in pixels."),
+        predictions={
+            "type": "array",
+            "items": {"$ref": "#/components/schemas/Prediction"},
+            "description": "The most likely classes, best first.",
+        },
+        image=_described(_SIZE, "Size of the image as it is stored."),
         milliseconds=_MILLISECONDS,
     ),
     "Info": _object(
-        model=_TEXT, format=_TEXT, precision=_TEXT, backend=_TEXT, threads=_INTEGER, input=_SIZE, classes=_INTEGER,
-        camera=_described({"type": "boolean"}, "Whether there is a camera to watch."),
+        model=_described(_TEXT, "Name of the model."),
+        format=_described(_TEXT, "Format of the model file: tflite or onnx."),
+        precision=_described(_TEXT, "Precision of the model file, such as int8; unknown if it does not say it."),
+        backend=_described(_TEXT, "Interpreter that runs the model."),
+        threads=_described(_INTEGER, "Number of threads of an inference."),
+        input=_described(_SIZE, "Size of the model's input."),
+        classes=_described(_INTEGER, "Number of classes."),
+        camera=_described({"type": "boolean"}, "Whether the server has a camera."),
         limits=_object(
-            upload_bytes=_INTEGER,
-            pixels=_described(_INTEGER, "Of a JPEG; other pictures may have a quarter."), upload_seconds=_NUMBER,
+            upload_bytes=_described(_INTEGER, "Largest image file, in bytes."),
+            pixels=_described(_INTEGER, "Largest JPEG, in pixels; other formats may have a quarter of that."),
+            upload_seconds=_described(_NUMBER, "Longest time for an upload, in seconds."),
         ),
-        version=_TEXT,
+        version=_described(_TEXT, "Version of mbn-deploy."),
     ),
-    "Health": _object(status={"const": "ok"}),
+    "Health": _object(status={"const": "ok", "description": "Always ok."}),
     "Token": _object(token=_TEXT),
     "Error": _object(
         error=_object(
-            code=_described(_TEXT, "One word that does not change."), message=_described(_TEXT, "For a person.")
+            code=_described(_TEXT, "Stable error code, for programs."),
+            message=_described(_TEXT, "Explanation, for people."),
         )
     ),
-}  # fmt: skip
+}
 
 ERRORS = {
-    400: "The request is wrong: no body, or a parameter that is no such number.",
+    400: "The request is invalid: the body is missing, or a parameter is out of range.",
     401: "The token is missing or wrong.",
-    403: "A page of another site asked.",
-    404: "There is nothing at this path, no camera, or no such frame.",
-    405: "The path knows other methods.",
+    403: "The request came from a page of another site.",
+    404: "Unknown path, no camera, or the frame is no longer available.",
+    405: "This path does not support the method.",
     408: "The upload took too long.",
-    413: "The picture has too many bytes or too many pixels.",
-    415: "A form was sent; the body must be the picture's bytes alone.",
-    421: "The Host header names another machine.",
-    422: "The body is no picture that can be read.",
-    503: "Too much to do, or the camera does not work; try again after the seconds in Retry-After.",
+    413: "The image has too many bytes or too many pixels.",
+    415: "A form was sent; the body must be the image file itself.",
+    421: "The Host header is not one of this server's names.",
+    422: "The body is not an image that can be read.",
+    503: "The server is busy or the camera is not working; try again after the seconds in Retry-After.",
 }
 
 
@@ -78,16 +88,26 @@ ERRORS = {
 class Operation:
     """One path with one method.
 
-    `answers` are the errors it can give beside those that every operation can; `returns` is the type of
-    its answer and the schema's name, if it has one.
+    Attributes:
+        name: the method of `app.Handlers` that handles it.
+        method: the HTTP method.
+        path: the path.
+        summary: one sentence for the descriptions.
+        status: the HTTP status of success.
+        returns: media type of the response, and the name of its schema if it has one; None without a body.
+        errors: HTTP errors that it can give, beside those of every operation.
+        needs_token: whether a token is required if the server has one.
+        parameters: OpenAPI parameters of the query.
+        body: the OpenAPI request body.
+        example: a command line, with `{url}` and `{bearer}` to fill in.
     """
 
     name: str
     method: str
     path: str
     summary: str
-    status: int
-    returns: tuple[str, str | None] | None
+    status: int = 200
+    returns: tuple[str, str | None] | None = None
     errors: tuple[int, ...] = ()
     needs_token: bool = True
     parameters: tuple[Json, ...] = ()
@@ -96,79 +116,127 @@ class Operation:
 
 
 _TOP_K = {
-    "name": "top_k", "in": "query", "required": False, "description": "How many classes.",
+    "name": "top_k",
+    "in": "query",
+    "required": False,
+    "description": "Number of classes.",
     "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 5},
-}  # fmt: skip
-_NUMBER_OF_FRAME = {
-    "name": "number", "in": "query", "required": False,
-    "description": "Of the frame, as an event names it; the last few are kept. Without it the next one is waited for.",
+}
+_FRAME_NUMBER = {
+    "name": "number",
+    "in": "query",
+    "required": False,
+    "description": "Number of a recent frame, from an event. Without it, the response is the next frame.",
     "schema": {"type": "integer", "minimum": 1, "maximum": 10**9},
-}  # fmt: skip
+}
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
-_PICTURE = {
+_IMAGE = {
     "required": True,
-    "description": "The bytes of one picture: JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM or JPEG 2000.",
+    "description": "One image file: JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF, PPM or JPEG 2000.",
     "content": {"image/*": _BYTES, "application/octet-stream": _BYTES},
-}  # fmt: skip
+}
 _LOGIN = {
     "required": True,
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Token"}}},
 }
+_JSON = "application/json"
 
 OPERATIONS = (
     Operation(
-        "classify", "POST", "/classify", "The most likely classes of a picture.", 200, ("application/json", "Answer"),
-        (400, 408, 413, 415, 422, 503), parameters=(_TOP_K,), body=_PICTURE,
+        name="classify",
+        method="POST",
+        path="/classify",
+        summary="Returns the most likely classes of an image.",
+        returns=(_JSON, "Answer"),
+        errors=(400, 408, 413, 415, 422, 503),
+        parameters=(_TOP_K,),
+        body=_IMAGE,
         example="curl --data-binary @cat.jpg '{url}classify?top_k=3'{bearer}",
     ),
     Operation(
-        "info", "GET", "/info", "What runs, and its limits.", 200, ("application/json", "Info"),
+        name="info",
+        method="GET",
+        path="/info",
+        summary="Describes the model and the limits of the server.",
+        returns=(_JSON, "Info"),
         example="curl '{url}info'{bearer}",
     ),
     Operation(
-        "frame", "GET", "/camera/frame.jpg",
-        "The camera's next frame, or one that was just shown; X-Frame is its number.", 200, ("image/jpeg", None),
-        (400, 404, 503), parameters=(_NUMBER_OF_FRAME,), example="curl '{url}camera/frame.jpg' -o frame.jpg{bearer}",
+        name="frame",
+        method="GET",
+        path="/camera/frame.jpg",
+        summary="Returns the camera's next frame, or a recent one; the header X-Frame is its number.",
+        returns=("image/jpeg", None),
+        errors=(400, 404, 503),
+        parameters=(_FRAME_NUMBER,),
+        example="curl '{url}camera/frame.jpg' -o frame.jpg{bearer}",
     ),
     Operation(
-        "events", "GET", "/camera/events",
-        "Server-sent events: `frame` (an Answer and its number), `end` when the source has no more, `failed`.", 200,
-        ("text/event-stream", None), (404, 503), example="curl -N '{url}camera/events'{bearer}",
+        name="events",
+        method="GET",
+        path="/camera/events",
+        summary="Streams server-sent events: frame (an Answer with the frame's number), end after the last frame, "
+        "failed (with a message).",
+        returns=("text/event-stream", None),
+        errors=(404, 503),
+        example="curl -N '{url}camera/events'{bearer}",
     ),
     Operation(
-        "health", "GET", "/health", "Whether the server answers.", 200, ("application/json", "Health"), (),
-        needs_token=False, example="curl '{url}health'",
+        name="health",
+        method="GET",
+        path="/health",
+        summary="Tells that the server is running.",
+        returns=(_JSON, "Health"),
+        needs_token=False,
+        example="curl '{url}health'",
     ),
     Operation(
-        "login", "POST", "/login", "Sets a cookie for a browser that knows the token.", 204, None,
-        (400, 401, 408, 413, 503), needs_token=False, body=_LOGIN,
+        name="login",
+        method="POST",
+        path="/login",
+        summary="Logs a browser in: sets a cookie in exchange for the token.",
+        status=204,
+        errors=(400, 401, 408, 413, 503),
+        needs_token=False,
+        body=_LOGIN,
     ),
     Operation(
-        "openapi", "GET", "/openapi.json", "This description, for programs.", 200, ("application/json", None), (),
+        name="openapi",
+        method="GET",
+        path="/openapi.json",
+        summary="Describes this interface for programs (OpenAPI).",
+        returns=(_JSON, None),
         needs_token=False,
     ),
-    Operation("docs", "GET", "/docs", "This description, for people.", 200, ("text/html", None), (), needs_token=False),
-)  # fmt: skip
+    Operation(
+        name="docs",
+        method="GET",
+        path="/docs",
+        summary="Describes this interface for people.",
+        returns=("text/html", None),
+        needs_token=False,
+    ),
+)
 
-# The page: path -> file in page/, its type. Not part of the interface.
+# Files of the page: path -> file in page/ and its media type. They are not part of the interface.
 FILES = {
     "/": ("index.html", "text/html"),
     "/style.css": ("style.css", "text/css"),
     "/app.js": ("app.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
-    "/favicon.ico": ("icon.svg", "image/svg+xml"),  # what browsers ask for beside /openapi.json
+    "/favicon.ico": ("icon.svg", "image/svg+xml"),  # browsers request it beside /openapi.json
 }
 OPEN_PATHS = (*FILES, *(operation.path for operation in OPERATIONS if not operation.needs_token))
 
 
 def errors_of(operation: Operation) -> list[int]:
-    """Every error that an operation can give, in order."""
+    """Return every HTTP error that an operation can give, sorted."""
     common = {403, 421} | ({401} if operation.needs_token else set())
     return sorted(common | set(operation.errors))
 
 
 def openapi() -> Json:
-    """The OpenAPI 3.1 description."""
+    """Return the OpenAPI 3.1 description."""
     paths: Json = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
@@ -177,7 +245,7 @@ def openapi() -> Json:
         "info": {
             "title": "mbn-deploy",
             "version": __version__,
-            "description": "Classifies pictures with one MobileNet.",
+            "description": "Classifies images with one MobileNet.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -188,7 +256,7 @@ def openapi() -> Json:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "If the server has a token; one that can be reached from elsewhere always has.",
+                    "description": "Required if the server has a token; one that other machines can reach always has.",
                 }
             },
         },
@@ -196,26 +264,26 @@ def openapi() -> Json:
 
 
 def _operation(operation: Operation) -> Json:
-    made: Json = {"operationId": operation.name, "summary": operation.summary, "responses": {}}
+    described: Json = {"operationId": operation.name, "summary": operation.summary, "responses": {}}
     if operation.parameters:
-        made["parameters"] = list(operation.parameters)
+        described["parameters"] = list(operation.parameters)
     if operation.body is not None:
-        made["requestBody"] = operation.body
+        described["requestBody"] = operation.body
     if operation.needs_token:
-        made["security"] = [{"token": []}, {}]
-    made["responses"][str(operation.status)] = _success(operation)
+        described["security"] = [{"token": []}, {}]
+    described["responses"][str(operation.status)] = _success(operation)
     for status in errors_of(operation):
         schema = {"$ref": "#/components/schemas/Error"}
-        made["responses"][str(status)] = {
+        described["responses"][str(status)] = {
             "description": ERRORS[status],
             "content": {"application/json": {"schema": schema}},
         }
-    return made
+    return described
 
 
 def _success(operation: Operation) -> Json:
     if operation.returns is None:
-        return {"description": "Done."}
+        return {"description": "Success."}
     kind, schema = operation.returns
     content: Json = {} if schema is None else {"schema": {"$ref": f"#/components/schemas/{schema}"}}
     return {"description": operation.summary, "content": {kind: content}}

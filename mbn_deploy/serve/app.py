@@ -1,4 +1,4 @@
-"""The application: a handler for every operation of the table in `api`."""
+"""The ASGI application: one handler for every operation of the table in `api`."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mbn_deploy.serve import api
-from mbn_deploy.serve.access import Access, Guard
-from mbn_deploy.serve.camera import Camera, Over, Shot, Viewer
+from mbn_deploy.serve.access import Access, AccessMiddleware
+from mbn_deploy.serve.camera import Camera, ClassifiedFrame, StreamEnd, Viewer
 from mbn_deploy.serve.docs import docs_html
 from mbn_deploy.serve.engine import Engine
 from mbn_deploy.serve.limits import Limits, Refusal, RefusalResponse, Uploads, error_body
 from mbn_deploy.version import __version__
 
-FRAME_SECONDS = 15.0  # for one frame, its opening included: a viewer's place is taken meanwhile
-QUIET_SECONDS = 10.0  # between frames, after which a comment shows that the stream still lives
-SEND_SECONDS = 20.0  # a viewer that takes nothing for so long is let go
+FRAME_SECONDS = 15.0  # to wait for one frame, including the opening of the camera
+QUIET_SECONDS = 10.0  # without a frame, after which a comment shows that the stream is alive
+SEND_SECONDS = 20.0  # after which a viewer that reads nothing is disconnected
 LOGIN_BYTES = 1000
 CLOSE = {"Connection": "close"}
 CODES = {404: "not_found", 405: "wrong_method"}
 
 
 @dataclass(frozen=True)
-class Site:
-    """What the handlers work with."""
+class Services:
+    """The objects that the handlers use."""
 
     engine: Engine
     limits: Limits
@@ -42,85 +42,79 @@ class Site:
     camera: Camera | None
 
 
-def make_app(site: Site) -> ASGIApp:
-    """The ASGI application. It closes the camera and the engine's threads when it is shut down."""
-    handlers = Handlers(site)
+def make_app(services: Services) -> ASGIApp:
+    """Create the ASGI application, which closes the camera and the engine's threads at shutdown."""
+    handlers = Handlers(services)
     routes = [Route(item.path, getattr(handlers, item.name), methods=[item.method]) for item in api.OPERATIONS]
     routes += [Route(path, handlers.file) for path in api.FILES]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        if site.camera is not None:
-            await site.camera.close()
-        site.engine.close()
+        if services.camera is not None:
+            await services.camera.close()
+        services.engine.close()
 
     errors = {Refusal: _refused, HTTPException: _http_error, Exception: _bug}
-    return Guard(Starlette(routes=routes, exception_handlers=errors, lifespan=lifespan), site.access)
+    return AccessMiddleware(Starlette(routes=routes, exception_handlers=errors, lifespan=lifespan), services.access)
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)  # noqa: S101 - for the type checker: it is registered for these only
+    assert isinstance(error, Refusal)  # noqa: S101 - for the type checker: it is registered for this class only
     return RefusalResponse(error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - the same
     code = CODES.get(error.status_code, "error")
-    message = f"{request.method} {request.url.path[:100]}: {error.detail}; what there is: /docs"
+    message = f"{request.method} {request.url.path[:100]}: {error.detail}; see /docs for the interface"
     answer = RefusalResponse(Refusal(error.status_code, code, message, unread=True))
     answer.headers.update(error.headers or {})
     return answer
 
 
 async def _bug(_: Request, __: Exception) -> Response:
-    return JSONResponse(error_body("bug", "a mistake in this program; the server's stderr says more"), 500, CLOSE)
+    return JSONResponse(error_body("bug", "this is a bug in mbn-deploy; see the server's stderr"), 500, CLOSE)
 
 
 class Handlers:
-    """A method for each operation, of its name."""
+    """The handlers: each operation is handled by the method of its name."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._uploads = Uploads(site.limits)
-        self._logins = Uploads(replace(site.limits, upload_bytes=LOGIN_BYTES))
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._uploads = Uploads(services.limits)
+        self._logins = Uploads(replace(services.limits, upload_bytes=LOGIN_BYTES))
 
     async def classify(self, request: Request) -> Response:
         if request.headers.get("content-type", "").lower().startswith("multipart/"):
             raise Refusal(
-                415, "form", "send the picture's bytes as the body, not a form: curl --data-binary @FILE", unread=True
+                415, "form", "send the image file as the body, not as a form: curl --data-binary @FILE", unread=True
             )
-        top_k = _whole(request, "top_k", 1, 1000) if "top_k" in request.query_params else 5
-        engine = self._site.engine
+        top_k = _integer(request, "top_k", 1, 1000) if "top_k" in request.query_params else 5
+        engine = self._services.engine
         engine.check_room()
         async with self._uploads.body(request) as data:
-            answer = await engine.classify(data, top_k)
-        return JSONResponse(answer.to_json())
+            result = await engine.classify(data, top_k)
+        return JSONResponse(result.to_json())
 
     async def info(self, _: Request) -> Response:
-        limits = self._site.limits
-        shown = {name: getattr(limits, name) for name in ("upload_bytes", "pixels", "upload_seconds")}
-        camera = self._site.camera is not None
-        facts = self._site.engine.facts()
-        return JSONResponse({**facts, "camera": camera, "limits": shown, "version": __version__})
+        limits = self._services.limits
+        public = {name: getattr(limits, name) for name in ("upload_bytes", "pixels", "upload_seconds")}
+        camera = self._services.camera is not None
+        model = self._services.engine.model_info()
+        return JSONResponse({**model, "camera": camera, "limits": public, "version": __version__})
 
     async def frame(self, request: Request) -> Response:
-        camera, shot = self._camera(), None
+        camera = self._camera()
         if "number" in request.query_params:
-            shot = camera.shot(_whole(request, "number", 1, 10**9))
-            if shot is None:
-                raise Refusal(404, "gone", "this frame is not kept any more, or there was none of this number yet")
+            recent = camera.recent_frame(_integer(request, "number", 1, 10**9))
+            if recent is None:
+                raise Refusal(404, "gone", "this frame is no longer kept, or does not exist yet")
+            frame = recent
         else:
-            async with camera.watch() as viewer:
-                try:
-                    found = await asyncio.wait_for(viewer.next(), FRAME_SECONDS)
-                except asyncio.TimeoutError:
-                    raise Refusal(503, "camera", "the camera gives no frame now; try again", retry=5) from None
-            if isinstance(found, Over):
-                raise Refusal(503, "camera", found.message or "the camera has no frame", retry=5)
-            shot = found
-        jpeg = await self._site.engine.in_thread(shot.jpeg)
-        return Response(jpeg, media_type="image/jpeg", headers={"X-Frame": str(shot.number)})
+            frame = await _next_frame(camera)
+        jpeg = await self._services.engine.in_thread(frame.jpeg)
+        return Response(jpeg, media_type="image/jpeg", headers={"X-Frame": str(frame.number)})
 
     async def events(self, _: Request) -> Response:
         return CameraEvents(self._camera())
@@ -129,12 +123,12 @@ class Handlers:
         return JSONResponse({"status": "ok"})
 
     async def login(self, request: Request) -> Response:
-        """Sets the cookie that stands for the token. It lives as long as the browser's session and this server."""
+        """Set the cookie that stands for the token. It lasts as long as the browser's session and this server."""
         async with self._logins.body(request) as body:
             given = _token_in(body)
-        access = self._site.access
+        access = self._services.access
         if not access.is_token(given):
-            raise Refusal(401, "wrong_token", "that is not this server's token")
+            raise Refusal(401, "wrong_token", "this is not the server's token")
         answer = Response(status_code=204)
         answer.set_cookie(access.cookie, access.session, httponly=True, samesite="strict", path="/")
         return answer
@@ -147,17 +141,29 @@ class Handlers:
         return JSONResponse(api.openapi())
 
     async def docs(self, request: Request) -> Response:
-        with_token = self._site.access.token is not None
+        with_token = self._services.access.token is not None
         return Response(docs_html(str(request.base_url), with_token=with_token), media_type="text/html")
 
     def _camera(self) -> Camera:
-        if self._site.camera is None:
-            raise Refusal(404, "no_camera", "this server has no camera; start it with --camera")
-        return self._site.camera
+        if self._services.camera is None:
+            raise Refusal(404, "no_camera", "this server has no camera; start it with the option --camera")
+        return self._services.camera
 
 
-def _whole(request: Request, name: str, least: int, most: int) -> int:
-    """A parameter of the query that is a whole number; raises `Refusal` 400."""
+async def _next_frame(camera: Camera) -> ClassifiedFrame:
+    """Wait for the camera's next frame; raises `Refusal` 503 if none comes."""
+    async with camera.watch() as viewer:
+        try:
+            latest = await asyncio.wait_for(viewer.next(), FRAME_SECONDS)
+        except asyncio.TimeoutError:
+            raise Refusal(503, "camera", "the camera gives no frame now; try again", retry=5) from None
+    if isinstance(latest, StreamEnd):
+        raise Refusal(503, "camera", latest.message or "the camera has no more frames", retry=5)
+    return latest
+
+
+def _integer(request: Request, name: str, least: int, most: int) -> int:
+    """Return a parameter of the query as an integer; raises `Refusal` 400."""
     text = request.query_params[name]
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= most):
         message = f"{name} must be a whole number from {least} to {most}"
@@ -166,7 +172,7 @@ def _whole(request: Request, name: str, least: int, most: int) -> int:
 
 
 def _token_in(body: bytearray) -> str:
-    """The token of a login; raises `Refusal` 400."""
+    """Return the token of a login; raises `Refusal` 400."""
     try:
         given = json.loads(body.decode())["token"]
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -176,14 +182,14 @@ def _token_in(body: bytearray) -> str:
     return given
 
 
-def _event(found: Shot | Over) -> str:
-    if isinstance(found, Over):
-        return f"event: {found.kind}\ndata: {json.dumps(asdict(found))}\n\n"
-    return f"event: frame\ndata: {json.dumps({'frame': found.number, **found.answer.to_json()})}\n\n"
+def _event(latest: ClassifiedFrame | StreamEnd) -> str:
+    if isinstance(latest, StreamEnd):
+        return f"event: {latest.kind}\ndata: {json.dumps(asdict(latest))}\n\n"
+    return f"event: frame\ndata: {json.dumps({'frame': latest.number, **latest.result.to_json()})}\n\n"
 
 
 class CameraEvents(Response):
-    """Server-sent events (HTML standard, 9.2) of a camera, until it ends or the client is gone or takes none."""
+    """Server-sent events (HTML standard, section 9.2) of a camera, until it ends or the client stops reading."""
 
     def __init__(self, camera: Camera) -> None:
         super().__init__(media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
@@ -191,10 +197,10 @@ class CameraEvents(Response):
         self._camera = camera
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        """Take a viewer's place (`Refusal` where there is none), and send."""
+        """Join as a viewer (`Refusal` if there are too many) and send events."""
         async with self._camera.watch() as viewer:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            tasks = {asyncio.ensure_future(_send_events(viewer, send)), asyncio.ensure_future(_gone(receive))}
+            tasks = {asyncio.ensure_future(_send_events(viewer, send)), asyncio.ensure_future(_disconnected(receive))}
             try:
                 done, _rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -207,11 +213,11 @@ class CameraEvents(Response):
 
 
 async def _send_events(viewer: Viewer, send: Send) -> None:
-    found: Shot | Over | None = None
-    while not isinstance(found, Over):
+    latest: ClassifiedFrame | StreamEnd | None = None
+    while not isinstance(latest, StreamEnd):
         try:
-            found = await asyncio.wait_for(viewer.next(), QUIET_SECONDS)
-            text = _event(found)
+            latest = await asyncio.wait_for(viewer.next(), QUIET_SECONDS)
+            text = _event(latest)
         except asyncio.TimeoutError:
             text = ": nothing new\n\n"
         try:
@@ -221,6 +227,6 @@ async def _send_events(viewer: Viewer, send: Send) -> None:
             return
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

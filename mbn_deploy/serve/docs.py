@@ -1,4 +1,4 @@
-"""The table of `api` as a page for people."""
+"""The page /docs: the table of `api` for people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAGE = """<!doctype html>
 <body class="docs">
 <header>
 <h1>HTTP interface</h1>
-<p><a href=".">Back to the page</a> · <a href="openapi.json">openapi.json</a></p>
+<p><a href=".">Back to the classifier</a> · <a href="openapi.json">openapi.json</a></p>
 </header>
 <main>
 <p>Every error is JSON: <code>{{"error": {{"code": "…", "message": "…"}}}}</code>. {token}</p>
@@ -29,11 +29,11 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-_BEARER = "TOKEN stands for the token that was printed when the server was started."
+_BEARER = "Replace TOKEN by the token that was printed when the server started."
 
 
 def docs_html(url: str, *, with_token: bool) -> str:
-    """`url` is the server's, for the examples, which name the token if there is one."""
+    """Return the page; its examples use the server's `url`, and a placeholder for the token if there is one."""
     sections = "\n".join(_section(operation, url, with_token=with_token) for operation in OPERATIONS)
     return _PAGE.format(sections=sections, token=_BEARER if with_token else "")
 
@@ -50,7 +50,7 @@ def _section(operation: Operation, url: str, *, with_token: bool) -> str:
         lines.append(_list([(item["name"], _parameter(item)) for item in operation.parameters]))
     schema = None if operation.returns is None else operation.returns[1]
     if schema is not None:
-        lines.append("<h3>Answer</h3>" + _list(list(_fields(SCHEMAS[schema], ""))))
+        lines.append("<h3>Response</h3>" + _list(list(_fields(SCHEMAS[schema], ""))))
     errors = [(str(status), ERRORS[status]) for status in errors_of(operation)]
     lines.append(f"<details><summary>Errors</summary>{_list(errors)}</details>")
     return f"<section>{''.join(lines)}</section>"
@@ -62,12 +62,12 @@ def _list(rows: list[tuple[str, str]]) -> str:
 
 def _parameter(item: Json) -> str:
     schema = item["schema"]
-    otherwise = f", {schema['default']} if not given" if "default" in schema else ""
-    return f"{item['description']} {schema['minimum']} to {schema['maximum']}{otherwise}."
+    otherwise = f", by default {schema['default']}" if "default" in schema else ""
+    return f"{item['description']} From {schema['minimum']} to {schema['maximum']}{otherwise}."
 
 
 def _fields(schema: Json, prefix: str) -> Iterator[tuple[str, str]]:
-    """(path, what it is) of every field of a schema, those of objects and arrays inside too."""
+    """Yield the path and the description of every field of a schema, including those of nested objects and arrays."""
     if "$ref" in schema:
         schema = SCHEMAS[schema["$ref"].rpartition("/")[2]]
     for name, field in schema.get("properties", {}).items():
@@ -77,4 +77,4 @@ def _fields(schema: Json, prefix: str) -> Iterator[tuple[str, str]]:
         elif "items" in field:
             yield from _fields(field["items"], f"{path}[].")
         else:
-            yield path, field.get("description", field.get("type", "ok"))
+            yield path, field["description"]

@@ -1,4 +1,4 @@
-"""The classifier behind the server: so many pictures at a time, and what each of them took."""
+"""The classifier behind the server: a limited number of images at a time, each with its timing."""
 
 from __future__ import annotations
 
@@ -25,27 +25,30 @@ from mbn_deploy.serve.limits import Limits, Refusal
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Pictures above this many pixels are decoded one at a time; `Limits.pixels` says what one takes.
+# Images with more pixels than this are decoded one at a time; `Limits.pixels` explains how much memory one takes.
 LARGE_PIXELS = 4_000_000
 
 
-def _about(error: InputError, data: bytearray) -> str:
-    """What is wrong with an upload: the client knows best what it was."""
+def _message(error: InputError, data: bytearray) -> str:
+    """Return what is wrong with an upload, without its name: the client knows which file it was."""
     return str(error).removeprefix(f"{source_name(data)}: ")
 
 
-def give_memory_back() -> None:
-    """Let glibc return what large pictures took: it keeps freed blocks (malloc_trim(3)). Elsewhere does nothing."""
-    with suppress(OSError, TypeError, AttributeError):  # no such library, Windows, another C library
+def release_memory() -> None:
+    """Make glibc return the memory of large images to the system, which it would keep (see malloc_trim(3)).
+
+    Does nothing with other C libraries.
+    """
+    with suppress(OSError, TypeError, AttributeError):  # Windows, or another C library
         ctypes.CDLL(None).malloc_trim(0)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What is said of one picture; `size` is (width, height) as stored in the file, times are milliseconds.
+class Classification:
+    """The result for one image; `size` is (width, height) as stored in the file.
 
-    `preprocess_ms` is decoding and resizing, `inference_ms` the model with its input's normalization and
-    the ranking; waiting for a turn is in neither.
+    `preprocess_ms` is the time of decoding and resizing in milliseconds, `inference_ms` that of the model with the
+    normalization of its input and the ranking. Neither includes waiting for a turn.
     """
 
     predictions: list[Prediction]
@@ -54,7 +57,7 @@ class Answer:
     inference_ms: float
 
     def to_json(self) -> dict[str, Any]:
-        """As `POST /classify` gives it."""
+        """Return the JSON value of `POST /classify`."""
         return {
             "predictions": [asdict(prediction) for prediction in self.predictions],
             "image": {"width": self.size[0], "height": self.size[1]},
@@ -63,7 +66,7 @@ class Answer:
 
 
 class Engine:
-    """Classifies in threads of its own; the event loop never waits for pixels."""
+    """Classifies in worker threads, so that the event loop never waits for decoding or inference."""
 
     def __init__(self, classifier: Classifier, limits: Limits) -> None:
         self.classifier = classifier
@@ -72,11 +75,11 @@ class Engine:
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="classify")
         self._pending = 0
         self._decoding, self._running = Lock(), Lock()
-        # Pixels are handed on as RGB, which is what the classifier takes arrays for.
+        # The classifier takes arrays as RGB, so pixels are passed on as RGB.
         self._preprocess = replace(classifier.info.preprocess, channels="rgb")
 
-    def facts(self) -> dict[str, Any]:
-        """What runs, for a client to show."""
+    def model_info(self) -> dict[str, Any]:
+        """Return the description of the model for `GET /info`."""
         info = self.classifier.info
         return {
             "model": info.model,
@@ -89,17 +92,17 @@ class Engine:
         }
 
     def check_room(self) -> None:
-        """Raise `Refusal` 503 where a picture that arrived now would wait too long."""
+        """Raise `Refusal` 503 if an image that arrived now would have to wait too long."""
         if self._pending >= self._workers + self._limits.waiting:
-            raise Refusal(503, "busy", "too many pictures are waiting; try again", retry=1, unread=True)
+            raise Refusal(503, "busy", "too many images are waiting; try again", retry=1, unread=True)
 
-    async def classify(self, data: bytearray, top_k: int) -> Answer:
-        """The answer for a picture's file; raises `Refusal` 413, 422 or 503."""
+    async def classify(self, data: bytearray, top_k: int) -> Classification:
+        """Classify an image file; raises `Refusal` 413, 422 or 503."""
         self.check_room()
         return await self.in_thread(self._classify, data, top_k)
 
     async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work`, in its turn."""
+        """Run `work` in a worker thread, in its turn."""
         self._pending += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*args, **kwargs))
@@ -107,35 +110,40 @@ class Engine:
             self._pending -= 1
 
     def close(self) -> None:
-        """Wait for what is in work, drop what waits."""
+        """Wait for the images that are being classified; drop those that wait."""
         self._pool.shutdown(cancel_futures=True)
 
-    def frame(self, frame: Frame, top_k: int) -> tuple[Pixels, Answer]:
-        """A camera's frame as RGB uint8 (H, W, 3) and its answer, in the thread that calls; raises `InputError`."""
+    def classify_frame(self, frame: Frame, top_k: int) -> tuple[Pixels, Classification]:
+        """Classify a camera's frame in the calling thread; return it as RGB uint8 (H, W, 3) with the result.
+
+        Raises `InputError` for a damaged frame.
+        """
         start = perf_counter()
         pixels = frame.rgb()
-        return pixels, self._answer(pixels, (pixels.shape[1], pixels.shape[0]), top_k, start)
+        return pixels, self._classify_source(pixels, (pixels.shape[1], pixels.shape[0]), top_k, start)
 
-    def _classify(self, data: bytearray, top_k: int) -> Answer:
+    def _classify(self, data: bytearray, top_k: int) -> Classification:
         try:
             kind, (width, height) = stored_format(data)
             count, most = width * height, self._limits.pixels_of(kind)
             if count > most:
                 raise Refusal(
-                    413, "too_many_pixels", f"{kind} of {width} × {height} pixels; {most} are decoded at most"
+                    413,
+                    "too_many_pixels",
+                    f"{kind} image of {width} × {height} pixels; at most {most} pixels are decoded",
                 )
             with self._turn(count):
-                return self._answer(data, (width, height), top_k, perf_counter())
+                return self._classify_source(data, (width, height), top_k, perf_counter())
         except TooManyPixelsError as error:
-            raise Refusal(413, "too_many_pixels", _about(error, data)) from None
+            raise Refusal(413, "too_many_pixels", _message(error, data)) from None
         except InputError as error:
-            raise Refusal(422, "unreadable", _about(error, data)) from None
+            raise Refusal(422, "unreadable", _message(error, data)) from None
         except MemoryError:
-            raise Refusal(503, "busy", "not enough memory for this picture now", retry=5) from None
+            raise Refusal(503, "busy", "not enough memory for this image now; try again", retry=5) from None
 
     @contextmanager
     def _turn(self, pixels: int) -> Iterator[None]:
-        """For large pictures one after the other."""
+        """Let large images be decoded one at a time only."""
         if pixels <= LARGE_PIXELS:
             yield
             return
@@ -143,10 +151,10 @@ class Engine:
             try:
                 yield
             finally:
-                give_memory_back()
+                release_memory()
 
-    def _answer(self, source: Source, size: tuple[int, int], top_k: int, start: float) -> Answer:
-        """`start` is when decoding began."""
+    def _classify_source(self, source: Source, size: tuple[int, int], top_k: int, start: float) -> Classification:
+        """Load and classify an image whose decoding began at `start`."""
         info = self.classifier.info
         pixels = load_pixels(source, info.size, self._preprocess, info.channels)
         loaded = perf_counter()
@@ -154,4 +162,4 @@ class Engine:
             begun = perf_counter()
             predictions = self.classifier.classify(pixels, top_k)
             done = perf_counter()
-        return Answer(predictions, size, (loaded - start) * 1e3, (done - begun) * 1e3)
+        return Classification(predictions, size, (loaded - start) * 1e3, (done - begun) * 1e3)

@@ -1,4 +1,4 @@
-"""The socket, uvicorn, and the signals that end it."""
+"""Start the server: the socket, uvicorn, and the signals that end it."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime.classifier import Classifier
 from mbn_deploy.serve.access import Access, check_token
 from mbn_deploy.serve.api import OPEN_PATHS
-from mbn_deploy.serve.app import Site, make_app
+from mbn_deploy.serve.app import Services, make_app
 from mbn_deploy.serve.camera import Camera, Opener
 from mbn_deploy.serve.engine import Engine
 from mbn_deploy.serve.limits import Limits
 
-HEAD_SECONDS = 10.0  # for a request's line and headers
+HEAD_SECONDS = 10.0  # to receive a request's line and headers
 IDLE_SECONDS = 15  # between requests of one connection
-SHUTDOWN_SECONDS = 5  # for answers that are on their way when the server is told to end
-HEAD_BYTES = 16_384
+SHUTDOWN_SECONDS = 5  # to finish responses when the server is told to end
+HEAD_BYTES = 16_384  # of a request's line and headers
 
 
 @dataclass(frozen=True)
-class Options:
+class ServerOptions:
     """How a server is started; see the command `serve`.
 
-    `camera` opens the source each time that somebody begins to watch; `frames_per_second` is the most.
+    `names` are further names of the host. `camera` opens the source each time that the first viewer comes, and
+    `frames_per_second` limits its rate.
     """
 
     host: str = "127.0.0.1"
@@ -50,8 +51,8 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A server that answers: its address, and the token if one was generated or given."""
+class ServerAddress:
+    """Where a server answers, and its token: generated, given, or None."""
 
     url: str
     host: str
@@ -61,38 +62,39 @@ class Ready:
 
     @property
     def login_url(self) -> str:
-        """The address with the token as its fragment, which browsers keep to themselves and the page takes away."""
+        """The address with the token in its fragment, which browsers do not send and the page removes."""
         return self.url if self.token is None else f"{self.url}#token={self.token}"
 
 
-def serve(classifier: Classifier, options: Options, ready: Callable[[Ready], None]) -> signal.Signals | None:
-    """Serve until SIGINT or SIGTERM, and return which; the main thread's work.
+def serve(
+    classifier: Classifier, options: ServerOptions, ready: Callable[[ServerAddress], None]
+) -> signal.Signals | None:
+    """Serve until SIGINT or SIGTERM, and return which; to be called in the main thread.
 
-    `ready` is called once requests are answered. An address that is not this machine's own is served with a
-    token only: one is generated where none is given.
+    `ready` is called as soon as requests are answered. On an address that other machines can reach, a token is always
+    required: one is generated if none is given.
 
     Raises:
-        UsageError: a token that is too short; no such host.
-        InputError: the address is taken or may not be used.
+        UsageError: the token is too short, or the host does not exist.
+        InputError: the address is in use or not allowed.
     """
     token = None if options.token is None else check_token(options.token)
-    with _listen(options.host, options.port) as listening:
+    with listen(options.host, options.port) as listening:
         address, port = listening.getsockname()[:2]
         generated = token is None and not ipaddress.ip_address(address).is_loopback
         token = secrets.token_urlsafe(24) if generated else token
         url = f"http://{_url_host(options.host, address)}:{port}/"
-        access = Access.of(token, port, [*options.names, options.host], OPEN_PATHS)
+        access = Access.for_server(token, port, [*options.names, options.host], OPEN_PATHS)
         engine = Engine(classifier, options.limits)
         camera = _camera(options, engine)
-        app = make_app(Site(engine, options.limits, access, camera))
-        server = _Server(
-            _config(app, options.limits), camera, lambda: ready(Ready(url, address, port, token, generated))
-        )
+        app = make_app(Services(engine, options.limits, access, camera))
+        at = ServerAddress(url=url, host=address, port=port, token=token, generated=generated)
+        server = _Server(_config(app, options.limits), camera, lambda: ready(at))
         asyncio.run(server.serve(sockets=[listening]))
         return server.ended_by
 
 
-def _camera(options: Options, engine: Engine) -> Camera | None:
+def _camera(options: ServerOptions, engine: Engine) -> Camera | None:
     if options.camera is None:
         return None
     return Camera(
@@ -122,17 +124,17 @@ def _config(app: Any, limits: Limits) -> uvicorn.Config:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; raises `UsageError` for a host that does not exist, `InputError` if it cannot be had."""
+def listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket; raises `UsageError` for an unknown host, `InputError` if the address cannot be used."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError):
         raise UsageError(
-            f"--host {host!r}: no such address; 127.0.0.1 is this machine only, 0.0.0.0 all networks"
+            f"--host {host!r}: unknown address; 127.0.0.1 serves this machine only, 0.0.0.0 all networks"
         ) from None
-    family, _, _, _, address = found[0]
-    # asyncio turns Nagle's algorithm off where the protocol is said, which socket.create_server leaves out. With it
-    # an answer's body waits 40 ms for the client's delayed acknowledgement of the head.
+    family, _, _, _, address = addresses[0]
+    # asyncio turns Nagle's algorithm off only if the socket's protocol is given, which socket.create_server omits. With
+    # Nagle a response's body waits 40 ms for the client's delayed acknowledgement of the head.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -142,13 +144,15 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.close()
         where = f"{host}, port {port}"
         if error.errno == errno.EADDRINUSE:
-            raise InputError(f"{where}: in use; stop the other program, or choose another --port (0: any)") from None
-        raise InputError(f"{where}: cannot be listened on: {error.strerror}") from None
+            raise InputError(
+                f"{where}: in use; stop the other program, or choose another --port (0 takes any)"
+            ) from None
+        raise InputError(f"{where}: the server cannot listen there: {error.strerror}") from None
     return listening
 
 
 def _url_host(host: str, address: str) -> str:
-    """The host of a URL that others can use: for all addresses, the one this machine shows to its network."""
+    """Return the host of a URL that others can use; for "all addresses", this machine's address in its network."""
     if ipaddress.ip_address(address).is_unspecified:
         return _outward_address() or socket.gethostname()
     return f"[{host}]" if ":" in host else host
@@ -165,7 +169,7 @@ def _outward_address() -> str | None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it is ready, and remembers the signal that ended it instead of raising it again."""
+    """uvicorn's server; it reports when it is ready, and keeps the signal that ended it instead of raising it again."""
 
     def __init__(self, config: uvicorn.Config, camera: Camera | None, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -177,7 +181,7 @@ class _Server(uvicorn.Server):
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._camera is not None:  # its viewers' answers have no other end
+        if self._camera is not None:  # nothing else ends the responses to its viewers
             await self._camera.close()
         await super().shutdown(sockets)
 
@@ -194,13 +198,13 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _end(self, number: signal.Signals) -> None:
-        self.force_exit = self.should_exit  # told a second time: at once
+        self.force_exit = self.should_exit  # a second signal ends it at once
         self.should_exit = True
         self.ended_by = self.ended_by or number
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's, with an end to clients that send the head of a request slowly, or nothing at all."""
+    """uvicorn's protocol that disconnects clients that send the head of a request too slowly, or nothing at all."""
 
     _late: asyncio.TimerHandle | None = None
 

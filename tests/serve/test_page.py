@@ -74,10 +74,10 @@ def test_a_chosen_picture(page, classifier, tmp_path):
     page.find_element("id", "file").send_keys(str(file(tmp_path, data, "<i>my cat.png")))
     assert shown(page) == expected(classifier, data)
     assert text(page, "caption") == "<i>my cat.png, 300 × 200"
-    assert "ms for the model" in text(page, "times")
+    assert text(page, "times").endswith("ms round trip")
     image = page.find_element("id", "shown")
     assert image.get_property("naturalWidth") == 300
-    assert image.get_attribute("alt") == "The picture <i>my cat.png"
+    assert image.get_attribute("alt") == "The image <i>my cat.png"
 
 
 def test_the_same_picture_again(page, classifier, tmp_path):
@@ -123,7 +123,7 @@ def test_the_last_picture_wins(page, classifier):
 
 @pytest.mark.parametrize(
     ("data", "said"),
-    [(b"no picture", "not an image that can be read"), (b"", "no body"), (bytes(LIMIT + 1), "0.3 MB at most")],
+    [(b"no picture", "an image in a format"), (b"", "no body"), (bytes(LIMIT + 1), "at most 0.3 MB")],
 )
 def test_what_is_wrong_is_said(browser, server, data, said):
     browser.get(server.said["url"])
@@ -142,7 +142,7 @@ def test_a_server_that_is_gone_is_said(browser, model):  # noqa: F811
         wait_for(browser, lambda d: d.find_element("id", "choose").is_displayed())
         assert started.end() == 0
     paste(browser, png(), "good.png")
-    wait_for(browser, lambda d: "The server does not answer" in text(d, "error"))
+    wait_for(browser, lambda d: "does not respond" in text(d, "error"))
 
 
 # ---- the token
@@ -159,7 +159,7 @@ def test_a_login_by_hand(browser, closed):
     wait_for(browser, lambda d: d.find_element("id", "login").is_displayed())
     assert browser.switch_to.active_element.get_attribute("id") == "token"
     browser.switch_to.active_element.send_keys("wrong\n")
-    wait_for(browser, lambda d: "not this server's token" in text(d, "login-error"))
+    wait_for(browser, lambda d: "not the server's token" in text(d, "login-error"))
     field = browser.find_element("id", "token")
     field.clear()
     field.send_keys(closed.said["token"] + "\n")
@@ -215,7 +215,10 @@ def test_the_camera_is_watched_with_the_answer_of_each_frame(browser, watched, c
     )
     seen = {}
     deadline = time.monotonic() + 60
+    again = browser.find_element("id", "again")
     while len(seen) < 5 and time.monotonic() < deadline:
+        if again.is_displayed():  # a busy machine shows few frames before they end
+            again.click()
         found = browser.execute_script(state)
         if found and found[3]:
             seen[found[2]] = found
@@ -229,11 +232,11 @@ def test_the_camera_is_watched_with_the_answer_of_each_frame(browser, watched, c
     assert colour[0] == pytest.approx(4 * index, abs=6)
     frame = np.full((48, 64, 3), (4 * index, 255 - 4 * index, 128), np.uint8)
     assert share == f"{classifier.classify(frame)[0].score * 100 + 1e-9:.1f}%"
-    browser.find_element("id", "again").click()
+    again.click()
     wait_for(browser, lambda d: text(d, "caption").startswith("64 × 48, frame ") and not text(d, "status"))
-    browser.find_element("id", "mode-picture").click()
+    browser.find_element("id", "mode-image").click()
     assert browser.find_element("id", "choose").is_displayed()
-    assert browser.find_element("id", "mode-picture").get_attribute("aria-pressed") == "true"
+    assert browser.find_element("id", "mode-image").get_attribute("aria-pressed") == "true"
     paste(browser, png(7), "a.png")
     assert len(shown(browser)) == 5
     assert complaints(browser) == []
@@ -254,17 +257,18 @@ def test_by_keyboard_alone(page):
 
 
 def test_what_a_screen_reader_is_told(page, classifier):
-    tree = page.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    named = {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if "role" in node}
-    assert ("heading", "tiny") in named
-    assert ("button", "Choose a picture: No file chosen") in named or any(
-        "Choose a picture" in name for role, name in named if role == "button"
-    )
+    def named(driver):
+        tree = driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        return {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if "role" in node}
+
+    # The tree follows the page in its own time.
+    wait_for(page, lambda d: ("heading", "tiny") in named(d))
+    wait_for(page, lambda d: any("Choose an image" in name for role, name in named(d) if role == "button"))
     paste(page, png(2), "image.png")
-    shown(page)
     best = classifier.classify(png(2))[0]
     spoken = page.find_element("id", "spoken")
-    assert spoken.get_attribute("textContent") == f"{best.label}, {best.score * 100 + 1e-9:.1f}%"
+    expected_words = f"{best.label}, {best.score * 100 + 1e-9:.1f}%"
+    wait_for(page, lambda _: spoken.get_attribute("textContent") == expected_words)
     assert spoken.get_attribute("role") == "status"
 
 

@@ -1,5 +1,6 @@
 """The server over real HTTP: its answers are the Classifier's, and what is wrong is refused in words."""
 
+import asyncio
 import json
 import re
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 import zlib
+from html import escape
 from pathlib import Path
 
 import jsonschema
@@ -23,7 +25,7 @@ from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime import Classifier
 from mbn_deploy.serve import api
 from mbn_deploy.serve.docs import docs_html
-from mbn_deploy.serve.engine import Engine, give_memory_back
+from mbn_deploy.serve.engine import Engine, release_memory
 from mbn_deploy.serve.limits import Limits, Refusal
 
 LIMIT = 200_000  # bytes of an upload to the server of these tests
@@ -33,7 +35,7 @@ PIXELS = 1_000_000
 @pytest.fixture(scope="module")
 def server(model):  # noqa: F811
     path, options = model
-    limits = ("--max-upload", LIMIT / 1e6, "--max-pixels", PIXELS / 1e6, "--upload-timeout", 1.5)
+    limits = ("--max-upload", LIMIT / 1e6, "--max-pixels", PIXELS / 1e6, "--upload-timeout", 20)
     with serving(path, *options, *limits) as started:
         yield started
         assert started.end() == 0
@@ -110,7 +112,8 @@ def test_a_model_for_bgr_gets_it(tmp_path):
     with Classifier.open(path, preprocess=bgr) as opened:
         engine = Engine(opened, Limits())
         for data in (png(2), photograph(50, 40)):
-            assert engine._classify(bytearray(data), 5).predictions == opened.classify(data)
+            found = asyncio.run(engine.classify(bytearray(data), 5))
+            assert found.predictions == opened.classify(data)
         engine.close()
 
 
@@ -195,20 +198,22 @@ def test_what_grows_too_large_is_cut_off(server):
     assert everything(client).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_slow_upload_is_ended(server):
-    started = time.monotonic()
-    client = raw(server, b"POST /classify HTTP/1.1\nHost: localhost\nContent-Length: 1000\n\n", bytes(10))
-    for _ in range(3):
-        time.sleep(0.2)
-        client.sendall(b"x")
-    found = everything(client)
-    assert found.startswith(b"HTTP/1.1 408 ")
-    assert b'"too_slow"' in found
-    assert time.monotonic() - started > 1
+def test_a_slow_upload_is_ended(model):  # noqa: F811
+    """Although bytes keep coming: the time is that of the whole upload."""
+    with serving(model[0], *model[1], "--upload-timeout", 1.5) as started:
+        began = time.monotonic()
+        client = raw(started, b"POST /classify HTTP/1.1\nHost: localhost\nContent-Length: 1000\n\n", bytes(10))
+        for _ in range(3):
+            time.sleep(0.2)
+            client.sendall(b"x")
+        found = everything(client)
+        assert found.startswith(b"HTTP/1.1 408 ")
+        assert b'"too_slow"' in found
+        assert time.monotonic() - began > 1
 
 
 def test_a_slow_head_is_ended(model):  # noqa: F811
-    with serving(model[0], *model[1], before="import mbn_deploy.serve.server as s; s.HEAD_SECONDS = 0.5") as started:
+    with serving(model[0], *model[1], before="import mbn_deploy.serve.server as s; s.HEAD_SECONDS = 1") as started:
         assert everything(raw(started, b"")) == b""
         assert everything(raw(started, b"GET /health HTTP/1.1\nHost: loc")) == b""
         client = raw(started, b"GET /health HTTP/1.1\nHost: localhost\n\n")
@@ -320,7 +325,7 @@ def test_the_page_for_people_has_every_operation_and_error():
     page = docs_html("http://<board>/", with_token=True)
     for operation in api.OPERATIONS:
         assert f"{operation.method} {operation.path}" in page
-    assert all(text in page for text in api.ERRORS.values() if "method" not in text and "'" not in text)
+    assert all(escape(text) in page for status, text in api.ERRORS.items() if status != 405)  # no path has two methods
     assert "<board>" not in page
 
 
@@ -336,12 +341,12 @@ def test_info(server):
     found = server.get("/info").json
     assert found["classes"] == len(LABELS)
     assert found["input"] == {"width": models.SIZE[1], "height": models.SIZE[0]}
-    assert found["limits"] == {"upload_bytes": LIMIT, "pixels": PIXELS, "upload_seconds": 1.5}
+    assert found["limits"] == {"upload_bytes": LIMIT, "pixels": PIXELS, "upload_seconds": 20}
     assert found["camera"] is False
 
 
-def test_memory_is_given_back_without_harm():
-    give_memory_back()
+def test_releasing_memory_does_no_harm():
+    release_memory()
 
 
 def test_stored_size_decodes_nothing():
@@ -351,7 +356,7 @@ def test_stored_size_decodes_nothing():
     assert stored_size(photograph(300, 200, "PNG")[:200]) == (300, 200)  # the pixels are not there
     with pytest.raises(TooManyPixelsError):
         stored_size(bomb())
-    with pytest.raises(InputError, match="not an image"):
+    with pytest.raises(InputError, match="0 bytes"):
         stored_size(b"")
 
 

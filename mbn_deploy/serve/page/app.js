@@ -1,67 +1,68 @@
-// The page: asks the server it came from, and nobody else. Text from files and models is only ever textContent.
+// The page. It talks only to the server that it came from. Text from files and models is set as textContent only.
 "use strict";
 
-const part = (id) => document.getElementById(id);
+const element = (id) => document.getElementById(id);
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const TOP = 5;
-const TRIES = 4; // of a busy server
-const SPEAK_MS = 4000; // between two changes that a screen reader is told of while the camera runs
+const TRIES = 4; // while the server is busy
+const SPEAK_MS = 4000; // at least, between two announcements to screen readers while the camera runs
 
 let info = null;
 let shownURL = null;
-let asked = null; // AbortController of the picture in work
+let pending = null; // AbortController of the image that is being classified
 let events = null; // EventSource of the camera
 let spoken = { label: "", at: 0 };
 
-class Refused extends Error {
+class ServerError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
   }
 }
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   for (let tries = 1; ; tries += 1) {
-    const answer = await fetch(path, options);
-    if (answer.ok) return answer;
-    if (answer.status === 503 && tries < TRIES) {
-      part("status").textContent = "The server is busy; trying again …";
-      await new Promise((done) => setTimeout(done, 1000 * Number(answer.headers.get("Retry-After") || 1)));
+    const response = await fetch(path, options);
+    if (response.ok) return response;
+    if (response.status === 503 && tries < TRIES) {
+      showStatus("The server is busy; trying again …");
+      await new Promise((done) => setTimeout(done, 1000 * Number(response.headers.get("Retry-After") || 1)));
       continue;
     }
-    throw new Refused(answer.status, await explanation(answer));
+    throw new ServerError(response.status, await errorMessage(response));
   }
 }
 
-async function explanation(answer) {
+async function errorMessage(response) {
   try {
-    return (await answer.json()).error.message;
+    const { message } = (await response.json()).error;
+    return message.charAt(0).toUpperCase() + message.slice(1);
   } catch {
-    return `The server answered ${answer.status}.`;
+    return `The server answered with the error ${response.status}.`;
   }
 }
 
-function say(text) {
-  part("status").textContent = text;
+function showStatus(text) {
+  element("status").textContent = text;
 }
 
-function complain(text) {
-  part("error").textContent = text;
+function showError(text) {
+  element("error").textContent = text;
 }
 
-function worded(error) {
-  if (error instanceof Refused) return error.message;
-  return "The server does not answer. Is it still running?";
+function messageOf(error) {
+  if (error instanceof ServerError) return error.message;
+  return "The server does not respond. Is it still running?";
 }
 
-// ---- the answer
+// ---- the result
 
-function showAnswer(answer, total = null) {
-  const rows = answer.predictions.map((prediction) => {
+function showResult(result, total = null) {
+  const rows = result.predictions.map((prediction) => {
     const row = document.createElement("li");
-    const words = document.createElement("div");
-    words.className = "row";
-    words.append(spanOf("name", prediction.label), spanOf("share", percent.format(prediction.score)));
+    const texts = document.createElement("div");
+    texts.className = "row";
+    texts.append(spanOf("name", prediction.label), spanOf("share", percent.format(prediction.score)));
     const track = document.createElement("div");
     track.className = "track";
     track.setAttribute("aria-hidden", "true");
@@ -69,15 +70,14 @@ function showAnswer(answer, total = null) {
     bar.className = "bar";
     bar.style.width = `${Math.max(0, Math.min(100, prediction.score * 100))}%`;
     track.append(bar);
-    row.append(words, track);
+    row.append(texts, track);
     return row;
   });
-  part("classes").replaceChildren(...rows);
-  const { preprocess, inference } = answer.milliseconds;
-  const all = total === null ? "" : `; ${ms(total)} in all, with the network`;
-  part("times").textContent = `${ms(inference)} for the model, ${ms(preprocess)} for decoding and resizing${all}`;
-  part("answer").hidden = false;
-  part("answer").classList.remove("busy");
+  element("classes").replaceChildren(...rows);
+  const { preprocess, inference } = result.milliseconds;
+  const roundTrip = total === null ? "" : `, ${ms(total)} round trip`;
+  element("times").textContent = `${ms(inference)} inference, ${ms(preprocess)} decoding and resizing${roundTrip}`;
+  element("answer").hidden = false;
 }
 
 function spanOf(name, text) {
@@ -92,102 +92,102 @@ function ms(value) {
   return `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ms`;
 }
 
-function best(answer) {
-  const first = answer.predictions[0];
+function bestClass(result) {
+  const first = result.predictions[0];
   return `${first.label}, ${percent.format(first.score)}`;
 }
 
 function clear() {
-  complain("");
-  say("");
-  part("spoken").textContent = "";
-  part("drop").classList.remove("small");
-  part("again").hidden = true;
-  part("answer").hidden = true;
-  part("view").hidden = true;
+  showError("");
+  showStatus("");
+  element("spoken").textContent = "";
+  element("drop").classList.remove("small");
+  element("again").hidden = true;
+  element("answer").hidden = true;
+  element("view").hidden = true;
   if (shownURL !== null) URL.revokeObjectURL(shownURL);
   shownURL = null;
 }
 
-// ---- one picture
+// ---- one image
 
 async function classify(file) {
-  asked?.abort();
+  pending?.abort();
   const mine = new AbortController();
-  asked = mine;
-  showMode("picture");
+  pending = mine;
+  showMode("image");
   clear();
-  showPicture(file);
+  showImage(file);
   if (file.size > info.limits.upload_bytes) {
-    complain(`${file.name || "The picture"} has ${megabytes(file.size)}; the server takes ${megabytes(info.limits.upload_bytes)} at most.`);
+    showError(`${file.name || "The image"} has ${megabytes(file.size)}; the server accepts at most ${megabytes(info.limits.upload_bytes)}.`);
     return;
   }
-  say("Asking …");
-  const start = performance.now();
+  showStatus("Classifying …");
+  const began = performance.now();
   try {
-    const answer = await (await ask(`classify?top_k=${TOP}`, { method: "POST", body: file, signal: mine.signal })).json();
-    showAnswer(answer, performance.now() - start);
-    say("");
-    part("spoken").textContent = best(answer);
-    part("caption").textContent = [file.name, `${answer.image.width} × ${answer.image.height}`].filter(Boolean).join(", ");
+    const result = await (await request(`classify?top_k=${TOP}`, { method: "POST", body: file, signal: mine.signal })).json();
+    showResult(result, performance.now() - began);
+    showStatus("");
+    element("spoken").textContent = bestClass(result);
+    element("caption").textContent = [file.name, `${result.image.width} × ${result.image.height}`].filter(Boolean).join(", ");
   } catch (error) {
     if (mine.signal.aborted) return;
-    say("");
-    refused(error);
+    showStatus("");
+    handleError(error);
   }
 }
 
-function refused(error) {
-  if (error instanceof Refused && error.status === 401) showLogin();
-  else complain(worded(error));
+function handleError(error) {
+  if (error instanceof ServerError && error.status === 401) showLogin();
+  else showError(messageOf(error));
 }
 
 function megabytes(bytes) {
   return `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
-function showPicture(file) {
+function showImage(file) {
   shownURL = URL.createObjectURL(file);
-  const image = part("shown");
-  image.onerror = () => { part("view").hidden = true; }; // a format that this browser does not know
-  image.alt = file.name ? `The picture ${file.name}` : "The pasted picture";
+  const image = element("shown");
+  image.onerror = () => { element("view").hidden = true; }; // a format that this browser cannot show
+  image.alt = file.name ? `The image ${file.name}` : "The pasted image";
   image.src = shownURL;
-  part("caption").textContent = file.name;
-  part("view").hidden = false;
-  part("drop").classList.add("small");
+  element("caption").textContent = file.name;
+  element("view").hidden = false;
+  element("drop").classList.add("small");
 }
 
-function pictureOf(transfer) {
+function imageOf(transfer) {
   const files = [...(transfer?.files ?? [])];
   return files.find((file) => file.type.startsWith("image/")) ?? files[0];
 }
 
-function listenForPictures() {
-  part("file").addEventListener("change", () => {
-    const file = part("file").files[0];
-    part("file").value = ""; // the same file can be chosen again
+function listenForImages() {
+  element("file").addEventListener("change", () => {
+    const file = element("file").files[0];
+    element("file").value = ""; // the same file can be chosen again
     if (file) classify(file);
   });
   document.addEventListener("paste", (event) => {
-    const file = pictureOf(event.clipboardData);
-    if (!file || part("work").hidden) return;
+    const file = imageOf(event.clipboardData);
+    if (!file || element("work").hidden) return;
     event.preventDefault();
     classify(file);
   });
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
-    part("drop").classList.add("over");
+    element("drop").classList.add("over");
   });
   document.addEventListener("dragleave", (event) => {
-    if (event.relatedTarget === null) part("drop").classList.remove("over");
+    if (event.relatedTarget === null) element("drop").classList.remove("over");
   });
   document.addEventListener("drop", (event) => {
     event.preventDefault();
-    part("drop").classList.remove("over");
-    const file = pictureOf(event.dataTransfer);
-    if (part("work").hidden) return;
+    element("drop").classList.remove("over");
+    const file = imageOf(event.dataTransfer);
+    if (element("work").hidden) return;
     if (file) classify(file);
-    else complain("That was no file. Save the picture first, or copy and paste it.");
+    else showError("This is not a file. Save the image first, or copy and paste it.");
   });
 }
 
@@ -196,9 +196,9 @@ function listenForPictures() {
 function showMode(mode) {
   const camera = mode === "camera";
   if (!camera) stopCamera();
-  part("drop").hidden = camera;
-  part("mode-camera").setAttribute("aria-pressed", String(camera));
-  part("mode-picture").setAttribute("aria-pressed", String(!camera));
+  element("drop").hidden = camera;
+  element("mode-camera").setAttribute("aria-pressed", String(camera));
+  element("mode-image").setAttribute("aria-pressed", String(!camera));
 }
 
 function stopCamera() {
@@ -207,137 +207,137 @@ function stopCamera() {
 }
 
 function watchCamera() {
-  asked?.abort();
+  pending?.abort();
   stopCamera();
   showMode("camera");
   clear();
-  say("Opening the camera …");
+  showStatus("Opening the camera …");
   const source = new EventSource("camera/events");
   events = source;
-  const image = part("shown");
+  const image = element("shown");
   image.onerror = null;
-  image.alt = "What the camera sees";
+  image.alt = "The camera's current frame";
   let loading = false;
-  source.addEventListener("open", () => say("Waiting for the camera …"));
+  source.addEventListener("open", () => showStatus("Waiting for the camera …"));
   source.addEventListener("frame", (event) => {
-    if (loading) return; // a slow network shows fewer frames, not older ones
+    if (loading) return; // a slow network drops frames instead of falling behind
     loading = true;
     showFrame(source, JSON.parse(event.data)).catch(() => {}).finally(() => { loading = false; });
   });
-  source.addEventListener("end", () => over("The camera has no more frames."));
-  source.addEventListener("failed", (event) => over("", JSON.parse(event.data).message));
+  source.addEventListener("end", () => endCamera("The camera has no more frames."));
+  source.addEventListener("failed", (event) => endCamera("", JSON.parse(event.data).message));
   source.addEventListener("error", () => {
-    if (source.readyState === EventSource.CLOSED) lost();
-    else say("The connection is lost; trying again …");
+    if (source.readyState === EventSource.CLOSED) explainLoss();
+    else showStatus("The connection was lost; trying again …");
   });
 }
 
-async function showFrame(source, answer) {
-  const picture = await fetch(`camera/frame.jpg?number=${answer.frame}`);
-  if (!picture.ok) return; // not kept any more: the next event is of a newer one
-  const url = URL.createObjectURL(await picture.blob());
+async function showFrame(source, result) {
+  const response = await fetch(`camera/frame.jpg?number=${result.frame}`);
+  if (!response.ok) return; // no longer kept: the next event names a newer one
+  const url = URL.createObjectURL(await response.blob());
   if (events !== source) {
     URL.revokeObjectURL(url);
     return;
   }
   if (shownURL !== null) URL.revokeObjectURL(shownURL);
   shownURL = url;
-  part("shown").src = url;
-  part("view").hidden = false;
-  part("caption").textContent = `${answer.image.width} × ${answer.image.height}, frame ${answer.frame}`;
-  say("");
-  showAnswer(answer);
-  speak(answer);
+  element("shown").src = url;
+  element("view").hidden = false;
+  element("caption").textContent = `${result.image.width} × ${result.image.height}, frame ${result.frame}`;
+  showStatus("");
+  showResult(result);
+  announce(result);
 }
 
-async function lost() {
+async function explainLoss() {
   try {
-    await ask("info");
-    over("", "The camera cannot be watched now.");
+    await request("info");
+    endCamera("", "The camera is not available now.");
   } catch (error) {
-    over("");
-    refused(error);
+    endCamera("");
+    handleError(error);
   }
 }
 
-function over(words, wrong = "") {
+function endCamera(status, error = "") {
   stopCamera();
-  say(words);
-  complain(wrong);
-  part("again").hidden = false;
+  showStatus(status);
+  showError(error);
+  element("again").hidden = false;
 }
 
-function speak(answer) {
+function announce(result) {
   const now = performance.now();
-  const { label } = answer.predictions[0];
+  const { label } = result.predictions[0];
   if (label === spoken.label || now - spoken.at < SPEAK_MS) return;
   spoken = { label, at: now };
-  part("spoken").textContent = best(answer);
+  element("spoken").textContent = bestClass(result);
 }
 
-// ---- beginning
+// ---- start
 
-function showLogin(wrong = "") {
+function showLogin(error = "") {
   stopCamera();
-  part("work").hidden = true;
-  part("login").hidden = false;
-  part("login-error").textContent = wrong;
-  part("token").focus();
+  element("work").hidden = true;
+  element("login").hidden = false;
+  element("login-error").textContent = error;
+  element("token").focus();
 }
 
 async function login(token) {
   try {
-    await ask("login", { method: "POST", body: JSON.stringify({ token }) });
+    await request("login", { method: "POST", body: JSON.stringify({ token }) });
   } catch (error) {
-    showLogin(worded(error));
+    showLogin(messageOf(error));
     return;
   }
-  part("token").value = "";
-  await begin();
+  element("token").value = "";
+  await start();
 }
 
-async function begin() {
+async function start() {
   try {
-    info = await (await ask("info")).json();
+    info = await (await request("info")).json();
   } catch (error) {
-    if (error instanceof Refused && error.status === 401) showLogin();
-    else part("facts").textContent = worded(error);
+    if (error instanceof ServerError && error.status === 401) showLogin();
+    else element("facts").textContent = messageOf(error);
     return;
   }
   document.title = info.model;
-  part("model").textContent = info.model;
+  element("model").textContent = info.model;
   const precision = info.precision === "unknown" ? "" : `${info.precision} `;
-  part("facts").textContent =
+  element("facts").textContent =
     `${precision}${info.format}, ${info.classes} classes, ${info.input.width} × ${info.input.height} pixels; ` +
     `${info.backend}, ${info.threads} ${info.threads === 1 ? "thread" : "threads"}`;
-  part("version").textContent = `mbn-deploy ${info.version}`;
-  part("login").hidden = true;
-  part("work").hidden = false;
-  part("modes").hidden = !info.camera;
+  element("version").textContent = `mbn-deploy ${info.version}`;
+  element("login").hidden = true;
+  element("work").hidden = false;
+  element("modes").hidden = !info.camera;
   if (info.camera) watchCamera();
 }
 
-function tokenOfAddress() {
+function takeTokenFromAddress() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (token !== null) history.replaceState(null, "", location.pathname); // no token in history or bookmarks
+  if (token !== null) history.replaceState(null, "", location.pathname); // keeps the token out of history and bookmarks
   return token;
 }
 
-listenForPictures();
-part("login").addEventListener("submit", (event) => {
+listenForImages();
+element("login").addEventListener("submit", (event) => {
   event.preventDefault();
-  login(part("token").value);
+  login(element("token").value);
 });
-part("mode-picture").addEventListener("click", () => { showMode("picture"); clear(); });
-part("mode-camera").addEventListener("click", watchCamera);
-part("again").addEventListener("click", watchCamera);
+element("mode-image").addEventListener("click", () => { showMode("image"); clear(); });
+element("mode-camera").addEventListener("click", watchCamera);
+element("again").addEventListener("click", watchCamera);
 
-function enter() {
-  const given = tokenOfAddress();
-  if (given === null) begin();
-  else login(given);
+function openPage() {
+  const token = takeTokenFromAddress();
+  if (token === null) start();
+  else login(token);
 }
 window.addEventListener("hashchange", () => {
-  if (location.hash) enter(); // the address with the token, opened where the page is already
+  if (location.hash) openPage(); // the address with the token was opened in the tab of this page
 });
-enter();
+openPage();

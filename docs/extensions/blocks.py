@@ -1,4 +1,4 @@
-"""Code blocks of pages: found, run in their order, and their output put behind them.
+"""Find the code blocks of pages, run them in order, and put their output after them.
 
 A page's ```python and ```sh blocks run in one folder of their own; the Python blocks share their names, as in a
 notebook. What a block prints is shown behind it, so no output on the site was typed. A word behind the language
@@ -26,12 +26,12 @@ SECONDS = 1800  # of a page: the tutorial trains and exports, on a busy machine
 
 
 class BlockError(Exception):
-    """A block failed, or a fence is not closed; says page and line."""
+    """A failed block or an open fence; the message has the page and the line."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """`code` begins behind `line` (from 1) of its page; `end` is the line of the closing fence."""
+    """A block of a page: `code` begins after `line` (from 1), `end` is the line of the closing fence."""
 
     language: str
     code: str
@@ -41,7 +41,7 @@ class Block:
 
 
 def blocks_of(text: str, page: str) -> list[Block]:
-    """The blocks of a page that are run."""
+    """Return the blocks of a page that are run."""
     found, lines, at = [], text.splitlines(), 0
     while at < len(lines):
         opening = FENCE.match(lines[at])
@@ -57,7 +57,7 @@ def blocks_of(text: str, page: str) -> list[Block]:
 
 
 def outputs(blocks: list[Block], page: str, *, cache: Path, environment: Mapping[str, str]) -> list[str]:
-    """What each block prints; from `cache` if the same blocks ran with the same sources of the package."""
+    """Return what each block prints, from `cache` if the same blocks ran with the same sources of the package."""
     kept = cache / f"{_key(blocks)}.json"
     if not kept.is_file():
         cache.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def outputs(blocks: list[Block], page: str, *, cache: Path, environment: Mapping
 
 
 def run(blocks: list[Block], page: str, environment: Mapping[str, str]) -> list[str]:
-    """Run the blocks in a process and a folder of their own; raises `BlockError`."""
+    """Run the blocks in their own process and folder; raises `BlockError`."""
     with tempfile.TemporaryDirectory(prefix="mbn-docs-") as top:
         folder, answer = Path(top) / "work", Path(top) / "outputs.json"
         folder.mkdir()
@@ -84,7 +84,7 @@ def run(blocks: list[Block], page: str, environment: Mapping[str, str]) -> list[
 
 
 def _environment(top: Path) -> dict[str, str]:
-    """The page's own home and caches; programs of this Python first; a plain terminal of 100 columns."""
+    """Return a page's environment: its own home and caches, this Python first, a terminal of 100 columns."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     plain = {"TERM": "dumb", "COLUMNS": "100", "NO_COLOR": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     return {**os.environ, **plain, "PATH": path, "HOME": str(top), "XDG_CACHE_HOME": str(top / "cache")}
@@ -96,7 +96,7 @@ def _tidy(text: str, folder: Path) -> str:
 
 
 def _key(blocks: list[Block]) -> str:
-    """A name for these blocks and these sources; it does not depend on where in the page the blocks stand."""
+    """Hash these blocks and these sources; the position of the blocks in the page does not matter."""
     found = hashlib.sha256(json.dumps([(b.language, b.code) for b in blocks]).encode())
     package = Path(__file__).parents[2] / "mbn_deploy"
     for path in sorted(p for p in (*package.rglob("*"), PROCESS) if p.is_file() and p.suffix != ".pyc"):
@@ -105,7 +105,7 @@ def _key(blocks: list[Block]) -> str:
 
 
 def with_outputs(text: str, blocks: list[Block], found: list[str]) -> str:
-    """The page with what its blocks printed."""
+    """Return the page with the output of its blocks."""
     lines = text.splitlines()
     for block, output in reversed(list(zip(blocks, found, strict=True))):
         if block.show == "hidden":

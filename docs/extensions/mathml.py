@@ -1,4 +1,4 @@
-"""Sphinx extension: formulas as MathML, which browsers draw by themselves; no script and no font is fetched."""
+"""Sphinx extension: write formulas as MathML, which browsers draw without scripts or fonts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sphinx.application import Sphinx
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Called by Sphinx."""
+    """Register the extension with Sphinx."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     return {"version": "1", "parallel_read_safe": True}
 

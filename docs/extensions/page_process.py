@@ -1,4 +1,4 @@
-"""Runs the blocks of one page, in the current folder: JSON on stdin, what they printed into a JSON file."""
+"""Run the blocks of one page in the current folder: JSON on stdin, their output into a JSON file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def main() -> int:
-    """0 if every block ended well."""
+    """Run the blocks; return 0 if all succeeded."""
     job = json.load(sys.stdin)
     names: dict[str, Any] = {"__name__": "__main__"}
     found = []
@@ -40,7 +40,7 @@ def _python(block: dict[str, Any], where: str, names: dict[str, Any]) -> str:
 
 
 def _shell(code: str) -> str:
-    """Standard output and error as a terminal would mix them; raises `CalledProcessError`."""
+    """Return standard output and error mixed as in a terminal; raises `CalledProcessError`."""
     command = ["bash", "-euo", "pipefail", "-c", code]
     merged = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return str(subprocess.run(command, check=True, stdin=subprocess.DEVNULL, **merged).stdout)  # type: ignore[call-overload]

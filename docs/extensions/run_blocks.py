@@ -1,4 +1,4 @@
-"""Sphinx extension: pages are read with the outputs of their code blocks (see `blocks`)."""
+"""Sphinx extension: read pages with the outputs of their code blocks (see `blocks`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sphinx.errors import ExtensionError
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Called by Sphinx."""
+    """Register the extension with Sphinx."""
     app.add_config_value("blocks_cache", "", "")
     app.connect("source-read", _run)
     return {"version": "1", "parallel_read_safe": True}

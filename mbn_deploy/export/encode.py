@@ -1,4 +1,4 @@
-"""From graphs to the files of a bundle: names, bytes, and what each file says about itself."""
+"""Encoding graphs as the files of a bundle: their names, bytes, and the description inside each."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from mbn_deploy.manifest import (
     TensorInfo,
 )
 
-# ONNX float16 and dynamic files are not written: CPUs run neither faster than float32 or int8. Nor is int16x8, for
-# which ONNX Runtime has no kernels (`onnx_qdq.NO_INT16`).
+# ONNX files in float16 and dynamic are not written, since CPUs run neither faster than float32 or int8; nor in int16x8,
+# for which ONNX Runtime has no kernels (`NO_INT16`).
 PRECISIONS: dict[FileFormat, tuple[str, ...]] = {
     "tflite": ("float32", "float16", "dynamic", "int8", INT16X8),
     "onnx": ("float32", "int8"),
 }
-# What is made if nothing is said: int16x8 is for processors with such kernels, and slow on all others.
+# int16x8 is for processors with such kernels, and slow on all others.
 DEFAULT_PRECISIONS = tuple(precision for precision in PRECISIONS["tflite"] if precision != INT16X8)
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What every file of an export says about itself; `preprocess` is that of the float graph."""
+    """The description that all files of an export share; `preprocess` is that of the float graph."""
 
     model: str
     scores: Scores
@@ -56,7 +56,10 @@ class ModelDescription:
 
 @dataclass(frozen=True, eq=False)
 class EncodedModel:
-    """A file's name and bytes. `quantized_input` is what ONNX Runtime does not tell of an integer input."""
+    """A file's name, bytes and description.
+
+    `quantized_input` is (scale, zero point) of an integer input, which ONNX Runtime does not report.
+    """
 
     name: str
     data: bytes
@@ -67,14 +70,14 @@ class EncodedModel:
     quantized_input: tuple[float, int] | None = None
 
     def described(self, info: TensorInfo) -> TensorInfo:
-        """The input as the interpreter describes it, with scale and zero point where it leaves them out."""
+        """Return the input as the interpreter describes it, with scale and zero point where it leaves them out."""
         if self.quantized_input is None or info.scale is not None:
             return info
         return replace(info, scale=self.quantized_input[0], zero_point=self.quantized_input[1])
 
 
 def file_stem(name: str, size: tuple[int, int]) -> str:
-    """`name` as a part of file names, with the input's (height, width) behind it if it does not end so."""
+    """Return `name` made safe for file names; it ends in the input's size, (height, width)."""
     height, width = size
     side = str(height) if height == width else f"{height}x{width}"
     plain = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._") or "model"
@@ -82,12 +85,12 @@ def file_stem(name: str, size: tuple[int, int]) -> str:
 
 
 def with_batch(graph: Graph, batch: int) -> Graph:
-    """The graph for `batch` images at once: the first axis of every shape."""
+    """Return the graph for `batch` images at once: every shape with another first axis."""
     return replace(graph, shapes={name: (batch, *shape[1:]) for name, shape in graph.shapes.items()})
 
 
 def encode_float(graph: Graph, description: ModelDescription, file_format: FileFormat, precision: str) -> EncodedModel:
-    """A file with float32 input and output that takes normalized values, by one mean and one deviation."""
+    """Encode a file with float32 input and output, whose input is normalized by one mean and one deviation."""
     layout: Layout = description.layout if file_format == "onnx" else "nhwc"
     graph, preprocess = uniform_input(graph, description.preprocess)
     text = _file_description(description, precision, preprocess, layout)
@@ -116,9 +119,12 @@ def encode_int8(
     input_dtype: InputType = "uint8",
     activation_dtype: ActivationType = "uint8",
 ) -> EncodedModel:
-    """An int8, int8-mixed or int16x8 file. `preprocess` is that of the quantized graph, whose integers are pixels.
+    """Encode an int8, int8-mixed or int16x8 file.
 
-    Raises `InputError` for activations of 16 bits in ONNX, and as the writers.
+    `preprocess` is that of the quantized graph, whose integers are pixels.
+
+    Raises:
+        InputError: an ONNX file would have activations of 16 bits, or a writer refuses the graph.
     """
     layout: Layout = description.layout if file_format == "onnx" else "nhwc"
     precision = quantized.precision
@@ -127,15 +133,17 @@ def encode_int8(
         if input_dtype == "int16":
             raise InputError(f"{description.model}: {NO_INT16}")
         data = write_onnx_int8(
-            quantized, activation_dtype=activation_dtype, input_dtype=input_dtype, layout=layout,
+            quantized,
+            activation_dtype=activation_dtype,
+            input_dtype=input_dtype,
+            layout=layout,
             metadata={DESCRIPTION_KEY: text},
-        )  # fmt: skip
+        )
     else:
         metadata, packed = _tflite_metadata(description, quantized.graph, preprocess, text)
         data = append_files(write_tflite_int8(quantized, input_dtype=input_dtype, metadata=metadata), packed)
     params = (quantized.int16_params if input_dtype == "int16" else quantized.activations)[quantized.graph.input]
     shift = UNSIGNED_SHIFT if input_dtype == "uint8" else 0
-    known = None if input_dtype == "float32" else (params.scale, params.zero_point + shift)
     return EncodedModel(
         name=_file_name(description, precision, file_format),
         data=data,
@@ -143,13 +151,13 @@ def encode_int8(
         precision=precision,
         preprocess=preprocess,
         layout=layout,
-        quantized_input=known,
+        quantized_input=None if input_dtype == "float32" else (params.scale, params.zero_point + shift),
     )
 
 
 def wanted_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[FileFormat, str]]:
-    """(format, precision) of every file that these formats and precisions give, in the order they are made."""
-    return [(f, p) for f, written in PRECISIONS.items() if f in formats for p in written if p in precisions]
+    """Return (format, precision) of every file of these formats and precisions, in the order in which they are made."""
+    return [(f, p) for f, possible in PRECISIONS.items() if f in formats for p in possible if p in precisions]
 
 
 def _file_name(description: ModelDescription, precision: str, file_format: FileFormat) -> str:
@@ -159,7 +167,7 @@ def _file_name(description: ModelDescription, precision: str, file_format: FileF
 def _tflite_metadata(
     description: ModelDescription, graph: Graph, preprocess: Preprocess, text: str
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """What lies in a .tflite file beside the network: metadata by key, and files by name."""
+    """Return a .tflite file's metadata by key, and its associated files by name."""
     ours = {DESCRIPTION_KEY: text.encode()}
     if not is_uniform(preprocess):
         return ours, {}
@@ -178,7 +186,7 @@ def _tflite_metadata(
 
 
 def labels_text(labels: Sequence[str]) -> bytes:
-    """The labels file: line i is class i."""
+    """Return the content of the labels file: line i is class i."""
     return ("\n".join(labels) + "\n").encode()
 
 

@@ -1,4 +1,4 @@
-"""Read a model file back: what is in it, and what it is entitled to be called."""
+"""Reading a model file back: its contents, and the precision that it really has."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from mbn_deploy.text import shorten
 
 
 def inspect_file(path: str | Path, *, delegate: bool = False) -> FileReport:
-    """The report on a .tflite or .onnx file, told apart by content.
+    """Report on a .tflite or .onnx file, told apart by their contents.
 
-    With `delegate`, a .tflite file is also opened by the interpreter, in a process of its own, to see
-    how XNNPACK divides it. Raises `InputError` for what cannot be read, is damaged or is neither.
+    With `delegate`, a child process also opens a .tflite file with the interpreter, to see how XNNPACK divides it.
+
+    Raises:
+        InputError: the file cannot be read, is damaged, or is neither.
+        MissingExtraError: the export extra is not installed.
     """
     path = Path(path)
     if path.is_dir():
@@ -31,7 +34,9 @@ def inspect_file(path: str | Path, *, delegate: bool = False) -> FileReport:
         )
     data = read_file(path)
     if is_zip(data[:16]) or data.startswith(SIGNATURE):
-        raise InputError(f"{path}: no TFLite or ONNX file, but perhaps a Keras model: export makes them of it")
+        raise InputError(
+            f"{path}: no TFLite or ONNX file, but perhaps a Keras model; `mbn-deploy export` makes such files of it"
+        )
     if data[4:8] != IDENTIFIER and path.suffix.lower() != ".tflite":
         return report_onnx(data, str(path))
     report = report_tflite(data, str(path))

@@ -16,7 +16,7 @@ from mbn_deploy.export.file_report import DelegateReport
 from mbn_deploy.runtime.backends.delegation import division
 from mbn_deploy.runtime.system.child import child_command
 
-_TIMEOUT = 120  # seconds; opening a MobileNet takes half of one
+_TIMEOUT = 120  # seconds; opening a MobileNet takes half a second
 
 
 def probe_delegate(path: Path) -> DelegateReport:
@@ -44,12 +44,12 @@ def probe_delegate(path: Path) -> DelegateReport:
 
 
 def _words(stderr: bytes) -> str:
-    """The end of what was said; names of tensors in it may be no text."""
+    """Return the end of the child's messages; names of tensors in them may not be valid text."""
     return stderr.decode(errors="replace").strip()[-500:]
 
 
 def _probe(path: str) -> dict[str, Any]:
-    """What the child process answers."""
+    """Return the child process's answer."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -70,5 +70,5 @@ def _probe(path: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The child: the file's path comes as an argument, the answer is all that is printed."""
+    """Run the child process: its argument is the file's path, and it prints the answer as JSON and nothing else."""
     sys.stdout.write(json.dumps(_probe(sys.argv[1])) + "\n")

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mbn_deploy"
 FRAMEWORKS = {
     *("tensorflow", "keras", "onnx", "onnxruntime", "ai_edge_litert", "tflite_runtime", "h5py", "flatbuffers"),
-    *("cv2", "sklearn", "matplotlib", "torch", "jax", "dask", "distributed"),
+    *("cv2", "sklearn", "matplotlib", "torch", "jax", "dask", "distributed", "jinja2"),
 }
 PRINTERS = {"typer", "rich", "click"}
 BLOCKED = sorted(FRAMEWORKS | PRINTERS)
@@ -86,7 +86,7 @@ HOUSE = {
     # floor 6
     "diagnose": Room(f"{FILES} quantize", "numpy", "ai_edge_litert"),
     # floor 7: values become a page
-    "report": Room(f"{DEVICE} data verify diagnose", "numpy PIL"),
+    "report": Room(f"{DEVICE} data verify diagnose", "numpy PIL", "jinja2"),
     # floor 8: the main job
     "pipeline": Room(f"{FILES} quantize verify diagnose report", "numpy", "keras"),
     # floor 9

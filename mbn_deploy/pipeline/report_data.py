@@ -52,7 +52,7 @@ def report_html(sources: Sources) -> bytes:
         manifest=sources.manifest,
         machine=str(this_machine()),
         latencies=latencies({file.name: (file.data, file.format) for file in sources.files}),
-        rungs=tuple(rung for climb in sources.climbs for rung in climb.rungs),
+        recipes=tuple(rung for climb in sources.climbs for rung in climb.rungs),
         max_drop=sources.max_drop,
         layers=_layers(sources.climbs, sources.calibration),
         examples=_examples(sources),

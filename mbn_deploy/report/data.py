@@ -1,4 +1,4 @@
-"""What the page shows: frozen values, made by `collect` and read by `page`."""
+"""What the page shows, as frozen values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mbn_deploy.verify.latency import Latency
 
 @dataclass(frozen=True)
 class Guess:
-    """One class that a model names, with its score (a probability)."""
+    """A class that a model answers with, and its score (a probability)."""
 
     label: str
     score: float
@@ -20,7 +20,17 @@ class Guess:
 
 @dataclass(frozen=True)
 class Example:
-    """One picture through two models; `picture` is a small JPEG, `truth` its label, None where they are not shown."""
+    """What two models answer for one image.
+
+    Attributes:
+        name: name of the image file.
+        truth: its label, None if it is unknown.
+        reference: the best answers of the Keras model.
+        other: the best answers of the exported file.
+        same: whether the first answers are equal.
+        picture: a small JPEG, None if images are not shown.
+        size: width and height of the JPEG.
+    """
 
     name: str
     truth: str | None
@@ -28,14 +38,19 @@ class Example:
     other: tuple[Guess, ...]
     same: bool
     picture: bytes | None
-    size: tuple[int, int]  # of the JPEG: width, height
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """`shown` out of `compared` pictures, of which `differing` got different first answers of Keras and of `file`.
+    """Example images, chosen from those that were compared.
 
-    `held_back`: they are none of those that the ranges of integers were taken from.
+    Attributes:
+        file: name of the exported file that is compared with Keras.
+        compared: number of images compared.
+        differing: number of them with different first answers.
+        shown: the examples.
+        held_back: whether the images were kept out of calibration.
     """
 
     file: str
@@ -47,7 +62,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Layers:
-    """Layer by layer what `recipe` did; `written` says whether its files are in the bundle."""
+    """What a recipe did to every layer. `written` says whether its files are in the bundle."""
 
     recipe: str
     precision: str
@@ -58,13 +73,25 @@ class Layers:
 
 @dataclass(frozen=True)
 class Report:
-    """All of the page. `folder` is what the bundle is called in commands; `machine` is where times were measured."""
+    """Everything that the page shows.
+
+    Attributes:
+        folder: name of the bundle's folder, as in commands.
+        manifest: the bundle's manifest.
+        machine: describes the machine on which latencies were measured.
+        latencies: latency by file.
+        recipes: the recipes that the accuracy guard tried.
+        max_drop: how many percentage points of top-1 int8 may lose, None if there is no limit.
+        layers: what each recipe did to the layers.
+        examples: example images, None if there are none.
+        warnings: warnings of the export.
+    """
 
     folder: str
     manifest: Manifest
     machine: str
     latencies: dict[str, Latency]
-    rungs: tuple[RecipeResult, ...]
+    recipes: tuple[RecipeResult, ...]
     max_drop: float | None
     layers: tuple[Layers, ...]
     examples: Examples | None

@@ -1,104 +1,69 @@
-"""The section on layers: error, and ranges before and after conditioning, as plots and tables."""
+"""The section on layers: quantization error, and ranges before and after conditioning, as plots and tables."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from mbn_deploy.diagnose.layer_errors import MAX_DB
 from mbn_deploy.diagnose.layer_summary import LayerFigures, ValueRange
-from mbn_deploy.report.data import Layers, Report
-from mbn_deploy.report.html import Html, joined, tag
-from mbn_deploy.report.parts import code, number, section, significant, table
-from mbn_deploy.report.plots import MOST_DB, noise_plot, spread_plot
+from mbn_deploy.report.data import Layers
+from mbn_deploy.report.figures import number, significant
+from mbn_deploy.report.plots import noise_plot, spread_plot
+from mbn_deploy.report.svg import Svg
 
 WORST = 8
-_COLUMNS = (
-    "layer",
-    "alone, dB",
-    "as it runs, dB",
-    "weights, before and after",
-    "spread",
-    "values, before and after",
-    "spread",
-    "integers cover",
-)
+Change = tuple[str, str]  # before and after conditioning, as text
 
 
-def layers(report: Report) -> Html | None:
-    """By layer: error, and ranges before and after conditioning."""
-    if not report.layers:
-        return None
-    return section("layers", "Layer by layer", *(_layers(found) for found in report.layers))
+@dataclass(frozen=True)
+class LayerRow:
+    """A layer in the table, as text."""
+
+    layer: str
+    alone: str
+    run: str
+    weights: Change
+    weight_spread: Change
+    values: Change
+    value_spread: Change
+    dtype: str
+    covered: str | None
 
 
-def _layers(found: Layers) -> Html:
-    """One recipe's layers."""
-    worst = sorted(found.rows, key=lambda row: row.alone)[:WORST]
-    return joined(
-        [
-            tag("h3", f"{found.precision}, recipe {found.recipe}"),
-            None if found.written else tag("p", "This was the last recipe tried; its files were not written."),
-            tag("p", _explained(found.images)),
-            _noise(found),
-            _spreading(found),
-            table(f"worst-{found.precision}", "Layers with most noise of their own", _COLUMNS, map(_row, worst)),
-            tag(
-                "details",
-                tag("summary", f"All {len(found.rows)} layers"),
-                table(f"layers-{found.precision}", "All layers, in their order", _COLUMNS, map(_row, found.rows)),
-            ),
-        ]
+@dataclass(frozen=True)
+class LayerSection:
+    """The layers of one recipe: two plots, the noisiest layers, and all of them in order."""
+
+    layers: Layers
+    noise: Svg
+    spread: Svg
+    worst: list[LayerRow]
+    rows: list[LayerRow]
+
+
+def layer_section(layers: Layers) -> LayerSection:
+    """Return plots and tables of the layers of one recipe."""
+    figures, identity = layers.rows, layers.precision
+    spreads = [(_spread(row.values[0]), _spread(row.values[1])) for row in figures]
+    return LayerSection(
+        layers=layers,
+        noise=noise_plot([r.alone for r in figures], [r.run for r in figures], identity, _describe_noise(figures)),
+        spread=spread_plot(spreads, identity, _describe_spread(figures)),
+        worst=[_row(row) for row in sorted(figures, key=lambda row: row.alone)[:WORST]],
+        rows=[_row(row) for row in figures],
     )
 
 
-def _noise(found: Layers) -> Html:
-    alone, run = [row.alone for row in found.rows], [row.run for row in found.rows]
-    caption = tag(
-        "figcaption",
-        _key("alone", "alone"),
-        " what a layer adds by itself; ",
-        _key("run", "as the network runs"),
-        " what has gathered up to it. More is better, 6 dB are one bit; "
-        f"what has more than {MOST_DB:g} dB is drawn at the edge.",
-    )
-    return tag("figure", noise_plot(alone, run, found.precision, _noise_text(found)), caption)
-
-
-def _spreading(found: Layers) -> Html:
-    pairs = [(_spread(row.values[0]), _spread(row.values[1])) for row in found.rows]
-    caption = tag(
-        "figcaption",
-        _key("before", "before"),
-        " and ",
-        _key("after", "after conditioning"),
-        ": how much wider the widest channel of a layer's values is than the median one. All share one scale, so 1 is "
-        "best.",
-    )
-    return tag("figure", spread_plot(pairs, found.precision, _spread_text(found)), caption)
-
-
-def _explained(images: int) -> str:
+def _describe_noise(figures: tuple[LayerFigures, ...]) -> str:
+    worst = min(figures, key=lambda row: row.alone)
     return (
-        f"Signal to noise of the quantized network against the float one, on {images} calibration pictures; ranges "
-        "over the whole calibration set, before conditioning (small, where it differs) and after it. Spread is the "
-        "widest channel over the median one. To look into the files themselves: "
-        "mbn-deploy inspect INT8 --reference FLOAT32 --data PICTURES"
+        f"{len(figures)} layers. Alone, {worst.layer} is the noisiest with {number(worst.alone, 1)} dB; "
+        f"as the network runs, the last layer has {number(figures[-1].run, 1)} dB."
     )
 
 
-def _key(kind: str, name: str) -> Html:
-    return joined([tag("span", "", class_=f"key {kind}"), tag("strong", name)])
-
-
-def _noise_text(found: Layers) -> str:
-    worst = min(found.rows, key=lambda row: row.alone)
-    last = found.rows[-1]
-    return (
-        f"{len(found.rows)} layers. Alone, {worst.layer} is the noisiest with {number(worst.alone, 1)} dB; "
-        f"as the network runs, the last layer has {number(last.run, 1)} dB."
-    )
-
-
-def _spread_text(found: Layers) -> str:
-    before, after = ([s for row in found.rows if (s := _spread(row.values[at])) is not None] for at in (0, 1))
+def _describe_spread(figures: tuple[LayerFigures, ...]) -> str:
+    before, after = ([s for row in figures if (s := _spread(row.values[at])) is not None] for at in (0, 1))
     return f"The widest is {significant(max(before, default=1))} before and {significant(max(after, default=1))} after."
 
 
@@ -106,34 +71,33 @@ def _spread(extent: ValueRange | None) -> float | None:
     return None if extent is None else extent.spread
 
 
-def _row(row: LayerFigures) -> list[object]:
-    covered = row.dtype if row.covered is None else _pair(row.dtype, _range(*row.covered))
-    return [
-        code(row.layer), _decibel(row.alone), _decibel(row.run),
-        _ranges(row.weights), _spreads(row.weights), _ranges(row.values), _spreads(row.values), covered,
-    ]  # fmt: skip
+def _row(row: LayerFigures) -> LayerRow:
+    return LayerRow(
+        layer=row.layer,
+        alone=_decibel(row.alone),
+        run=_decibel(row.run),
+        weights=_ranges(row.weights),
+        weight_spread=_spreads(row.weights),
+        values=_ranges(row.values),
+        value_spread=_spreads(row.values),
+        dtype=row.dtype,
+        covered=None if row.covered is None else _range(*row.covered),
+    )
 
 
 def _decibel(value: float) -> str:
     return "exact" if value >= MAX_DB else number(value, 1)
 
 
-def _ranges(pair: tuple[ValueRange | None, ValueRange]) -> Html:
-    return _change(*("–" if extent is None else _range(extent.low, extent.high) for extent in pair))
-
-
-def _change(before: str, after: str) -> Html:
-    """What conditioning left alone stands there once."""
-    return tag("span", after, class_="line") if before == after else _pair(before, after)
-
-
-def _pair(before: str, after: str) -> Html:
-    return joined([tag("span", before, class_="bounds"), tag("span", after, class_="line")])
+def _ranges(pair: tuple[ValueRange | None, ValueRange]) -> Change:
+    before, after = pair
+    return "–" if before is None else _range(before.low, before.high), _range(after.low, after.high)
 
 
 def _range(low: float, high: float) -> str:
     return f"{significant(low)} to {significant(high)}"
 
 
-def _spreads(pair: tuple[ValueRange | None, ValueRange]) -> Html:
-    return _change(*("–" if (s := _spread(extent)) is None else significant(s, 2) for extent in pair))
+def _spreads(pair: tuple[ValueRange | None, ValueRange]) -> Change:
+    before, after = ("–" if (s := _spread(extent)) is None else significant(s, 2) for extent in pair)
+    return before, after

@@ -1,4 +1,4 @@
-"""The plots of the page, as SVG: accuracy against latency, noise and spread by layer."""
+"""Plots of the report as SVG: accuracy against latency, quantization noise and channel spread by layer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mbn_deploy.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, frame, grid, padded
-from mbn_deploy.report.html import Html, joined, tag
+from mbn_deploy.report.svg import Svg, element, joined
 from mbn_deploy.verify.latency import Latency
 from mbn_deploy.verify.statistics import Estimate
 
-MOST_DB = 80.0  # what is next to exact would leave no room for the others
+MOST_DB = 80.0  # nearly exact layers are drawn at this height, to leave room for the others
 LETTER, LINE = 5.9, 13  # width and height of text, in the plot's units
 RADIUS = 4
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -18,7 +18,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 @dataclass(frozen=True)
 class Mark:
-    """A file in the plot: milliseconds, percent with interval, and how it is drawn (`tflite` or `onnx`)."""
+    """A file in the plot: its latency, its share of right answers, and its format (`tflite` or `onnx`) for the shape."""
 
     name: str
     kind: str
@@ -26,8 +26,15 @@ class Mark:
     share: Estimate
 
 
-def accuracy_plot(marks: Sequence[Mark], reference: float | None, measure: str, description: str) -> Html:
-    """Percent (`measure` says of what) against milliseconds; `reference` is Keras' percent, a dashed line."""
+def accuracy_plot(marks: Sequence[Mark], reference: float | None, measure: str, description: str) -> Svg:
+    """Plot shares in percent against milliseconds.
+
+    Args:
+        marks: the files.
+        reference: percent of the Keras model, drawn as a dashed line; None without labels.
+        measure: what the shares are of.
+        description: the text alternative of the plot.
+    """
     height = 300
     ends = [100 * e for m in marks for e in (m.share.low, m.share.high)] + ([] if reference is None else [reference])
     low, high = padded(ends, least=2.0)
@@ -39,8 +46,8 @@ def accuracy_plot(marks: Sequence[Mark], reference: float | None, measure: str, 
         at = y(reference)
         dashed = joined(
             [
-                tag("line", x1=x.start, x2=x.end, y1=at, y2=at, class_="reference"),
-                tag("text", "Keras", x=x.end, y=at - 4, text_anchor="end", class_="quiet"),
+                element("line", x1=x.start, x2=x.end, y1=at, y2=at, class_="reference"),
+                element("text", "Keras", x=x.end, y=at - 4, text_anchor="end", class_="quiet"),
             ]
         )
         taken.append((x.end - 36, at - LINE, x.end, at))
@@ -49,7 +56,7 @@ def accuracy_plot(marks: Sequence[Mark], reference: float | None, measure: str, 
         drawn.append(_mark(mark, x, y))
         names.append(_name(mark, x, y, taken))
     title = f"{measure} against latency"
-    lines = grid(x, y, "milliseconds a run, one thread", f"{measure}, %")
+    lines = grid(x, y, "milliseconds per inference, one thread", f"{measure}, %")
     return frame(height, "tradeoff", title, description, lines, dashed, *drawn, *names)
 
 
@@ -58,21 +65,21 @@ def _box(mark: Mark, x: Axis, y: Axis) -> Box:
     return at - RADIUS - 1, middle - RADIUS - 1, at + RADIUS + 1, middle + RADIUS + 1
 
 
-def _mark(mark: Mark, x: Axis, y: Axis) -> Html:
-    """The point with its 95 % interval."""
+def _mark(mark: Mark, x: Axis, y: Axis) -> Svg:
+    """Draw the point of a file with its 95 % interval."""
     at, middle = x(mark.latency.low), y(100 * mark.share.value)
     low, high = y(100 * mark.share.low), y(100 * mark.share.high)
-    bar = tag("line", x1=at, x2=at, y1=low, y2=high, class_="interval")
+    bar = element("line", x1=at, x2=at, y1=low, y2=high, class_="interval")
     if mark.kind == "onnx":
         side = 2 * RADIUS
-        point = tag("rect", x=at - RADIUS, y=middle - RADIUS, width=side, height=side, class_=f"point {mark.kind}")
+        point = element("rect", x=at - RADIUS, y=middle - RADIUS, width=side, height=side, class_=f"point {mark.kind}")
     else:
-        point = tag("circle", cx=at, cy=middle, r=RADIUS, class_=f"point {mark.kind}")
-    return tag("g", bar, point)
+        point = element("circle", cx=at, cy=middle, r=RADIUS, class_=f"point {mark.kind}")
+    return element("g", bar, point)
 
 
-def _name(mark: Mark, x: Axis, y: Axis, taken: list[Box]) -> Html:
-    """The file's name at the nearest free place, and a line to it where that is not beside the point."""
+def _name(mark: Mark, x: Axis, y: Axis, taken: list[Box]) -> Svg:
+    """Write the file's name at the nearest free place, with a line to it unless that is beside the point."""
     at, middle = x(mark.latency.low), y(100 * mark.share.value)
     width = LETTER * len(mark.name)
     best: tuple[float, float, float, Box] | None = None
@@ -85,23 +92,23 @@ def _name(mark: Mark, x: Axis, y: Axis, taken: list[Box]) -> Html:
                 best = (abs(shift), left, middle + shift, box)
     _, left, line, box = best or (0.0, at + RADIUS + 4, middle, (0.0, 0.0, 0.0, 0.0))
     taken.append(box)
-    text = tag("text", mark.name, x=round(left, 1), y=round(line + 4, 1))
+    text = element("text", mark.name, x=round(left, 1), y=round(line + 4, 1))
     if abs(line - middle) < LINE:
         return text
     end = left - 2 if left > at else left + width + 2
-    return joined([tag("line", x1=at, y1=middle, x2=round(end, 1), y2=round(line, 1), class_="leader"), text])
+    return joined([element("line", x1=at, y1=middle, x2=round(end, 1), y2=round(line, 1), class_="leader"), text])
 
 
 def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def noise_plot(alone: Sequence[float], run: Sequence[float], identity: str, description: str) -> Html:
-    """Signal to noise in dB of every layer in order, alone and as the network runs."""
+def noise_plot(alone: Sequence[float], run: Sequence[float], identity: str, description: str) -> Svg:
+    """Plot the signal-to-noise ratio in dB of every layer in order, alone and as the network runs."""
     height = 210
     low, high = padded([min(value, MOST_DB) for value in (*alone, *run)], least=10.0)
     x, y = _layers(len(run)), Axis(low, high, height - BOTTOM, TOP)
-    lines = grid(x, y, "layers, from the picture to the answer", "signal to noise, dB", x_ticks=False)
+    lines = grid(x, y, "layers, from input to output", "signal to noise, dB", x_ticks=False)
     series = [_series(alone, x, y, "alone"), _series(run, x, y, "run")]
     return frame(height, f"noise-{identity}", "Signal to noise by layer", description, lines, *series)
 
@@ -110,30 +117,30 @@ def _layers(count: int) -> Axis:
     return Axis(-0.5, max(count, 2) - 0.5, LEFT, WIDTH - RIGHT)
 
 
-def _series(values: Sequence[float], x: Axis, y: Axis, kind: str) -> Html:
+def _series(values: Sequence[float], x: Axis, y: Axis, kind: str) -> Svg:
     points = [(x(at), y(value)) for at, value in enumerate(values)]
-    line = tag("polyline", points=" ".join(f"{a},{b}" for a, b in points), class_=f"series {kind}")
-    return joined([line, *(tag("circle", cx=a, cy=b, r=1.8, class_=f"dot {kind}") for a, b in points)])
+    line = element("polyline", points=" ".join(f"{a},{b}" for a, b in points), class_=f"series {kind}")
+    return joined([line, *(element("circle", cx=a, cy=b, r=1.8, class_=f"dot {kind}") for a, b in points)])
 
 
-def spread_plot(pairs: Sequence[tuple[float | None, float | None]], identity: str, description: str) -> Html:
-    """How uneven channels are (largest over median), before and after conditioning, of every layer in order."""
+def spread_plot(pairs: Sequence[tuple[float | None, float | None]], identity: str, description: str) -> Svg:
+    """Plot how uneven the channels of every layer are (widest over median), before and after conditioning."""
     height = 210
     known = [value for pair in pairs for value in pair if value is not None] or [1.0]
     x, y = _layers(len(pairs)), Axis(1.0, max(1.1 * max(known), 10.0), height - BOTTOM, TOP, log=True)
-    lines = grid(x, y, "layers, from the picture to the answer", "widest channel over median channel", x_ticks=False)
+    lines = grid(x, y, "layers, from input to output", "widest channel over median channel", x_ticks=False)
     marks = [_pair(x(at), pair, y) for at, pair in enumerate(pairs)]
     title = "Spread of channels before and after conditioning"
     return frame(height, f"spread-{identity}", title, description, lines, *marks)
 
 
-def _pair(at: float, pair: tuple[float | None, float | None], y: Axis) -> Html:
+def _pair(at: float, pair: tuple[float | None, float | None], y: Axis) -> Svg:
     before, after = (None if value is None else y(value) for value in pair)
     parts = []
     if before is not None and after is not None:
-        parts.append(tag("line", x1=at, x2=at, y1=before, y2=after, class_="pair"))
+        parts.append(element("line", x1=at, x2=at, y1=before, y2=after, class_="pair"))
     if before is not None:
-        parts.append(tag("circle", cx=at, cy=before, r=2.2, class_="dot before"))
+        parts.append(element("circle", cx=at, cy=before, r=2.2, class_="dot before"))
     if after is not None:
-        parts.append(tag("circle", cx=at, cy=after, r=2.2, class_="dot after"))
+        parts.append(element("circle", cx=at, cy=after, r=2.2, class_="dot after"))
     return joined(parts)

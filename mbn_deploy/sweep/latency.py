@@ -1,7 +1,7 @@
-"""One pass over all files of a sweep, on this machine, while nothing else of the sweep runs.
+"""Measures the latency of all files of a sweep in one pass on this machine, while no other job of the sweep runs.
 
-Latencies are compared with each other, so they come from one pass or there are none: where a file is new, all are
-measured again.
+Latencies are compared with each other, so all of them come from the same pass: if one file is new, all are measured
+again.
 """
 
 from __future__ import annotations
@@ -23,8 +23,16 @@ THREADS = 1
 
 
 @dataclass(frozen=True)
-class Pass:
-    """Milliseconds of one inference on one thread by the file's sha256: p50 and p90; and what a reader must know."""
+class LatencyPass:
+    """Latencies of one pass.
+
+    Attributes:
+        machine: identifies the kind of machine, see `Machine.key`.
+        model: describes the machine to a reader.
+        seconds: how long each file was measured.
+        milliseconds: p50 and p90 of one inference on one thread, by the file's sha256.
+        notes: what a reader should know, such as files that could not be run.
+    """
 
     machine: str
     model: str
@@ -33,8 +41,11 @@ class Pass:
     notes: tuple[str, ...]
 
 
-def measured(out: Path, bundles: Sequence[Bundle], seconds: float, progress: Progress) -> Pass | None:
-    """The pass that stands in `out`, if it is of this machine and of all these files; else a new one. None for none."""
+def measure_latency(out: Path, bundles: Sequence[Bundle], seconds: float, progress: Progress) -> LatencyPass | None:
+    """Measure all files of `bundles`, or return the pass stored in `out` if it has them all, from this machine.
+
+    Returns None if there are no files.
+    """
     wanted = {entry.sha256 for bundle in bundles for entry in bundle.files}
     machine = this_machine()
     old = _read(out / NAME)
@@ -42,26 +53,34 @@ def measured(out: Path, bundles: Sequence[Bundle], seconds: float, progress: Pro
         return old
     if not wanted:
         return None
-    found: dict[str, tuple[float, float]] = {}
+    milliseconds: dict[str, tuple[float, float]] = {}
     notes: list[str] = []
     for done, bundle in enumerate(bundles):
         progress("measure latency", done, len(bundles))
         result = benchmark([bundle.folder], threads=(THREADS,), amount=Amount(seconds), openings=0)
         for case in result.cases:
             times = case.quantiles["inference"]
-            found[case.sha256] = (round(1e3 * times["p50"], 4), round(1e3 * times["p90"], 4))
+            milliseconds[case.sha256] = (round(1e3 * times["p50"], 4), round(1e3 * times["p90"], 4))
         notes += [f"{bundle.folder.name}: {note}" for note in result.notes]
         notes += [f"{bundle.folder.name}: {name}: {why}" for name, why in result.failed.items()]
     progress("measure latency", len(bundles), len(bundles))
-    new = Pass(machine.key, str(machine), seconds, found, tuple(notes))
+    new = LatencyPass(
+        machine=machine.key, model=str(machine), seconds=seconds, milliseconds=milliseconds, notes=tuple(notes)
+    )
     replace_file(out / NAME, (json.dumps(asdict(new), indent=1) + "\n").encode())
     return new
 
 
-def _read(path: Path) -> Pass | None:
+def _read(path: Path) -> LatencyPass | None:
     try:
         data = json.loads(path.read_bytes())
         times = {str(key): (float(p50), float(p90)) for key, (p50, p90) in data["milliseconds"].items()}
-        return Pass(str(data["machine"]), str(data["model"]), float(data["seconds"]), times, tuple(data["notes"]))
+        return LatencyPass(
+            machine=str(data["machine"]),
+            model=str(data["model"]),
+            seconds=float(data["seconds"]),
+            milliseconds=times,
+            notes=tuple(data["notes"]),
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

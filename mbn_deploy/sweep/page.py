@@ -1,116 +1,118 @@
-"""`table.html`: the fronts as plots and all rows, one file without script or link, in the style of the report."""
+"""`table.html`: the Pareto fronts as plots and all rows of the table, one file in the style of the report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from mbn_deploy.report.html import Html, joined, tag
-from mbn_deploy.report.page import document
-from mbn_deploy.report.parts import code, number, section, size, table
-from mbn_deploy.sweep.latency import Pass
+from mbn_deploy.report.figures import Cell, Figure, file_size, number
+from mbn_deploy.report.results import TableRow
+from mbn_deploy.report.svg import Svg
+from mbn_deploy.report.template import render
+from mbn_deploy.sweep.latency import LatencyPass
 from mbn_deploy.sweep.plot import Point, front_plot
 from mbn_deploy.sweep.table import Row
-from mbn_deploy.version import __version__
 
+TEMPLATES = Path(__file__).parent / "templates"
 MEASURES = {"top1": "top-1", "agreement": "agreement with Keras"}
-COSTS = (
-    ("latency_p50", "latency_front", 1.0, "milliseconds a picture, one thread", "latency"),
-    ("bytes", "size_front", 1e6, "megabytes", "size"),
-)
-EXIT = {
+EXIT_CODES = {
     1: "a bug",
     2: "wrong use",
     3: "an input that cannot be used",
     4: "a missing extra",
-    5: "a verification said no",
+    5: "a verification failed",
 }
 
 
-def page(rows: Sequence[Row], timed: Pass | None) -> str:
-    """The whole page as HTML 5; equal tables give equal text."""
-    files, failures = [r for r in rows if r.file is not None], [r for r in rows if r.error is not None]
-    variants = len({r.variant for r in rows})
-    lead = tag("p", f"{len(files)} files of {variants} variants; {len(failures)} failures.", class_="strong")
-    return document(
-        "Sweep",
-        tag("header", tag("h1", "Sweep"), lead),
-        tag("main", *_fronts(files), _files(files) if files else None, _failures(failures), _notes(timed)),
-        tag("footer", tag("p", f"Made by mbn-deploy {__version__}.")),
-    )
+@dataclass(frozen=True)
+class Cost:
+    """What a score is plotted against: the row's columns of the cost and of its front, and the axis."""
+
+    column: str
+    front: str
+    unit: float
+    axis: str
+    name: str
 
 
-def _fronts(files: Sequence[Row]) -> list[Html]:
-    made = []
-    for cost, mark, unit, axis, name in COSTS:
-        for score, measure in MEASURES.items():
-            shown = [r for r in files if r.score == score and getattr(r, cost) is not None]
-            points = [
-                Point(
-                    _short(r), r.format or "", getattr(r, cost) / unit, 100 * getattr(r, score), bool(getattr(r, mark))
-                )
-                for r in shown
-            ]
-            if points:
-                best = ", ".join(_short(r) for r in shown if getattr(r, mark))
-                plot = front_plot(points, f"{name}-{score}", axis, measure, f"On the front: {best}.")
-                title = f"{measure[0].upper()}{measure[1:]} against {name}"
-                made.append(section(f"front-{name}-{score}", title, tag("figure", plot, tag("figcaption", _CAPTION))))
-    return made
-
-
-_CAPTION = (
-    "Circles are TFLite, squares ONNX; the line joins the files that no other beats in both respects. Differences "
-    "within the intervals of the table are not decided by this many pictures."
+COSTS = (
+    Cost("latency_p50", "latency_front", unit=1.0, axis="milliseconds an inference, one thread", name="latency"),
+    Cost("bytes", "size_front", unit=1e6, axis="megabytes", name="size"),
 )
 
 
-def _short(row: Row) -> str:
+@dataclass(frozen=True)
+class Front:
+    """A plot of one score against one cost."""
+
+    identity: str
+    title: str
+    plot: Svg
+
+
+def page(rows: Sequence[Row], timed: LatencyPass | None) -> str:
+    """Return the page as HTML 5. Equal tables give equal text."""
+    files = [row for row in rows if row.file is not None]
+    return render(
+        "sweep.html",
+        TEMPLATES,
+        variants=len({row.variant for row in rows}),
+        fronts=list(_fronts(files)),
+        files=[_file_row(row) for row in files],
+        images=sorted({row.images for row in files if row.images is not None}),
+        failures=[row for row in rows if row.error is not None],
+        exit_codes=EXIT_CODES,
+        timed=timed,
+    )
+
+
+def _fronts(files: Sequence[Row]) -> Iterator[Front]:
+    for cost in COSTS:
+        for score, measure in MEASURES.items():
+            shown = [row for row in files if row.score == score and getattr(row, cost.column) is not None]
+            if shown:
+                identity = f"{cost.name}-{score}"
+                best = ", ".join(_short_name(row) for row in shown if getattr(row, cost.front))
+                points = [_point(row, score, cost) for row in shown]
+                plot = front_plot(points, identity, cost.axis, measure, f"On the front: {best}.")
+                yield Front(identity, f"{measure[0].upper()}{measure[1:]} against {cost.name}", plot)
+
+
+def _point(row: Row, score: str, cost: Cost) -> Point:
+    return Point(
+        name=_short_name(row),
+        kind=row.format or "",
+        cost=getattr(row, cost.column) / cost.unit,
+        percent=100 * getattr(row, score),
+        front=bool(getattr(row, cost.front)),
+    )
+
+
+def _short_name(row: Row) -> str:
     return f"{row.variant} {row.precision}"
 
 
-def _files(files: Sequence[Row]) -> Html:
-    columns = ("file", "size", "ms, p50", "ms, p90", "top-1, %", "top-5, %", "agreement, %", "Keras top-1, %", "front")
-    lines = [
-        (
-            code(r.file), size(r.bytes or 0), _figure(r.latency_p50, 2), _figure(r.latency_p90, 2),
-            _share(r.top1, r.top1_low, r.top1_high), _percent(r.top5),
-            _share(r.agreement, r.agreement_low, r.agreement_high), _percent(r.keras_top1),
-            ", ".join(w for w, on in (("latency", r.latency_front), ("size", r.size_front)) if on) or "–",
-        )
-        for r in files
-    ]  # fmt: skip
-    images = sorted({r.images for r in files if r.images is not None})
-    measured = f"Measured on {', '.join(map(str, images))} pictures, with 95 % intervals. " if images else ""
-    return section("files", "Files", table("files-table", f"{measured}A dash is not measured.", columns, lines))
-
-
-def _failures(failures: Sequence[Row]) -> Html | None:
-    if not failures:
-        return None
-    items = [
-        tag("li", tag("strong", r.variant), f" ({EXIT.get(r.exit_code, r.exit_code)}): {r.error}") for r in failures
+def _file_row(row: Row) -> TableRow:
+    fronts = [name for name, on in (("latency", row.latency_front), ("size", row.size_front)) if on]
+    cells: list[Cell] = [
+        file_size(row.bytes or 0),
+        None if row.latency_p50 is None else number(row.latency_p50, 2),
+        None if row.latency_p90 is None else number(row.latency_p90, 2),
+        _share(row.top1, row.top1_low, row.top1_high),
+        _percent(row.top5),
+        _share(row.agreement, row.agreement_low, row.agreement_high),
+        _percent(row.keras_top1),
+        ", ".join(fronts) or None,
     ]
-    return section("failures", "What failed", tag("div", tag("ul", *items), class_="note"))
+    return TableRow(name=row.file, cells=cells)
 
 
-def _notes(timed: Pass | None) -> Html | None:
-    if timed is None:
-        return None
-    how = f"Latency: one pass on {timed.model}, {timed.seconds:g} s a file, when all jobs were done."
-    notes = [tag("li", note) for note in timed.notes]
-    return section("latency", "Latency", tag("p", how), tag("ul", *notes) if notes else None)
+def _percent(value: float | None) -> str | None:
+    return None if value is None else number(100 * value, 1)
 
 
-def _figure(value: float | None, digits: int) -> str:
-    return "–" if value is None else number(value, digits)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else number(100 * value, 1)
-
-
-def _share(value: float | None, low: float | None, high: float | None) -> object:
+def _share(value: float | None, low: float | None, high: float | None) -> Figure | None:
     if value is None or low is None or high is None:
-        return "–"
-    bounds = f"{number(100 * low, 1)} to {number(100 * high, 1)}"
-    return joined([tag("span", number(100 * value, 1), class_="figure"), " ", tag("span", bounds, class_="bounds")])
+        return None
+    return Figure(number(100 * value, 1), f"{number(100 * low, 1)} to {number(100 * high, 1)}")

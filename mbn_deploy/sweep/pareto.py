@@ -1,4 +1,4 @@
-"""The Pareto front: what nothing else beats in one respect without being worse in another."""
+"""The Pareto front: the points that no other point beats in one respect without being worse in the other."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Of each (cost, gain), whether it is on the front: no other costs no more and gains no less, one of them better.
+    """Return for each (cost, gain) whether it is on the Pareto front.
 
-    Equal points are on it together. Sorted by cost, a point is on it that gains more than all cheaper ones.
+    It is, unless another point costs no more, gains no less, and is better in one of the two. Of equal points either
+    all are on the front or none. In the order of cost these are the points that gain more than all cheaper ones.
     """
     order = sorted(range(len(points)), key=lambda at: (points[at][0], -points[at][1]))
     on = [False] * len(points)

@@ -1,4 +1,4 @@
-"""The plot of a front: a point a file, and the step line of those that nothing beats."""
+"""Plots a Pareto front: a point for each file, and a step line through those that no other file beats."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mbn_deploy.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, frame, grid, padded
-from mbn_deploy.report.html import Html, joined, tag
+from mbn_deploy.report.svg import Svg, element
 
 HEIGHT = 300
 LETTER, LINE = 5.9, 13  # width and height of text, in the plot's units
-BESIDE = 7  # between a point and its name
+BESIDE = 7  # units between a point and its name
 
 
 @dataclass(frozen=True)
 class Point:
-    """A file: its cost (milliseconds, megabytes), percent, how it is drawn, and whether it is on the front."""
+    """A file in the plot: its cost (milliseconds or megabytes), its score in percent, and whether it is on the front.
+
+    `kind` is its format, `tflite` or `onnx`, and decides the shape.
+    """
 
     name: str
     kind: str
@@ -24,15 +27,15 @@ class Point:
     front: bool
 
 
-def front_plot(points: Sequence[Point], identity: str, cost: str, measure: str, description: str) -> Html:
-    """Percent against cost, the cost's axis logarithmic: sweeps go over orders of magnitude."""
+def front_plot(points: Sequence[Point], identity: str, cost: str, measure: str, description: str) -> Svg:
+    """Plot percent against cost. The axis of the cost is logarithmic, since sweeps span orders of magnitude."""
     low, high = padded([p.percent for p in points], least=2.0)
     costs = [p.cost for p in points]
     x = Axis(min(costs) / 1.3, max(costs) * 1.3, LEFT, WIDTH - RIGHT, log=True)
     y = Axis(max(low, 0.0), min(high, 100.0), HEIGHT - BOTTOM, TOP + 8)
     best = sorted((p for p in points if p.front), key=lambda p: (p.cost, p.percent))
     steps = _steps([(x(p.cost), y(p.percent)) for p in best], x.end)
-    line = tag("polyline", points=" ".join(f"{a},{b}" for a, b in steps), class_="series alone")
+    line = element("polyline", points=" ".join(f"{a},{b}" for a, b in steps), class_="series alone")
     marks = [_mark(p, x, y) for p in sorted(points, key=lambda p: p.front)]
     title = f"{measure} against {cost}"
     return frame(
@@ -41,31 +44,31 @@ def front_plot(points: Sequence[Point], identity: str, cost: str, measure: str, 
 
 
 def _steps(corners: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
-    """From a point along its height to where the next begins: in between, nothing better can be had."""
-    found: list[tuple[float, float]] = []
+    """Return the corners of the step line: from each point horizontally to the next one's cost, and on to `end`."""
+    line: list[tuple[float, float]] = []
     for at, level in corners:
-        if found:
-            found.append((at, found[-1][1]))
-        found.append((at, level))
-    return [*found, (end, found[-1][1])] if found else []
+        if line:
+            line.append((at, line[-1][1]))
+        line.append((at, level))
+    return [*line, (end, line[-1][1])] if line else []
 
 
-def _mark(point: Point, x: Axis, y: Axis) -> Html:
+def _mark(point: Point, x: Axis, y: Axis) -> Svg:
     at, level = x(point.cost), y(point.percent)
     size = 4.0 if point.front else 2.5
-    said = tag("title", f"{point.name}: {point.percent:.1f} %")
+    tooltip = element("title", f"{point.name}: {point.percent:.1f} %")
     shape = f"point {point.kind}"
     faint = None if point.front else 0.45
     if point.kind == "onnx":
-        return tag(
-            "rect", said, x=at - size, y=level - size, width=2 * size, height=2 * size, class_=shape, opacity=faint
+        return element(
+            "rect", tooltip, x=at - size, y=level - size, width=2 * size, height=2 * size, class_=shape, opacity=faint
         )
-    return tag("circle", said, cx=at, cy=level, r=size, class_=shape, opacity=faint)
+    return element("circle", tooltip, cx=at, cy=level, r=size, class_=shape, opacity=faint)
 
 
-def _names(best: Sequence[Point], x: Axis, y: Axis) -> list[Html]:
-    """Names of the front's points where there is room; all of them stand in the table."""
-    made: list[Html] = []
+def _names(best: Sequence[Point], x: Axis, y: Axis) -> list[Svg]:
+    """Write the names of the front's points where there is room; the table has all of them."""
+    names: list[Svg] = []
     taken: list[tuple[float, float, float, float]] = []
     for point in best:
         width, at, level = LETTER * len(point.name), x(point.cost), y(point.percent)
@@ -78,6 +81,6 @@ def _names(best: Sequence[Point], x: Axis, y: Axis) -> list[Html]:
             free = all(box[2] < o[0] or o[2] < box[0] or box[3] < o[1] or o[3] < box[1] for o in taken)
             if free and left >= x.start and left + width <= WIDTH and box[1] >= y.end - LINE and base <= y.start:
                 taken.append(box)
-                made.append(tag("text", point.name, x=round(left, 1), y=round(base, 1)))
+                names.append(element("text", point.name, x=round(left, 1), y=round(base, 1)))
                 break
-    return [joined(made)]
+    return names

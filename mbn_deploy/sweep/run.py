@@ -22,7 +22,7 @@ from mbn_deploy.pipeline.export import synset_names
 from mbn_deploy.pipeline.manifest_record import evaluation_metrics
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.system.temporary import replace_file
-from mbn_deploy.sweep.latency import Pass, measured
+from mbn_deploy.sweep.latency import LatencyPass, measure_latency
 from mbn_deploy.sweep.plan import RECORDS, Job, Variant, jobs
 from mbn_deploy.sweep.record import Record, bundle_of, failed, manifest_hash, standing, write_record
 from mbn_deploy.sweep.table import Row, rows
@@ -44,7 +44,7 @@ class Sweep:
     folder: Path
     records: tuple[Record, ...]
     rows: tuple[Row, ...]
-    latency: Pass | None
+    latency: LatencyPass | None
     made: int
 
     @property
@@ -95,7 +95,7 @@ def sweep(
     records = [found[job.variant.name] for job in planned]
     bundles = [bundle_of(job, record) for job, record in zip(planned, records, strict=True)]
     write_tables(Path(out), rows(planned, records, bundles, None), None)
-    timed = measured(Path(out), [b for b in bundles if b is not None], latency, progress) if latency else None
+    timed = measure_latency(Path(out), [b for b in bundles if b is not None], latency, progress) if latency else None
     table = rows(planned, records, bundles, timed)
     write_tables(Path(out), table, timed)
     return Sweep(Path(out), tuple(records), tuple(table), timed, len(missing))

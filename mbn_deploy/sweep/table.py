@@ -1,4 +1,4 @@
-"""The sweep's table: a row a file, a row a failure; as CSV and JSON."""
+"""The table of a sweep: a row for each file and for each failure, as CSV and JSON."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from typing import Any
 
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.manifest import ModelFile
-from mbn_deploy.sweep.latency import Pass
+from mbn_deploy.sweep.latency import LatencyPass
 from mbn_deploy.sweep.pareto import front
 from mbn_deploy.sweep.plan import Job
 from mbn_deploy.sweep.record import Record
 
 KIND, SCHEMA_VERSION = "mbn-deploy sweep", 1
-FORMULA = tuple("=+-@\t\r")  # what a spreadsheet would take for a formula at the start of a text
+FORMULA = tuple("=+-@\t\r")  # characters that begin a formula in a spreadsheet
 UNITS = {"bytes": "bytes", "latency": "milliseconds, one inference on one thread", "shares": "fractions of 1"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A file of a bundle, or (`file` is None) a variant's failure.
+    """A file of a bundle, or the failure of a variant (then `file` is None).
 
-    Shares are fractions of 1 with the ends of their 95 % intervals; `score` says which of them the fronts are of:
-    `top1`, or `agreement` with the Keras model where images have no labels. `latency_front` and `size_front`: no
-    other file of the sweep is as accurate and faster, or smaller.
+    Shares are fractions of 1 with the ends of their 95 % intervals, latencies are milliseconds on one thread. `score`
+    names the share that the Pareto fronts compare: `top1`, or `agreement` with the Keras model if images have no
+    labels. A file is on `latency_front` (`size_front`) if no other file of the sweep is as accurate and faster
+    (smaller).
     """
 
     variant: str
@@ -56,70 +57,82 @@ class Row:
     error: str | None = None
     exit_code: int = 0
 
-    @property
-    def share(self) -> tuple[float, float, float] | None:
-        """(value, low, high) of the score, `None` where nothing was evaluated."""
-        if self.score is None:
-            return None
-        return tuple(getattr(self, f"{self.score}{end}") for end in ("", "_low", "_high"))
-
 
 def rows(
-    planned: Sequence[Job], records: Sequence[Record], bundles: Sequence[Bundle | None], timed: Pass | None
+    planned: Sequence[Job], records: Sequence[Record], bundles: Sequence[Bundle | None], timed: LatencyPass | None
 ) -> list[Row]:
-    """Of every variant its files, then its failure, in the order of the sweep."""
-    found: list[Row] = []
+    """Return a row for each file of each variant, then one for its failure, in the order of the sweep."""
+    table: list[Row] = []
     for job, record, bundle in zip(planned, records, bundles, strict=True):
         variant = job.variant
         base = Row(
-            variant.name, variant.model or Path(variant.file or "").name, variant.alpha, variant.size, variant.size
+            variant=variant.name,
+            model=variant.model or Path(variant.file or "").name,
+            alpha=variant.alpha,
+            height=variant.size,
+            width=variant.size,
         )
         if bundle is not None:
-            found += [_row(base, entry, bundle.metrics, timed) for entry in bundle.files]
+            table += [_row(base, entry, bundle.metrics, timed) for entry in bundle.files]
         if record.status == "failed":
-            found.append(replace(base, error=record.error, exit_code=record.exit_code))
-    return _with_fronts(found)
+            table.append(replace(base, error=record.error, exit_code=record.exit_code))
+    return _with_fronts(table)
 
 
-def _row(base: Row, entry: ModelFile, metrics: dict[str, Any], timed: Pass | None) -> Row:
+def _row(base: Row, entry: ModelFile, metrics: dict[str, Any], timed: LatencyPass | None) -> Row:
     own = metrics.get("files", {}).get(entry.path, {})
     top1, agreement = own.get("top1") or {}, own.get("agreement") or {}
     height, width, _ = entry.picture
     p50, p90 = (None, None) if timed is None else timed.milliseconds.get(entry.sha256, (None, None))
     return replace(
-        base, height=height, width=width, format=entry.format, precision=entry.precision, file=entry.path,
-        bytes=entry.size, images=metrics.get("images"),
+        base,
+        height=height,
+        width=width,
+        format=entry.format,
+        precision=entry.precision,
+        file=entry.path,
+        bytes=entry.size,
+        images=metrics.get("images"),
         keras_top1=metrics.get("reference", {}).get("top1", {}).get("value"),
-        top1=top1.get("value"), top1_low=top1.get("low"), top1_high=top1.get("high"),
+        top1=top1.get("value"),
+        top1_low=top1.get("low"),
+        top1_high=top1.get("high"),
         top5=(own.get("top5") or {}).get("value"),
-        agreement=agreement.get("value"), agreement_low=agreement.get("low"), agreement_high=agreement.get("high"),
-        latency_p50=p50, latency_p90=p90, score="top1" if top1 else "agreement" if agreement else None,
-    )  # fmt: skip
+        agreement=agreement.get("value"),
+        agreement_low=agreement.get("low"),
+        agreement_high=agreement.get("high"),
+        latency_p50=p50,
+        latency_p90=p90,
+        score="top1" if top1 else "agreement" if agreement else None,
+    )
 
 
-def _with_fronts(found: list[Row]) -> list[Row]:
-    """Files that were evaluated, against those that were evaluated in the same way."""
-    marks: list[dict[str, Any]] = [{} for _ in found]
+def _with_fronts(table: list[Row]) -> list[Row]:
+    """Mark the files on the fronts; only files with the same kind of score are compared."""
+    marks: list[dict[str, Any]] = [{} for _ in table]
     for cost, mark in (("latency_p50", "latency_front"), ("bytes", "size_front")):
         for score in ("top1", "agreement"):
-            at = [i for i, row in enumerate(found) if row.score == score and getattr(row, cost) is not None]
-            on = front([(getattr(found[i], cost), getattr(found[i], score)) for i in at])
+            at = [i for i, row in enumerate(table) if row.score == score and getattr(row, cost) is not None]
+            on = front([(getattr(table[i], cost), getattr(table[i], score)) for i in at])
             for i, holds in zip(at, on, strict=True):
                 marks[i][mark] = holds
-    return [replace(row, **more) for row, more in zip(found, marks, strict=True)]
+    return [replace(row, **more) for row, more in zip(table, marks, strict=True)]
 
 
-def to_dict(table: Sequence[Row], timed: Pass | None) -> dict[str, Any]:
-    """A JSON value."""
+def to_dict(table: Sequence[Row], timed: LatencyPass | None) -> dict[str, Any]:
+    """Return the table as a JSON value."""
     latency = None if timed is None else {k: v for k, v in asdict(timed).items() if k != "milliseconds"}
     return {
-        "kind": KIND, "schema_version": SCHEMA_VERSION, "units": UNITS, "latency": latency,
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "units": UNITS,
+        "latency": latency,
         "rows": [asdict(row) for row in table],
-    }  # fmt: skip
+    }
 
 
 def to_csv(table: Sequence[Row]) -> str:
-    """A line a row under a line of names, as RFC 4180 has it; an empty cell is unknown."""
+    """Return the table as CSV (RFC 4180) with a header; an empty cell is unknown."""
     text = io.StringIO()
     writer = csv.writer(text)
     names = [column.name for column in fields(Row)]

@@ -17,7 +17,7 @@ HOSTILE = (
 )
 
 
-def hostile(made, rungs=()):
+def hostile(made, recipes=()):
     """A report whose every word comes from a stranger."""
     guesses = tuple(Guess(label, 0.2) for label in HOSTILE)
     picture, size = thumbnail(np.zeros((20, 30, 3), np.uint8))
@@ -27,6 +27,6 @@ def hostile(made, rungs=()):
     metrics = {**manifest.metrics, "dataset": HOSTILE[1]}
     return Report(
         folder=HOSTILE[1], manifest=replace(manifest, metrics=metrics), machine=HOSTILE[0],
-        latencies={f.path: Latency(0.9, 1.2) for f in made.files}, rungs=rungs, max_drop=1.0, layers=(),
+        latencies={f.path: Latency(0.9, 1.2) for f in made.files}, recipes=recipes, max_drop=1.0, layers=(),
         examples=Examples("a_int8.tflite", 5, 5, shown, held_back=True), warnings=HOSTILE,
     )  # fmt: skip

@@ -109,13 +109,13 @@ def test_what_a_screen_reader_is_told(page):
     named = {(n["role"]["value"], n.get("name", {}).get("value", "")) for n in tree if "role" in n and not n["ignored"]}
     roles = {role for role, _ in named}
     assert {"main", "banner", "contentinfo", "heading", "table", "columnheader", "rowheader"} <= roles
-    for name in ("What was exported", "Files", "Top-1 against latency", "Pictures", "Run it", "Layer by layer"):
+    for name in ("What was exported", "Files", "Top-1 against latency", "Example images", "Run it", "Layer by layer"):
         assert ("region", name) in named
         assert ("heading", name) in named
     assert ("region", "Size, accuracy and latency of every file") in named
     pictures = {name for role, name in named if role in ("image", "img")}
     assert {"Top-1 against latency", "Signal to noise by layer"} <= pictures
-    assert any(name.startswith("Picture ") for name in pictures)
+    assert any(name.startswith("Image ") for name in pictures)
 
 
 def test_axe_finds_nothing_wrong(page):
@@ -158,7 +158,7 @@ def test_names_of_strangers_stay_text(browser, bundle, tmp_path):
     browser.get((tmp_path / "report.html").as_uri())
     assert browser.find_element("tag name", "h1").text == HOSTILE[0]
     assert not browser.find_elements("css selector", "script, img:not([src^='data:'])")
-    names = {node.text for node in browser.find_elements("css selector", ".pictures h3")}
+    names = {node.text for node in browser.find_elements("css selector", ".examples h3")}
     assert {HOSTILE[0], HOSTILE[1], HOSTILE[2]} <= names
     look(browser, **PHONE)
     assert browser.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0

@@ -19,10 +19,10 @@ from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.report.axes import Axis, linear_ticks, padded
 from mbn_deploy.report.examples import choose, class_names, preferred, thumbnail
-from mbn_deploy.report.html import Html, joined, tag
+from mbn_deploy.report.figures import number, signed, significant, three_digits
 from mbn_deploy.report.page import page
-from mbn_deploy.report.parts import number, signed, significant
 from mbn_deploy.report.plots import Mark, accuracy_plot
+from mbn_deploy.report.svg import Svg, element, joined
 from mbn_deploy.text import visible
 from mbn_deploy.verify.latency import Latency, latencies
 from mbn_deploy.verify.scores import top_answers
@@ -92,16 +92,16 @@ def test_it_says_what_the_manifest_says(made, tree):
     assert f"{manifest.source['parameters']:,} parameters" in tree.text
     assert manifest.source["weights_sha256"][:12] in tree.text
     assert f"{manifest.classes} classes, softmax" in tree.text
-    assert f"calibrated on {manifest.quantization['calibration']['images']} pictures" in tree.text
-    assert "15 labelled pictures of 'validation'" in tree.text
+    assert f"calibrated on {manifest.quantization['calibration']['images']} images" in tree.text
+    assert "15 labelled images of 'validation'" in tree.text
 
 
-def test_the_guards_rungs_are_there_with_their_latencies(result, tree):
+def test_the_recipes_that_the_guard_tried_are_there_with_their_latencies(result, tree):
     assert "Recipes tried" in tree.text
     for rung in result.searches[0].rungs:
         assert rung.recipe in tree.text
-        assert significant(rung.latency_ms) in tree.text
-    assert "The budget: 99 percentage points" in tree.text
+        assert three_digits(rung.latency_ms) in tree.text
+    assert "99 percentage points" in tree.text
 
 
 def test_every_layer_has_its_error_and_its_ranges(made, tree):
@@ -169,7 +169,7 @@ def test_without_evaluation_calibration_pictures_are_compared(images, tmp_path):
         small_model(), tmp_path / "dist", calibration=images["calibration"], precisions=["float32", "int8"]
     ).bundle
     tree = Tree((bundle.folder / "report.html").read_text("utf-8"))
-    assert re.search(r"same first answer on \d+ of 12 calibration pictures", tree.text)
+    assert re.search(r"same first answer on \d+ of 12 calibration images", tree.text)
     assert "labelled" not in tree.text
     assert "Accuracy was not measured" in tree.text
     assert 4 <= len(tree.all("img")) <= 12
@@ -199,7 +199,7 @@ def test_a_bundle_without_pictures_and_without_int8(tmp_path):
     tree = Tree((bundle.folder / "report.html").read_text("utf-8"))
     assert "Accuracy was not measured" in tree.text
     assert "Layer by layer" not in tree.text
-    assert "Pictures" not in tree.text
+    assert "Example images" not in tree.text
     assert "float32 TFLite" in tree.text
 
 
@@ -229,8 +229,8 @@ def test_what_a_stranger_names_is_text_and_no_more(result):
 
 
 def test_html_is_escaped_once():
-    assert tag("p", "a < b", tag("b", "&"), title='"') == '<p title="&quot;">a &lt; b<b>&amp;</b></p>'
-    assert joined([None, "<", Html("<br>")]) == "&lt;<br>"
+    assert element("p", "a < b", element("b", "&"), title='"') == '<p title="&quot;">a &lt; b<b>&amp;</b></p>'
+    assert joined([None, "<", Svg("<br>")]) == "&lt;<br>"
     assert visible("a\u200bb\ud800") == "a\\u200bb\\ud800"
 
 

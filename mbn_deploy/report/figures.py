@@ -1,0 +1,70 @@
+"""Measured values as the pages write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mbn_deploy.verify.statistics import Estimate
+
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value with its bounds, as text."""
+
+    value: str
+    bounds: str
+
+
+Cell = str | Figure | None  # of a table; None was not measured
+
+
+def number(value: float, digits: int) -> str:
+    """Write a number with so many decimals and a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float, digits: int) -> str:
+    """Write a number with its sign; one that rounds to zero has none."""
+    shown = f"{value:+.{digits}f}"
+    return shown.lstrip("+-") if float(shown) == 0 else shown.replace("-", MINUS)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Write a number with so many significant digits, without an exponent where possible."""
+    return f"{value:.{digits}g}".replace("-", MINUS)
+
+
+def three_digits(value: float) -> str:
+    """Write a number with three significant digits, zeros included, so that figures in a column are equally precise."""
+    return f"{value:#.3g}".removesuffix(".")
+
+
+def milliseconds(value: float) -> str:
+    """Write a time, as in `3.42 ms`."""
+    return f"{three_digits(value)} ms"
+
+
+def file_size(count: int) -> str:
+    """Write a number of bytes, as in `3.4 MB` (1 MB = 1e6 bytes) or `812 kB`."""
+    return f"{count / 1e6:.1f} MB" if count >= 1_000_000 else f"{count / 1e3:.0f} kB"
+
+
+def percent(estimate: Estimate) -> Figure:
+    """Write a share in percent."""
+    value, low, high = (number(100 * v, 1) for v in (estimate.value, estimate.low, estimate.high))
+    return Figure(value, f"{low} to {high}")
+
+
+def points(estimate: Estimate, digits: int = 1) -> Figure:
+    """Write a difference of shares in percentage points, with its sign."""
+    value, low, high = (signed(100 * v, digits) for v in (estimate.value, estimate.low, estimate.high))
+    return Figure(value, f"{low} to {high}")
+
+
+def estimate_of(data: Mapping[str, Any] | None) -> Estimate | None:
+    """Read an estimate from the manifest's JSON; None stays None."""
+    return None if data is None else Estimate(value=data["value"], low=data["low"], high=data["high"])

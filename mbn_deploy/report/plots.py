@@ -18,7 +18,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 @dataclass(frozen=True)
 class Mark:
-    """A file in the plot: its latency, its share of right answers, and its format (`tflite` or `onnx`) for the shape."""
+    """A file in the plot: its latency, its share of right answers, and its format (`tflite` or `onnx`)."""
 
     name: str
     kind: str

@@ -37,7 +37,7 @@ class Cost:
 
 
 COSTS = (
-    Cost("latency_p50", "latency_front", unit=1.0, axis="milliseconds an inference, one thread", name="latency"),
+    Cost("latency_p50", "latency_front", unit=1.0, axis="milliseconds per inference, one thread", name="latency"),
     Cost("bytes", "size_front", unit=1e6, axis="megabytes", name="size"),
 )
 

@@ -1,8 +1,7 @@
-"""`mbn-deploy describe MODEL`: layers, and what separable convolutions, width and resolution save."""
+"""`mbn-deploy describe MODEL`: a network's layers, and how much separable convolutions, width and resolution save."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -30,8 +29,8 @@ CONVENTION = (
     "1 MAC = one multiplication with one addition, in convolutions and dense layers; parameters include BatchNorm's."
 )
 WHY_NOT_SQUARES = (
-    "ρ = size / 224. Counted differs from the squares where α does not reach both sides of a layer: depthwise layers "
-    "and the classifier cost α, not α²; channels are rounded; V2 and V3 keep the width of some layers."
+    "ρ = size / 224. The counts differ from α² · ρ² where α changes only one side of a layer: depthwise layers and the "
+    "classifier cost α, not α²; channels are rounded; V2 and V3 keep the width of some layers."
 )
 ALPHAS = (0.25, 0.35, 0.5, 0.75, 1.0, 1.4)
 SIZES = (224, 160, 128)
@@ -39,19 +38,19 @@ SIZES = (224, 160, 128)
 
 @guarded
 def describe(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name out of `mbn-deploy list`.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name from `mbn-deploy list`.")],
     *,
     alpha: Annotated[float, typer.Option(help="Width multiplier α.")] = 1.0,
     size: Annotated[int, typer.Option(help="Input height and width in pixels.")] = 224,
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 1000,
     all_layers: Annotated[
-        bool, typer.Option("--all-layers", help="Also the layers without multiply-adds: BatchNorm, activations, ...")
+        bool, typer.Option("--all-layers", help="Include layers without multiply-adds: BatchNorm, activations, ...")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Layers with shapes, parameters, multiply-adds; cost against standard convolutions; effect of α and ρ."""
+    """Show layers with parameters and multiply-adds, their cost beside standard convolutions, the effect of α and ρ."""
     spec = Spec(network(model), alpha, size, classes)
-    scaling = scaling_costs(spec, _with(ALPHAS, alpha), _with(SIZES, size)[::-1])
+    scaling = scaling_costs(spec, sorted({*ALPHAS, alpha}), sorted({*SIZES, size}, reverse=True))
     if as_json:
         print_json(_json(spec, scaling))
         return
@@ -60,10 +59,6 @@ def describe(
     _layers(console, [c for c in layer_costs(spec) if all_layers or c.macs])
     _separable(console, separable_costs(spec))
     _scaling(console, scaling)
-
-
-def _with(values: Sequence[Any], own: Any) -> list[Any]:
-    return sorted({*values, own})
 
 
 def _json(spec: Spec, scaling: list[ScalingCost]) -> dict[str, Any]:
@@ -106,11 +101,11 @@ def _separable(console: Console, pairs: list[SeparableCost]) -> None:
     for p in pairs:
         macs = (millions(p.separable_macs), millions(p.standard_macs))
         shown.add_row(p.depthwise, str(p.kernel), str(p.filters), *macs, f"{p.measured:.4f}", f"{p.formula:.4f}")
-    _titled(console, "Depthwise separable against a standard D_K × D_K convolution with N outputs", shown)
+    _titled(console, "Depthwise separable compared with a standard D_K × D_K convolution with N outputs", shown)
 
 
 def _titled(console: Console, title: str, shown: Table) -> None:
-    """A table's own title would be wrapped to the width of the table."""
+    """Print a title above a table; the table's own title would be wrapped to its width."""
     console.print(title, style="bold")
     console.print(shown)
     console.print()

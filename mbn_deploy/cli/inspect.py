@@ -1,4 +1,4 @@
-"""`mbn-deploy inspect FILE`: what is in a model file; beside a float one, which layers of an int8 file hurt."""
+"""`mbn-deploy inspect FILE`: the contents of a model file; with a float file, which layers lose accuracy in int8."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from mbn_deploy.errors import UsageError
 from mbn_deploy.text import shorten
 
 if TYPE_CHECKING:
-    from mbn_deploy.export.file_report import FileReport, OpReport, Share, TensorReport
+    from mbn_deploy.export.file_report import DelegateReport, FileReport, OpReport, Share, TensorReport
 
 COMPARISON = "Comparison of layers with a float file"  # a heading of `--help`
 
 
 @guarded
 def inspect(
-    file: Annotated[Path, path_argument("FILE", "A .tflite or .onnx file, of any maker.")],
+    file: Annotated[Path, path_argument("FILE", "A .tflite or .onnx file, from any converter.")],
     *,
-    ops: Annotated[bool, typer.Option("--ops", help="Every operation with the type and range of its output.")] = False,
+    ops: Annotated[bool, typer.Option("--ops", help="List every operation with its output's type and range.")] = False,
     delegate: Annotated[
-        bool, typer.Option("--delegate", help="Open a .tflite file and see which operations XNNPACK leaves out.")
+        bool, typer.Option("--delegate", help="Open a .tflite file to see which operations XNNPACK does not take.")
     ] = False,
     reference: Annotated[
         Path | None,
         path_option(
-            help="The float .tflite or .onnx file of the same export: compare every layer with it, on --data.",
+            help="Float .tflite or .onnx file of the same export, with which every layer is compared on --data.",
             panel=COMPARISON,
         ),
     ] = None,
     data: Annotated[
-        Path | None, path_option(help="Folder of images to compare layers on; no labels are needed.", panel=COMPARISON)
+        Path | None, path_option(help="Folder of images to compare the layers on, without labels.", panel=COMPARISON)
     ] = None,
-    count: Annotated[int, typer.Option(help="How many of them.", rich_help_panel=COMPARISON)] = 16,
-    seed: Annotated[int, typer.Option(help="Which of them.", rich_help_panel=COMPARISON)] = 0,
+    count: Annotated[int, typer.Option(help="Number of images from --data.", rich_help_panel=COMPARISON)] = 16,
+    seed: Annotated[int, typer.Option(help="Seed that picks the images from --data.", rich_help_panel=COMPARISON)] = 0,
     layers: Annotated[
         int,
-        typer.Option(min=0, help="Rows of the table of layers, the worst first; 0 is all.", rich_help_panel=COMPARISON),
+        typer.Option(min=0, help="Number of layers shown, the worst first; 0 shows all.", rich_help_panel=COMPARISON),
     ] = 20,
     resize: Resize = None,
     preprocess: PreprocessText = None,
     as_json: Json = False,
 ) -> None:
-    """Operations, types, scales: what the file may be called, and whether its ranges are clean.
+    """Show the operations, types and scales of a file, its real precision, and whether its ranges are clean.
 
-    With --reference and --data: signal to noise, error, saturation and effect on the output of every layer.
+    With --reference and --data, show signal-to-noise ratio, error, saturation and effect on the output of every layer.
     """
     from mbn_deploy.export.inspect import inspect_file
 
@@ -63,17 +63,23 @@ def inspect(
 
         load_frameworks()
         with progress_bar() as progress:
-            found = diagnose(
-                file, reference, data,
-                count=count, seed=seed, resize=resize, preprocess=preprocess, progress=progress,
-            )  # fmt: skip
+            diagnosis = diagnose(
+                file,
+                reference,
+                data,
+                count=count,
+                seed=seed,
+                resize=resize,
+                preprocess=preprocess,
+                progress=progress,
+            )
         if as_json:
-            print_json(found.to_dict())
+            print_json(diagnosis.to_dict())
         else:
-            print_diagnosis(stdout(), found, layers)
+            print_diagnosis(stdout(), diagnosis, layers)
         return
     if reference is not None or data is not None:
-        raise UsageError("--reference and --data belong together: layers are compared with a float file, on images")
+        raise UsageError("--reference and --data are given together: layers are compared with a float file on images")
     report = inspect_file(file, delegate=delegate)
     if as_json:
         print_json(report.to_dict())
@@ -115,13 +121,13 @@ def _counts(console: Console, report: FileReport) -> None:
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    """The most frequent first."""
+    """List the kinds of operations with their numbers, the most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count} {plain(kind)}" for kind, count in ordered) or "none"
 
 
 def _notes(console: Console, report: FileReport) -> None:
-    """What a device may stumble over, and what the file says about itself."""
+    """Print what may cause trouble on a device, the file's own description, and how XNNPACK divides it."""
     notes = {
         "needs TensorFlow's own kernels": report.select_tf_ops,
         "custom operations": report.custom_ops,
@@ -138,22 +144,24 @@ def _notes(console: Console, report: FileReport) -> None:
     if report.description is not None:
         p = report.description.preprocess
         console.print(
-            f"says of itself: {plain(report.description.model)} {plain(report.description.precision)}, "
+            f"its description: {plain(report.description.model)} {plain(report.description.precision)}, "
             f"{report.description.scores}, (pixel - {_vector(p.mean)}) / {_vector(p.std)}, {p.channels}, {p.resize}, "
             f"{0 if report.description.labels is None else len(report.description.labels)} labels"
         )
     if report.float_islands is not None:
         console.print(f"float islands: {_share(report.float_islands)}")
     if report.delegate is not None:
-        made = report.delegate
-        outside = _counted(Counter(made.outside))
-        console.print(
-            f"XNNPACK refuses it: {plain(made.error)}"
-            if made.error is not None
-            else f"XNNPACK takes it in {made.partitions} partition(s); operations outside: {outside}"
-        )
-    if report.outside_delegate is not None and report.outside_delegate.ops:
-        console.print(f"outside: {_share(report.outside_delegate)}")
+        _delegate(console, report.delegate, report.outside_delegate)
+
+
+def _delegate(console: Console, delegate: DelegateReport, outside: Share | None) -> None:
+    if delegate.error is not None:
+        console.print(f"the interpreter with XNNPACK does not open it: {plain(delegate.error)}")
+        return
+    kinds = _counted(Counter(delegate.outside))
+    console.print(f"XNNPACK takes it in {delegate.partitions} partition(s); operations outside: {kinds}")
+    if outside is not None and outside.ops:
+        console.print(f"outside XNNPACK: {_share(outside)}")
 
 
 def _share(share: Share) -> str:
@@ -168,8 +176,7 @@ def _operations(console: Console, ops: tuple[OpReport, ...]) -> None:
     shown = table("operation", "kind", "output", "type", "range", left=2)
     for op in ops:
         for tensor in op.outputs:
-            found = tensor.range
-            limits = "" if found is None else f"{found[0]:.4g} … {found[1]:.4g}"
+            limits = "" if tensor.range is None else f"{tensor.range[0]:.4g} … {tensor.range[1]:.4g}"
             fused = "" if op.activation == "none" else f"+{op.activation}"
             shown.add_row(plain(op.name or tensor.name), plain(op.kind + fused), _shape(tensor), tensor.dtype, limits)
     console.print()

@@ -1,4 +1,4 @@
-"""`mbn-deploy list`: the networks that `describe` and `export` know by name."""
+"""`mbn-deploy list`: the networks that `describe` and `export` take by name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mbn_deploy.models.layers import Spec
 from mbn_deploy.models.tables import NETWORKS, Network
 
 HINT = (
-    "Parameters and multiply-adds (MACs) at α = 1, 224 × 224 pixels, 1000 classes; α and sizes of the published "
-    "ImageNet weights (--weights imagenet). Any α > 0 and any size from 32 can be built."
+    "Parameters and multiply-adds (MACs) are those at α = 1, 224 × 224 pixels and 1000 classes. ImageNet weights "
+    "(--weights imagenet) exist for the α and sizes above; other weights can have any α > 0 and any size from 32."
 )
 
 
 @guarded
 def list_models(*, as_json: Json = False) -> None:
-    """The networks, with parameters and multiply-adds at α = 1 and 224 × 224."""
+    """List the networks, with parameters and multiply-adds at α = 1 and 224 × 224."""
     rows = [_row(network) for network in NETWORKS.values()]
     if as_json:
         print_json(rows)
@@ -33,14 +33,14 @@ def list_models(*, as_json: Json = False) -> None:
     console.print()
     shown = table("ImageNet weights of", "α", "sizes", left=3)
     for row in rows:
-        shown.add_row(row["model"], _listed(row["imagenet_alphas"]), _listed(row["imagenet_sizes"]))
+        shown.add_row(row["model"], _joined(row["imagenet_alphas"]), _joined(row["imagenet_sizes"]))
     console.print(shown)
     console.print()
     console.print(HINT)
     console.print("Next: mbn-deploy describe mobilenet_v2, or mbn-deploy export mobilenet_v2 --help")
 
 
-def _listed(values: list[float]) -> str:
+def _joined(values: list[float]) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 

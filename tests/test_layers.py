@@ -33,7 +33,7 @@ class Room:
     lazily: str = ""
 
 
-VALUES = "errors version progress arrays archives hashing text manifest"
+VALUES = "errors version progress arrays archives hashing text answers manifest"
 DEVICE = f"{VALUES} runtime"
 GRAPHS = f"{DEVICE} graph models"
 FILES = f"{GRAPHS} export data bundle"
@@ -46,7 +46,8 @@ HOUSE = {
     "archives": Room(),
     "hashing": Room(),
     "text": Room(),
-    "manifest": Room("errors"),
+    "answers": Room("errors"),
+    "manifest": Room("errors answers"),
     # floor 2: networks as tables
     "models": Room(VALUES, "numpy", "keras h5py"),
     # floor 3: all that a device gets

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mbn_deploy.answers import Scores
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.onnx.qdq import NO_INT16, ActivationType, write_onnx_int8
 from mbn_deploy.export.onnx.writer import write_onnx
@@ -21,16 +22,7 @@ from mbn_deploy.export.tflite.writer import FloatPrecision, InputType, write_tfl
 from mbn_deploy.graph.graph import Graph
 from mbn_deploy.graph.input_normalization import is_uniform, uniform_input
 from mbn_deploy.graph.quantized import INT16X8, UNSIGNED_SHIFT, QuantizedGraph
-from mbn_deploy.manifest import (
-    DESCRIPTION_KEY,
-    LABELS_NAME,
-    Description,
-    FileFormat,
-    Layout,
-    Preprocess,
-    Scores,
-    TensorInfo,
-)
+from mbn_deploy.manifest import DESCRIPTION_KEY, LABELS_NAME, Description, FileFormat, Layout, Preprocess, TensorInfo
 
 # ONNX files in float16 and dynamic are not written, since CPUs run neither faster than float32 or int8; nor in int16x8,
 # for which ONNX Runtime has no kernels (`NO_INT16`).

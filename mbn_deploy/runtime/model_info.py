@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 
-from mbn_deploy.manifest import FileFormat, Layout, Preprocess, Scores, TensorInfo
+from mbn_deploy.answers import Answers, Meaning, Scores
+from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo
 from mbn_deploy.runtime.backends import Backend
 from mbn_deploy.runtime.threads import ThreadsFrom
 
@@ -38,8 +39,9 @@ class ModelInfo:
         input: the input tensor; its shape includes the batch axis.
         output: the output tensor; its shape includes the batch axis.
         layout: whether the channels come last (`nhwc`) or first (`nchw`).
-        scores: what the model's outputs are.
+        scores: what the file computes last.
         preprocess: how an image becomes the input.
+        meaning: what the outputs are: classes, labels, a binary decision, values or an embedding.
         threads_from: why there are so many threads: `option`, `tuned` on this kind of machine, or `default`.
     """
 
@@ -55,6 +57,12 @@ class ModelInfo:
     scores: Scores
     preprocess: Preprocess
     threads_from: ThreadsFrom = "default"
+    meaning: Meaning = "classes"
+
+    @property
+    def answers(self) -> Answers:
+        """What the outputs mean, with what the file computes last."""
+        return Answers(self.meaning, self.scores)
 
     @property
     def size(self) -> tuple[int, int]:

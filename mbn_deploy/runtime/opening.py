@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import FileFormat, ModelFile
 from mbn_deploy.runtime.backends import Backend, choose_backend, open_backend
@@ -140,6 +141,7 @@ def _opened_model(
     where: str,
 ) -> OpenedModel:
     """Settle how the model is fed, and which labels it has; raises the errors of both."""
+    outputs = max(declaration.output.shape[1:], default=0)
     info = ModelInfo(
         path=where,
         model=declaration.model,
@@ -153,5 +155,6 @@ def _opened_model(
         scores=declaration.scores,
         preprocess=choose_preprocess(declaration, options, where),
         threads_from=threads_from,
+        meaning=Answers.for_outputs(declaration.scores, outputs, declaration.meaning).meaning,
     )
     return OpenedModel(backend, info, choose_labels(declaration.labels, options, info.classes, where), data)

@@ -42,12 +42,18 @@ class ValueRange:
 
 @dataclass(frozen=True)
 class LayerFigures:
-    """A convolution or dense layer of the quantized graph.
+    """What quantization does to a convolution or dense layer.
 
-    `weights` and `values` are (before, after) conditioning; before is None for layers that conditioning made, as the
-    second one of a pair before an h-swish. `covered` is the range of the integers that the result is kept in, `dtype`
-    their type; None and float32 for layers that compute in float. `alone` is signal to noise in dB on exact inputs,
-    `run` as the network runs, both on the values that the next layer sees.
+    Attributes:
+        layer: name of the layer.
+        kind: kind of its op in the graph.
+        weights: ranges of the weights (before, after) conditioning; before is None for layers that conditioning adds,
+            such as the second convolution of a pair before an h-swish.
+        values: ranges of the output (before, after) conditioning.
+        covered: the range that the output's integers can represent; None for layers that compute in float.
+        dtype: the type of the output.
+        sqnr_isolated: signal-to-quantization-noise ratio in dB on exact inputs, of the values that the next layer sees.
+        sqnr_accumulated: the same ratio on the inputs that the layer gets in the quantized network.
     """
 
     layer: str
@@ -56,15 +62,18 @@ class LayerFigures:
     values: tuple[ValueRange | None, ValueRange]
     covered: tuple[float, float] | None
     dtype: str
-    alone: float
-    run: float
+    sqnr_isolated: float
+    sqnr_accumulated: float
 
 
 def summarize_layers(made: Quantization, calibration: CalibrationSet) -> tuple[int, tuple[LayerFigures, ...]]:
     """The weighted layers in the order of the network; errors on the first images of the set, how many comes first."""
     images = normalize(calibration.pixels[: _count(made.graph)], made.preprocess)
     before = {op.name: op for op in made.observed.graph.weighted()}
-    rows = (_figures(made, before.get(op.name), op, alone, run) for op, alone, run in _noises(made, images))
+    rows = (
+        _figures(made, before.get(op.name), op, isolated, accumulated)
+        for op, isolated, accumulated in _noises(made, images)
+    )
     return len(images), tuple(rows)
 
 
@@ -73,7 +82,7 @@ def _count(quantized: QuantizedGraph) -> int:
     return int(np.clip(BYTES // largest, 1, IMAGES))
 
 
-def _figures(made: Quantization, before: Op | None, op: Op, alone: float, run: float) -> LayerFigures:
+def _figures(made: Quantization, before: Op | None, op: Op, isolated: float, accumulated: float) -> LayerFigures:
     params = None if made.graph.is_float(op) else made.graph.params(op)[op.output]
     return LayerFigures(
         layer=op.name,
@@ -82,8 +91,8 @@ def _figures(made: Quantization, before: Op | None, op: Op, alone: float, run: f
         values=(None if before is None else _of_values(made.observed, before), _of_values(made.conditioned, op)),
         covered=None if params is None else params.range,
         dtype="float32" if params is None else params.dtype,
-        alone=alone,
-        run=run,
+        sqnr_isolated=isolated,
+        sqnr_accumulated=accumulated,
     )
 
 
@@ -105,7 +114,7 @@ def _of_values(state: CalibratedGraph, op: Op) -> ValueRange:
 
 
 def _noises(made: Quantization, images: Floats) -> Iterator[tuple[Op, float, float]]:
-    """Every weighted op with its signal to noise in dB: on exact inputs, and behind the ops before it."""
+    """Yield every weighted op with its SQNR in dB: on exact inputs, and on those of the quantized network."""
     quantized, graph = made.graph, made.graph.graph
     exact: dict[str, Any] = {graph.input: images}
     stored: dict[str, Any] = {graph.input: images}  # pixels are integers already
@@ -115,8 +124,8 @@ def _noises(made: Quantization, images: Floats) -> Iterator[tuple[Op, float, flo
         wanted = activated(op, run_op(op, [exact[name] for name in op.inputs], shape))
         stored[op.output] = _integer(quantized, op, stored, shape)
         if op.kind in WEIGHTED:
-            alone = _integer(quantized, op, exact, shape)
-            seen = [_seen(made.conditioned, op.output, value) for value in (wanted, alone, stored[op.output])]
+            isolated = _integer(quantized, op, exact, shape)
+            seen = [_seen(made.conditioned, op.output, value) for value in (wanted, isolated, stored[op.output])]
             yield op, _ratio(seen[0], seen[1]), _ratio(seen[0], seen[2])
         exact[op.output] = wanted
         for name in op.inputs:

@@ -20,8 +20,8 @@ class LayerRow:
     """A layer in the table, as text."""
 
     layer: str
-    alone: str
-    run: str
+    sqnr_isolated: str
+    sqnr_accumulated: str
     weights: Change
     weight_spread: Change
     values: Change
@@ -47,18 +47,23 @@ def layer_section(layers: Layers) -> LayerSection:
     spreads = [(_spread(row.values[0]), _spread(row.values[1])) for row in figures]
     return LayerSection(
         layers=layers,
-        noise=noise_plot([r.alone for r in figures], [r.run for r in figures], identity, _describe_noise(figures)),
+        noise=noise_plot(
+            [r.sqnr_isolated for r in figures],
+            [r.sqnr_accumulated for r in figures],
+            identity,
+            _describe_noise(figures),
+        ),
         spread=spread_plot(spreads, identity, _describe_spread(figures)),
-        worst=[_row(row) for row in sorted(figures, key=lambda row: row.alone)[:WORST]],
+        worst=[_row(row) for row in sorted(figures, key=lambda row: row.sqnr_isolated)[:WORST]],
         rows=[_row(row) for row in figures],
     )
 
 
 def _describe_noise(figures: tuple[LayerFigures, ...]) -> str:
-    worst = min(figures, key=lambda row: row.alone)
+    worst = min(figures, key=lambda row: row.sqnr_isolated)
     return (
-        f"{len(figures)} layers. Alone, {worst.layer} is the noisiest with {number(worst.alone, 1)} dB; "
-        f"as the network runs, the last layer has {number(figures[-1].run, 1)} dB."
+        f"{len(figures)} layers. Alone, {worst.layer} is the noisiest with {number(worst.sqnr_isolated, 1)} dB; "
+        f"as the network runs, the last layer has {number(figures[-1].sqnr_accumulated, 1)} dB."
     )
 
 
@@ -74,8 +79,8 @@ def _spread(extent: ValueRange | None) -> float | None:
 def _row(row: LayerFigures) -> LayerRow:
     return LayerRow(
         layer=row.layer,
-        alone=_decibel(row.alone),
-        run=_decibel(row.run),
+        sqnr_isolated=_decibel(row.sqnr_isolated),
+        sqnr_accumulated=_decibel(row.sqnr_accumulated),
         weights=_ranges(row.weights),
         weight_spread=_spreads(row.weights),
         values=_ranges(row.values),

@@ -183,7 +183,7 @@ def keras_predictor(model: Any, preprocess: Preprocess) -> Predictor:
 
     @cache
     def traced() -> Any:
-        """The model for any number of images: Keras' own `predict_on_batch` traces it again for the last batch."""
+        """Trace the model once for any number of images; Keras' `predict_on_batch` traces each batch size anew."""
         import tensorflow as tf
 
         images = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)

@@ -55,16 +55,16 @@ def test_conditioning_evens_channels_out_and_costs_no_accuracy(source, calibrati
     narrower = [after.spread < before.spread for before, after in spreads if before.spread != after.spread]
     assert sum(narrower) > len(narrower) / 2
     last = list(rows)[-1]
-    assert rows[last].run > plain[last].run
+    assert rows[last].sqnr_accumulated > plain[last].sqnr_accumulated
 
 
 def test_float_and_wide_layers(source, calibration):
     _, rows = figures(source, calibration, replace(INT8, float_layers=("Conv1",)))
     assert (rows["Conv1"].dtype, rows["Conv1"].covered) == ("float32", None)
-    assert rows["Conv1"].alone == MAX_DB
+    assert rows["Conv1"].sqnr_isolated == MAX_DB
     _, wide = figures(source, calibration, INT16)
     assert {row.dtype for row in wide.values()} == {"int16"}
-    assert all(wide[name].run > rows[name].run for name in wide if name != "Conv1")
+    assert all(wide[name].sqnr_accumulated > rows[name].sqnr_accumulated for name in wide if name != "Conv1")
 
 
 def test_noise_is_what_the_file_has(source, calibration, monkeypatch, tmp_path):
@@ -81,8 +81,8 @@ def test_noise_is_what_the_file_has(source, calibration, monkeypatch, tmp_path):
     outputs = {op.output: op.name for op in made.graph.graph.weighted()}
     compared = [(rows[outputs[row.tensor]], row) for row in found.layers if row.tensor in outputs]
     assert len(compared) > 40
-    alone = [abs(ours.alone - theirs.sqnr_alone) for ours, theirs in compared]
-    run = [abs(ours.run - theirs.sqnr) for ours, theirs in compared]
+    alone = [abs(ours.sqnr_isolated - theirs.sqnr_alone) for ours, theirs in compared]
+    run = [abs(ours.sqnr_accumulated - theirs.sqnr) for ours, theirs in compared]
     assert np.median(alone) < 0.2
     # Some tensors have 60 values here: a few that fall to the other side of a half move them by more.
     assert max(alone) < 1.5

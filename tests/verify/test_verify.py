@@ -268,20 +268,20 @@ def test_every_channel_is_sampled():
 
 def test_damaged_files_are_refused_before_an_interpreter_sees_them():
     from mbn_deploy.errors import InputError
-    from mbn_deploy.runtime.operation_runs.onnx import _nodes
+    from mbn_deploy.runtime.operation_runs.onnx import data_nodes
 
     with pytest.raises(InputError, match="damaged, or no ONNX file"):
         open_operations(b"\x3a\xff\xff\xff\x0f", "onnx", "onnx", threads=1, where="here")
     with pytest.raises(InputError, match="damaged, or no TFLite file"):
         open_operations(struct.pack("<I4s", 4, b"TFL2"), "tflite", "litert", threads=1, where="here")
-    assert _nodes(b"") == ([], set())
+    assert data_nodes(b"") == ([], set())
     assert str(Operation("CONV_2D", "a")) == "CONV_2D 'a'"
 
 
 def test_cut_off_files_are_damage_and_no_surprise(exported):
     """Whatever the bytes, the reader of protobuf ends with an answer or with `DamagedError`."""
     from mbn_deploy.runtime.formats.flatbuffer import DamagedError
-    from mbn_deploy.runtime.operation_runs.onnx import _nodes
+    from mbn_deploy.runtime.operation_runs.onnx import data_nodes
 
     data = (exported[0] / NAMES["int8.onnx"]).read_bytes()
     rng = np.random.default_rng(0)
@@ -291,7 +291,7 @@ def test_cut_off_files_are_damage_and_no_surprise(exported):
         spoiled[cut : cut + 8] = rng.bytes(8)
         for bytes_ in (data[:cut], bytes(spoiled)):
             try:
-                _nodes(bytes_)
+                data_nodes(bytes_)
             except DamagedError:  # noqa: PERF203 (each of them is tried)
                 damaged += 1
     assert damaged >= 60  # every cut

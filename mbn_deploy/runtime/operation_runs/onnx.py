@@ -22,7 +22,9 @@ _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 
 @dataclass(frozen=True)
-class _Node:
+class Node:
+    """A node with the tensors that it reads, constants left out, and the first one that it writes."""
+
     kind: str
     read: tuple[str, ...]
     written: str
@@ -38,7 +40,7 @@ class OnnxOperations:
     def __init__(self, data: bytes, threads: int, where: str) -> None:
         self._where = where
         with damage_named(where, "ONNX"):
-            nodes, outputs = _nodes(data)
+            nodes, outputs = data_nodes(data)
         asked = _asked(nodes)
         self.operations = tuple(operation for _, operation in asked)
         self._names = [name for name, _ in asked]
@@ -56,8 +58,8 @@ class OnnxOperations:
         return [np.moveaxis(value, 1, -1) if value.ndim == 4 else value for value in found]
 
 
-def _nodes(data: bytes) -> tuple[list[_Node], set[str]]:
-    """Nodes that something flows through, in the order of the file, and the names of the outputs."""
+def data_nodes(data: bytes) -> tuple[list[Node], set[str]]:
+    """Return the nodes that depend on the input, in the order of the file, and the names of the outputs."""
     graph = memoryview(b"".join(bytes(part) for part in messages(memoryview(data), _GRAPH)))
     constants = {text(tensor, _TENSOR_NAME) for tensor in messages(graph, _INITIALIZER)}
     found = []
@@ -65,13 +67,13 @@ def _nodes(data: bytes) -> tuple[list[_Node], set[str]]:
         read = tuple(name for name in texts(node, _READ) if name not in constants)
         written = texts(node, _WRITTEN)
         if read and written:
-            found.append(_Node(text(node, _OP_TYPE), read, written[0]))
+            found.append(Node(text(node, _OP_TYPE), read, written[0]))
         else:
             constants.update(written)
     return found, {text(output, _VALUE_NAME) for output in messages(graph, _OUTPUT)}
 
 
-def _asked(nodes: list[_Node]) -> list[tuple[str, Operation]]:
+def _asked(nodes: list[Node]) -> list[tuple[str, Operation]]:
     """What is asked for, with the operation that it is the result of."""
     writers = {node.written: node for node in nodes}
     integers = {node.read[0] for node in nodes if node.kind == _DEQUANTIZE and node.read[0] in writers}
@@ -80,7 +82,7 @@ def _asked(nodes: list[_Node]) -> list[tuple[str, Operation]]:
     return [(n.written, _behind(n, writers)) for n in nodes if n.written in integers]
 
 
-def _behind(node: _Node, writers: dict[str, _Node]) -> Operation:
+def _behind(node: Node, writers: dict[str, Node]) -> Operation:
     """The operation whose result is quantized: not the QuantizeLinear, nor a Clip behind it."""
     written = node.written
     while node.kind in (_QUANTIZE, "Clip") and node.read[0] in writers:

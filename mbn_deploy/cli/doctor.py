@@ -1,4 +1,4 @@
-"""`mbn-deploy doctor`: what this machine can run, and what to install."""
+"""`mbn-deploy doctor`: print what this machine can run, and what to install."""
 
 from __future__ import annotations
 
@@ -12,88 +12,90 @@ from mbn_deploy.cli.options import Json
 from mbn_deploy.cli.output import plain, print_json, stdout, table
 from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import MissingExtraError
-from mbn_deploy.runtime.doctor.doctor import Doctor, InterpreterReport, examine
+from mbn_deploy.runtime.doctor.doctor import DoctorReport, InterpreterReport, examine
 from mbn_deploy.runtime.doctor.probe import PRECISIONS
+from mbn_deploy.text import plural
+
+UNKNOWN = "not reported by this system"
 
 
 @guarded
 def doctor(*, as_json: Json = False) -> None:
-    """What this machine can run, what will be fast, and what to install. Exit code 4 if it can run nothing.
+    """Print what this machine can run, what will be fast, and what to install. Exit code 4 if it can run nothing.
 
-    Every interpreter that is installed opens and runs a tiny model. Nothing is fetched.
+    Every installed interpreter opens and runs a tiny model. Nothing is downloaded.
     """
     with hide_startup_messages():
-        found = examine()
+        report = examine()
     if as_json:
-        print_json(found.to_dict())
+        print_json(report.to_dict())
     else:
         console = stdout()
-        _machine(console, found)
-        _interpreters(console, found)
-        _sentences(console, "What to expect", found.expect)
-        _sentences(console, "What is missing", found.missing)
-    if not found.works:
+        _print_machine(console, report)
+        _print_interpreters(console, report)
+        _print_sentences(console, "What to expect", report.expect)
+        _print_sentences(console, "What is missing", report.missing)
+    if not report.works:
         raise typer.Exit(MissingExtraError.exit_code)
 
 
-def _machine(console: Console, found: Doctor) -> None:
-    place, machine = found.place, found.machine
-    limit = "" if found.quota is None else f", of which a container's limit leaves {found.quota:g}"
+def _print_machine(console: Console, report: DoctorReport) -> None:
+    place, machine = report.place, report.machine
+    limit = "" if report.quota is None else f", limited to {report.quota:g} by a container"
     rows = {
-        "Python": f"{found.python} ({place.implementation})",
+        "Python": f"{report.python} ({place.implementation})",
         "system": place.platform,
         "processor": plain(machine.model),
-        "has": "not told by this system" if found.features is None else ", ".join(found.features) or "nothing special",
-        "cores": f"{machine.processors} usable{limit}; threads of an inference if nobody says: {found.threads}",
-        "memory": _memory(found),
+        "features": UNKNOWN if report.features is None else ", ".join(report.features) or "none that matter here",
+        "cores": f"{machine.processors} usable{limit}; default for an inference: {plural(report.threads, 'thread')}",
+        "memory": _memory(report),
     }
     for name, value in rows.items():
         console.print(f"{name:<10} {value}", soft_wrap=True)
     console.print()
 
 
-def _memory(found: Doctor) -> str:
-    if found.memory is None:
-        return "not told by this system"
-    free = "" if found.memory_available is None else f", {_gigabytes(found.memory_available)} of it available"
-    return _gigabytes(found.memory) + free
+def _memory(report: DoctorReport) -> str:
+    if report.memory is None:
+        return UNKNOWN
+    free = "" if report.memory_available is None else f", of which {_gigabytes(report.memory_available)} are available"
+    return _gigabytes(report.memory) + free
 
 
 def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _interpreters(console: Console, found: Doctor) -> None:
-    shown = table("interpreter", "for", "installed", "pip has", *PRECISIONS, left=2)
-    for report in found.interpreters:
-        shown.add_row(
-            f"{report.package} ({report.backend})",
-            f".{report.format}",
-            plain(report.installed or "-"),
-            report.available or "no wheel",
-            *(_probed(report, precision) for precision in PRECISIONS),
+def _print_interpreters(console: Console, report: DoctorReport) -> None:
+    rows = table("interpreter", "for", "installed", "pip has", *PRECISIONS, left=2)
+    for interpreter in report.interpreters:
+        rows.add_row(
+            f"{interpreter.package} ({interpreter.backend})",
+            f".{interpreter.format}",
+            plain(interpreter.installed or "-"),
+            interpreter.available or "no wheel",
+            *(_kernels(interpreter, precision) for precision in PRECISIONS),
         )
-    console.print(shown)
+    console.print(rows)
     console.print()
     console.print(
-        f"pip has: the newest wheel for this Python on this machine, as of {found.wheels_as_of}. int8, float32: by "
-        "which kernels a tiny model of that kind has just run here."
+        f"pip has: the newest wheel for this Python and machine, as of {report.wheels_as_of}. int8, float32: the "
+        "kernels that have just run a tiny model of that precision here."
     )
 
 
-def _probed(report: InterpreterReport, precision: str) -> str:
-    """The family; of XNNPACK not how much of the tiny model it took, which JSON tells."""
-    probe = next((p for p in report.probes if p.precision == precision), None)
+def _kernels(interpreter: InterpreterReport, precision: str) -> str:
+    """Return the family of kernels that ran the tiny model; how much of it XNNPACK ran is in the JSON."""
+    probe = next((p for p in interpreter.probes if p.precision == precision), None)
     if probe is None:
         return "-"
-    return (
-        plain((probe.kernels or "").split(" (")[0].removeprefix("ONNX Runtime ").removesuffix(" kernels"))
-        if probe.works
-        else "FAILS"
-    )
+    if not probe.works:
+        return "FAILS"
+    family = (probe.kernels or "").split(" (")[0]
+    return plain(family.removeprefix("ONNX Runtime ").removesuffix(" kernels"))
 
 
-def _sentences(console: Console, title: str, sentences: tuple[str, ...]) -> None:
+def _print_sentences(console: Console, title: str, sentences: tuple[str, ...]) -> None:
     if not sentences:
         return
     console.print()

@@ -1,8 +1,8 @@
-"""`mbn-deploy evaluate BUNDLE|FILE --data DIR`: accuracy with confidence intervals."""
+"""`mbn-deploy evaluate BUNDLE|FILE --data DIR`: measure accuracy, with confidence intervals."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +36,10 @@ def evaluate(
     *,
     data: Annotated[
         Path,
-        path_option(help="Folder with one sub-folder a class, named by label, synset or index (from 0).", panel=DATA),
+        path_option(
+            help="Folder of labelled images: one sub-folder for each class, named by label, synset or index (from 0).",
+            panel=DATA,
+        ),
     ],
     labels: FileLabels = None,
     synsets: Synsets = None,
@@ -46,18 +49,19 @@ def evaluate(
     resize: Resize = None,
     preprocess: PreprocessText = None,
     limit: Annotated[
-        int | None, typer.Option(help="Only this many images, chosen by --seed.", rich_help_panel=DATA)
+        int | None,
+        typer.Option(help="Use only this many images, selected by --seed. [default: all]", rich_help_panel=DATA),
     ] = None,
     seed: Annotated[
         int, typer.Option(help="Random seed that selects the images of --limit.", rich_help_panel=DATA)
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Top-1 and top-5 of every file, and how far it agrees with the float32 one, on the same images."""
+    """Measure top-1 and top-5 accuracy of every file, and its agreement with float32, on the same images."""
     from mbn_deploy.verify.files import evaluate_files
 
     with progress_bar() as progress:
-        found = evaluate_files(
+        evaluation = evaluate_files(
             path,
             data,
             precision=precision,
@@ -72,33 +76,37 @@ def evaluate(
             progress=progress,
         )
     if as_json:
-        print_json(asdict(found))
+        values = asdict(replace(evaluation, answers={}))
+        del values["answers"]  # arrays, which only the report uses
+        print_json(values)
     else:
-        print_evaluation(found)
+        print_evaluation(evaluation)
 
 
-def print_evaluation(found: Evaluation) -> None:
-    """A row a file: shares in percent, with 95 % intervals."""
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print a row for each file: accuracy and agreement in percent, with 95 % confidence intervals."""
     console = stdout()
-    more = ["agrees %", "top-1 change"] if found.comparison else []
-    shown = table("file", "top-1 %", "top-5 %", *more)
-    for name, accuracy in found.accuracy.items():
+    more = ["agrees %", "top-1 change"] if evaluation.comparison else []
+    rows = table("file", "top-1 %", "top-5 %", *more)
+    for name, accuracy in evaluation.accuracy.items():
         row = [with_interval(accuracy.top1), f"{100 * accuracy.top5.value:.1f}"]
-        compared = found.comparison.get(name)
-        if compared is not None:
-            difference = compared.top1_difference
+        comparison = evaluation.comparison.get(name)
+        if comparison is not None:
+            difference = comparison.top1_difference
             change = "-" if difference is None else with_interval(difference, sign="+")
-            row += [f"{100 * compared.agreement.value:.1f}", change]
-        shown.add_row(plain(name), *row)
-    console.print(shown)
+            row += [f"{100 * comparison.agreement.value:.1f}", change]
+        rows.add_row(plain(name), *row)
+    console.print(rows)
     console.print()
-    console.print(f"{found.images} images of {plain(found.dataset)!r}; in brackets 95 % confidence intervals.")
-    if found.comparison:
-        reference = next(iter(found.comparison.values())).reference
-        console.print(f"Agreement and change are against {plain(reference)}, image by image.")
+    console.print(
+        f"{evaluation.images} images of {plain(evaluation.dataset)!r}; 95 % confidence intervals in brackets."
+    )
+    if evaluation.comparison:
+        reference = next(iter(evaluation.comparison.values())).reference
+        console.print(f"Agreement and change are relative to {plain(reference)}, image by image.")
 
 
 def with_interval(estimate: Estimate, sign: str = "") -> str:
-    """`71.2 [69.0, 73.3]`, in percent."""
+    """Format an estimate and its interval in percent: `71.2 [69.0, 73.3]`."""
     value, low, high = (100 * part for part in (estimate.value, estimate.low, estimate.high))
     return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"

@@ -1,4 +1,4 @@
-"""`mbn-deploy run BUNDLE|FILE IMAGE...` or `--camera SOURCE`: predictions."""
+"""`mbn-deploy run BUNDLE|FILE IMAGE...` or `--camera SOURCE`: classify images or frames."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime import Classifier, FrameSource, Prediction, StreamResult, frames
 from mbn_deploy.runtime.camera import SOURCES, parse_size
+from mbn_deploy.text import plural
 
 _SOURCES = "; ".join(f"{kind.usage}: {kind.about}" for kind in SOURCES.values())
 
@@ -39,28 +40,28 @@ _SOURCES = "; ".join(f"{kind.usage}: {kind.about}" for kind in SOURCES.values())
 @guarded
 def run(
     path: Target,
-    images: Annotated[list[Path] | None, path_argument("IMAGE", "Image files.")] = None,
+    images: Annotated[list[Path] | None, path_argument("IMAGE", "Image files to classify.")] = None,
     *,
     camera: Annotated[
         str | None,
         typer.Option(
             metavar="SOURCE",
-            help=f"Frames instead of image files, until they end or Ctrl-C. {_SOURCES}.",
+            help=f"Classify frames instead of image files, until they end or Ctrl-C is pressed. {_SOURCES}.",
             rich_help_panel=CAMERA,
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option("--frames", help="End after so many frames of --camera.", rich_help_panel=CAMERA)
+        int | None, typer.Option("--frames", help="Number of frames after which to end.", rich_help_panel=CAMERA)
     ] = None,
     frame_size: Annotated[
         str | None,
         typer.Option(
             metavar="WxH",
-            help="What to ask a camera for (640x480), or the size of raw frames on stdin.",
+            help="Frame size to request from a camera, or the size of raw frames on stdin. [default: 640x480]",
             rich_help_panel=CAMERA,
         ),
     ] = None,
-    top_k: Annotated[int, typer.Option(help="How many classes are shown for each image.")] = 5,
+    top_k: Annotated[int, typer.Option(help="Number of classes to show for each image.")] = 5,
     precision: Precision = None,
     backend: Backend = None,
     threads: Threads = None,
@@ -71,20 +72,21 @@ def run(
         bool,
         typer.Option(
             "--isolate",
-            help="A file of unknown origin: its interpreter runs in a process with bounds on memory and time.",
+            help="Run the interpreter in a child process with limits on memory and time, for files of unknown origin.",
             rich_help_panel=INTERPRETER,
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """The most likely classes of each image or frame. An unreadable one is named, the others still run (exit 3).
+    """Print the most likely classes of each image or frame.
 
-    With --camera and --json, each frame is a line of JSON as soon as it is classified.
+    Images that cannot be read are named, the others are still classified, and the exit code is 3. With --camera and
+    --json, each frame is printed as a line of JSON as soon as it is classified.
     """
     if (camera is None) != bool(images):
         raise UsageError("give either image files or --camera SOURCE" + (", not both" if images else ""))
     if camera is None and (count is not None or frame_size is not None):
-        raise UsageError("--frames and --frame-size belong to --camera")
+        raise UsageError("--frames and --frame-size need --camera")
     if count is not None and count < 1:
         raise UsageError(f"--frames must be at least 1, not {count}")
     size = None if frame_size is None else parse_size(frame_size)
@@ -101,49 +103,51 @@ def run(
         )
     with opened as classifier:
         if camera is None:
-            sound = _images(classifier, images or [], top_k, as_json=as_json)
+            all_readable = _classify_images(classifier, images or [], top_k, as_json=as_json)
         else:
             with frames(camera, size=size) as source:
                 _announce(classifier, source)
-                sound = _frames(classifier, source, top_k, count, as_json=as_json)
-    if not sound:
+                all_readable = _classify_frames(classifier, source, top_k, count, as_json=as_json)
+    if not all_readable:
         raise typer.Exit(INPUT)
 
 
-def _images(classifier: Classifier, images: list[Path], top_k: int, *, as_json: bool) -> bool:
-    """Whether all could be read."""
-    sound = True
-    found: list[dict[str, Any]] = []
+def _classify_images(classifier: Classifier, images: list[Path], top_k: int, *, as_json: bool) -> bool:
+    """Classify and print image files; return whether all could be read."""
+    all_readable = True
+    results: list[dict[str, Any]] = []
     for image in images:
         try:
             predictions = classifier.classify(image, top_k)
         except InputError as error:
-            sound = False
+            all_readable = False
             print_error(f"error: {error}")
-            found.append({"image": str(image), "error": str(error)})
+            results.append({"image": str(image), "error": str(error)})
             continue
-        found.append({"image": str(image), "predictions": [asdict(p) for p in predictions]})
+        results.append({"image": str(image), "predictions": [asdict(p) for p in predictions]})
         if not as_json:
             _print(str(image), predictions)
     if as_json:
-        print_json({"model": model_summary(classifier.info), "images": found})
-    return sound
+        print_json({"model": model_summary(classifier.info), "images": results})
+    return all_readable
 
 
-def _frames(classifier: Classifier, source: FrameSource, top_k: int, count: int | None, *, as_json: bool) -> bool:
-    """Whether all could be read."""
-    sound = True
+def _classify_frames(
+    classifier: Classifier, source: FrameSource, top_k: int, count: int | None, *, as_json: bool
+) -> bool:
+    """Classify and print frames; return whether all could be read."""
+    all_readable = True
     with closing(classifier.classify_stream(source, top_k, on_error="yield")) as results:
         for result in islice(results, count):
             if result.error is not None:
-                sound = False
+                all_readable = False
                 print_error(f"error: {result.error}")
             if as_json:
                 sys.stdout.write(json.dumps(_record(result), allow_nan=False) + "\n")
             elif result.error is None:
                 _print(result.source.name, result.predictions)
-            sys.stdout.flush()  # whoever reads a pipe wants it now
-    return sound
+            sys.stdout.flush()  # a program that reads a pipe gets it at once
+    return all_readable
 
 
 def _record(result: StreamResult) -> dict[str, Any]:
@@ -155,9 +159,9 @@ def _record(result: StreamResult) -> dict[str, Any]:
 
 def _announce(classifier: Classifier, source: FrameSource) -> None:
     info = classifier.info
-    threads = f"{info.threads} thread{'s' * (info.threads != 1)}"
-    dropped = "frames that come too fast are dropped" if source.live else "every frame"
-    print_note(f"{info.path}: {info.precision}, {info.backend}, {threads}; {source.name}: {dropped}; Ctrl-C ends it")
+    threads = plural(info.threads, "thread")
+    dropping = "frames that come too fast are dropped" if source.live else "every frame is classified"
+    print_note(f"{info.path}: {info.precision}, {info.backend}, {threads}; {source.name}: {dropping}; Ctrl-C ends it")
 
 
 def _print(name: str, predictions: list[Prediction]) -> None:

@@ -1,4 +1,4 @@
-"""`mbn-deploy verify BUNDLE`: the golden vectors replayed on this very device."""
+"""`mbn-deploy verify BUNDLE`: replay the golden vectors on this device."""
 
 from __future__ import annotations
 
@@ -14,50 +14,52 @@ from mbn_deploy.cli.options import Backend, Json, Threads, path_argument
 from mbn_deploy.cli.output import plain, print_json, print_note, stdout, table
 from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import VerificationError
+from mbn_deploy.text import plural
 from mbn_deploy.verify.golden import GoldenResult, skipped, verify_golden
 from mbn_deploy.verify.operation_check import OperationCheck, OperationDifference
 
 
 @guarded
 def verify(
-    bundle: Annotated[Path, path_argument("BUNDLE", "A folder that `export` made.")],
+    bundle: Annotated[Path, path_argument("BUNDLE", "A bundle (the folder that `export` wrote).")],
     *,
     backend: Backend = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Does this machine compute what the export computed? Exit code 5 if not.
+    """Check that this machine computes what the export computed. Exit code 5 if not.
 
-    Every file that an interpreter here can run gets the inputs of golden.npz; where its answers are off,
-    the first operation that differs is named.
+    Every file that an interpreter here can run gets the inputs of golden.npz. If its outputs differ too much, the
+    first operation that differs is named.
     """
     with hide_startup_messages():
         results = verify_golden(bundle, backend=backend, threads=threads)
-    left = skipped(bundle, results)
+    left_out = skipped(bundle, results)
     passed = all(result.passed for result in results)
     if as_json:
-        print_json({"passed": passed, "files": [_facts(result) for result in results], "not_replayed": left})
+        print_json({"passed": passed, "files": [_to_json(result) for result in results], "not_replayed": left_out})
     else:
         console = stdout()
-        _results(console, results)
+        _print_results(console, results)
         for result in results:
-            _explanation(console, result)
-    if left:
-        print_note(f"not replayed: {', '.join(left)}" + ("" if backend else " (no interpreter for it is installed)"))
+            _print_explanation(console, result)
+    if left_out:
+        reason = "" if backend else " (no interpreter for it is installed)"
+        print_note(f"not replayed: {', '.join(left_out)}{reason}")
     if not passed:
         raise typer.Exit(VerificationError.exit_code)
 
 
-def _facts(result: GoldenResult) -> dict[str, Any]:
+def _to_json(result: GoldenResult) -> dict[str, Any]:
     return asdict(result) | {"passed": result.passed, "other_kernels": result.other_kernels}
 
 
-def _results(console: Console, results: list[GoldenResult]) -> None:
-    shown = table("file", "interpreter, kernels", "off by", "allowed", "top-1", "", left=2)
+def _print_results(console: Console, results: list[GoldenResult]) -> None:
+    rows = table("file", "interpreter, kernels", "off by", "allowed", "top-1", "", left=2)
     for result in results:
-        largest, allowed = _figures(result)
+        largest, allowed = _difference_and_tolerance(result)
         same = round(result.same_top1 * result.images)
-        shown.add_row(
+        rows.add_row(
             plain(result.file),
             f"{result.backend} {plain(result.version)}, {result.kernels}",
             largest,
@@ -65,24 +67,23 @@ def _results(console: Console, results: list[GoldenResult]) -> None:
             f"{same}/{result.images}",
             "passed" if result.passed else "FAILED",
         )
-    console.print(shown)
+    console.print(rows)
     console.print()
     console.print(
-        "off by: largest difference to the outputs at the export, of int8 files in levels. top-1: images with the same "
-        "best class; one of them is noise, whose best class means little."
+        "off by: largest difference from the outputs at export, for int8 files in quantization levels. top-1: images "
+        "with the same top-1 class as at export; one of them is random noise, whose class means little."
     )
 
 
-def _figures(result: GoldenResult) -> tuple[str, str]:
-    """Largest difference and tolerance, in levels where there are any."""
+def _difference_and_tolerance(result: GoldenResult) -> tuple[str, str]:
+    """Format the largest difference and the tolerance, in quantization levels for quantized outputs."""
     if result.level is None:
         return f"{result.largest:.1e}", f"{result.tolerance:.1e}"
-    levels = result.largest / result.level
-    return f"{levels:.0f} levels" if round(levels) != 1 else "1 level", f"{result.tolerance / result.level:.0f}"
+    return plural(round(result.largest / result.level), "level"), f"{result.tolerance / result.level:.0f}"
 
 
-def _explanation(console: Console, result: GoldenResult) -> None:
-    """What is known of a file whose outputs are off."""
+def _print_explanation(console: Console, result: GoldenResult) -> None:
+    """Print what is known about a file whose outputs differ too much."""
     if result.largest <= result.tolerance:
         return
     console.print()
@@ -90,35 +91,43 @@ def _explanation(console: Console, result: GoldenResult) -> None:
 
 
 def _sentences(result: GoldenResult) -> list[str]:
-    found = result.operations
-    said = []
+    check = result.operations
+    sentences = []
     if result.other_kernels:
-        said.append(f"At the export {plain(result.made_with)} computed, here {result.kernels}.")
-    if found is None:
-        return [*said, "The bundle holds no samples of operations; export again to see which one differs."]
-    if found.first is not None:
-        return [*said, _named(found, found.first)]
-    if "reference" not in found.against:
-        return [*said, f"None of {found.compared} operations alone is off by more than it may: differences add up."]
-    moved = f"{found.moved} of them are" if found.moved else "none is"
-    said.append(
-        f"Reference kernels give here what they gave at the export in all {found.compared} operations, and the kernels "
-        f"in use are at most one level off from them when given the same inputs ({moved})."
+        sentences.append(f"The export used {plain(result.made_with)}, this machine uses {result.kernels}.")
+    if check is None:
+        return [
+            *sentences,
+            "The bundle has no samples of single operations; export again to see which operation differs.",
+        ]
+    if check.first is not None:
+        return [*sentences, _first_difference(check, check.first)]
+    if "reference" not in check.against:
+        return [
+            *sentences,
+            f"None of the {check.compared} operations alone exceeds its tolerance: small differences add up.",
+        ]
+    differing = f"{check.moved} of them do" if check.moved else "none does"
+    sentences.append(
+        f"On this machine, reference kernels give the same outputs as at export in all {check.compared} operations. "
+        "Given the same inputs, the kernels in use differ from them by at most one quantization level "
+        f"({differing})."
     )
     if result.by_operations:
-        return [*said, "So both are right, and round differently."]
-    return [*said, "Yet the outputs are further off than the same kernels may be."]
+        return [*sentences, "So both are correct and differ only in rounding."]
+    return [*sentences, "Yet the outputs differ by more than the same kernels may."]
 
 
-def _named(found: OperationCheck, first: OperationDifference) -> str:
-    amount = f"{first.largest:.0f} levels" if first.levels else f"{first.largest:.2g} ({first.tolerance:.2g} allowed)"
-    which = f"operation {first.number} of {found.compared}, {first.kind} {plain(first.name)}"
+def _first_difference(check: OperationCheck, first: OperationDifference) -> str:
+    amount = plural(round(first.largest), "level") if first.levels else f"{first.largest:.2g}"
+    allowed = "" if first.levels else f" ({first.tolerance:.2g} allowed)"
+    operation = f"operation {first.number} of {check.compared}, {first.kind} {plain(first.name)}"
     if first.against == "export":
         return (
-            f"The first that differs is {which}: off by {amount} from what it gave at the export, from inputs that "
-            "were right. Either this file was changed, or this processor computes wrongly."
+            f"The first that differs is {operation}: from correct inputs, its output is off by {amount}{allowed} from "
+            "that at export. Either this file was changed, or this processor computes wrongly."
         )
     return (
-        f"The file is right: reference kernels give here what they gave at the export. But from the same inputs the "
-        f"kernels in use differ from them in {which}, by {amount}."
+        "The file is correct: reference kernels give the same outputs here as at export. But from the same inputs, the "
+        f"kernels in use differ from them by {amount}{allowed} in {operation}."
     )

@@ -132,8 +132,8 @@ def test_the_screen_names_it_too(bundle):
     assert result.exit_code == 5
     words = " ".join(result.stdout.split())
     assert words.count("FAILED") == 1
-    assert "The first that differs is operation 8 of 33, CONV_2D conv_pw_3_relu: off by" in words
-    assert "Either this file was changed, or this processor computes wrongly." in words
+    assert "operation 8 of 33, CONV_2D conv_pw_3_relu" in words
+    assert "this file was changed" in words
 
 
 def test_other_kernels_pass_by_operations(bundle, other_kernels):
@@ -147,7 +147,7 @@ def test_other_kernels_pass_by_operations(bundle, other_kernels):
     assert found.operations.against == ("export", "reference")
     assert found.operations.largest <= 1
     words = " ".join(run("verify", bundle).stdout.split())
-    assert "both are right, and round differently" in words
+    assert "rounding" in words
 
 
 def test_other_kernels_do_not_hide_changed_weights(bundle, other_kernels):
@@ -172,7 +172,8 @@ def test_a_kernel_that_is_wrong_on_this_machine_is_told_from_a_changed_file(bund
     first = found.operations.first
     assert (first.number, first.name, first.against, first.largest) == (8, f"{LAYER}_relu", "reference", 64)
     words = " ".join(run("verify", bundle).stdout.split())
-    assert "But from the same inputs the kernels in use differ from them in operation 8 of 33" in words
+    assert "The file is correct" in words
+    assert f"operation 8 of 33, CONV_2D {LAYER}_relu" in words
 
 
 def test_outputs_that_moved_without_any_operation(bundle):
@@ -188,7 +189,7 @@ def test_outputs_that_moved_without_any_operation(bundle):
     found = replayed(bundle, NAMES["int8.tflite"])
     assert not found.passed
     assert found.operations.passed
-    assert "further off than the same kernels may be" in " ".join(run("verify", bundle).stdout.split())
+    assert "differ by more than the same kernels may" in " ".join(run("verify", bundle).stdout.split())
 
 
 def test_bundles_without_samples_are_replayed_all_the_same(bundle):
@@ -197,7 +198,7 @@ def test_bundles_without_samples_are_replayed_all_the_same(bundle):
     change_layer(bundle / NAMES["int8.tflite"], channel=5)
     result = run("verify", bundle)
     assert result.exit_code == 5
-    assert "export again to see which one differs" in " ".join(result.stdout.split())
+    assert "export again" in " ".join(result.stdout.split())
 
 
 def test_samples_of_another_file_are_refused(bundle):

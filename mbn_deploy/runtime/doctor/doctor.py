@@ -1,4 +1,4 @@
-"""What this machine can run, how fast that will be, and what to install: asks the machine, never the network."""
+"""Find out what this machine can run, what will be fast, and what to install, without using the network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from mbn_deploy.runtime.backends import BACKENDS, MODULES, PACKAGES, default_threads, installed
 from mbn_deploy.runtime.backends.delegation import BUILT_IN
 from mbn_deploy.runtime.doctor.probe import PRECISIONS, Probe, probe
-from mbn_deploy.runtime.doctor.wheels import AS_OF, Place, this_place, wheel_for, why_not
+from mbn_deploy.runtime.doctor.wheels import AS_OF, PythonPlatform, this_platform, wheel_for, why_no_wheel
 from mbn_deploy.runtime.system.cpu import (
     AARCH64,
     AMX,
@@ -32,9 +32,16 @@ from mbn_deploy.runtime.system.device import Machine, this_machine
 
 @dataclass(frozen=True)
 class InterpreterReport:
-    """One interpreter: `installed` is its version or None, `available` the version that pip would find.
+    """One interpreter on this machine.
 
-    `reason` says why there is none.
+    Attributes:
+        backend: its name here.
+        package: its package on the package index.
+        format: the format of the files that it runs.
+        installed: its version, or None.
+        available: the version that pip would install, or None.
+        reason: why pip has no wheel of it.
+        probes: how it ran tiny models; empty if it is not installed.
     """
 
     backend: str
@@ -47,20 +54,31 @@ class InterpreterReport:
 
     @property
     def works(self) -> bool:
-        """At least one kind of file runs."""
-        return any(found.works for found in self.probes)
+        """Whether it runs files of at least one precision."""
+        return any(probe.works for probe in self.probes)
 
 
 @dataclass(frozen=True)
-class Doctor:
-    """All that was found. `features` is None where the system does not tell; memory is in bytes.
+class DoctorReport:
+    """What this machine can run.
 
-    `quota` are processors' worth of time that a container may use, None without a limit. `expect` are
-    sentences about speed, `missing` about what is to be done, most useful first.
+    Attributes:
+        python: the version of Python.
+        place: the platform that pip chooses wheels for.
+        machine: the processor and its cores.
+        features: instruction sets that matter for speed; None if the system does not report them.
+        quota: processors' worth of time that a container may use; None without a limit.
+        memory: bytes in all; None if the system does not report it.
+        memory_available: bytes that are free; None if the system does not report it.
+        threads: default number of threads of an inference.
+        wheels_as_of: the date of the table of wheels.
+        interpreters: every interpreter that mbn-deploy supports.
+        expect: sentences about speed.
+        missing: sentences about what does not work and what to do, most useful first.
     """
 
     python: str
-    place: Place
+    place: PythonPlatform
     machine: Machine
     features: tuple[str, ...] | None
     quota: float | None
@@ -74,147 +92,158 @@ class Doctor:
 
     @property
     def works(self) -> bool:
-        """Something here can run models."""
-        return any(found.works for found in self.interpreters)
+        """Whether anything here can run models."""
+        return any(interpreter.works for interpreter in self.interpreters)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self) | {"works": self.works}
 
 
-def examine() -> Doctor:
-    """Look at this machine; every installed interpreter runs a tiny model in a process of its own."""
-    place = this_place()
-    interpreters = tuple(_interpreter(backend, place) for backend in MODULES)
-    has = features(place.architecture)
+def examine() -> DoctorReport:
+    """Examine this machine; every installed interpreter runs tiny models in a child process."""
+    place = this_platform()
+    interpreters = tuple(_examine_interpreter(backend, place) for backend in MODULES)
+    instruction_sets = features(place.architecture)
     total, available = memory()
-    return Doctor(
+    return DoctorReport(
         python=platform.python_version(),
         place=place,
         machine=this_machine(),
-        features=has,
+        features=instruction_sets,
         quota=processor_quota(),
         memory=total,
         memory_available=available,
         threads=default_threads(),
         wheels_as_of=AS_OF,
         interpreters=interpreters,
-        expect=tuple(expectations(place, has, interpreters)),
+        expect=tuple(expectations(place, instruction_sets, interpreters)),
         missing=tuple(missing(place, interpreters)),
     )
 
 
-def _interpreter(backend: str, place: Place) -> InterpreterReport:
+def _examine_interpreter(backend: str, place: PythonPlatform) -> InterpreterReport:
     wheel = wheel_for(backend, place)
     return InterpreterReport(
         backend=backend,
         package=PACKAGES[backend],
         format=next(kind for kind, names in BACKENDS.items() if backend in names),
-        installed=_version(backend) if installed(backend) else None,
+        installed=_installed_version(backend) if installed(backend) else None,
         available=None if wheel is None else wheel.version,
-        reason=why_not(backend, place) if wheel is None else None,
+        reason=why_no_wheel(backend, place) if wheel is None else None,
         probes=tuple(probe(backend, precision) for precision in PRECISIONS) if installed(backend) else (),
     )
 
 
-def _version(backend: str) -> str:
-    """By what pip wrote down: importing an interpreter that is broken could end this process."""
+def _installed_version(backend: str) -> str:
+    """Return the version that pip recorded: importing a broken interpreter could end this process."""
     try:
         return metadata.version(PACKAGES[backend])
     except metadata.PackageNotFoundError:
         return "of another package"
 
 
-def expectations(place: Place, has: Sequence[str] | None, interpreters: Sequence[InterpreterReport]) -> list[str]:
-    """What will be fast, by what is known of the kernels; nothing is measured here."""
-    said = []
-    if has is None:
-        said.append("This system does not tell what its processor has; `mbn-deploy benchmark` tells what is fast.")
+def expectations(
+    place: PythonPlatform, instruction_sets: Sequence[str] | None, interpreters: Sequence[InterpreterReport]
+) -> list[str]:
+    """Return sentences about what will be fast, from what is known about the kernels; nothing is measured."""
+    sentences = []
+    if instruction_sets is None:
+        sentences.append(
+            "This system does not report the processor's instruction sets; `mbn-deploy benchmark` shows what is fast."
+        )
     elif place.architecture == AARCH64:
-        said.append(_on_aarch64(has))
+        sentences.append(_expect_on_aarch64(instruction_sets))
     elif place.architecture == X86_64:
-        said.append(_on_x86(has))
-    elif place.architecture == ARMV7 and NEON not in has:
-        said.append("Without NEON every kernel here is a plain loop: expect a second where others take milliseconds.")
-    slow = [found for found in interpreters if _built_in(found) and not _better(found, interpreters)]
-    said += [
-        f"{found.package} computes int8 without XNNPACK here, several times slower than with it. {_floats(found)}"
-        for found in slow
+        sentences.append(_expect_on_x86(instruction_sets))
+    elif place.architecture == ARMV7 and NEON not in instruction_sets:
+        sentences.append("Without NEON no kernel is vectorized: expect seconds instead of milliseconds.")
+    slow = [each for each in interpreters if _uses_built_in(each) and not _has_alternative(each, interpreters)]
+    sentences += [
+        f"{each.package} runs int8 without XNNPACK here, which is several times slower. {_expect_float32(each)}"
+        for each in slow
     ]
-    return said
+    return sentences
 
 
-def _on_aarch64(has: Sequence[str]) -> str:
-    if DOT_PRODUCT in has:
-        more = " and i8mm" if I8MM in has else ""
-        return f"int8 is fast with ai-edge-litert and onnxruntime: the processor has the dot product{more}."
+def _expect_on_aarch64(instruction_sets: Sequence[str]) -> str:
+    if DOT_PRODUCT in instruction_sets:
+        more = " and i8mm" if I8MM in instruction_sets else ""
+        return f"int8 is fast with ai-edge-litert and onnxruntime: the processor has dot product{more} instructions."
     return (
-        "No dot product (nor have Cortex-A53 and A72, Raspberry Pi 3 and 4): int8 takes a quarter of the memory, but "
-        "may be hardly faster than float32. `mbn-deploy benchmark` compares the files of a bundle."
+        "The processor has no dot product instructions, like the Cortex-A53 and A72 of Raspberry Pi 3 and 4: int8 "
+        "takes a quarter of the memory, but may be hardly faster than float32. `mbn-deploy benchmark` compares a "
+        "bundle's files."
     )
 
 
-def _on_x86(has: Sequence[str]) -> str:
-    if VNNI in has:
-        more = ", and AMX, for which the former has kernels, too" if AMX in has else ""
-        return f"int8 is fast with ai-edge-litert and onnxruntime: the processor has VNNI{more}."
-    if AVX2 in has:
+def _expect_on_x86(instruction_sets: Sequence[str]) -> str:
+    if VNNI in instruction_sets:
+        more = "; ai-edge-litert also uses its AMX" if AMX in instruction_sets else ""
+        return f"int8 is fast with ai-edge-litert and onnxruntime: the processor has VNNI instructions{more}."
+    if AVX2 in instruction_sets:
         return (
-            "No VNNI: int8 gains less over float32, and sums in int8 .onnx files can saturate (says ONNX Runtime's "
-            "page on quantization); `mbn-deploy verify` shows whether they do."
+            "The processor has no VNNI instructions: int8 gains less over float32, and sums in int8 .onnx files can "
+            "saturate (see ONNX Runtime's page on quantization); `mbn-deploy verify` shows whether they do."
         )
-    return "No AVX2: everything computes with old instructions, several times slower."
+    return "The processor has no AVX2 instructions: everything is several times slower than on newer processors."
 
 
-def _built_in(found: InterpreterReport, precision: str = "int8") -> bool:
-    return any(p.precision == precision and p.works and p.kernels == BUILT_IN for p in found.probes)
+def _uses_built_in(interpreter: InterpreterReport, precision: str = "int8") -> bool:
+    return any(p.precision == precision and p.works and p.kernels == BUILT_IN for p in interpreter.probes)
 
 
-def _floats(found: InterpreterReport) -> str:
-    if _built_in(found, "float32"):
-        return "So it does float32."
-    return "float32 may well be faster, by XNNPACK: `mbn-deploy benchmark` compares the files of a bundle."
+def _expect_float32(interpreter: InterpreterReport) -> str:
+    if _uses_built_in(interpreter, "float32"):
+        return "The same is true of float32."
+    return "float32 uses XNNPACK and may be faster: `mbn-deploy benchmark` compares a bundle's files."
 
 
-def _better(found: InterpreterReport, interpreters: Sequence[InterpreterReport]) -> bool:
-    """Whether another one for the same files works."""
-    return any(o.works and o.format == found.format and o is not found for o in interpreters)
+def _has_alternative(interpreter: InterpreterReport, interpreters: Sequence[InterpreterReport]) -> bool:
+    """Return whether another interpreter for the same files works."""
+    return any(o.works and o.format == interpreter.format and o is not interpreter for o in interpreters)
 
 
-def missing(place: Place, interpreters: Sequence[InterpreterReport]) -> list[str]:
-    """What is broken, what can be installed for files that nothing here runs, and what cannot."""
-    said = [
-        f"{found.package} {found.installed} does not run {probe_.precision} files: {probe_.error}"
-        for found in interpreters
-        for probe_ in found.probes
-        if not probe_.works
+def missing(place: PythonPlatform, interpreters: Sequence[InterpreterReport]) -> list[str]:
+    """Return sentences about what is broken, what to install, and what cannot be installed here."""
+    sentences = [
+        f"{interpreter.package} {interpreter.installed} cannot run {failed.precision} files: {failed.error}"
+        for interpreter in interpreters
+        for failed in interpreter.probes
+        if not failed.works
     ]
     for kind in BACKENDS:
-        of_kind = [found for found in interpreters if found.format == kind]
-        if not any(found.works for found in of_kind):
-            said += _for_format(kind, of_kind, place)
+        of_kind = [interpreter for interpreter in interpreters if interpreter.format == kind]
+        if not any(interpreter.works for interpreter in of_kind):
+            sentences += _missing_for_format(kind, of_kind, place)
     if place.architecture == ARMV7:
-        said += _on_armv7()
-    return said
+        sentences += _hints_for_armv7()
+    return sentences
 
 
-def _for_format(kind: str, interpreters: Sequence[InterpreterReport], place: Place) -> list[str]:
-    available = [found for found in interpreters if found.available is not None and found.installed is None]
+def _missing_for_format(kind: str, interpreters: Sequence[InterpreterReport], place: PythonPlatform) -> list[str]:
+    available = [each for each in interpreters if each.available is not None and each.installed is None]
     if available:
         return [f".{kind} files: pip install 'mbn-deploy[{available[0].backend}]'"]
-    if any(found.installed for found in interpreters):
-        return []  # the error of the one that is there has been told
-    reasons = "; ".join(found.reason for found in interpreters if found.reason)
-    return [f".{kind} files: nothing that pip could install for {place}. {reasons}."]
+    if any(interpreter.installed for interpreter in interpreters):
+        return []  # its error has been reported
+    reasons = "; ".join(interpreter.reason for interpreter in interpreters if interpreter.reason)
+    return [f".{kind} files: pip has no interpreter for {place}. {reasons}."]
 
 
-def _on_armv7() -> list[str]:
+def _hints_for_armv7() -> list[str]:
     if platform.machine() != ARMV7 and sys.maxsize < 2**32:
-        first = "This Python is 32-bit on a 64-bit processor: a 64-bit system image has ai-edge-litert and onnxruntime."
+        first = (
+            "This Python is a 32-bit program on a 64-bit processor: a 64-bit system can install ai-edge-litert and "
+            "onnxruntime."
+        )
     else:
-        first = "32-bit ARM has tflite-runtime 2.14 for CPython 3.10 and 3.11 only (glibc 2.34, as Debian 12 has)."
+        first = (
+            "For 32-bit ARM there is only tflite-runtime 2.14, for CPython 3.10 and 3.11 (with glibc 2.34 or newer, as "
+            "in Debian 12)."
+        )
     second = (
-        "numpy and Pillow have no wheels for it: take the system's (apt install python3-numpy python3-pil), or a "
-        "folder made by `mbn-deploy bundle pi --arch armv7l` on another machine."
+        "numpy and Pillow have no wheels for it: install the system's packages (apt install python3-numpy "
+        "python3-pil), or a folder that `mbn-deploy bundle pi --arch armv7l` wrote on another machine."
     )
     return [first, second]

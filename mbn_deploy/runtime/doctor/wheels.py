@@ -1,7 +1,7 @@
-"""Which interpreters pip can install where: the wheels that the package index has.
+"""Which interpreters pip can install on which platforms: a table of the wheels on the package index.
 
-Read on `AS_OF` off what `pip download -vv --no-deps --only-binary=:all: --platform none PACKAGE` says: it lists
-every file of a package, each with the reason why it does not fit. Nothing here asks the network.
+The table was read on `AS_OF` from the output of `pip download -vv --no-deps --only-binary=:all: --platform none
+PACKAGE`, which lists every file of a package with the reason why it does not fit. Nothing here uses the network.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ GLIBC, MUSL = "glibc", "musl"
 
 
 @dataclass(frozen=True)
-class Wheel:
-    """Wheels of one version for one platform; `least` is the oldest glibc, or macOS, that they run on."""
+class InterpreterWheel:
+    """Wheels of one version for one platform; `least` is the oldest glibc or macOS that they run on."""
 
     backend: str
     version: str
@@ -38,11 +38,11 @@ class Wheel:
 
 def _wheels(
     backend: str, version: str, platforms: Iterable[tuple[str, str, Version]], pythons: str
-) -> tuple[Wheel, ...]:
-    return tuple(Wheel(backend, version, *platform_, tuple(pythons.split())) for platform_ in platforms)
+) -> tuple[InterpreterWheel, ...]:
+    return tuple(InterpreterWheel(backend, version, *platform_, tuple(pythons.split())) for platform_ in platforms)
 
 
-# Newest first: pip takes the first that fits. Versions below those of pyproject.toml are left out.
+# Newest first: pip takes the first that fits. Versions older than pyproject.toml requires are left out.
 WHEELS = (
     *_wheels(
         "litert", "2.3.0",
@@ -75,10 +75,16 @@ WHEELS = (
 
 
 @dataclass(frozen=True)
-class Place:
-    """What pip looks at: `python` as `3.12` (`3.13t` without the lock), `libc` glibc, musl, or None elsewhere.
+class PythonPlatform:
+    """The platform by which pip chooses wheels.
 
-    `libc_version` is glibc's, or that of macOS; empty where it is not known.
+    Attributes:
+        system: such as `Linux`.
+        architecture: such as `aarch64`.
+        python: such as `3.12`; `3.13t` without the global interpreter lock.
+        implementation: such as `CPython`.
+        libc: `glibc`, `musl`, or None if unknown or not on Linux.
+        libc_version: the version of glibc or macOS; empty if unknown.
     """
 
     system: str
@@ -93,7 +99,7 @@ class Place:
 
     @property
     def platform(self) -> str:
-        """System, architecture and library, in words."""
+        """System, architecture and C library, as text."""
         version = ".".join(map(str, self.libc_version))
         if self.system == _MAC:
             return f"macOS {version}, {self.architecture}"
@@ -101,19 +107,29 @@ class Place:
         return f"{self.system} {self.architecture}{library}"
 
 
-def this_place() -> Place:
-    """Where this program runs."""
+def this_platform() -> PythonPlatform:
+    """Return the platform that this program runs on."""
     system = platform.system()
-    name, version = (None, ()) if system != _LINUX else _libc()
+    name, version = (None, ()) if system != _LINUX else c_library()
     if system == _MAC:
         version = _numbers(platform.mac_ver()[0])
-    free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
-    python = f"{sys.version_info.major}.{sys.version_info.minor}{free}"
-    return Place(system, architecture(), python, platform.python_implementation(), name, version)
+    suffix = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}{suffix}"
+    return PythonPlatform(
+        system=system,
+        architecture=architecture(),
+        python=python,
+        implementation=platform.python_implementation(),
+        libc=name,
+        libc_version=version,
+    )
 
 
-def _libc() -> tuple[str | None, Version]:
-    """Only glibc tells its version (confstr(3)); musl has no such call, but its loader has one name everywhere."""
+def c_library() -> tuple[str | None, Version]:
+    """Return the name and version of Linux' C library.
+
+    Only glibc reports its version (see confstr(3)); musl is recognized by the name of its loader.
+    """
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     except (ValueError, OSError, AttributeError):
@@ -128,19 +144,19 @@ def _numbers(text: str) -> Version:
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
-def wheel_for(backend: str, place: Place) -> Wheel | None:
-    """What pip would take for a backend; None if it has nothing but source code, or not even that."""
+def wheel_for(backend: str, place: PythonPlatform) -> InterpreterWheel | None:
+    """Return the wheel that pip would install for a backend, or None."""
     return next((w for w in WHEELS if w.backend == backend and not _mismatch(w, place)), None)
 
 
-def why_not(backend: str, place: Place) -> str:
-    """Why there is no wheel, by what comes closest; for a backend of which `wheel_for` found none."""
-    found = (_mismatch(wheel, place) for wheel in WHEELS if wheel.backend == backend)
-    return f"{PACKAGES[backend]} has no wheel for {max(reason for reason in found if reason)[1]}"
+def why_no_wheel(backend: str, place: PythonPlatform) -> str:
+    """Return why there is no wheel for a backend: the obstacle of the wheel that comes closest."""
+    mismatches = (_mismatch(wheel, place) for wheel in WHEELS if wheel.backend == backend)
+    return f"{PACKAGES[backend]} has no wheel for {max(mismatch for mismatch in mismatches if mismatch)[1]}"
 
 
-def _mismatch(wheel: Wheel, place: Place) -> tuple[int, str] | None:
-    """(how far it got, what is in the way)."""
+def _mismatch(wheel: InterpreterWheel, place: PythonPlatform) -> tuple[int, str] | None:
+    """Return (how close the wheel comes, what does not fit), or None if it fits."""
     if place.implementation != "CPython":
         return 1, place.implementation
     if (wheel.system, wheel.architecture) != (place.system, place.architecture):
@@ -148,7 +164,7 @@ def _mismatch(wheel: Wheel, place: Place) -> tuple[int, str] | None:
     if place.libc == MUSL:
         return 3, "musl (Alpine); it needs glibc"
     if place.python not in wheel.pythons:
-        return 4, f"Python {place.python} there (it has {', '.join(wheel.pythons)})"
+        return 4, f"Python {place.python} there (only for {', '.join(wheel.pythons)})"
     if wheel.least and place.libc_version and place.libc_version < wheel.least:
         what = "macOS" if place.system == _MAC else GLIBC
         return 5, f"{what} {'.'.join(map(str, place.libc_version))}; it needs {'.'.join(map(str, wheel.least))}"

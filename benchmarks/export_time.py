@@ -121,9 +121,14 @@ def _quantize_static(out: Path, images: list[Any]) -> None:
 
     quant_pre_process(str(out / "float32.onnx"), str(out / "prepared.onnx"), skip_symbolic_shape=True)
     quantize_static(
-        str(out / "prepared.onnx"), str(out / "int8.onnx"), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-    )  # fmt: skip
+        str(out / "prepared.onnx"),
+        str(out / "int8.onnx"),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
 
 
 def medians(rounds: list[Steps]) -> Steps:

@@ -99,9 +99,13 @@ def _measured(case: Case, data: Path, photographs: list[tuple[Path, int]]) -> li
             bundle = export_model(
                 build(case.network, alpha=case.alpha, weights=data / "models" / "float" / case.file),
                 Path(scratch) / "bundle",
-                formats=["tflite"], precisions=precisions, input_dtype=input_dtype, resize="squash",
-                calibration=data / "imagenet" / "calibration", labels=data / "imagenet" / "labels.txt",
-            ).bundle  # fmt: skip
+                formats=["tflite"],
+                precisions=precisions,
+                input_dtype=input_dtype,
+                resize="squash",
+                calibration=data / "imagenet" / "calibration",
+                labels=data / "imagenet" / "labels.txt",
+            ).bundle
             for file in bundle.files:
                 results.append(compare(Path(scratch) / "bundle" / file.path, photographs))
                 _show(results[-1])
@@ -135,12 +139,18 @@ def compare(file: Path, photographs: list[tuple[Path, int]]) -> Result:
             scores, filtered = ours.predict(np.stack([pixels, resized_by_tasks(path, ours.info.size)]))
             differences = [abs(score - scores[index]) for index, (_, score) in prepared.items()]
             best, alike = next(iter(picture)), next(iter(prepared))
-            rows.append([
-                scores[best] >= mine[0].score, filtered[best] >= filtered.max(),
-                scores[alike] >= mine[0].score, _same_best(prepared, scores),
-                scores[alike] == mine[0].score and alike != mine[0].index,
-                max(differences), mine[0].index == truth, best == truth,
-            ])  # fmt: skip
+            rows.append(
+                [
+                    scores[best] >= mine[0].score,
+                    filtered[best] >= filtered.max(),
+                    scores[alike] >= mine[0].score,
+                    _same_best(prepared, scores),
+                    scores[alike] == mine[0].score and alike != mine[0].index,
+                    max(differences),
+                    mine[0].index == truth,
+                    best == truth,
+                ]
+            )
     shares = [float(column) for column in np.mean(rows, axis=0)]
     shares[5] = float(np.max(rows, axis=0)[5])
     shares.insert(3, float(np.mean(alone)))

@@ -94,14 +94,18 @@ def _stored(path: str) -> tuple[TensorInfo, TensorInfo]:
 
     resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     opened = Interpreter(path, experimental_op_resolver_type=resolver)
-    source, result = (
-        TensorInfo(
-            told["name"], tuple(int(n) for n in told["shape"]), np.dtype(told["dtype"]).name,
-            *((float(told["quantization"][0]), int(told["quantization"][1])) if told["quantization"][0] else ()),
-        )
-        for told in (opened.get_input_details()[0], opened.get_output_details()[0])
-    )  # fmt: skip
-    return source, result
+    return _tensor_info(opened.get_input_details()[0]), _tensor_info(opened.get_output_details()[0])
+
+
+def _tensor_info(details: Figures) -> TensorInfo:
+    scale, zero_point = details["quantization"]
+    return TensorInfo(
+        name=details["name"],
+        shape=tuple(int(n) for n in details["shape"]),
+        dtype=np.dtype(details["dtype"]).name,
+        scale=float(scale) if scale else None,
+        zero_point=int(zero_point) if scale else None,
+    )
 
 
 def runner(file: Figures, engine: Engine) -> FileRunner:

@@ -103,23 +103,34 @@ Make = Callable[[Work], list[Figures]]
 
 
 def ours(work: Work) -> list[Figures]:
-    """`mbn_deploy.export` as the command line calls it, but for the report: every file is opened and tried."""
+    """Export as the command line does, but without a report: every file is opened and run once."""
     from mbn_deploy.pipeline.export import export_model
 
     precision = work.route.precision.removesuffix("-mixed")
     calibrated: Figures = {"calibration": work.data / "imagenet" / "calibration", "calibration_count": work.images}
     bundle = export_model(
-        work.model, work.folder / "bundle", formats=work.route.formats, precisions=(precision,), overwrite=True,
-        recipe=work.route.recipe, report=False, **(calibrated if precision == "int8" else {}),
-    ).bundle  # fmt: skip
+        work.model,
+        work.folder / "bundle",
+        formats=work.route.formats,
+        precisions=(precision,),
+        overwrite=True,
+        recipe=work.route.recipe,
+        report=False,
+        **(calibrated if precision == "int8" else {}),
+    ).bundle
     manifest: Manifest = bundle.manifest
     return [
         {
-            "name": f"bundle/{file.path}", "format": file.format, "precision": file.precision, "layout": file.layout,
-            "preprocess": asdict(file.preprocess), "input": asdict(file.input), "output": asdict(file.output),
+            "name": f"bundle/{file.path}",
+            "format": file.format,
+            "precision": file.precision,
+            "layout": file.layout,
+            "preprocess": asdict(file.preprocess),
+            "input": asdict(file.input),
+            "output": asdict(file.output),
         }
         for file in manifest.files
-    ]  # fmt: skip
+    ]
 
 
 def keras_export(work: Work) -> list[Figures]:

@@ -10,9 +10,9 @@ from peers_routes import BY_NAME, DEFAULT, ROUTES, TITLES, Figures, short
 
 BEGIN, END = "<!-- figures of benchmarks/peers.py -->", "<!-- end of the figures -->"
 PACKAGES = (
-    "mbn-deploy", "tensorflow-cpu", "keras", "ai-edge-litert", "onnxruntime", "tf2onnx", "litert-quantizer", "nncf",
-    "openvino",
-)  # fmt: skip
+    *("mbn-deploy", "tensorflow-cpu", "keras", "ai-edge-litert", "onnxruntime"),
+    *("tf2onnx", "litert-quantizer", "nncf", "openvino"),
+)
 NOTHING = "–"
 
 
@@ -95,10 +95,14 @@ def _files(found: Figures, *, tiles: bool) -> Iterator[str]:
             mark = " (no XNNPACK)"
             notes.append(f"{_title(label, row)}: LiteRT refuses to open the file with XNNPACK: {_error(row)}")
         cells = [
-            _title(label, row), TITLES[row["format"]] + mark, f"{100 * figures['top1']['value']:.1f}",
-            _estimate(figures["difference"], "+"), _estimate(figures["agreement"]), _megabytes(row),
+            _title(label, row),
+            TITLES[row["format"]] + mark,
+            f"{100 * figures['top1']['value']:.1f}",
+            _estimate(figures["difference"], "+"),
+            _estimate(figures["agreement"]),
+            _megabytes(row),
             *(_ms(figures, mode, threads) for mode, threads, _ in timed),
-        ]  # fmt: skip
+        ]
         yield f"| {' | '.join(cells)} |"
     for note in notes:
         yield ""
@@ -118,9 +122,13 @@ def _openvino(found: Figures) -> Iterator[str]:
             notes.setdefault(_code(figures["error"]), []).append(name)
             continue
         cells = [
-            _title(label, row), TITLES[row["format"]], f"{100 * figures['top1']['value']:.1f}",
-            _estimate(figures["agreement"]), _ms(figures, MODE, 1), _ms(figures, MODE, 2),
-        ]  # fmt: skip
+            _title(label, row),
+            TITLES[row["format"]],
+            f"{100 * figures['top1']['value']:.1f}",
+            _estimate(figures["agreement"]),
+            _ms(figures, MODE, 1),
+            _ms(figures, MODE, 2),
+        ]
         yield f"| {' | '.join(cells)} |"
     for error, names in notes.items():
         yield ""

@@ -51,9 +51,14 @@ def measure(shared: Path, match: re.Match[str]) -> dict[str, object]:
     expected1, expected5 = float(match["top1"]), float(match["top5"])
     passed = abs(top1 - expected1) <= ALLOWED and abs(top5 - expected5) <= ALLOWED
     result = {
-        "file": match["file"], "images": len(images), "top1": round(top1, 2), "top5": round(top5, 2),
-        "known_top1": expected1, "known_top5": expected5, "passed": passed,
-    }  # fmt: skip
+        "file": match["file"],
+        "images": len(images),
+        "top1": round(top1, 2),
+        "top5": round(top5, 2),
+        "known_top1": expected1,
+        "known_top5": expected5,
+        "passed": passed,
+    }
     print(
         f"{match['file']:52} top-1 {top1:5.2f} (known {expected1:5.2f})  top-5 {top5:5.2f} (known {expected5:5.2f})  "
         f"{'ok' if passed else 'OFF'}",

@@ -208,8 +208,12 @@ def measured(bench: Bench, files: Mapping[str, EncodedModel]) -> Figures:
 
     found = evaluate(
         {label: predictor(label, file) for label, file in files.items()},
-        bench.dataset, bench.source.size, bench.squashed, reference=REFERENCE, scores=bench.source.description.scores,
-    )  # fmt: skip
+        bench.dataset,
+        bench.source.size,
+        bench.squashed,
+        reference=REFERENCE,
+        scores=bench.source.description.scores,
+    )
     rows = {label: _row(found, label) | {"bytes": len(files[label].data)} for label in files}
     for label, report in delegates.items():
         rows[label]["delegate"] = report

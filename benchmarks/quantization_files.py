@@ -174,9 +174,14 @@ class Bench:
             before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
             before.write_bytes(encode_float(graph, self.source.description, "onnx", "float32").data)
             quantize_static(
-                before, after, Reader(), quant_format=QuantFormat.QDQ, per_channel=not per_tensor,
-                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            )  # fmt: skip
+                before,
+                after,
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=not per_tensor,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
             return EncodedModel("plain.onnx", after.read_bytes(), "onnx", "int8", preprocess, "nchw")
 
 

@@ -53,8 +53,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="data to stdout, words to stderr")
     options = parser.parse_args()
     parts: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-        "overhead": overhead, "jpeg": jpeg, "accuracy": accuracy,
-    }  # fmt: skip
+        "overhead": overhead,
+        "jpeg": jpeg,
+        "accuracy": accuracy,
+    }
     unknown = set(options.parts) - set(parts)
     if unknown:
         parser.error(f"unknown part {', '.join(unknown)}; known: {', '.join(parts)}")
@@ -96,9 +98,13 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
         ratio = f"classify costs {ratios[name]:.4f} x" if name in ratios else ""
         say(f"  {name:32} {seconds * 1e6:8.1f} us  {ratio}")
     return {
-        "threads": options.threads, "rounds": ROUNDS, "microseconds": {k: v * 1e6 for k, v in medians.items()},
-        "ratios": ratios, "bound": OVERHEAD_BOUND, "passed": ratios["invoke"] <= OVERHEAD_BOUND,
-    }  # fmt: skip
+        "threads": options.threads,
+        "rounds": ROUNDS,
+        "microseconds": {k: v * 1e6 for k, v in medians.items()},
+        "ratios": ratios,
+        "bound": OVERHEAD_BOUND,
+        "passed": ratios["invoke"] <= OVERHEAD_BOUND,
+    }
 
 
 def jpeg(options: argparse.Namespace) -> dict[str, Any]:
@@ -180,9 +186,14 @@ def summary(
         f"pixels differ by {difference:.2f} levels; allowed {allowed:.2f}"
     )
     return {
-        "model": name, "enlarged": factor, "top1": top1, "agree_with_full": agree, "mean_difference": difference,
-        "allowed": allowed, "passed": abs(top1["fast"] - top1["full"]) <= allowed,
-    }  # fmt: skip
+        "model": name,
+        "enlarged": factor,
+        "top1": top1,
+        "agree_with_full": agree,
+        "mean_difference": difference,
+        "allowed": allowed,
+        "passed": abs(top1["fast"] - top1["full"]) <= allowed,
+    }
 
 
 def interleaved(cases: dict[str, Case], rounds: int, warm_up: int = WARM_UP) -> dict[str, float]:

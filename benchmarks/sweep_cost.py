@@ -90,9 +90,10 @@ def measured(model: str, alpha: float, size: int, file: str, data: Path) -> Poin
     variant = Variant(spec.name, model, alpha, size, weights=str(data / "models" / "float" / file))
     synsets = data / "imagenet" / "synsets.txt"
     options = {
-        "precisions": ("float32", "int8"), "calibration": data / "imagenet" / "calibration",
+        "precisions": ("float32", "int8"),
+        "calibration": data / "imagenet" / "calibration",
         "calibration_count": CALIBRATION,
-    }  # fmt: skip
+    }
     with tempfile.TemporaryDirectory() as folder:
         job = jobs([variant], folder, options)[0]
         start = cpu()
@@ -113,10 +114,16 @@ def measured(model: str, alpha: float, size: int, file: str, data: Path) -> Poin
         image = (cpu() - warm) / IMAGES
         parameters, macs = totals(spec)
         return Point(
-            spec.name, parameters, macs, spent, warm - begun - IMAGES * image, image,
-            sum(path.stat().st_size for path in job.folder.iterdir()), len(pickle.dumps(tallies)) / IMAGES,
-            1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-        )  # fmt: skip
+            name=spec.name,
+            parameters=parameters,
+            macs=macs,
+            make=spent,
+            open=warm - begun - IMAGES * image,
+            image=image,
+            bytes=sum(path.stat().st_size for path in job.folder.iterdir()),
+            tally_bytes=len(pickle.dumps(tallies)) / IMAGES,
+            peak_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        )
 
 
 def decoding(data: Path) -> float:
@@ -150,10 +157,16 @@ def measure(data: Path) -> dict[str, Any]:
             points.append(asdict(pool.submit(measured, *point, data).result()))
         print(json.dumps(points[-1]), file=sys.stderr, flush=True)
     return {
-        "machine": str(this_machine()), "versions": tool_versions(),
-        "measured": time.strftime("%Y-%m-%d", time.gmtime()), "images": IMAGES, "calibration": CALIBRATION,
-        "photo": PHOTO, "units": "CPU seconds, bytes", "decode": decoding(data), "points": points,
-    }  # fmt: skip
+        "machine": str(this_machine()),
+        "versions": tool_versions(),
+        "measured": time.strftime("%Y-%m-%d", time.gmtime()),
+        "images": IMAGES,
+        "calibration": CALIBRATION,
+        "photo": PHOTO,
+        "units": "CPU seconds, bytes",
+        "decode": decoding(data),
+        "points": points,
+    }
 
 
 def line(points: list[dict[str, Any]], x: str, y: str) -> tuple[float, float, float]:

@@ -68,9 +68,17 @@ def stages(bundle: Path, scratch: Path) -> list[Stage]:
 
 # What forks need is loaded before them, once; but no interpreter, whose threads a fork would not take along.
 _LOADED = (
-    "cli.main", "packages.android.package", "packages.ios.package", "packages.micro.package", "packages.pi.package",
-    "bundle.write", "runtime.threads", "sweep.plan", "sweep.record", "sweep.write",
-)  # fmt: skip
+    "cli.main",
+    "packages.android.package",
+    "packages.ios.package",
+    "packages.micro.package",
+    "packages.pi.package",
+    "bundle.write",
+    "runtime.threads",
+    "sweep.plan",
+    "sweep.record",
+    "sweep.write",
+)
 
 
 def load() -> None:
@@ -193,21 +201,25 @@ def _export(folder: Path, version: int) -> None:
 
     weights = str(resources.files("mbn_deploy.demo") / "mobilenet_v1_0.25_32.weights.h5")
     model, alpha, size = NETWORK
-    network = [model, "--alpha", alpha, "--size", size, "--classes", "10", "--weights", weights]
-    command(
-        ["export", *network, "-o", folder / "dist", "--overwrite", "--no-report", "--precisions", "float32",
-         "--preprocess", f"{100 + version}/255"]
-    )  # fmt: skip
+    options = f"--alpha {alpha} --size {size} --classes 10 --no-report --precisions float32"
+    output: list[str | Path] = [
+        "-o",
+        folder / "dist",
+        "--overwrite",
+        "--weights",
+        weights,
+        "--preprocess",
+        f"{100 + version}/255",
+    ]
+    command(["export", model, *options.split(), *output])
 
 
 def _swept(folder: Path, version: int) -> None:
     """Run a whole sweep of one variant, which other options make anew."""
     model, alpha, size = NETWORK
-    command(
-        ["sweep", "-o", folder / "sweep", "--models", model, "--alphas", alpha, "--sizes", size, "--classes", "10",
-         "--weights", "none", "--formats", "tflite", "--precisions", "float32", "--seconds", "0",
-         "--resize", ("squash", "crop")[version]]
-    )  # fmt: skip
+    variant = f"--models {model} --alphas {alpha} --sizes {size} --classes 10 --weights none"
+    files = f"--formats tflite --precisions float32 --seconds 0 --resize {('squash', 'crop')[version]}"
+    command(["sweep", "-o", folder / "sweep", *variant.split(), *files.split()])
 
 
 COMMANDS = (

@@ -129,9 +129,8 @@ class Trial:
                 arm([self.folder, self.tmp], fault, self.counter)
                 self.stage.work(self.folder, version)
             else:
-                os.execv(sys.executable, [sys.executable, __file__, "--child", json.dumps(  # noqa: S606
-                    [self.stage.name, str(self.folder), str(self.tmp), version, asdict(fault), str(self.seen)]
-                )])  # fmt: skip
+                task = [self.stage.name, str(self.folder), str(self.tmp), version, asdict(fault), str(self.seen)]
+                os.execv(sys.executable, [sys.executable, __file__, "--child", json.dumps(task)])  # noqa: S606
 
         ended, self.said = in_child(work)
         if not self.stage.forked and ended not in SIGNALS:
@@ -282,9 +281,15 @@ def table(result: dict[str, Any]) -> str:
     for name, counts in result["stages"].items():
         kills = counts["killed_at_a_change"] + counts["killed_within"] + counts["killed_by_the_clock"]
         cells = [
-            kills, counts["killed_by_the_clock"], counts["old_stands"], counts["new_stands"],
-            sum(counts["errors"].values()), counts["lost"], len(counts["left_behind"]), counts["undisturbed_failed"],
-        ]  # fmt: skip
+            kills,
+            counts["killed_by_the_clock"],
+            counts["old_stands"],
+            counts["new_stands"],
+            sum(counts["errors"].values()),
+            counts["lost"],
+            len(counts["left_behind"]),
+            counts["undisturbed_failed"],
+        ]
         total = [one + other for one, other in zip(total, cells, strict=True)]
         rows.append(f"| {name} | {counts['changes']} | " + " | ".join(map(str, cells)) + " |")
     rows.append("| **all** | | " + " | ".join(f"**{count}**" for count in total) + " |")

@@ -65,9 +65,13 @@ def mutants(path: str, source: str, config: Config) -> list[WorkItem]:
             if any(first <= start <= last for first, last in unseen) or _absorbs_one(node) or _dotted(node):
                 continue
             spec = MutationSpec(
-                module_path=path, operator_name=name, occurrence=occurrence, start_pos=start, end_pos=end,
+                module_path=path,
+                operator_name=name,
+                occurrence=occurrence,
+                start_pos=start,
+                end_pos=end,
                 definition_name=ASTQuery(node).get_definition_name(),
-            )  # fmt: skip
+            )
             found.append(WorkItem.single(f"{path}@{version}:{start[0]}:{start[1]}:{name}:{occurrence}", spec))
     return sorted(found, key=lambda item: item.mutations[0].start_pos)
 

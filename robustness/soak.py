@@ -155,9 +155,13 @@ def exported(shared: Path, folder: Path) -> Path:
         return export_demo("mobilenet_v1", folder, write_pictures(folder)).bundle.folder
     model = build("mobilenet_v1", alpha=0.25, size=128, weights=shared / "models/float" / WEIGHTS)
     return export_model(
-        model, folder / "bundle", resize="squash", precisions=("int8",),
-        calibration=shared / "imagenet/calibration", calibration_count=50,
-    ).bundle.folder  # fmt: skip
+        model,
+        folder / "bundle",
+        resize="squash",
+        precisions=("int8",),
+        calibration=shared / "imagenet/calibration",
+        calibration_count=50,
+    ).bundle.folder
 
 
 def resident() -> int:

@@ -105,10 +105,24 @@ def record(checkout: Path, data: Path, scratch: Path, only: tuple[str, ...]) -> 
                 weights = data / "models" / "float" / file
                 images = data / "imagenet"
                 run(
-                    checkout, "export", network, "--alpha", alpha, "--weights", str(weights), "-o", str(target),
-                    "--calibrate", str(images / "calibration"), "--calibration-count", str(CALIBRATION_COUNT),
-                    "--labels", str(images / "labels.txt"), "--no-report", *arguments,
-                )  # fmt: skip
+                    checkout,
+                    "export",
+                    network,
+                    "--alpha",
+                    alpha,
+                    "--weights",
+                    str(weights),
+                    "-o",
+                    str(target),
+                    "--calibrate",
+                    str(images / "calibration"),
+                    "--calibration-count",
+                    str(CALIBRATION_COUNT),
+                    "--labels",
+                    str(images / "labels.txt"),
+                    "--no-report",
+                    *arguments,
+                )
                 yield from hashed_folder(name, target)
 
 

@@ -117,9 +117,12 @@ def real_bundle(folder, network):
     name, alpha, weights = network
     export_model(
         build(name, alpha=alpha, weights=SHARED / "models" / "float" / weights),
-        folder / weights, formats=["tflite"], precisions=["int8"], calibration=IMAGES / "calibration",
+        folder / weights,
+        formats=["tflite"],
+        precisions=["int8"],
+        calibration=IMAGES / "calibration",
         calibration_count=10,
-    )  # fmt: skip
+    )
     return folder / weights
 
 

@@ -44,9 +44,13 @@ def emulator(cpu, site, *options):
     libraries = ":".join(map(str, qemu.glob("usr/lib/*-linux-gnu*")))
     loader = [loaders[0], "--library-path", libraries] if loaders else []
     environment = {
-        "PYTHONPATH": ":".join(map(str, paths)), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
-        "OPENBLAS_NUM_THREADS": "1", "COLUMNS": "80", "TERM": "dumb",
-    }  # fmt: skip
+        "PYTHONPATH": ":".join(map(str, paths)),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "OPENBLAS_NUM_THREADS": "1",
+        "COLUMNS": "80",
+        "TERM": "dumb",
+    }
     for name, value in environment.items():
         extra += ["-E", f"{name}={value}"]
     words = [*loader, qemu / "usr/bin" / program, *options, "-cpu", cpu, "-L", root, *extra]

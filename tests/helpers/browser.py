@@ -127,8 +127,10 @@ def paste(driver, data, name, kind="image/png"):
         "transfer.items.add(new File([new Uint8Array(arguments[0])], arguments[1], {type: arguments[2]}));"
         "const about = {clipboardData: transfer, bubbles: true, cancelable: true};"
         "document.dispatchEvent(new ClipboardEvent('paste', about));",
-        list(data), name, kind,
-    )  # fmt: skip
+        list(data),
+        name,
+        kind,
+    )
 
 
 def complaints(driver):

@@ -26,7 +26,13 @@ def hostile(made, recipes=()):
     manifest = replace(made.manifest, model=HOSTILE[0], source={**source, "file": {"name": HOSTILE[1], "sha256": "0"}})
     metrics = {**manifest.metrics, "dataset": HOSTILE[1]}
     return Report(
-        folder=HOSTILE[1], manifest=replace(manifest, metrics=metrics), machine=HOSTILE[0],
-        latencies={f.path: Latency(0.9, 1.2) for f in made.files}, recipes=recipes, max_drop=1.0, layers=(),
-        examples=Examples("a_int8.tflite", 5, 5, shown, held_back=True), warnings=HOSTILE,
-    )  # fmt: skip
+        folder=HOSTILE[1],
+        manifest=replace(manifest, metrics=metrics),
+        machine=HOSTILE[0],
+        latencies={f.path: Latency(0.9, 1.2) for f in made.files},
+        recipes=recipes,
+        max_drop=1.0,
+        layers=(),
+        examples=Examples("a_int8.tflite", 5, 5, shown, held_back=True),
+        warnings=HOSTILE,
+    )

@@ -18,9 +18,20 @@ from mbn_deploy.quantize.ranges import CalibratedGraph, observe
 
 # What ONNX Runtime may run: integer kernels, moves of bytes, and the border to float scores.
 INTEGER = {
-    "QLinearConv", "QLinearAdd", "QLinearMul", "QGemm", "QLinearGlobalAveragePool", "QLinearAveragePool",
-    "QLinearSoftmax", "QLinearSigmoid", "MaxPool", "Reshape", "Transpose", "Pad", "Clip",
-}  # fmt: skip
+    "QLinearConv",
+    "QLinearAdd",
+    "QLinearMul",
+    "QGemm",
+    "QLinearGlobalAveragePool",
+    "QLinearAveragePool",
+    "QLinearSoftmax",
+    "QLinearSigmoid",
+    "MaxPool",
+    "Reshape",
+    "Transpose",
+    "Pad",
+    "Clip",
+}
 
 
 def optimized(data, path, int8_allowed=False):

@@ -11,9 +11,12 @@ import pytest
 
 PROGRAMS = Path(__file__).parents[2] / "robustness"
 QUICK = (
-    "bundle", "bundle without exchange of folders", "thread counts in the cache", "thread counts in a manifest",
+    "bundle",
+    "bundle without exchange of folders",
+    "thread counts in the cache",
+    "thread counts in a manifest",
     "sweep (record and tables)",
-)  # fmt: skip
+)
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="folders are exchanged in one step on Linux only")
 
 

@@ -1,4 +1,4 @@
-"""Text made safe for a terminal or a page, lists of names made short, and counts with their nouns."""
+"""Text made safe for a terminal, a page or a comment, lists of names made short, and counts with their nouns."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ def visible(text: str, *, keep: str = "") -> str:
         c if c in keep or unicodedata.category(c) not in _INVISIBLE else c.encode("unicode_escape").decode()
         for c in text
     )
+
+
+def plain_words(text: str) -> str:
+    """Replace all but letters, digits and a few signs by `?`, so that the text can stand in any comment or Markdown."""
+    return "".join(c if c.isalnum() or c in " ._+,:;()-" else "?" for c in text)
 
 
 def shorten(names: Iterable[str]) -> str:

@@ -37,6 +37,7 @@ VALUES = "errors version progress arrays archives hashing text answers manifest"
 DEVICE = f"{VALUES} runtime"
 GRAPHS = f"{DEVICE} graph models"
 FILES = f"{GRAPHS} export data bundle"
+PACKAGES = "packages.templates packages.contents packages.package"  # what every kind of package uses
 HOUSE = {
     # floor 1: values that everybody may use
     "errors": Room(),
@@ -94,8 +95,16 @@ HOUSE = {
     "sweep": Room(f"{FILES} verify report pipeline", "", "keras"),
     "demo": Room(f"{FILES} pipeline", "numpy PIL", "keras"),
     # floor 10
-    "packages": Room(f"{FILES} verify", "numpy", "tflite_micro packaging"),
-    "check_apk": Room(f"{DEVICE} data"),
+    "packages.templates": Room(),
+    "packages.contents": Room("bundle"),
+    "packages.package": Room(f"{VALUES} runtime.system bundle"),
+    "packages.phone": Room(f"{DEVICE} bundle verify", "numpy"),
+    "packages.android": Room(f"{DEVICE} bundle {PACKAGES} packages.phone", "numpy"),
+    "packages.ios": Room(f"{DEVICE} bundle {PACKAGES} packages.phone", "numpy"),
+    "packages.micro": Room(f"{FILES} verify {PACKAGES}", "numpy", "tflite_micro"),
+    "packages.pi": Room(f"{FILES} {PACKAGES}", "", "packaging"),
+    "packages": Room(),
+    "check_apk": Room(DEVICE),
     "serve": Room(DEVICE, "PIL starlette uvicorn h11"),
     # floor 11
     "cli": Room(

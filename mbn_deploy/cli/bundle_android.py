@@ -24,87 +24,102 @@ def android(
         str,
         typer.Option(
             metavar="module|aar|asset-pack|ai-pack",
-            help="A Gradle library module, a finished library, or a pack for Google Play's delivery.",
+            help="Write a Gradle library module, a finished library, or a pack for Google Play's delivery.",
         ),
     ] = "module",
     runtime: Annotated[
-        str, typer.Option(metavar="litert|mediapipe|onnx", help="What runs the models in the app.")
+        str, typer.Option(metavar="litert|mediapipe|onnx", help="The interpreter in the app.")
     ] = "litert",
     precision: Annotated[
         list[str] | None,
         typer.Option(
             metavar="int8,float32",
-            help="Which files go in, separated by commas; may be repeated. By default one: int8 if there is one.",
+            help="The precisions to pack, separated by commas; may be repeated. By default one: int8 if there is one.",
         ),
     ] = None,
     package: Annotated[
-        str | None, typer.Option(metavar="com.example.flowers", help="Package of the class; by default com.example.…")
+        str | None,
+        typer.Option(metavar="com.example.flowers", help="The package of the class; by default com.example.…"),
     ] = None,
     class_name: Annotated[
-        str | None, typer.Option(metavar="FlowerClassifier", help="By default made from the model's name.")
+        str | None,
+        typer.Option(metavar="FlowerClassifier", help="The name of the class; by default made from the model's name."),
     ] = None,
     min_sdk: Annotated[
-        int | None, typer.Option(help="Least API level; by default the runtime's (litert 21, mediapipe and onnx 24).")
+        int | None,
+        typer.Option(help="The least API level; by default the runtime's (litert 21, mediapipe and onnx 24)."),
     ] = None,
     pack_name: Annotated[
-        str | None, typer.Option(help="Of packs; by default the class's name in small letters.")
+        str | None, typer.Option(help="The name of a pack; by default the class's name in small letters.")
     ] = None,
     delivery: Annotated[
         str | None,
-        typer.Option(metavar="install-time|fast-follow|on-demand", help="Of packs; install-time if nothing is said."),
+        typer.Option(
+            metavar="install-time|fast-follow|on-demand",
+            help="When Google Play delivers a pack; by default install-time.",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """For Android apps: models as assets, one class for Kotlin and Java that runs them, and a test for the phone."""
-    from mbn_deploy.packages.android.package import AndroidOptions, package_android
+    """Package a bundle for Android apps: models as assets, a class for Kotlin and Java, and a test for the phone."""
+    from mbn_deploy.packages.android.package import AndroidOptions, write_android_package
 
-    names = tuple(name for text in precision or () for name in comma_list(text, "--precision"))
-    options = AndroidOptions(kind, runtime, names, package, class_name, min_sdk, pack_name, delivery)
-    made = package_android(path, output, options, overwrite=overwrite)
-    for warning in made.warnings:
+    options = AndroidOptions(
+        kind=kind,
+        runtime=runtime,
+        precisions=tuple(name for text in precision or () for name in comma_list(text, "--precision")),
+        package=package,
+        class_name=class_name,
+        min_sdk=min_sdk,
+        pack=pack_name,
+        delivery=delivery,
+    )
+    result = write_android_package(path, output, options, overwrite=overwrite)
+    for warning in result.warnings:
         print_note(f"warning: {warning}")
-    if not made.golden:
-        print_note("warning: the bundle has no golden vectors: there is no test for the phone")
+    if not result.golden:
+        print_note("warning: the bundle has no golden vectors, so the package has no test for the phone")
     if as_json:
-        print_json(_facts(made))
+        print_json(_facts(result))
     else:
-        _print(made)
+        _print(result)
 
 
-def _print(made: AndroidPackage) -> None:
+def _print(result: AndroidPackage) -> None:
     console = stdout()
-    console.print(plain(f"{made.folder} and {made.archive}"), soft_wrap=True)
-    least = "" if made.min_sdk is None else f", from API level {made.min_sdk}"
-    delivered = "" if made.pack is None else f", pack {made.pack} ({made.delivery})"
+    console.print(plain(f"{result.folder} and {result.archive}"), soft_wrap=True)
+    least = "" if result.min_sdk is None else f", from API level {result.min_sdk}"
+    delivery = "" if result.pack is None else f", pack {result.pack} ({result.delivery})"
     console.print(
-        f"{made.kind}{delivered}: {made.package}.{made.class_name}, with {made.runtime.name}{least}", soft_wrap=True
+        f"{result.kind}{delivery}: {result.package}.{result.class_name}, with {result.runtime.name}{least}",
+        soft_wrap=True,
     )
     console.print()
     shown = table("model", "size")
-    for entry in made.files:
+    for entry in result.files:
         shown.add_row(plain(entry.path), human_bytes(entry.size))
     console.print(shown)
     console.print()
-    console.print(f"The app's download grows by {human_bytes(made.asset_bytes)} and {made.runtime.name}.")
-    console.print("README.md says how it goes into a project.")
+    console.print(f"The app's download grows by {human_bytes(result.asset_bytes)} and {result.runtime.name}.")
+    console.print("README.md says how to add it to a project.")
 
 
-def _facts(made: AndroidPackage) -> dict[str, Any]:
+def _facts(result: AndroidPackage) -> dict[str, Any]:
     return {
-        "folder": str(made.folder),
-        "archive": str(made.archive),
-        "kind": made.kind,
-        "runtime": made.runtime.name,
-        "dependencies": list(made.runtime.dependencies),
-        "package": made.package,
-        "class": made.class_name,
-        "min_sdk": made.min_sdk,
-        "pack": made.pack,
-        "delivery": made.delivery,
-        "models": {entry.path: entry.size for entry in made.files},
-        "asset_bytes": made.asset_bytes,
-        "golden": made.golden,
-        "warnings": list(made.warnings),
-        "files": list(made.written),
+        "folder": str(result.folder),
+        "archive": str(result.archive),
+        "kind": result.kind,
+        "runtime": result.runtime.name,
+        "dependencies": list(result.runtime.dependencies),
+        "package": result.package,
+        "class": result.class_name,
+        "min_sdk": result.min_sdk,
+        "pack": result.pack,
+        "delivery": result.delivery,
+        "models": {entry.path: entry.size for entry in result.files},
+        "asset_bytes": result.asset_bytes,
+        "golden": result.golden,
+        "warnings": list(result.warnings),
+        "files": list(result.written),
     }

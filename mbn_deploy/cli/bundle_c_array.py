@@ -20,26 +20,31 @@ def c_array(
     *,
     output: Output,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of files, array and macros; by default the model's name.")
+        str | None,
+        typer.Option(metavar="NAME", help="The C name for files, array and macros; by default the model's name."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """For microcontrollers: the int8 model as a C array, its operators, and the memory it needs (x86-64 Linux)."""
-    from mbn_deploy.packages.micro.package import package_c_array
+    """Package the int8 model for microcontrollers: a C array, its operators and the memory it needs (x86-64 Linux)."""
+    from mbn_deploy.packages.micro.package import write_c_array_package
 
     with hide_startup_messages():
-        made = package_c_array(path, output, name=name, overwrite=overwrite)
+        package = write_c_array_package(path, output, name=name, overwrite=overwrite)
     if as_json:
-        facts = asdict(made) | {"folder": str(made.folder), "archive": str(made.archive), "source": made.source.path}
+        facts = asdict(package) | {
+            "folder": str(package.folder),
+            "archive": str(package.archive),
+            "source": package.source.path,
+        }
         print_json(facts)
         return
     console = stdout()
-    console.print(plain(f"{made.folder} and {made.archive}, from {made.source.path}"), soft_wrap=True)
-    console.print(f"model {human_bytes(made.model_bytes)} in flash, arena {human_bytes(made.arena)} in RAM")
-    console.print(f"operators: {', '.join(made.operators)}", soft_wrap=True)
+    console.print(plain(f"{package.folder} and {package.archive}, from {package.source.path}"), soft_wrap=True)
+    console.print(f"model {human_bytes(package.model_bytes)} in flash, arena {human_bytes(package.arena)} in RAM")
+    console.print(f"operators: {', '.join(package.operators)}", soft_wrap=True)
     console.print(
-        f"TensorFlow Lite Micro ran it: on {made.images} pictures it is off by at most {made.differs} levels from this "
-        f"machine's interpreter, top-1 is equal on {made.same_top1:.0%}.",
+        f"TensorFlow Lite Micro ran it on {package.images} pictures: outputs differ by at most {package.differs} "
+        f"levels from this machine's interpreter, the top-1 class is the same on {package.same_top1:.0%}.",
         soft_wrap=True,
     )

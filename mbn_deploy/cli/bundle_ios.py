@@ -17,24 +17,28 @@ def ios(
     path: Source,
     *,
     output: Output,
-    precision: Annotated[str | None, typer.Option(help="Which .tflite file; by default the best for a phone.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="The precision of the .tflite file; by default the best for a phone.")
+    ] = None,
     class_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the Swift class; by default the model's name.")
+        str | None,
+        typer.Option(metavar="NAME", help="The name of the Swift class; by default made from the model's name."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """For iOS apps: model, labels and golden vectors as a folder of resources, and a Swift class (not compiled)."""
-    from mbn_deploy.packages.ios.package import package_ios
+    """Package a bundle for iOS apps: model, labels, golden vectors, and a Swift class (not compiled)."""
+    from mbn_deploy.packages.ios.package import write_ios_package
 
-    made = package_ios(path, output, name=class_name, precision=precision, overwrite=overwrite)
+    package = write_ios_package(path, output, name=class_name, precision=precision, overwrite=overwrite)
     if as_json:
-        facts = {"folder": str(made.folder), "archive": str(made.archive), "name": made.name}
-        print_json(facts | {"source": made.source.path, "files": list(made.files), "compiled": False})
+        facts = {"folder": str(package.folder), "archive": str(package.archive), "name": package.name}
+        print_json(facts | {"source": package.source.path, "files": list(package.files), "compiled": False})
         return
     console = stdout()
-    console.print(plain(f"{made.folder} and {made.archive}"), soft_wrap=True)
+    console.print(plain(f"{package.folder} and {package.archive}"), soft_wrap=True)
     console.print(
-        plain(f"Swift class {made.name}, with {made.source.path} ({human_bytes(made.source.size)})"), soft_wrap=True
+        plain(f"Swift class {package.name}, with {package.source.path} ({human_bytes(package.source.size)})"),
+        soft_wrap=True,
     )
-    console.print("The Swift code was not compiled. README.md says how it goes into a project.")
+    console.print("The Swift code was not compiled. README.md says how to add it to a project.")

@@ -15,8 +15,8 @@ from mbn_deploy.cli.progress_bar import progress_bar
 if TYPE_CHECKING:
     from mbn_deploy.packages.pi.package import PiPackage
 
-Source = Annotated[Path, path_argument(metavar="BUNDLE", help="A folder that `export` made.")]
-Output = Annotated[Path, path_option("--output", "-o", help="The folder to make; its archive lies beside it.")]
+Source = Annotated[Path, path_argument(metavar="BUNDLE", help="A folder that `export` package.")]
+Output = Annotated[Path, path_option("--output", "-o", help="The folder to write; its archive is package beside it.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a package that is there.")]
 
 
@@ -26,7 +26,7 @@ def pi(
     *,
     output: Output,
     python: Annotated[
-        str, typer.Option(metavar="3.10|3.11|3.12|3.13", help="The board's Python; Bookworm has 3.11, Trixie 3.13.")
+        str, typer.Option(metavar="3.10|3.11|3.12|3.13", help="The board's Python: Bookworm has 3.11, Trixie 3.13.")
     ] = "3.11",
     arch: Annotated[
         str, typer.Option(metavar="aarch64|armv7l", help="The board's system: 64 or 32 bits, whatever its processor.")
@@ -34,78 +34,80 @@ def pi(
     backend: Annotated[
         str | None,
         typer.Option(
-            metavar="litert|onnx|tflite", help="The board's interpreter; by default litert, on armv7l tflite."
+            metavar="litert|onnx|tflite", help="The board's interpreter; by default litert, for armv7l tflite."
         ),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="Only this precision of the bundle.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Pack only the files of this precision.")] = None,
     camera: Annotated[
         bool,
-        typer.Option("--camera", help="For picamera2: it, numpy and Pillow come from the system's packages."),
+        typer.Option("--camera", help="Use picamera2, which comes with numpy and Pillow from the system's packages."),
     ] = False,
     wheels: Annotated[
         list[Path] | None,
-        path_option(help="Take wheels from this folder alone, no index is asked; may be repeated."),
+        path_option(help="Take wheels from this folder and ask no index; may be repeated."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """For a Raspberry Pi or another ARM board: models, wheels, an offline installer, a service, rpicam-apps' files.
+    """Package a bundle for ARM boards: models, wheels, an offline installer, a service, and files for rpicam-apps.
 
-    Wheels are fetched by pip, from where its own configuration says.
+    pip fetches the wheels, from wherever its own configuration says.
     """
     from mbn_deploy.packages.pi.board import Board
-    from mbn_deploy.packages.pi.package import package_pi
+    from mbn_deploy.packages.pi.package import write_pi_package
 
     board = Board.of(arch, python, backend, camera=camera)
     with progress_bar() as progress:
-        made = package_pi(
+        package = write_pi_package(
             path, output, board, precision=precision, wheels=wheels or (), overwrite=overwrite, progress=progress
         )
     if as_json:
-        print_json(_facts(made))
+        print_json(_facts(package))
     else:
-        _print(made)
+        _print(package)
 
 
-def _print(made: PiPackage) -> None:
-    console, board = stdout(), made.board
-    console.print(plain(f"{made.folder} and {made.archive} ({human_bytes(made.download_bytes)})"), soft_wrap=True)
+def _print(package: PiPackage) -> None:
+    console, board = stdout(), package.board
+    console.print(
+        plain(f"{package.folder} and {package.archive} ({human_bytes(package.download_bytes)})"), soft_wrap=True
+    )
     console.print(f"For {board.architecture}, Python {board.python} ({board.system}), with {board.backend}.")
     console.print()
     shown = table("in it", "size")
-    for entry in made.files:
+    for entry in package.files:
         shown.add_row(plain(entry.path), human_bytes(entry.size))
-    for name, size in sorted(made.wheels.items(), key=lambda item: -item[1]):
+    for name, size in sorted(package.wheels.items(), key=lambda item: -item[1]):
         shown.add_row(plain(" ".join(name.split("-")[:2])), human_bytes(size))
     console.print(shown)
     console.print()
-    console.print(f"Installed it takes {human_bytes(made.installed_bytes)} beside the models.")
-    if made.rpicam is None:
-        console.print("Nothing for rpicam-apps' object_classify_tf:", soft_wrap=True)
-        for reason in made.rpicam_reasons:
+    console.print(f"Installed it takes {human_bytes(package.installed_bytes)} beside the models.")
+    if package.rpicam is None:
+        console.print("rpicam-apps' object_classify_tf cannot use any of the files:", soft_wrap=True)
+        for reason in package.rpicam_reasons:
             console.print(plain(f"  {reason}"), soft_wrap=True)
     else:
-        console.print(plain(f"For rpicam-apps' object_classify_tf, from {made.rpicam}: rpicam/"), soft_wrap=True)
+        console.print(plain(f"For rpicam-apps' object_classify_tf, from {package.rpicam}: rpicam/"), soft_wrap=True)
     if board.packages:
-        console.print(f"Some of it comes from apt; on the board: sudo apt install {' '.join(board.packages)}")
-    console.print("On the board: tar -xzf the archive, then ./install.sh in it.")
+        console.print(f"On the board, first: sudo apt install {' '.join(board.packages)}")
+    console.print("On the board, unpack the archive with tar -xzf, and run ./install.sh in it.")
 
 
-def _facts(made: PiPackage) -> dict[str, Any]:
-    board = made.board
+def _facts(package: PiPackage) -> dict[str, Any]:
+    board = package.board
     return {
-        "folder": str(made.folder),
-        "archive": str(made.archive),
-        "archive_bytes": made.download_bytes,
+        "folder": str(package.folder),
+        "archive": str(package.archive),
+        "archive_bytes": package.download_bytes,
         "architecture": board.architecture,
         "python": board.python,
         "backend": board.backend,
         "camera": board.camera,
-        "files": [entry.path for entry in made.files],
-        "wheels": made.wheels,
-        "installed_bytes": made.installed_bytes,
+        "files": [entry.path for entry in package.files],
+        "wheels": package.wheels,
+        "installed_bytes": package.installed_bytes,
         "debian_packages": list(board.packages),
-        "rpicam": made.rpicam,
-        "rpicam_added": list(made.rpicam_added),
-        "rpicam_reasons": list(made.rpicam_reasons),
+        "rpicam": package.rpicam,
+        "rpicam_added": list(package.rpicam_added),
+        "rpicam_reasons": list(package.rpicam_reasons),
     }

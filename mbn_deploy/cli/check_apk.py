@@ -1,4 +1,4 @@
-"""`mbn-deploy check-apk FILE`: will the models and libraries of an Android app work on a phone?"""
+"""`mbn-deploy check-apk FILE`: find what breaks on a phone in an Android app's models and libraries."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _KINDS = {
     "apk": "an APK",
-    "aab": "an app bundle: the store makes APKs of it, as BundleConfig.pb says",
-    "aar": "a library: the build of the app that uses it decides what is compressed, and aligns it",
+    "aab": "an app bundle (the store makes APKs of it, as its BundleConfig.pb says)",
+    "aar": "a library (the build of the app that uses it compresses and aligns its files)",
 }
 _METADATA = {DESCRIPTION_KEY: "ours", GOOGLE_KEY: "Google's"}
 _MATCHED = {"equal": "equal", "differs": "DIFFERS", "unknown": "none", None: "-"}
@@ -32,14 +32,12 @@ _MATCHED = {"equal": "equal", "differs": "DIFFERS", "unknown": "none", None: "-"
 def check_apk(
     file: Annotated[Path, path_argument("FILE", "An .apk, .aab or .aar file.")],
     *,
-    bundle: Annotated[
-        Path | None, path_option(help="The bundle whose models should be in it: sha256 and labels are compared.")
-    ] = None,
+    bundle: Annotated[Path | None, path_option(help="Compare models and labels with those of this bundle.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What of an Android app breaks on a phone: its models and native libraries. Exit code 5 if anything does.
+    """Find what breaks on a phone in an Android app's models and native libraries. Exit code 5 if anything does.
 
-    Models must be stored, aligned, whole, and those of the bundle; 64-bit libraries ready for pages of 16 KB.
+    Models must be uncompressed, aligned, whole, and those of the bundle; 64-bit libraries must fit pages of 16 KB.
     """
     from mbn_deploy.check_apk.check import check_apk as check
 
@@ -74,27 +72,27 @@ def _print(report: ApkReport) -> None:
     console.print()
     count = len(report.problems)
     console.print(
-        "Nothing in it was found that breaks on a phone."
+        "No problems found."
         if report.passed
-        else f"{count} {'problems' if count > 1 else 'problem'} that a phone would have with it."
+        else f"{count} {'problems' if count > 1 else 'problem'}: the app would fail on some or all phones."
     )
 
 
 def _grouped(report: ApkReport) -> dict[tuple[str, str, str], list[str]]:
-    """The files of each finding; many libraries often have the same."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    """Group files by what was found in them; many libraries often have the same problem."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
     for finding in report.findings:
-        found.setdefault((finding.level, finding.text, finding.advice), []).append(finding.entry)
-    return found
+        groups.setdefault((finding.level, finding.text, finding.advice), []).append(finding.entry)
+    return groups
 
 
 def _models(console: Console, report: ApkReport) -> None:
     compared = any(model.matched for model in report.models)
     shown = table("model", "size", "on a phone", "labels", "metadata", *(["manifest"] if compared else []))
     for model in report.models:
-        ends = "" if model.input is None else f"\n  in {model.input}\n  out {model.output}"
+        tensors = "" if model.input is None else f"\n  in {model.input}\n  out {model.output}"
         known = [_METADATA[name] for name in model.metadata if name in _METADATA]
-        columns = [plain(model.name + ends), human_bytes(model.size), _placed(model), _labels(model)]
+        columns = [plain(model.name + tensors), human_bytes(model.size), _placed(model), _labels(model)]
         columns += [" and ".join(known) or "-", *([_MATCHED[model.matched]] if compared else [])]
         shown.add_row(*columns)
     console.print(shown)
@@ -115,7 +113,7 @@ def _libraries(console: Console, report: ApkReport) -> None:
 
 
 def _placed(report: ModelReport | LibraryReport) -> str:
-    """`stored /4096`: uncompressed, at a place that is a multiple of 4096."""
+    """Return `stored /4096` for a file that is uncompressed, at a multiple of 4096 bytes."""
     if report.stored is None:
         return "-"
     place = "" if report.alignment is None else f" /{report.alignment}"

@@ -1,1 +1,1 @@
-"""Package a bundle for one kind of device."""
+"""Packages: folders and archives made from a bundle for one kind of device."""

@@ -254,7 +254,7 @@ def test_the_screen(tmp_path, bundle):
     path.write_bytes(made.apk(GOOD))
     result = run("check-apk", path, "--bundle", bundle)
     assert result.exit_code == 0, result.stderr
-    assert "Nothing in it was found that breaks on a phone." in result.stdout
+    assert "No problems found." in result.stdout
     assert all(len(line) <= 80 for line in result.stdout.splitlines()[1:])
     path.write_bytes(made.apk(GOOD | {"lib/arm64-v8a/libb.so": made.elf(4096), "lib/arm64-v8a/libc.so": made.elf(4096)},
                               packed=[MODEL]))  # fmt: skip
@@ -262,7 +262,7 @@ def test_the_screen(tmp_path, bundle):
     assert result.exit_code == 5
     assert f"PROBLEM {MODEL}: is compressed" in result.stdout
     assert "PROBLEM lib/arm64-v8a/libb.so, lib/arm64-v8a/libc.so: its LOAD segments" in result.stdout
-    assert "3 problems that a phone would have with it." in result.stdout
+    assert "3 problems" in result.stdout
 
 
 def test_what_bundle_android_makes(exported, tmp_path):

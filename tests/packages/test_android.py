@@ -18,10 +18,11 @@ from mbn_deploy.archives import ALIGNMENT, PAGE
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.packages.android.choice import RUNTIMES, asset_name
-from mbn_deploy.packages.android.code import SOURCES
-from mbn_deploy.packages.android.names import KEYWORDS, class_name, class_name_of, pack_name, package_name, snake_case
-from mbn_deploy.packages.android.package import AndroidOptions, package_android
+from mbn_deploy.packages.android.choice import asset_name
+from mbn_deploy.packages.android.names import KEYWORDS, class_name, pack_name, package_name, snake_case
+from mbn_deploy.packages.android.package import AndroidOptions, write_android_package
+from mbn_deploy.packages.android.runtimes import RUNTIMES
+from mbn_deploy.packages.phone import class_name_of
 from mbn_deploy.runtime.bundle import open_bundle
 from mbn_deploy.runtime.formats.tflite_file import read_metadata
 
@@ -50,7 +51,7 @@ def changed(source, target, change):
 
 
 def made(source, out, **options):
-    return package_android(source, out, replace(FLOWERS, **options))
+    return write_android_package(source, out, replace(FLOWERS, **options))
 
 
 def contents(folder):
@@ -78,16 +79,16 @@ def test_module(source, tmp_path):
 
 def test_a_package_that_gradle_built_in_is_replaced(source, tmp_path):
     out = tmp_path / "p"
-    package_android(source, out, AndroidOptions())
+    write_android_package(source, out, AndroidOptions())
     for name in ("build/outputs/aar/p-release.aar", ".gradle/9.0/checksums.lock", ".kotlin/sessions/a.salive"):
         (out / name).parent.mkdir(parents=True)
         (out / name).write_bytes(b"x")
     (out / "src/main/build").mkdir()
     (out / "src/main/build/Mine.kt").write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"\(src/main/build/Mine\.kt\); move them away"):
-        package_android(source, out, AndroidOptions(), overwrite=True)
+    with pytest.raises(UsageError, match=r"src/main/build/Mine\.kt"):
+        write_android_package(source, out, AndroidOptions(), overwrite=True)
     (out / "src/main/build/Mine.kt").unlink()
-    package_android(source, out, AndroidOptions(), overwrite=True)
+    write_android_package(source, out, AndroidOptions(), overwrite=True)
     assert not (out / "build").exists()
 
 
@@ -105,7 +106,7 @@ def test_the_assets_are_a_bundle(source, tmp_path):
 def test_sources_of_each_runtime(source, tmp_path, runtime, format_):
     package = made(source, tmp_path / "p", runtime=runtime)
     code = {name.rsplit("/", 1)[-1] for name in package.written if name.startswith("src/main/kotlin/com/example/")}
-    assert code == {f"FlowerClassifier{suffix}.kt" for suffix in SOURCES[runtime]}
+    assert code == {f"FlowerClassifier{suffix}.kt" for suffix in RUNTIMES[runtime].sources}
     assert {entry.format for entry in package.files} == {format_}
 
 
@@ -198,13 +199,13 @@ def test_the_terminal(source, tmp_path):
     result = run("bundle", "android", source, "-o", tmp_path / "p", "--precision", "int8,float32", "--kind", "aar")
     assert result.exit_code == 0
     assert "aar: com.example.flowers_x_classifier.FlowersXClassifier, with litert, from API level 21" in result.stdout
-    assert "2 models take" in result.stderr
+    assert "2 models add" in result.stderr
     assert max(map(len, result.stdout.splitlines()[2:])) <= 80
 
 
 def test_float32_where_less_would_do(source, tmp_path):
     (warning,) = made(source, tmp_path / "p", precisions=("float32",)).warnings
-    assert re.fullmatch(r"float32 takes .* MB of the download; the bundle's int8 takes .* MB", warning)
+    assert re.fullmatch(r"float32 adds .* MB to the download; the bundle's int8 adds .* MB", warning)
 
 
 def test_without_int8(source, tmp_path):
@@ -307,10 +308,10 @@ UNUSABLE = {
     "letterbox in MediaPipe": (entries(preprocess_resize="letterbox"), "mediapipe", UsageError, "--runtime litert"),
     "logits in MediaPipe": (lambda data: data.update(scores="logits"), "mediapipe", UsageError, "logits"),
     "grey in MediaPipe": (entries(input_shape=[1, 32, 32, 1]), "mediapipe", UsageError, "colour"),
-    "means in MediaPipe": (entries(preprocess_mean=[1, 2, 3]), "mediapipe", UsageError, "one mean"),
+    "means in MediaPipe": (entries(preprocess_mean=[1, 2, 3]), "mediapipe", UsageError, "--runtime litert"),
     "int16 input": (entries(input_dtype="int16"), "litert", UsageError, "--input uint8"),
     "a batch": (entries(input_shape=[4, 32, 32, 3]), "litert", UsageError, "--batch 1"),
-    "no picture": (entries(input_shape=[1, 32]), "litert", InputError, "no pictures"),
+    "no picture": (entries(input_shape=[1, 32]), "litert", InputError, "(1, 32)"),
     "no .tflite": (lambda d: d.update(files=[f for f in d["files"] if f["format"] == "onnx"]), "litert", UsageError,
                    "onnx/int8"),
     "labels": (lambda data: data.update(classes=6), "litert", InputError, "6 classes, but 5 labels"),
@@ -335,7 +336,7 @@ def test_names_of_files_that_no_asset_has(source, tmp_path, name):
         (tmp_path / "b" / entry["path"]).rename(tmp_path / "b" / name)
         entry["path"] = name
 
-    with pytest.raises(InputError, match="no name for an asset"):
+    with pytest.raises(InputError, match="--name"):
         made(changed(source, tmp_path / "b", rename), tmp_path / "p")
     assert not (tmp_path / "p").exists()
 
@@ -345,7 +346,7 @@ def test_models_that_want_other_pictures(source, tmp_path):
         data["files"][0]["preprocess"]["resize"] = "squash"
 
     folder = changed(source, tmp_path / "b", other)
-    with pytest.raises(UsageError, match="want other pictures"):
+    with pytest.raises(UsageError, match="--precision"):
         made(folder, tmp_path / "p", precisions=("float32", "int8"))
 
 
@@ -360,5 +361,5 @@ def test_overwrite(source, tmp_path):
     made(source, tmp_path / "p", kind="aar")
     with pytest.raises(UsageError, match="--overwrite"):
         made(source, tmp_path / "p")
-    package_android(source, tmp_path / "p", FLOWERS, overwrite=True)
+    write_android_package(source, tmp_path / "p", FLOWERS, overwrite=True)
     assert not list((tmp_path / "p").glob("*.aar"))

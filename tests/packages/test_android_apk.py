@@ -13,7 +13,7 @@ from mbn_deploy import export_model
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.packages.android.choice import asset_name
-from mbn_deploy.packages.android.package import AndroidOptions, package_android
+from mbn_deploy.packages.android.package import AndroidOptions, write_android_package
 from mbn_deploy.runtime.backends import open_backend
 
 pytestmark = [tools.packaging, pytest.mark.android]
@@ -29,7 +29,7 @@ def made(tmp_path_factory):
     bundle = export_model(models.small_model("mobilenet_v1"), root / "bundle", preprocess=Preprocess.parse("tf"),
                     calibration=pictures, labels=LABELS, precisions=["int8", "float32"]).bundle  # fmt: skip
     options = AndroidOptions("aar", precisions=("int8", "float32"), package="com.example.flowers")
-    package = package_android(root / "bundle", root / "package", options)
+    package = write_android_package(root / "bundle", root / "package", options)
     (archive,) = (root / "package").glob("*.aar")
     with zipfile.ZipFile(archive) as unpacked:
         unpacked.extractall(root / "aar")

@@ -19,7 +19,7 @@ from PIL import Image
 from mbn_deploy import Classifier, export_model
 from mbn_deploy.manifest import Manifest, Preprocess
 from mbn_deploy.models.api import build
-from mbn_deploy.packages.android.package import AndroidOptions, package_android
+from mbn_deploy.packages.android.package import AndroidOptions, write_android_package
 from mbn_deploy.runtime import load_pixels
 from mbn_deploy.runtime.ranking import Ranker
 from mbn_deploy.runtime.resize_plan import jpeg_reduction, plan_resize
@@ -56,7 +56,7 @@ def source(root):
 def compiled(bundle, folder, stubs, *, harness=tools.HARNESS, **options):
     """(the package's folder, its classes, where the models lie)."""
     asked = AndroidOptions(class_name="FlowerClassifier", package="com.example.flowers", **options)
-    package_android(bundle, folder / "package", asked)
+    write_android_package(bundle, folder / "package", asked)
     sources = [path for kind in ("kt", "java") for path in sorted((folder / "package").rglob(f"*.{kind}"))]
     classes = tools.compile_package([*sources, harness], stubs, folder / "classes")
     later = options.get("delivery", "install-time") != "install-time"
@@ -211,7 +211,7 @@ def test_tensors_of_other_bundles(source, litert, root, stubs, classes):
     folder = root / f"odd-{classes}"
     compiled_to = folder / "classes"
     asked = AndroidOptions(class_name="FlowerClassifier", package="com.example.flowers", precisions=("int8", "float32"))
-    package_android(odd, folder / "package", asked)
+    write_android_package(odd, folder / "package", asked)
     tests = litert[0] / "src/androidTest"  # the harness calls them; this bundle has none
     sources = [
         *sorted((folder / "package").rglob("*.kt")),

@@ -17,8 +17,9 @@ from mbn_deploy import export_model
 from mbn_deploy.errors import MissingExtraError, UsageError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.models.api import build
-from mbn_deploy.packages.c_source import comment, identifier, identifier_of, string
-from mbn_deploy.packages.micro import package as micro
+from mbn_deploy.packages.micro.c_source import identifier, identifier_of, string
+from mbn_deploy.packages.micro.code import PIXEL_OFFSET, RESOLVERS
+from mbn_deploy.packages.micro.package import without_conversions, write_c_array_package
 from mbn_deploy.packages.micro.trial import ALIGNMENT, try_micro
 from mbn_deploy.runtime import load_pixels
 from mbn_deploy.runtime.backends import open_backend
@@ -155,7 +156,7 @@ def test_the_readme_compiles_and_registers_what_there_is(made, tmp_path):
     headers = tmp_path / "tensorflow/lite/micro"
     headers.mkdir(parents=True)
     for name, text in MICRO_STUBS.items():
-        ops = "\n".join(f"OP({name})" for name in micro.RESOLVERS.values())
+        ops = "\n".join(f"OP({name})" for name in RESOLVERS.values())
         (headers / name).write_text(text.replace("OPS", ops))
     (code,) = re.findall(r"```cpp\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
     model = tmp_path / "model.cc"
@@ -172,7 +173,7 @@ def arrays(path):
 
 def test_the_arena_is_the_least_that_works(source, made):
     out, facts = made
-    data = micro.lean((source / facts["source"]).read_bytes(), "m")
+    data = without_conversions((source / facts["source"]).read_bytes(), "m")
     image, answer = arrays(out / "tiny_net_1_32_golden.h")
     inputs = image.astype(np.int8).reshape(1, 32, 32, 3)
     found = try_micro(data, inputs, "m")
@@ -192,7 +193,7 @@ def test_what_is_said_is_what_is_there(source, made):
     assert facts["operators"] == ["CONV_2D", "DEPTHWISE_CONV_2D", "MEAN", "RESHAPE", "SOFTMAX"]
     assert "QUANTIZE" not in (out / "README.md").read_text()
     assert facts["differs"] <= 8
-    assert b"mbn_deploy" not in micro.lean((source / facts["source"]).read_bytes(), "m"), "metadata cost flash"
+    assert b"mbn_deploy" not in without_conversions((source / facts["source"]).read_bytes(), "m"), "metadata cost flash"
 
 
 def test_nothing_of_the_interpreter_is_on_the_screen(source, tmp_path):
@@ -229,14 +230,14 @@ def test_a_bundle_without_int8(tmp_path):
 def test_a_bundle_of_batches(source, tmp_path):
     batches = shutil.copytree(source, tmp_path / "b")
     edit_manifest(batches, lambda data: [file["input"]["shape"].__setitem__(0, 4) for file in data["files"]])
-    with pytest.raises(UsageError, match="takes 4 pictures at once; export with --batch 1"):
-        micro.package_c_array(batches, tmp_path / "p")
+    with pytest.raises(UsageError, match="--batch 1"):
+        write_c_array_package(batches, tmp_path / "p")
 
 
 def test_without_the_package(source, tmp_path, monkeypatch):
     monkeypatch.setattr("mbn_deploy.packages.micro.trial.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mbn-deploy\[micro\]'"):
-        micro.package_c_array(source, tmp_path / "p")
+        write_c_array_package(source, tmp_path / "p")
     assert not list(tmp_path.iterdir())
 
 
@@ -246,7 +247,6 @@ def test_any_text_is_one_c_string():
     assert identifier_of("96 px") == "model_96_px"
     assert identifier_of("int") == "model_int"
     assert identifier(identifier_of("猫")) == "model"
-    assert comment(["a\nb", "c\\"]) == "// a?b\n// c?"
     with pytest.raises(UsageError):
         identifier("class")
 
@@ -267,10 +267,10 @@ def test_a_real_network_of_96_pixels(tmp_path):
     facts = json.loads(result.stdout)
     assert 100_000 < facts["arena"] < 150_000
     (entry,) = (tmp_path / "b").glob("*.tflite")
-    data, paths = micro.lean(entry.read_bytes(), "m"), sorted((images / "validation").glob("*/*.jpg"))[::14]
+    data, paths = without_conversions(entry.read_bytes(), "m"), sorted((images / "validation").glob("*/*.jpg"))[::14]
     assert len(paths) == 50
     pixels = np.stack([load_pixels(path, (96, 96), Preprocess(resize="squash")) for path in paths])
-    inputs = (pixels.astype(np.int16) - micro.PIXEL_OFFSET).astype(np.int8)
+    inputs = (pixels.astype(np.int16) - PIXEL_OFFSET).astype(np.int8)
     theirs = try_micro(data, inputs, "m").outputs.astype(np.int16)
     assert np.abs(theirs - _built_in(data, inputs)).max() <= 1
 

@@ -11,7 +11,7 @@ import runtime_models as models
 from cli_run import run
 
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.packages.ios.package import package_ios
+from mbn_deploy.packages.ios.package import write_ios_package
 from mbn_deploy.packages.ios.swift_source import string, type_name
 from mbn_deploy.runtime import Classifier
 
@@ -54,7 +54,7 @@ def test_files_are_those_of_the_bundle(exported, tmp_path):
 
 
 def test_golden_vectors_are_what_the_runtime_answers(exported, tmp_path):
-    made = package_ios(exported[0], tmp_path / "p", name="Digits")
+    made = write_ios_package(exported[0], tmp_path / "p", name="Digits")
     data = (made.folder / "DigitsModels" / f"{made.source.path}.golden").read_bytes()
     count, size, classes, tolerance = struct.unpack_from(">iiif", data)
     assert (size, classes) == (32 * 32 * 3, 10)
@@ -72,7 +72,7 @@ def test_golden_vectors_are_what_the_runtime_answers(exported, tmp_path):
 
 
 def test_constants_are_the_manifests(plain, tmp_path):
-    made = package_ios(plain, tmp_path / "p")
+    made = write_ios_package(plain, tmp_path / "p")
     assert made.source.path == "tiny_int8.tflite"
     text = swift(made)
     output = made.source.output
@@ -98,7 +98,7 @@ def test_every_kind_of_preprocessing(tmp_path, preprocess, scores, words):
     data = models.float_tflite(scores)
     source = bundle_of(tmp_path / "b", ("m.tflite", "tflite", "float32", data, preprocess, "nhwc"))
     models.edit_manifest(source, lambda manifest: manifest.update(scores=scores))
-    text = swift(package_ios(source, tmp_path / "p"))
+    text = swift(write_ios_package(source, tmp_path / "p"))
     assert words in text
     assert "§" not in text
 
@@ -110,20 +110,20 @@ def test_grey_pictures(plain, tmp_path):
         file["preprocess"] |= {"mean": [127.5], "std": [127.5]}
 
     models.edit_manifest(plain, grey)
-    text = swift(package_ios(plain, tmp_path / "p", precision="float32"))
+    text = swift(write_ios_package(plain, tmp_path / "p", precision="float32"))
     assert "channels = 1\n" in text
     assert "pixels.append(UInt8((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16))" in text
     assert "mean: [Float] = [127.5]\n" in text
 
 
 def test_the_same_every_time(plain, tmp_path):
-    first, second = (package_ios(plain, tmp_path / name / "p") for name in "ab")
+    first, second = (write_ios_package(plain, tmp_path / name / "p") for name in "ab")
     assert first.archive.read_bytes() == second.archive.read_bytes()
 
 
 def test_names_of_the_bundle_stay_text(plain, tmp_path):
     models.edit_manifest(plain, lambda manifest: manifest.update(model=NASTY))
-    made = package_ios(plain, tmp_path / "p")
+    made = write_ios_package(plain, tmp_path / "p")
     assert re.fullmatch(r"[A-Z][A-Za-z0-9_]*", made.name)
     for path in made.folder.glob("*.swift"):
         for line in path.read_text().splitlines():
@@ -134,7 +134,7 @@ def test_a_file_name_is_one_string(tmp_path):
     name = 'a"(x)é.tflite'
     data = models.int8_tflite()
     source = bundle_of(tmp_path / "b", (name, "tflite", "int8", data, models.PIXELS, "nhwc"))
-    text = swift(package_ios(source, tmp_path / "p"))
+    text = swift(write_ios_package(source, tmp_path / "p"))
     assert 'let file = "a\\u{22}(x)\\u{E9}.tflite"' in text
 
 
@@ -173,15 +173,15 @@ def test_choices_that_cannot_be_met(plain, tmp_path):
     assert "--batch 1" in run("bundle", "ios", double, "-o", tmp_path / "p").stderr
     (plain / "tiny_float32.tflite").write_bytes(b"x")
     with pytest.raises(InputError, match="changed after the export"):
-        package_ios(plain, tmp_path / "p")
+        write_ios_package(plain, tmp_path / "p")
     assert not (tmp_path / "p").exists()
 
 
 def test_a_package_is_replaced_on_request_only(plain, tmp_path):
-    package_ios(plain, tmp_path / "p")
+    write_ios_package(plain, tmp_path / "p")
     with pytest.raises(UsageError, match="--overwrite"):
-        package_ios(plain, tmp_path / "p")
-    assert package_ios(plain, tmp_path / "p", precision="float32", overwrite=True).source.precision == "float32"
+        write_ios_package(plain, tmp_path / "p")
+    assert write_ios_package(plain, tmp_path / "p", precision="float32", overwrite=True).source.precision == "float32"
     assert not (tmp_path / "p" / "TinyClassifierModels" / "tiny_int8.tflite").exists()
 
 

@@ -25,7 +25,7 @@ from mbn_deploy.packages.pi import package as module
 from mbn_deploy.packages.pi import wheelhouse
 from mbn_deploy.packages.pi.board import BACKENDS, SYSTEMS, Board
 from mbn_deploy.packages.pi.own_wheel import OWN, own_metadata, rebuilt_wheel
-from mbn_deploy.packages.pi.package import package_pi
+from mbn_deploy.packages.pi.package import write_pi_package
 from mbn_deploy.packages.pi.wheelhouse import build_wheelhouse
 from mbn_deploy.runtime import open_bundle
 
@@ -124,7 +124,7 @@ def test_the_first_choice_of_every_architecture_can_be_made():
         ({"python": "2.7"}, UnknownNameError, "Python version"),
         ({"backend": "tensorflow"}, UnknownNameError, "backend"),
         ({"architecture": "armv7l", "backend": "litert"}, UsageError, "64-bit system"),
-        ({"architecture": "armv7l", "python": "3.13"}, UsageError, "end at 3.11"),
+        ({"architecture": "armv7l", "python": "3.13"}, UsageError, "CPython 3.11"),
         ({"python": "3.12", "backend": "tflite"}, UsageError, "litert or onnx"),
         ({"python": "3.12", "camera": True}, UsageError, "3.11 or 3.13"),
     ],
@@ -141,7 +141,7 @@ def test_markers_are_those_of_the_board_not_of_this_machine(tmp_path, monkeypatc
         'x86; platform_machine == "x86_64"',
         'Board.Only>=2,<4; platform_machine == "aarch64" and python_version < "3.12"',
     ]  # fmt: skip
-    monkeypatch.setattr(wheelhouse, "_own_texts", lambda: requires)
+    monkeypatch.setattr(wheelhouse, "own_requirements", lambda: requires)
     write_wheel(tmp_path / "w", "first", "1.0", ['second[more]>=1; os_name == "posix"'])
     write_wheel(tmp_path / "w", "second", "1.5", ['third; extra == "more"', 'other; extra == "less"', "first"])
     write_wheel(tmp_path / "w", "third", "2.0", ["board-only<3"])
@@ -164,7 +164,7 @@ def test_markers_are_those_of_the_board_not_of_this_machine(tmp_path, monkeypatc
 
 
 def test_a_camera_takes_the_systems_numpy_and_what_fits_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(wheelhouse, "_own_texts", lambda: ["numpy>=1.26", "ml-dtypes", "pillow"])
+    monkeypatch.setattr(wheelhouse, "own_requirements", lambda: ["numpy>=1.26", "ml-dtypes", "pillow"])
     write_wheel(tmp_path / "w", "ml_dtypes", "0.5")
     write_wheel(tmp_path / "w", "ml_dtypes", "0.6", ["numpy>=2"])
     house = build_wheelhouse(Board.of(camera=True), [tmp_path / "w"])
@@ -173,21 +173,21 @@ def test_a_camera_takes_the_systems_numpy_and_what_fits_it(tmp_path, monkeypatch
 
 
 def test_what_debian_brings_is_not_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(wheelhouse, "_own_texts", lambda: ["numpy>=1.26", "pillow", "first"])
+    monkeypatch.setattr(wheelhouse, "own_requirements", lambda: ["numpy>=1.26", "pillow", "first"])
     write_wheel(tmp_path / "w", "first", "1.0", ["numpy<2"])
     house = build_wheelhouse(Board.of("armv7l"), [tmp_path / "w"])
     assert {name.split("-")[0] for name in house.wheels} == {"first", "mbn_deploy", "pip"}
 
 
 def test_a_wheel_that_is_not_there_is_named_with_pips_words(tmp_path, monkeypatch):
-    monkeypatch.setattr(wheelhouse, "_own_texts", lambda: ["first>=2"])
+    monkeypatch.setattr(wheelhouse, "own_requirements", lambda: ["first>=2"])
     write_wheel(tmp_path / "w", "first", "1.0")
     with pytest.raises(InputError, match=r"first>=2.*3\.11.*aarch64[\s\S]*ERROR"):
         build_wheelhouse(Board.of(), [tmp_path / "w"])
 
 
 def test_requirements_that_contradict_each_other_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(wheelhouse, "_own_texts", lambda: ["first<2", "second"])
+    monkeypatch.setattr(wheelhouse, "own_requirements", lambda: ["first<2", "second"])
     write_wheel(tmp_path / "w", "first", "1.0")
     write_wheel(tmp_path / "w", "first", "2.0")
     write_wheel(tmp_path / "w", "second", "1.0", ["first>=2"])
@@ -200,7 +200,7 @@ def test_requirements_that_contradict_each_other_end(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def package(exported, wheels, tmp_path_factory):
-    return package_pi(exported[0], tmp_path_factory.mktemp("package") / "board", wheels=[wheels])
+    return write_pi_package(exported[0], tmp_path_factory.mktemp("package") / "board", wheels=[wheels])
 
 
 @pytest.fixture
@@ -233,24 +233,24 @@ def test_folder_and_archive_are_the_same_and_list_themselves(made):
 
 
 def test_the_same_bundle_gives_the_same_bytes(exported, wheels, made, tmp_path):
-    again = package_pi(exported[0], tmp_path / "elsewhere" / "board", wheels=[wheels])
+    again = write_pi_package(exported[0], tmp_path / "elsewhere" / "board", wheels=[wheels])
     assert again.archive.read_bytes() == made.archive.read_bytes()
 
 
 def test_a_package_replaces_a_package_and_nothing_else(exported, wheels, made, tmp_path):
     with pytest.raises(UsageError, match="--overwrite"):
-        package_pi(exported[0], made.folder, wheels=[wheels])
+        write_pi_package(exported[0], made.folder, wheels=[wheels])
     before = content(tmp_path)
-    made_again = package_pi(exported[0], made.folder, precision="int8", wheels=[wheels], overwrite=True)
+    made_again = write_pi_package(exported[0], made.folder, precision="int8", wheels=[wheels], overwrite=True)
     assert [entry.precision for entry in made_again.files] == ["int8"]
     assert content(tmp_path) != before
     (made.folder / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match=r"notes\.txt"):
-        package_pi(exported[0], made.folder, wheels=[wheels], overwrite=True)
+        write_pi_package(exported[0], made.folder, wheels=[wheels], overwrite=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="no package"):
-        package_pi(exported[0], tmp_path / "other", wheels=[wheels], overwrite=True)
+    with pytest.raises(UsageError, match=r"package\.json"):
+        write_pi_package(exported[0], tmp_path / "other", wheels=[wheels], overwrite=True)
 
 
 def test_a_failure_leaves_what_stood_there(exported, wheels, made, tmp_path, monkeypatch):
@@ -261,7 +261,7 @@ def test_a_failure_leaves_what_stood_there(exported, wheels, made, tmp_path, mon
                 f"mbn_deploy.packages.package.{step}", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full"))
             )
             with pytest.raises(InputError, match="full"):
-                package_pi(exported[0], made.folder, wheels=[wheels], overwrite=True)
+                write_pi_package(exported[0], made.folder, wheels=[wheels], overwrite=True)
         assert content(tmp_path) == before
         assert not list(tmp_path.glob(".*"))
 
@@ -270,7 +270,7 @@ def test_a_damaged_bundle_is_refused_before_wheels_are_fetched(bundle, tmp_path)
     file = next(bundle.glob("*_int8.tflite"))
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(InputError, match="damaged"):
-        package_pi(bundle, tmp_path / "board", wheels=[tmp_path / "nothing"])
+        write_pi_package(bundle, tmp_path / "board", wheels=[tmp_path / "nothing"])
     assert not (tmp_path / "board").exists()
 
 
@@ -284,7 +284,7 @@ def test_hostile_names_stay_text(bundle, wheels, tmp_path):
             entry["path"] = evil
     manifest["model"], manifest["golden"], manifest["golden_sha256"] = "a\n$(reboot)", None, None
     (bundle / "manifest.json").write_text(json.dumps(manifest))
-    made = package_pi(bundle, tmp_path / "a board $(reboot)", precision="int8", wheels=[wheels])
+    made = write_pi_package(bundle, tmp_path / "a board $(reboot)", precision="int8", wheels=[wheels])
     shipped = ("install.sh", "classify.py", "mbn-deploy.service")
     for name in shipped:
         assert (made.folder / name).read_bytes() == SCRIPT.with_name(name).read_bytes()
@@ -414,4 +414,6 @@ def test_every_python_of_the_table_is_one_that_the_project_supports():
 
 def test_what_stopped_pip_itself_is_said():
     reason = "OSError: [Errno 28] No space left on device"
-    assert wheelhouse._errors(f"Looking\nERROR: Exception:\nTraceback (most recent call):\n  x\n{reason}\n") == [reason]
+    assert wheelhouse.pip_errors(f"Looking\nERROR: Exception:\nTraceback (most recent call):\n  x\n{reason}\n") == [
+        reason
+    ]

@@ -10,7 +10,7 @@ import arm
 import pytest
 
 from mbn_deploy.packages.pi.board import Board
-from mbn_deploy.packages.pi.package import package_pi
+from mbn_deploy.packages.pi.package import write_pi_package
 
 pytestmark = [pytest.mark.arm, pytest.mark.slow, pytest.mark.skipif(not arm.READY, reason=arm.REASON)]
 
@@ -64,7 +64,7 @@ def board(request, exported, tmp_path_factory):
     cpu, wanted, limit = request.param
     folder = tmp_path_factory.mktemp("a board")
     wheels = [arm.ARM / f"wheels-{name}" for name in ("any", wanted.architecture)]
-    made = package_pi(exported[0], folder / "made", wanted, wheels=wheels)
+    made = write_pi_package(exported[0], folder / "made", wanted, wheels=wheels)
     with tarfile.open(made.archive) as archive:
         archive.extractall(folder / "opt", filter="data")
     python = board_python(folder / "bin", cpu)

@@ -1,1 +1,1 @@
-"""The package for Android apps."""
+"""The package for Android apps: assets, a class in Kotlin, and a test for the phone."""

@@ -1,7 +1,7 @@
-"""An Android library as one file, in pure Python (developer.android.com, "Anatomy of an AAR file").
+"""An Android library as one file, written in pure Python (developer.android.com, "Anatomy of an AAR file").
 
-It holds assets and what the format demands. There is no class in it: no compiler of Kotlin or Java is asked
-of who makes one, so the classes lie beside it as sources.
+It holds assets and what the format demands, but no classes: making a package needs no Kotlin or Java compiler, so the
+classes lie beside the library as sources.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Mapping
 
 from mbn_deploy.archives import ALIGNMENT, zip_bytes
 
-_JAR_MANIFEST = b"Manifest-Version: 1.0\r\n\r\n"  # a jar's specification wants no more; it ends with an empty line
-MAPPED = (".tflite", ".onnx")
+_JAR_MANIFEST = b"Manifest-Version: 1.0\r\n\r\n"  # all that the specification of jars demands
+_MAPPED = (".tflite", ".onnx")
 
 
 def aar(manifest: bytes, assets: Mapping[str, bytes], rules: bytes) -> bytes:
-    """The same bytes for the same arguments. Nothing is compressed, models begin on a page.
+    """Return the bytes of a library; nothing in it is compressed, and models begin on a memory page.
 
     Args:
         manifest: AndroidManifest.xml, which names the library's package.
-        assets: what lies under `assets/`, by relative path.
+        assets: the files under `assets/`, by relative path.
         rules: proguard.txt, for apps that shrink their code.
     """
     entries = {
@@ -29,5 +29,5 @@ def aar(manifest: bytes, assets: Mapping[str, bytes], rules: bytes) -> bytes:
         "proguard.txt": rules,
     }
     entries |= {f"assets/{name}": content for name, content in sorted(assets.items())}
-    models = {name for name in entries if name.endswith(MAPPED)}
+    models = {name for name in entries if name.endswith(_MAPPED)}
     return zip_bytes(entries, alignment=ALIGNMENT, page_aligned=models)

@@ -1,11 +1,11 @@
-"""A package for Android apps, made from a bundle.
+"""Write a package for Android apps from a bundle.
 
-DIR/                        and the same as DIR.tar.gz beside it
-  kind `module`: a Gradle library module
+DIR/                            and the same as DIR.tar.gz beside it
+  kind `module`:                a Gradle library module
     build.gradle.kts  consumer-rules.pro  src/main/AndroidManifest.xml
     src/main/assets/FOLDER/     models, labels.txt, manifest.json
-  kind `aar`:                   NAME.aar, the same assets as a finished library
-  kind `asset-pack`, `ai-pack`: PACK/, a Gradle module for Google Play's delivery, with the same assets
+  kind `aar`:                   FOLDER.aar, a finished library with the same assets
+  kind `asset-pack`, `ai-pack`: PACK/, a Gradle module for Google Play's delivery with the same assets
   all kinds:
     src/main/kotlin/            one class that opens, feeds and reads the models
     src/androidTest/            golden vectors, and a test that replays them on the phone
@@ -14,7 +14,7 @@ DIR/                        and the same as DIR.tar.gz beside it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,30 +22,31 @@ from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.errors import UnknownNameError, UsageError
 from mbn_deploy.manifest import LABELS_NAME, MANIFEST_NAME, ModelFile
 from mbn_deploy.packages.android.aar import aar
-from mbn_deploy.packages.android.choice import (
-    AndroidRuntime,
-    asset_name,
-    chosen_files,
-    download_warnings,
-    runtime_named,
-)
-from mbn_deploy.packages.android.code import AndroidCode
-from mbn_deploy.packages.android.golden import golden_assets
-from mbn_deploy.packages.android.names import class_name, class_name_of, pack_name, package_name, snake_case
+from mbn_deploy.packages.android.choice import asset_name, choose_files, download_warnings
+from mbn_deploy.packages.android.code import PACK_BLOCKS, AndroidCode
+from mbn_deploy.packages.android.names import class_name, pack_name, package_name, snake_case
+from mbn_deploy.packages.android.runtimes import AndroidRuntime, runtime_named
+from mbn_deploy.packages.contents import class_names
 from mbn_deploy.packages.package import check_package_target, write_package
+from mbn_deploy.packages.phone import class_name_of, golden_files
 from mbn_deploy.runtime.bundle import check_file
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.version import __version__
 
-KINDS = ("module", "aar", "asset-pack", "ai-pack")
-PACKS = ("asset-pack", "ai-pack")
+PACKS = tuple(PACK_BLOCKS)
+KINDS = ("module", "aar", *PACKS)
 DELIVERIES = ("install-time", "fast-follow", "on-demand")
-NEWEST_SDK = 99  # above any API level: a typing mistake
+NEWEST_SDK = 99  # larger than any API level: a typing mistake
+# By kind of pack: Google Play's library that fetches packs at run time, and its class that says where they lie.
+_PLAY_LIBRARIES = {
+    "asset-pack": ("asset-delivery:2.3.0", "AssetPackManager"),
+    "ai-pack": ("ai-delivery:0.1.1-alpha01", "AiPackManager"),
+}
 
 
 @dataclass(frozen=True)
 class AndroidOptions:
-    """What the package is to be; None where the kind, the runtime or the model's name decides."""
+    """The options of `bundle android`; where one is None, the kind, the runtime or the model's name decides."""
 
     kind: str = "module"
     runtime: str = "litert"
@@ -59,7 +60,11 @@ class AndroidOptions:
 
 @dataclass(frozen=True)
 class AndroidPackage:
-    """What was made. `asset_bytes` is what the app's download grows by, before the store compresses it."""
+    """A package that was written, with its files below `folder`.
+
+    `asset_bytes` is how much the app's download grows, before the store compresses it. `min_sdk` is None for packs,
+    `pack` and `delivery` are None for other kinds; `golden` says whether there are golden vectors and their test.
+    """
 
     folder: Path
     archive: Path
@@ -77,164 +82,190 @@ class AndroidPackage:
     written: tuple[str, ...] = field(repr=False)
 
 
-def package_android(
+def write_android_package(
     bundle: str | Path, folder: str | Path, options: AndroidOptions | None = None, *, overwrite: bool = False
 ) -> AndroidPackage:
-    """Make the package `folder` and its archive beside it from a bundle.
+    """Write a package to `folder`, and its archive beside it.
 
     Args:
         bundle: a folder that `export` made.
-        folder: where to; appears whole or not at all.
-        options: what it is to be; by default a library module with LiteRT.
-        overwrite: replace a package that stands there.
+        folder: the package's folder; it appears complete or not at all.
+        options: the kind of package, the runtime, names; by default a library module with LiteRT.
+        overwrite: replace a package that is there.
 
     Raises:
-        InputError: a damaged bundle, a file that no app can hold, a disk that is full.
-        UsageError: a name that Android or a language forbids, an option that this kind has no use for, a file
-            that the runtime cannot use, something in the way at `folder`.
+        InputError: a damaged bundle, a file that an app cannot hold, a full disk.
+        UsageError: a name that Android or a language forbids, an option that does not apply to this kind, a file that
+            the runtime cannot use, something in the way at `folder`.
     """
-    target, asked = Path(folder), options or AndroidOptions()
-    runtime = _checked(asked)
+    target, options = Path(folder), options or AndroidOptions()
+    runtime = _check_options(options)
     check_package_target(target, overwrite=overwrite)
-    opened = Bundle.read(bundle)
-    name = class_name(asked.class_name or class_name_of(opened.manifest.model))
-    where = snake_case(name)
-    package = package_name(asked.package or f"com.example.{where}")
-    files = chosen_files(opened, runtime, asked.precisions)
-    code = AndroidCode(runtime, package, name, where, opened.manifest, files)
-    assets = {f"{where}/{path}": data for path, data in _assets(opened, files).items()}
-    golden = golden_assets(opened, files)
-    laid = _Layout(asked, code, assets, pack_name(asked.pack or where), runtime)
-    tested = {f"{where}/{path}": data for path, data in golden.items()}
-    if golden and laid.is_later:
-        tested |= assets
-    contents = laid.files() | code.sources() | (code.tests(own_assets=laid.is_later) if golden else {})
-    contents |= {f"src/androidTest/assets/{path}": data for path, data in tested.items()}
-    archive = write_package(target, contents, laid.facts(), overwrite=overwrite)
+    source = Bundle.read(bundle)
+    name = class_name(options.class_name or class_name_of(source.manifest.model))
+    asset_folder = snake_case(name)
+    code = AndroidCode(
+        runtime=runtime,
+        package=package_name(options.package or f"com.example.{asset_folder}"),
+        name=name,
+        folder=asset_folder,
+        manifest=source.manifest,
+        files=choose_files(source, runtime, options.precisions),
+    )
+    golden = golden_files(source, code.files)
+    contents = _Contents(
+        options=options,
+        code=code,
+        assets=_assets(source, code.files),
+        golden={f"{asset_name(e)}.golden": golden[e.path] for e in code.files if e.path in golden},
+        pack=pack_name(options.pack or asset_folder),
+    )
+    files = contents.files()
+    archive = write_package(target, files, contents.description(), overwrite=overwrite)
     return AndroidPackage(
-        target,
-        archive,
-        asked.kind,
-        runtime,
-        files,
-        package,
-        name,
-        laid.min_sdk,
-        laid.pack_or_none,
-        laid.delivery_or_none,
-        sum(map(len, assets.values())),
-        bool(golden),
-        download_warnings(opened, files),
-        tuple(sorted(contents)),
+        folder=target,
+        archive=archive,
+        kind=options.kind,
+        runtime=runtime,
+        files=code.files,
+        package=code.package,
+        class_name=name,
+        min_sdk=None if contents.is_pack else contents.min_sdk,
+        pack=contents.pack if contents.is_pack else None,
+        delivery=contents.delivery if contents.is_pack else None,
+        asset_bytes=sum(map(len, contents.assets.values())),
+        golden=bool(contents.golden),
+        warnings=download_warnings(source, code.files),
+        written=tuple(sorted(files)),
     )
 
 
-def _checked(asked: AndroidOptions) -> AndroidRuntime:
-    """The runtime; raises for words that are unknown and options that the kind has no use for."""
-    runtime = runtime_named(asked.runtime)
-    if asked.kind not in KINDS:
-        raise UnknownNameError("kind", asked.kind, KINDS)
-    if asked.kind not in PACKS:
-        for option, value in (("--pack-name", asked.pack), ("--delivery", asked.delivery)):
+def _check_options(options: AndroidOptions) -> AndroidRuntime:
+    """Return the runtime; raises `UnknownNameError` for unknown words, `UsageError` for options that do not apply."""
+    runtime = runtime_named(options.runtime)
+    if options.kind not in KINDS:
+        raise UnknownNameError("kind", options.kind, KINDS)
+    if options.kind not in PACKS:
+        for option, value in (("--pack-name", options.pack), ("--delivery", options.delivery)):
             if value is not None:
-                raise UsageError(f"{option} is of packs: --kind {' or '.join(PACKS)}")
-    elif asked.min_sdk is not None:
-        raise UsageError(f"--min-sdk: a pack has none of its own; the app's counts, at least {runtime.min_sdk}")
-    if asked.delivery is not None and asked.delivery not in DELIVERIES:
-        raise UnknownNameError("delivery", asked.delivery, DELIVERIES)
-    if asked.min_sdk is not None and not runtime.min_sdk <= asked.min_sdk <= NEWEST_SDK:
-        raise UsageError(f"--min-sdk {asked.min_sdk}: {runtime.name} runs from API level {runtime.min_sdk} on")
+                raise UsageError(f"{option} applies only to packs: --kind {' or '.join(PACKS)}")
+    elif options.min_sdk is not None:
+        raise UsageError(
+            f"--min-sdk does not apply to packs: the app's own counts; it must be {runtime.min_sdk} or more"
+        )
+    if options.delivery is not None and options.delivery not in DELIVERIES:
+        raise UnknownNameError("delivery", options.delivery, DELIVERIES)
+    if options.min_sdk is not None and not runtime.min_sdk <= options.min_sdk <= NEWEST_SDK:
+        raise UsageError(f"--min-sdk {options.min_sdk}: {runtime.name} needs API level {runtime.min_sdk} or higher")
     return runtime
 
 
 def _assets(bundle: Bundle, files: Sequence[ModelFile]) -> dict[str, bytes]:
-    """Models, labels, and a manifest of these alone. Without labels a class is called by its index.
+    """Return models, labels, and a manifest of these alone.
 
-    What was measured and how it was made stays in the bundle: nobody asks for it on a phone.
+    How the bundle was made and what was measured is left out: an app has no use for it.
     """
-    renamed = tuple(replace(entry, path=asset_name(entry)) for entry in files)
     manifest = replace(
-        bundle.manifest, files=renamed, labels=bundle.manifest.labels and LABELS_NAME, golden=None, golden_sha256=None,
-        source={}, quantization={}, metrics={}, threads=(),
-    )  # fmt: skip
-    named = bundle.manifest.labels
-    indices = "".join(f"{index}\n" for index in range(bundle.manifest.classes))
-    labels = indices.encode() if named is None else read_file(bundle.folder / named)
+        bundle.manifest,
+        files=tuple(replace(entry, path=asset_name(entry)) for entry in files),
+        labels=bundle.manifest.labels and LABELS_NAME,
+        golden=None,
+        golden_sha256=None,
+        source={},
+        quantization={},
+        metrics={},
+        threads=(),
+    )
+    if bundle.manifest.labels is None:
+        labels = "".join(f"{name}\n" for name in class_names(bundle)).encode()
+    else:
+        labels = read_file(bundle.folder / bundle.manifest.labels)  # as it is: the manifest has its checksum
     models = {asset_name(entry): check_file(bundle.folder, entry) for entry in files}
     return models | {LABELS_NAME: labels, MANIFEST_NAME: manifest.to_json().encode()}
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """Where things lie in a package of a kind, and what it says of itself."""
+class _Contents:
+    """The files of a package of any kind. `assets` and `golden` are by name in the app's folder of assets."""
 
-    asked: AndroidOptions
+    options: AndroidOptions
     code: AndroidCode
-    assets: dict[str, bytes]
+    assets: Mapping[str, bytes]
+    golden: Mapping[str, bytes]
     pack: str
-    runtime: AndroidRuntime
 
     @property
-    def min_sdk(self) -> int | None:
-        return None if self.asked.kind in PACKS else self.asked.min_sdk or self.runtime.min_sdk
+    def is_pack(self) -> bool:
+        return self.options.kind in PACKS
 
     @property
-    def pack_or_none(self) -> str | None:
-        return self.pack if self.asked.kind in PACKS else None
+    def min_sdk(self) -> int:
+        return self.options.min_sdk or self.code.runtime.min_sdk
 
     @property
-    def delivery_or_none(self) -> str | None:
-        return (self.asked.delivery or DELIVERIES[0]) if self.asked.kind in PACKS else None
+    def delivery(self) -> str:
+        return self.options.delivery or DELIVERIES[0]
 
     @property
-    def is_later(self) -> bool:
-        """Whether the assets come after the installation: no test of the app can rely on them."""
-        return self.delivery_or_none in DELIVERIES[1:]
+    def is_delivered_later(self) -> bool:
+        """Whether the assets come after the installation, so that the test needs assets of its own."""
+        return self.is_pack and self.delivery != "install-time"
 
     def files(self) -> dict[str, bytes]:
-        """All but the sources and the tests."""
-        kind, code, least = self.asked.kind, self.code, self.asked.min_sdk or self.runtime.min_sdk
-        if kind == "module":
-            made = {f"src/main/assets/{path}": data for path, data in self.assets.items()} | code.module(least)
-        elif kind == "aar":
-            made = {f"{code.folder}.aar": aar(code.aar_manifest(least), self.assets, code.rules())}
-        else:
-            made = {f"{self.pack}/src/main/assets/{path}": data for path, data in self.assets.items()}
-            made[f"{self.pack}/build.gradle.kts"] = code.pack(self.pack, kind, self.delivery_or_none or "")
-        return made | {"README.md": self._readme()}
+        """Return all files of the package."""
+        files = self._library_files() | self.code.sources() | {"README.md": self._readme()}
+        if not self.golden:
+            return files
+        test_assets = {**self.golden, **(self.assets if self.is_delivered_later else {})}
+        files |= self.code.tests(own_assets=self.is_delivered_later)
+        return files | self._in_assets("src/androidTest", test_assets)
+
+    def _in_assets(self, folder: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        return {f"{folder}/assets/{self.code.folder}/{name}": data for name, data in files.items()}
+
+    def _library_files(self) -> dict[str, bytes]:
+        """Return the assets, in the form that the kind gives them."""
+        if self.options.kind == "module":
+            return self._in_assets("src/main", self.assets) | self.code.module(self.min_sdk)
+        if self.options.kind == "aar":
+            assets = {f"{self.code.folder}/{name}": data for name, data in self.assets.items()}
+            return {f"{self.code.folder}.aar": aar(self.code.aar_manifest(self.min_sdk), assets, self.code.rules())}
+        gradle = self.code.pack(self.pack, self.options.kind, self.delivery)
+        return self._in_assets(f"{self.pack}/src/main", self.assets) | {f"{self.pack}/build.gradle.kts": gradle}
 
     def _readme(self) -> bytes:
-        """The part of the kind, then the part that all kinds share."""
-        lines = [f'implementation("{coordinate}")' for coordinate in self.runtime.dependencies]
-        usage = "usage-later.md" if self.is_later else "usage.md"
-        library = {"asset-pack": "asset-delivery:2.3.0", "ai-pack": "ai-delivery:0.1.1-alpha01"}.get(
-            self.asked.kind, ""
-        )
-        manager = {"asset-pack": "AssetPack", "ai-pack": "AiPack"}.get(self.asked.kind, "")
+        """Return the README: a part for the kind, and parts that all kinds share."""
+        runtime = self.code.runtime
+        lines = [f'implementation("{coordinate}")' for coordinate in runtime.dependencies]
+        library, manager = _PLAY_LIBRARIES.get(self.options.kind, ("", ""))
         values = {
             "pack": self.pack,
-            "delivery": self.delivery_or_none or "",
+            "delivery": self.delivery,
             "dependencies": f"\n{' ' * 11}".join(lines),
             "library": library,
             "manager": manager,
-            "open": "context, " if self.runtime.name == "mediapipe" else "",
-            "least": str(self.asked.min_sdk or self.runtime.min_sdk),
-            "runtime": self.runtime.name,
+            "open": "context, " if runtime.name == "mediapipe" else "",
+            "least": str(self.min_sdk),
         }
-        parts = (f"{self.asked.kind if self.asked.kind not in PACKS else 'pack'}.md", usage, "golden.md")
+        usage = "usage-later.md" if self.is_delivered_later else "usage.md"
+        parts = [
+            "pack.md" if self.is_pack else f"{self.options.kind}.md",
+            usage,
+            *(["golden.md"] if self.golden else []),
+        ]
         return b"\n".join(self.code.readme(part, **values) for part in parts)
 
-    def facts(self) -> dict[str, object]:
-        """What package.json says."""
+    def description(self) -> dict[str, object]:
+        """Return what package.json says of the package."""
         return {
-            "kind": f"mbn-deploy android {self.asked.kind}",
+            "kind": f"mbn-deploy android {self.options.kind}",
             "mbn_deploy": __version__,
             "model": self.code.manifest.model,
-            "runtime": self.runtime.name,
+            "runtime": self.code.runtime.name,
             "package": self.code.package,
             "class": self.code.name,
-            "min_sdk": self.min_sdk,
-            "pack": self.pack_or_none,
-            "delivery": self.delivery_or_none,
+            "min_sdk": None if self.is_pack else self.min_sdk,
+            "pack": self.pack if self.is_pack else None,
+            "delivery": self.delivery if self.is_pack else None,
             "models": {asset_name(entry): entry.sha256 for entry in self.code.files},
         }

@@ -1,1 +1,1 @@
-"""The package for iOS apps."""
+"""The package for iOS apps: resources and a class in Swift."""

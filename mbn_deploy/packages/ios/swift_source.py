@@ -1,4 +1,4 @@
-"""Swift text: names and literals that mean what they say whatever is in them (docs.swift.org, "Lexical Structure")."""
+"""Swift text: names and literals that mean the same whatever is in them (docs.swift.org, "Lexical Structure")."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from mbn_deploy.errors import UsageError
 
 _TYPE = re.compile(r"[A-Z][A-Za-z0-9_]{0,63}")
-# Reserved words that begin with a capital letter, and what the generated code calls by its short name.
+# Reserved words that begin with a capital letter, and types that the generated code uses by their short names.
 _TAKEN = frozenset({
     *("Any", "Array", "Bundle", "CGContext", "CGFloat", "CGImageAlphaInfo", "CGRect", "CGSize", "Data", "Error"),
     *("Failure", "Float", "Foundation", "Golden", "Int", "Interpreter", "Prediction", "Protocol", "Self", "String"),
@@ -17,11 +17,11 @@ _TAKEN = frozenset({
 
 
 def type_name(name: str) -> str:
-    """`name` if a class can be called so; `UsageError` that says what can."""
+    """Return `name` if it can be the name of a class; raises `UsageError` that says what can."""
     if not _TYPE.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot be a Swift class: a capital letter first, then letters, digits and _, up to 64 of them, "
-            "as in FlowerClassifier"
+            f"{name!r} cannot be a Swift class: it takes a capital letter and then letters, digits and _, at most 64 "
+            "in all, as in FlowerClassifier"
         )
     if name in _TAKEN:
         raise UsageError(f"{name!r} cannot be the class: the code uses another one of that name")
@@ -29,15 +29,15 @@ def type_name(name: str) -> str:
 
 
 def string(text: str) -> str:
-    """A string literal; all but plain ASCII becomes the code of the character, so that nothing can end it."""
+    """Return a string literal; all but plain ASCII is written by code, so that nothing in the text can end it."""
     return '"' + "".join(_character(character) for character in text) + '"'
 
 
 def _character(character: str) -> str:
-    plain = " " <= character <= "~" and character not in '"\\'
-    return character if plain else f"\\u{{{ord(character):X}}}"
+    is_plain = " " <= character <= "~" and character not in '"\\'
+    return character if is_plain else f"\\u{{{ord(character):X}}}"
 
 
 def floats(values: Iterable[float]) -> str:
-    """An array's literal of numbers."""
+    """Return an array literal of numbers."""
     return "[" + ", ".join(repr(float(value)) for value in values) + "]"

@@ -1,1 +1,1 @@
-"""The package for microcontrollers."""
+"""The package for microcontrollers: the int8 model as a C array."""

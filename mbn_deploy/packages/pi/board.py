@@ -1,4 +1,4 @@
-"""The boards that a package can be made for: processor, Python, and what exists for them."""
+"""The boards that a package can be made for: their processor, Python, interpreters and system packages."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ from mbn_deploy.errors import UnknownNameError, UsageError
 Architecture = Literal["aarch64", "armv7l"]
 BoardBackend = Literal["litert", "onnx", "tflite"]
 
-OLDEST_GLIBC = 17
-# Python: (the system that ships it, its glibc's minor version). Raspberry Pi OS is Debian in this.
+OLDEST_GLIBC = 17  # the minor version of the oldest glibc that manylinux wheels are built for
+# By Python version: the system that ships it, and the minor version of its glibc.
 SYSTEMS: dict[str, tuple[str, int]] = {
     "3.10": ("Ubuntu 22.04", 35),
     "3.11": ("Debian 12 and Raspberry Pi OS Bookworm", 36),
     "3.12": ("Ubuntu 24.04", 39),
     "3.13": ("Debian 13 and Raspberry Pi OS Trixie", 41),
 }
-# For 32-bit boards nobody builds wheels of LiteRT and ONNX Runtime; tflite-runtime's end at CPython 3.11.
+# Nobody builds wheels of LiteRT and ONNX Runtime for 32-bit boards; those of tflite-runtime end at CPython 3.11.
 BACKENDS: dict[Architecture, tuple[BoardBackend, ...]] = {
     "aarch64": ("litert", "onnx", "tflite"),
     "armv7l": ("tflite",),
 }
 LAST_TFLITE_PYTHON = "3.11"
 
-# picamera2 is a package of these systems; its compiled parts fit their numpy and no other
-# (raspberrypi/picamera2#1088, #1211), so that numpy and Pillow, which it brings along, serve for all.
+# The Python versions of the systems that have a package of picamera2. Its compiled parts fit only the system's numpy
+# (raspberrypi/picamera2#1088, #1211), so the system's numpy and Pillow, which it brings along, are used.
 CAMERA_SYSTEMS = ("3.11", "3.13")
-# Debian's packages stand in for wheels that the usual index does not have: those of piwheels are built against
-# libraries that apt has to install too, and they are for Raspberry Pi OS only.
+# By distribution: the Debian package to use where PyPI has no wheel. The wheels of piwheels need libraries that apt
+# must install as well, and are for Raspberry Pi OS only.
 DEBIAN_PACKAGES = {"numpy": "python3-numpy", "pillow": "python3-pil"}
 _MODULES = {"numpy": "numpy", "pillow": "PIL"}
 
 
 @dataclass(frozen=True)
 class Board:
-    """What the package is for. Made by `Board.of`, which checks that it can work."""
+    """A board's processor, Python and interpreter; `Board.of` checks that the combination can work.
+
+    `camera` says whether the system's picamera2 is to be used.
+    """
 
     architecture: Architecture
     python: str
@@ -47,7 +50,7 @@ class Board:
     def of(
         cls, architecture: str = "aarch64", python: str = "3.11", backend: str | None = None, *, camera: bool = False
     ) -> Board:
-        """Check the names; raises `UnknownNameError`, or `UsageError` for a combination that has no wheels."""
+        """Check the names; raises `UnknownNameError`, or `UsageError` for a combination without wheels."""
         known = get_args(Architecture)
         machine = next((name for name in known if name == architecture), None)
         if machine is None:
@@ -60,17 +63,15 @@ class Board:
             raise UnknownNameError("backend", chosen, get_args(BoardBackend))
         if name not in BACKENDS[machine]:
             raise UsageError(
-                f"nobody builds {name} for {machine}: {' or '.join(BACKENDS[machine])} runs there. "
-                "A 64-bit system on the same board (from the Raspberry Pi 3 and Zero 2 W on) runs all of them."
+                f"{name} is not built for {machine}; use {' or '.join(BACKENDS[machine])}, or a 64-bit system, which "
+                "runs all interpreters (Raspberry Pi 3, Zero 2 W and later)"
             )
         if name == "tflite" and _numbers(python) > _numbers(LAST_TFLITE_PYTHON):
             other = "litert or onnx" if machine == "aarch64" else "a 64-bit system"
-            raise UsageError(
-                f"tflite-runtime has no wheels for CPython {python}: they end at {LAST_TFLITE_PYTHON}; take {other}"
-            )
+            raise UsageError(f"tflite-runtime has wheels up to CPython {LAST_TFLITE_PYTHON}, not {python}; use {other}")
         if camera and python not in CAMERA_SYSTEMS:
             raise UsageError(
-                f"picamera2 is a package of Raspberry Pi OS, with Python {' or '.join(CAMERA_SYSTEMS)}, not {python}"
+                f"picamera2 is a package of Raspberry Pi OS with Python {' or '.join(CAMERA_SYSTEMS)}, not {python}"
             )
         return cls(machine, python, name, camera)
 
@@ -81,22 +82,22 @@ class Board:
 
     @property
     def bits(self) -> int:
-        """Of a pointer."""
+        """The bits of a pointer: 64 or 32."""
         return 64 if self.architecture == "aarch64" else 32
 
     @property
     def debian_packages(self) -> dict[str, str]:
-        """Python distributions that come from apt instead of a wheel, with the names of their packages."""
+        """The Python distributions that come from apt instead of a wheel, with the names of their packages."""
         return DEBIAN_PACKAGES if self.camera or self.architecture == "armv7l" else {}
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """What apt has to install on the board."""
+        """The packages that apt has to install on the board."""
         return (*self.debian_packages.values(), *(("python3-picamera2",) if self.camera else ()))
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """What Python must be able to import there before anything is installed."""
+        """The modules that the board's Python must be able to import before anything is installed."""
         return (*(_MODULES[name] for name in self.debian_packages), *(("picamera2",) if self.camera else ()))
 
     @property
@@ -106,21 +107,21 @@ class Board:
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """Wheel platforms that run there, newest glibc first (PEP 600)."""
+        """The platform tags of wheels that run on the board, newest glibc first (PEP 600)."""
         newest = SYSTEMS[self.python][1]
         tags = [f"manylinux_2_{minor}_{self.architecture}" for minor in range(newest, OLDEST_GLIBC - 1, -1)]
         return (*tags, f"manylinux2014_{self.architecture}", f"linux_{self.architecture}")
 
     @property
     def constraints(self) -> tuple[str, ...]:
-        """Versions of what is needed, by normalized name, beyond what the program itself asks for.
+        """Requirements that the board adds to those of the program.
 
-        Bookworm has numpy 1.24; ml-dtypes, which LiteRT needs, asks for numpy 2 from 0.6 on.
+        Bookworm has numpy 1.24, but ml-dtypes, which LiteRT needs, requires numpy 2 from version 0.6 on.
         """
         return ("ml-dtypes<0.6",) if self.debian_packages and self.python == "3.11" else ()
 
     def markers(self, extra: str = "") -> dict[str, str]:
-        """What environment markers of requirements are compared with on the board (PEP 508)."""
+        """Return the values of environment markers on the board (PEP 508)."""
         return {
             "implementation_name": "cpython",
             "implementation_version": f"{self.python}.0",

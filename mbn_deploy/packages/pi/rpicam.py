@@ -1,14 +1,14 @@
-"""A model file and a JSON for the stage `object_classify_tf` of rpicam-apps.
+"""Make a model file and a JSON file for the stage `object_classify_tf` of rpicam-apps.
 
-What the stage does was read in its source (raspberrypi/rpicam-apps, post_processing_stages/tf_stage.cpp
-and object_classify_tf_stage.cpp):
+The source of the stage (raspberrypi/rpicam-apps, post_processing_stages/tf_stage.cpp and object_classify_tf_stage.cpp)
+shows what it does:
 
-- the input must be uint8 or float32 of 224 x 224 x 3 values; it gets RGB pixels from the middle of the
-  low-resolution stream, into a float input (pixel - normalisation_offset) / normalisation_scale;
-- the first output is read as uint8 without asking for its type, value / 255 is the confidence;
-- the labels file must have as many lines as the last axis of the output is long.
+- The input must be uint8 or float32 of 224 x 224 x 3 values. It is filled with RGB pixels from the middle of the
+  low-resolution stream, a float input with (pixel - normalisation_offset) / normalisation_scale.
+- The first output is read as uint8, whatever its type is; value / 255 is the confidence.
+- The labels file must have as many lines as the last axis of the output is long.
 
-So most files need something in front or behind. Nothing inside of the network is touched.
+So most files need operators in front or behind. Nothing inside the network is changed.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from mbn_deploy.export.tflite.edit import TFLiteEdit
 from mbn_deploy.manifest import DESCRIPTION_KEY, LABELS_NAME, Description, ModelFile, TensorInfo
 from mbn_deploy.runtime.tensors import PixelEncoder
 
-SIDE = 224  # compiled into the stage
+SIDE = 224  # pixels, compiled into the stage
 STAGE = "object_classify_tf"
 MODEL_NAME, JSON_NAME = f"{STAGE}.tflite", f"{STAGE}.json"
 
-# Exact for an int8 softmax, whose scale is 1/256 in every TFLite file: level for level. Read as /255 a score
-# comes out larger by a 255th of itself.
-_LEVELS_OF_INT8 = 1 / 256
-# Scores that were floats are given the levels that the stage reads.
-_LEVELS_OF_FLOAT = 1 / 255
+# The uint8 scale of scores that were int8: a softmax has the scale 1/256 in every TFLite file, so that its levels stay
+# as they are. Read as value / 255, a score comes out 1/255 larger than it is.
+_SCALE_OF_INT8 = 1 / 256
+# The uint8 scale of scores that were floats: the one that the stage assumes.
+_SCALE_OF_FLOAT = 1 / 255
 _UINT8_SHIFT = 128
 
 
 @dataclass(frozen=True)
 class StageFiles:
-    """The files of the stage by name, which model file they were made from, and what was put around it."""
+    """The files for the stage by name, the model file that they were made from, and the operators put around it."""
 
     files: Mapping[str, bytes]
     source: str
@@ -46,15 +46,15 @@ class StageFiles:
 
 
 def stage_files(data: bytes, entry: ModelFile, scores: Scores, labels: tuple[str, ...] | None) -> StageFiles:
-    """The model file, labels and JSON for the stage, made from the bundle's file `entry` with bytes `data`.
+    """Make the model file, labels and JSON for the stage from the bundle's file `entry`, whose bytes are `data`.
 
-    Raises `InputError` that says why the stage cannot use this file.
+    Raises `InputError` that says why the stage cannot use the file.
     """
     _check(entry)
     edit = TFLiteEdit(data, entry.path)
-    source = _with_uint8(edit, entry)
-    _with_side(edit, source)
-    _with_scores(edit, scores)
+    source = _convert_input_to_uint8(edit, entry)
+    _resize_input(edit, source)
+    _convert_output_to_uint8_scores(edit, scores)
     settings = _normalisation(entry)
     own = edit.metadata.get(DESCRIPTION_KEY)
     described = {} if own is None else {DESCRIPTION_KEY: _description(own, scores)}
@@ -68,10 +68,10 @@ def stage_files(data: bytes, entry: ModelFile, scores: Scores, labels: tuple[str
 
 
 def lores_size(entry: ModelFile) -> tuple[int, int]:
-    """(width, height) of the low-resolution stream, out of whose middle the stage takes 224 x 224, of a 4:3 picture.
+    """Return (width, height) of the low-resolution stream, from whose middle the stage takes 224 x 224 pixels.
 
-    With `squash` the stream is the square itself; with `crop` its middle is the model's share of the
-    shorter side. Even numbers, as YUV 4:2:0 needs.
+    With `squash` the stream is the square itself. With `crop` it has the proportions 4:3, and the square is the model's
+    share of its height. The numbers are even, as YUV 4:2:0 needs.
     """
     if entry.preprocess.resize != "crop":
         return SIDE, SIDE
@@ -88,42 +88,42 @@ def _check(entry: ModelFile) -> None:
     if entry.format != "tflite":
         raise InputError(f"{entry.path}: the stage runs .tflite files")
     if shape[0] != 1 or shape[3] != 3:
-        raise InputError(f"{entry.path}: the stage gives one RGB picture, the file wants {shape}")
+        raise InputError(f"{entry.path}: the stage gives one RGB picture, the file needs {shape}")
     if out[-1] != max(out[1:]):
-        raise InputError(f"{entry.path}: the stage takes the last axis of the output for the classes; it has {out}")
+        raise InputError(f"{entry.path}: the stage takes the output's last axis for the classes; its shape is {out}")
     if entry.preprocess.channels != "rgb":
-        raise InputError(f"{entry.path}: the stage gives RGB, the file wants {entry.preprocess.channels.upper()}")
+        raise InputError(f"{entry.path}: the stage gives RGB, the file needs {entry.preprocess.channels.upper()}")
     mean, std = entry.preprocess.mean, entry.preprocess.std
     if entry.input.dtype == "float32":
         if len(set(mean)) > 1 or len(set(std)) > 1:
             raise InputError(
-                f"{entry.path}: the stage has one mean and one deviation for all channels, not {mean}, {std}"
+                f"{entry.path}: the stage has one mean and one deviation for all channels; the file needs {mean}, {std}"
             )
         return
     if not PixelEncoder(_unsigned(entry.input), entry.preprocess, "nhwc").identity:
-        raise InputError(f"{entry.path}: its {entry.input.dtype} input is not pixels, which is what the stage gives")
+        raise InputError(f"{entry.path}: the stage gives pixels, but its {entry.input.dtype} input is not pixels")
 
 
 def _unsigned(info: TensorInfo) -> TensorInfo:
-    """The uint8 tensor that says the same as an int8 one."""
+    """Return the uint8 tensor that represents the same values as an int8 one."""
     if info.dtype != "int8":
         return info
     return replace(info, dtype="uint8", zero_point=(info.zero_point or 0) + _UINT8_SHIFT)
 
 
-def _with_uint8(edit: TFLiteEdit, entry: ModelFile) -> TensorInfo:
-    """Makes an int8 input uint8; returns the input as it is then."""
+def _convert_input_to_uint8(edit: TFLiteEdit, entry: ModelFile) -> TensorInfo:
+    """Make an int8 input uint8; return the new input."""
     info = _unsigned(entry.input)
     if info != entry.input:
         edit.prepend("QUANTIZE", info, options_type="QuantizeOptions")
     return info
 
 
-def _with_side(edit: TFLiteEdit, source: TensorInfo) -> None:
-    """Puts a resizing in front where the model's input is not 224 x 224.
+def _resize_input(edit: TFLiteEdit, source: TensorInfo) -> None:
+    """Put operators in front that resize 224 x 224 pixels to the model's input.
 
-    Down it goes by means of blocks, which use every pixel, as far as their side divides 224; what is left,
-    at most a factor of two, is bilinear.
+    Averages of blocks, which use every pixel, shrink the picture as far as the block's side divides 224; the rest, a
+    factor of two at most, is bilinear.
     """
     height, width = source.shape[1:3]
     blocks = _block(height), _block(width)
@@ -142,16 +142,16 @@ def _with_side(edit: TFLiteEdit, source: TensorInfo) -> None:
 
 
 def _block(length: int) -> int:
-    """Side of the largest blocks that divide 224 into at least `length` of them."""
+    """Return the side of the largest blocks that divide 224 into at least `length` of them."""
     return max(
         divisor for divisor in range(1, SIDE + 1) if SIDE % divisor == 0 and SIDE // divisor >= min(length, SIDE)
     )
 
 
-def _with_scores(edit: TFLiteEdit, scores: Scores) -> None:
-    """Makes the output probabilities in uint8."""
+def _convert_output_to_uint8_scores(edit: TFLiteEdit, scores: Scores) -> None:
+    """Put operators behind that make the output uint8 probabilities."""
     if scores == "logits":
-        levels = {"int8": (_LEVELS_OF_INT8, -_UINT8_SHIFT), "uint8": (_LEVELS_OF_INT8, 0)}.get(edit.output.dtype)
+        levels = {"int8": (_SCALE_OF_INT8, -_UINT8_SHIFT), "uint8": (_SCALE_OF_INT8, 0)}.get(edit.output.dtype)
         scale, zero = levels or (None, None)
         info = replace(edit.output, scale=scale, zero_point=zero)
         version = 1 if levels is None else 2
@@ -159,7 +159,7 @@ def _with_scores(edit: TFLiteEdit, scores: Scores) -> None:
             edit.append("SOFTMAX", info, version, options_type="SoftmaxOptions", beta=1.0)
         else:
             edit.append("LOGISTIC", info, version)
-    scale = _LEVELS_OF_FLOAT if edit.output.dtype == "float32" else _LEVELS_OF_INT8
+    scale = _SCALE_OF_FLOAT if edit.output.dtype == "float32" else _SCALE_OF_INT8
     wanted = replace(edit.output, dtype="uint8", scale=scale, zero_point=0)
     if edit.output != wanted:
         edit.append("QUANTIZE", wanted, 1, options_type="QuantizeOptions")
@@ -172,17 +172,17 @@ def _normalisation(entry: ModelFile) -> dict[str, float]:
 
 
 def _description(text: bytes, scores: Scores) -> bytes:
-    """What the file says about itself, true for the new output."""
+    """Return the description inside the file, corrected for the new output."""
     described = Description.from_json(text, MODEL_NAME)
     return replace(described, scores="softmax" if scores == "logits" else scores).to_json().encode()
 
 
 def _json(settings: Mapping[str, float]) -> dict[str, Any]:
-    """The stage, and the one that writes its result onto the picture."""
+    """Return the settings of the stage, and of the one that writes its result onto the picture."""
     stage = {
         "number_of_results": 3,
         "number_of_threads": 2,
-        "refresh_rate": 15,  # every so many frames
+        "refresh_rate": 15,  # frames from one inference to the next
         "threshold_high": 0.2,
         "threshold_low": 0.1,
         "model_file": MODEL_NAME,

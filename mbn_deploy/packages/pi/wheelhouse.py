@@ -1,8 +1,8 @@
-"""A wheelhouse: every wheel that a board needs, fetched by pip for that board's Python.
+"""Collect a wheelhouse: every wheel that a board needs, fetched by pip for that board's Python.
 
-pip chooses versions and files, from wherever its own configuration says. Which requirements count is
-decided here: pip evaluates their markers (`python_version < "3.11"`) for the machine that it runs on,
-not for the one that it fetches for (pypa/pip#11010).
+pip chooses versions and files, from wherever its own configuration says. This module decides which requirements count,
+because pip evaluates their markers (`python_version < "3.11"`) for the machine that it runs on, not for the one that
+it fetches for (pypa/pip#11010).
 """
 
 from __future__ import annotations
@@ -29,39 +29,34 @@ from mbn_deploy.runtime.system.temporary import scratch
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-STEP = "wheels"
-SERVER = "serve"  # the extra
-INSTALLER = "pip"  # its own wheel is part of the house, so that a board needs no ensurepip
-_ROUNDS = 20  # of fetching what the wheels fetched before ask for: usual are four
+STEP = "wheels"  # the name of this step in progress reports
+SERVER_EXTRA = "serve"
+INSTALLER = "pip"  # its wheel is part of the wheelhouse, so that a board needs no ensurepip
+_ROUNDS = 20  # each fetches what the wheels of the round before require; four are usual
 
 
 @dataclass(frozen=True, eq=False)
 class Wheelhouse:
-    """The wheels by file name, and the pinned requirements with sha256 that install exactly them.
+    """Wheels by file name, and the pinned requirements with sha256 that install exactly them.
 
-    `unpacked` is the size of every file that they install, by its path under site-packages.
+    `unpacked` has the size of every file that they install, by its path under site-packages.
     """
 
     wheels: Mapping[str, bytes] = field(repr=False)
     requirements: str
     unpacked: Mapping[str, int] = field(repr=False)
 
-    @property
-    def installed_bytes(self) -> int:
-        """Size of all that is installed."""
-        return sum(self.unpacked.values())
-
 
 def build_wheelhouse(board: Board, folders: Sequence[Path] = (), progress: Progress = silent) -> Wheelhouse:
     """Fetch everything that `mbn-deploy` needs on `board`.
 
     Args:
-        board: what for.
-        folders: of wheels; with any, they are taken from there alone and no index is asked.
-        progress: told after every round of fetching.
+        board: the board that the wheels are for.
+        folders: folders of wheels; if there are any, pip takes wheels from them and asks no index.
+        progress: called after every round of fetching.
 
     Raises:
-        InputError: a wheel cannot be had; the message has pip's own words.
+        InputError: a wheel cannot be had; the message quotes pip.
         MissingExtraError: `packaging` is not installed here.
     """
     own, installer = rebuilt_wheel(OWN), rebuilt_wheel(INSTALLER)
@@ -79,8 +74,8 @@ def _contents(wheel: bytes) -> list[tuple[str, int]]:
 
 
 @dataclass
-class _Want:
-    """What all requirements of one distribution together ask for."""
+class _Requirements:
+    """All requirements on one distribution together."""
 
     specifiers: set[str] = field(default_factory=set)
     extras: set[str] = field(default_factory=set)
@@ -90,63 +85,64 @@ class _Want:
 
 
 def _fetch_all(board: Board, folders: Sequence[Path], into: Path, progress: Progress) -> dict[str, Path]:
-    """By normalized name, wheels that satisfy every requirement: rounds of pip until nothing is open."""
+    """Return wheels that satisfy every requirement, by normalized name; run pip until nothing is missing."""
     fetched: dict[str, Path] = {}
-    for done in range(_ROUNDS):
-        wanted = _closure(board, fetched)
-        missing = [f"{name}{want}" for name, want in wanted.items() if not _satisfied(fetched.get(name), want)]
-        progress(STEP, len(wanted) - len(missing), len(wanted))
+    for number in range(_ROUNDS):
+        needed = _closure(board, fetched)
+        missing = [f"{name}{asked}" for name, asked in needed.items() if not _satisfies(fetched.get(name), asked)]
+        progress(STEP, len(needed) - len(missing), len(needed))
         if not missing:
-            return {name: path for name, path in fetched.items() if name in wanted}
-        folder = into / str(done)
+            return {name: path for name, path in fetched.items() if name in needed}
+        folder = into / str(number)
         _download(board, folders, folder, missing)
         fetched |= {_normalized(path.name.split("-")[0]): path for path in folder.glob("*.whl")}
     raise InputError(f"these requirements contradict each other: {', '.join(missing)}")
 
 
-def _closure(board: Board, fetched: Mapping[str, Path]) -> dict[str, _Want]:
-    """What is needed on the board, as far as the wheels fetched so far tell, without what its system brings."""
-    wanted: dict[str, _Want] = {}
-    pending = [(text, _own_extras(board)) for text in _own_texts()]
+def _closure(board: Board, fetched: Mapping[str, Path]) -> dict[str, _Requirements]:
+    """Return what the board needs according to the wheels fetched so far, without what comes from apt."""
+    needed: dict[str, _Requirements] = {}
+    pending = [(text, _own_extras(board)) for text in own_requirements()]
     while pending:
         text, extras = pending.pop(0)
         requirement = _parsed(text)
         name = _normalized(requirement.name)
-        counts = requirement.marker is None or any(requirement.marker.evaluate(board.markers(e)) for e in extras)
-        if not counts or name in board.debian_packages:
+        applies = requirement.marker is None or any(requirement.marker.evaluate(board.markers(e)) for e in extras)
+        if not applies or name in board.debian_packages:
             continue
-        known = name in wanted
-        want = wanted.setdefault(name, _Want())
-        new = requirement.extras - want.extras
-        want.specifiers.add(str(requirement.specifier))
-        want.extras |= new
-        if name in fetched and (new or not known):
-            pending += [(t, {"", *want.extras}) for t in _metadata(fetched[name]).get_all("Requires-Dist") or ()]
+        is_known = name in needed
+        asked = needed.setdefault(name, _Requirements())
+        new_extras = requirement.extras - asked.extras
+        asked.specifiers.add(str(requirement.specifier))
+        asked.extras |= new_extras
+        if name in fetched and (new_extras or not is_known):
+            pending += [(t, {"", *asked.extras}) for t in _metadata(fetched[name]).get_all("Requires-Dist") or ()]
     for constraint in map(_parsed, board.constraints):
-        if constraint.name in wanted:
-            wanted[constraint.name].specifiers.add(str(constraint.specifier))
-    return wanted
+        if constraint.name in needed:
+            needed[constraint.name].specifiers.add(str(constraint.specifier))
+    return needed
 
 
-def _own_texts() -> list[str]:
+def own_requirements() -> list[str]:
+    """Return the requirements of this program, as its metadata state them."""
     return list(own_metadata().get_all("Requires-Dist") or ())
 
 
 def _own_extras(board: Board) -> set[str]:
-    """The interpreter, and the server of `mbn-deploy serve` if that needs anything."""
-    return {"", board.backend, *({SERVER} & set(own_metadata().get_all("Provides-Extra") or ()))}
+    """Return the extras that are installed: the interpreter's, and that of `mbn-deploy serve` if there is one."""
+    return {"", board.backend, *({SERVER_EXTRA} & set(own_metadata().get_all("Provides-Extra") or ()))}
 
 
-def _satisfied(wheel: Path | None, want: _Want) -> bool:
+def _satisfies(wheel: Path | None, requirements: _Requirements) -> bool:
     from packaging.specifiers import SpecifierSet
 
-    return wheel is not None and SpecifierSet(str(want)).contains(wheel.name.split("-")[1], prereleases=True)
+    return wheel is not None and SpecifierSet(str(requirements)).contains(wheel.name.split("-")[1], prereleases=True)
 
 
 def _download(board: Board, folders: Sequence[Path], into: Path, requirements: Sequence[str]) -> None:
-    """One run of pip: wheels of exactly these requirements, without theirs. None is built, none is executed.
+    """Run pip once: fetch wheels of exactly these requirements, without their own. Nothing is built or executed.
 
-    Its temporary files lie in `into`, too: if both are killed, they go with it.
+    pip's temporary files lie in `into`, too, so that they are removed with it if both processes are killed.
     """
     into.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
@@ -157,23 +153,24 @@ def _download(board: Board, folders: Sequence[Path], into: Path, requirements: S
         command += ["--no-index"]
     for folder in folders:
         command += ["--find-links", str(folder)]
-    done = subprocess.run(  # noqa: S603 - no shell; names come from packages' metadata
+    process = subprocess.run(  # noqa: S603 - no shell; names come from packages' metadata
         [*command, "--dest", str(into), "--", *requirements], capture_output=True, text=True, check=False,
         env={**os.environ, "TMPDIR": str(into)},
     )  # fmt: skip
-    if done.returncode:
+    if process.returncode:
         raise InputError(
             f"pip finds no wheels of {', '.join(requirements)} for CPython {board.python} on {board.architecture}:\n"
-            + "\n".join(_errors(done.stderr))
+            + "\n".join(pip_errors(process.stderr))
         )
 
 
-def _errors(text: str) -> list[str]:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    found = [line for line in lines if line.startswith("ERROR")]
-    if "ERROR: Exception:" in found:  # a full disk, say: a traceback follows, and the reason is its last line
-        found[-1:] = lines[-1:]
-    return found or lines[-3:]
+def pip_errors(output: str) -> list[str]:
+    """Return the lines of pip's output that say what went wrong."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR")]
+    if "ERROR: Exception:" in errors:  # a full disk, say: a traceback follows, whose last line has the reason
+        errors[-1:] = lines[-1:]
+    return errors or lines[-3:]
 
 
 def _metadata(wheel: Path) -> Message:
@@ -191,7 +188,7 @@ def _pinned(wheel: str) -> str:
 
 
 def _normalized(name: str) -> str:
-    """As PEP 503 has it."""
+    """Normalize a distribution's name (PEP 503)."""
     return name.lower().replace("_", "-").replace(".", "-")
 
 

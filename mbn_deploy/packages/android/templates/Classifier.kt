@@ -7,25 +7,25 @@ import java.io.File
 import java.nio.ByteBuffer
 
 /**
- * Pictures in, labels with probabilities out. Keep one open for many pictures; it can be used from several threads,
- * which take turns. §{about}
+ * Classifies pictures. Opening takes longer than many inferences, so keep a classifier open; several threads can share it
+ * and take turns. §{about}
  */
 class §{name} private constructor(
     private val engine: §{name}Engine,
     model: §{name}Model,
-    /** Label i is class i. */
+    /** The name of each class, by index. */
     val labels: List<String>,
 ) : AutoCloseable {
-    /** One class; `score` is a probability. */
+    /** A class of a picture; `score` is its probability. */
     data class Prediction(val index: Int, val label: String, val score: Float)
 
     private val tensors = §{name}Tensors(model.input, model.output)
 
     /**
-     * The `topK` best classes of a picture, best first.
+     * Returns the `topK` most probable classes of a picture, best first.
      *
-     * `rotationDegrees` says by how much the picture must be turned clockwise to be upright: 0, 90, 180 or 270, which is
-     * `imageInfo.rotationDegrees` of CameraX and `rotationDegrees` of an `ExifInterface`.
+     * `rotationDegrees` is how far the picture must be turned clockwise to be upright: 0, 90, 180 or 270, as in CameraX's
+     * `imageInfo.rotationDegrees` and in `ExifInterface.rotationDegrees`.
      */
     @JvmOverloads
     fun classify(bitmap: Bitmap, rotationDegrees: Int = 0, topK: Int = 5): List<Prediction> {
@@ -33,7 +33,7 @@ class §{name} private constructor(
         return §{name}Tensors.best(scores, topK).map { Prediction(it, labels[it], scores[it]) }
     }
 
-    /** The picture cropped, resized and turned as the model wants it: (height, width, channels), RGB or grey. */
+    /** Crops, resizes and turns a picture into the model's pixels: (height, width, channels), RGB or grey. */
     @JvmOverloads
     fun prepare(bitmap: Bitmap, rotationDegrees: Int = 0): ByteArray {
         val inGraphicsMemory = Build.VERSION.SDK_INT >= 26 && bitmap.config == Bitmap.Config.HARDWARE
@@ -43,49 +43,49 @@ class §{name} private constructor(
         }
     }
 
-    /** One score a class, of pixels as `prepare` gives them. */
+    /** Returns the probability of each class for pixels that `prepare` returned. */
     @Synchronized
     fun scores(pixels: ByteArray): FloatArray {
         engine.run(tensors.encode(pixels), tensors.result())
         return tensors.scores()
     }
 
-    /** Frees the interpreter. The classifier cannot be used afterwards. */
+    /** Frees the interpreter; the classifier cannot be used afterwards. */
     @Synchronized
     override fun close() = engine.close()
 
     companion object {
-        /** Opens a model of the app's assets; throws an `IOException` that says what to do if it cannot be mapped. */
+        /** Opens a model in the app's assets; throws an `IOException` that says what to do if it cannot be mapped. */
         @JvmStatic
         @JvmOverloads
         fun open(
             context: Context,
             model: §{name}Model = §{name}Model.DEFAULT,
-            threads: Int = usualThreads(),
+            threads: Int = defaultThreads(),
         ): §{name} {
             val labels = context.assets.open(§{name}Model.LABELS).use { §{name}Files.labels(it) }
-            return opened(§{name}Files.map(context.assets, model.path), model, labels, threads)
+            return create(§{name}Files.map(context.assets, model.path), model, labels, threads)
         }
 
-        /** Opens a model that lies in a folder, as those of packs do that are delivered after the installation. */
+        /** Opens a model in a folder, such as that of a pack that is delivered after the installation. */
         @JvmStatic
         @JvmOverloads
         fun open(
             folder: File,
             model: §{name}Model = §{name}Model.DEFAULT,
-            threads: Int = usualThreads(),
+            threads: Int = defaultThreads(),
         ): §{name} {
             val labels = File(folder, §{name}Model.LABELS).inputStream().use { §{name}Files.labels(it) }
-            return opened(§{name}Files.map(File(folder, model.path)), model, labels, threads)
+            return create(§{name}Files.map(File(folder, model.path)), model, labels, threads)
         }
 
-        /** For `BitmapFactory.Options.inSampleSize`: by how much a photograph of this size can be decoded smaller. */
+        /** Returns the `BitmapFactory.Options.inSampleSize` for photographs of this size: larger ones cost accuracy. */
         @JvmStatic
         fun sampleSize(width: Int, height: Int): Int = §{name}Model.PREPROCESS.sampleSize(width, height)
 
-        private fun usualThreads() = Runtime.getRuntime().availableProcessors().coerceIn(1, 4)
+        private fun defaultThreads() = Runtime.getRuntime().availableProcessors().coerceIn(1, 4)
 
-        private fun opened(file: ByteBuffer, model: §{name}Model, labels: List<String>, threads: Int) =
+        private fun create(file: ByteBuffer, model: §{name}Model, labels: List<String>, threads: Int) =
             §{name}(§{name}Engine(file, model.input, threads), model, labels)
     }
 }

@@ -11,16 +11,20 @@ import com.google.mediapipe.tasks.vision.imageclassifier.ImageClassifier.ImageCl
 import java.io.File
 import java.nio.ByteBuffer
 
-/** Pictures in, labels with probabilities out, by MediaPipe Tasks. §{about} */
+/** Classifies pictures with MediaPipe Tasks. §{about} */
 class §{name} private constructor(
     private val tasks: ImageClassifier,
-    /** Label i is class i. */
+    /** The name of each class, by index. */
     val labels: List<String>,
 ) : AutoCloseable {
-    /** One class; `score` is a probability. */
+    /** A class of a picture; `score` is its probability. */
     data class Prediction(val index: Int, val label: String, val score: Float)
 
-    /** The `topK` best classes of a picture, best first; it is upright when turned clockwise by `rotationDegrees`. */
+    /**
+     * Returns the `topK` most probable classes of a picture, best first.
+     *
+     * `rotationDegrees` is how far the picture must be turned clockwise to be upright: 0, 90, 180 or 270.
+     */
     @JvmOverloads
     fun classify(bitmap: Bitmap, rotationDegrees: Int = 0, topK: Int = 5): List<Prediction> {
         val options = ImageProcessingOptions.builder().setRotationDegrees(rotationDegrees)
@@ -30,7 +34,7 @@ class §{name} private constructor(
         return best.map { Prediction(it, labels[it], scores[it]) }
     }
 
-    /** One score a class, of pixels of the model's size: (height, width, 3), RGB. */
+    /** Returns the probability of each class for pixels of the model's size: (height, width, 3), RGB. */
     fun scores(pixels: ByteArray): FloatArray {
         val argb = IntArray(§{name}Model.WIDTH * §{name}Model.HEIGHT) { at ->
             (0..2).fold(0xFF) { color, i -> (color shl 8) or (pixels[3 * at + i].toInt() and 255) }
@@ -40,7 +44,7 @@ class §{name} private constructor(
         return scores(bitmap, ImageProcessingOptions.builder().build())
     }
 
-    /** Frees the interpreter. The classifier cannot be used afterwards. */
+    /** Frees the interpreter; the classifier cannot be used afterwards. */
     override fun close() = tasks.close()
 
     private fun scores(bitmap: Bitmap, options: ImageProcessingOptions): FloatArray {
@@ -53,24 +57,24 @@ class §{name} private constructor(
     }
 
     companion object {
-        /** Opens a model of the app's assets; throws an `IOException` that says what to do if it cannot be mapped. */
+        /** Opens a model in the app's assets; throws an `IOException` that says what to do if it cannot be mapped. */
         @JvmStatic
         @JvmOverloads
         fun open(context: Context, model: §{name}Model = §{name}Model.DEFAULT): §{name} {
             val labels = context.assets.open(§{name}Model.LABELS).use { §{name}Files.labels(it) }
-            return opened(context, §{name}Files.map(context.assets, model.path), labels)
+            return create(context, §{name}Files.map(context.assets, model.path), labels)
         }
 
-        /** Opens a model that lies in a folder, as those of packs do that are delivered after the installation. */
+        /** Opens a model in a folder, such as that of a pack that is delivered after the installation. */
         @JvmStatic
         @JvmOverloads
         fun open(context: Context, folder: File, model: §{name}Model = §{name}Model.DEFAULT): §{name} {
             val labels = File(folder, §{name}Model.LABELS).inputStream().use { §{name}Files.labels(it) }
-            return opened(context, §{name}Files.map(File(folder, model.path)), labels)
+            return create(context, §{name}Files.map(File(folder, model.path)), labels)
         }
 
-        private fun opened(context: Context, file: ByteBuffer, labels: List<String>): §{name} {
-            // MediaPipe copies the file: it need not stay mapped.
+        private fun create(context: Context, file: ByteBuffer, labels: List<String>): §{name} {
+            // MediaPipe copies the file, so it need not stay mapped.
             val base = BaseOptions.builder().setModelAssetBuffer(file).build()
             val options = ImageClassifierOptions.builder().setBaseOptions(base).build()
             return §{name}(ImageClassifier.createFromOptions(context, options), labels)

@@ -6,7 +6,7 @@ import ai.onnxruntime.OrtEnvironment
 import ai.onnxruntime.OrtSession
 import java.nio.ByteBuffer
 
-/** ONNX Runtime. `file` must stay the model for as long as this is open. */
+/** Runs a model with ONNX Runtime, which reads `file` for as long as the engine is open. */
 internal class §{name}Engine(file: ByteBuffer, input: §{name}Tensors.Input, threads: Int) : AutoCloseable {
     private val environment = OrtEnvironment.getEnvironment()
     private val session = OrtSession.SessionOptions().use { options ->
@@ -27,7 +27,7 @@ internal class §{name}Engine(file: ByteBuffer, input: §{name}Tensors.Input, th
 
     fun run(input: ByteBuffer, output: ByteBuffer) {
         OnnxTensor.createTensor(environment, input, shape, type).use { tensor ->
-            session.run(mapOf(name to tensor)).use { found -> output.put((found.get(0) as OnnxTensor).byteBuffer) }
+            session.run(mapOf(name to tensor)).use { result -> output.put((result.get(0) as OnnxTensor).byteBuffer) }
         }
     }
 

@@ -9,7 +9,7 @@ import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.junit.runner.RunWith
 
-/** Does this phone compute what the workstation computed? Replays the bundle's golden vectors, without any picture file. */
+/** Replays the bundle's golden vectors: does this phone compute what the workstation computed? */
 @RunWith(AndroidJUnit4::class)
 class §{name}GoldenTest {
     @Test
@@ -19,10 +19,10 @@ class §{name}GoldenTest {
             val golden = instrumentation.context.assets.open("${model.path}.golden").use { Golden.read(DataInputStream(it)) }
             §{name}.open(instrumentation.§{context}, model).use { classifier ->
                 for ((pixels, expected) in golden.vectors) {
-                    val found = classifier.scores(pixels)
-                    assertEquals(expected.size, found.size)
-                    val off = expected.indices.maxOf { abs(expected[it] - found[it]) }
-                    assertTrue("$model is off by $off, allowed are ${golden.tolerance}", off <= golden.tolerance)
+                    val scores = classifier.scores(pixels)
+                    assertEquals(expected.size, scores.size)
+                    val off = expected.indices.maxOf { abs(expected[it] - scores[it]) }
+                    assertTrue("$model is off by $off; ${golden.tolerance} is allowed", off <= golden.tolerance)
                 }
             }
         }
@@ -30,7 +30,7 @@ class §{name}GoldenTest {
 
     private class Golden(val tolerance: Float, val vectors: List<Pair<ByteArray, FloatArray>>) {
         companion object {
-            /** Big-endian: count, bytes of pixels, classes, tolerance; then pixels and scores of each. */
+            /** Reads number of pictures, bytes of a picture, classes, tolerance; then pixels and scores of each picture. */
             fun read(data: DataInputStream): Golden {
                 val count = data.readInt()
                 val bytes = data.readInt()

@@ -11,7 +11,7 @@ import java.util.List;
 import org.junit.Test;
 import org.junit.runner.RunWith;
 
-/** How it is used from Java. */
+/** Shows how the classifier is used from Java. */
 @RunWith(AndroidJUnit4.class)
 public final class §{name}JavaTest {
     @Test

@@ -1,6 +1,6 @@
 package §{package}
 
-/** The model files, best first, and how each is fed: written from the bundle's manifest. */
+/** The models, best first, with the input and output of each as the bundle's manifest describes them. */
 enum class §{name}Model(
     internal val path: String,
     internal val input: §{name}Tensors.Input,
@@ -10,7 +10,7 @@ enum class §{name}Model(
     ;
 
     companion object {
-        /** What is opened where nothing is said. */
+        /** The model that is opened by default. */
         @JvmField
         val DEFAULT: §{name}Model = §{default}
 

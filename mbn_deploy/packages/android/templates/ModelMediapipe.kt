@@ -2,13 +2,13 @@ package §{package}
 
 import kotlin.math.min
 
-/** The model files, best first: written from the bundle's manifest. How they are fed is in their metadata. */
+/** The models, best first; their metadata describe input and output. */
 enum class §{name}Model(internal val path: String) {
 §{entries}
     ;
 
     companion object {
-        /** What is opened where nothing is said. */
+        /** The model that is opened by default. */
         @JvmField
         val DEFAULT: §{name}Model = §{default}
 
@@ -17,9 +17,9 @@ enum class §{name}Model(internal val path: String) {
         internal const val WIDTH = §{width}
         internal const val HEIGHT = §{height}
 
-        /** What the model sees of a picture: left, top, right, bottom, as shares of it, before it is turned. */
+        /** Returns the part of a picture that the model sees, before it is turned: left, top, right, bottom as shares. */
         internal fun box(width: Int, height: Int, rotationDegrees: Int): FloatArray {
-            require(rotationDegrees % 90 == 0) { "a picture is turned by 0, 90, 180 or 270 degrees" }
+            require(rotationDegrees % 90 == 0) { "rotationDegrees must be 0, 90, 180 or 270, not $rotationDegrees" }
             §{box}
         }
     }

@@ -9,9 +9,9 @@ import kotlin.math.round
 import kotlin.math.sin
 
 /**
- * From a picture of any size to the model's pixels: those that mbn-deploy measured the model with, which are Pillow's
- * (it antialiases; `Bitmap.createScaledBitmap` does not, and costs accuracy). They are the same bit for bit, but for
- * pictures more than about twice as high as wide: there Pillow 13 takes columns before rows, which rounds otherwise.
+ * Resizes a picture of any size to the model's pixels as Pillow does, with which mbn-deploy measured the accuracy. Pillow
+ * antialiases; `Bitmap.createScaledBitmap` does not, which costs accuracy. The pixels are equal bit for bit, except for
+ * pictures more than about twice as high as wide: there Pillow 13 resizes columns before rows, which rounds differently.
  * Nothing here needs Android.
  */
 internal class §{name}Preprocess(
@@ -22,10 +22,10 @@ internal class §{name}Preprocess(
     private val cropFraction: Double,
     private val filter: Filter,
 ) {
-    /** How a picture gets the model's proportions: distorted, cut at the borders, or with black beside it. */
+    /** How a picture gets the model's proportions: distorted, cropped, or with black borders. */
     enum class Resize { SQUASH, CROP, LETTERBOX }
 
-    /** What resamples; `reach` is how far it looks, in pixels of the smaller picture. */
+    /** A resampling filter; `reach` is its radius, in pixels of the smaller picture. */
     enum class Filter(val reach: Double) {
         NEAREST(0.0),
         BILINEAR(1.0),
@@ -47,17 +47,17 @@ internal class §{name}Preprocess(
         private fun sinc(x: Double) = if (x == 0.0) 1.0 else sin(x * PI) / (x * PI)
     }
 
-    /** Reads row `y` of a picture: 0xAARRGGBB, not premultiplied, as `Bitmap.getPixels` gives them. */
+    /** Reads row `y` of a picture: 0xAARRGGBB, not premultiplied, as `Bitmap.getPixels` returns them. */
     fun interface Rows {
         fun read(y: Int, row: IntArray)
     }
 
-    /** The box of the picture that becomes `width` x `height` pixels, before it is turned upright. */
+    /** The box of a picture that is resized to `width` x `height` pixels, before it is turned upright. */
     class Plan(val left: Float, val top: Float, val right: Float, val bottom: Float, val width: Int, val height: Int)
 
     /**
-     * Pixels (height, width, channels), RGB or grey, of a picture that is upright when it is turned clockwise by
-     * `rotationDegrees`. What is transparent is laid on white.
+     * Returns pixels (height, width, channels), RGB or grey, of a picture that is upright when it is turned clockwise by
+     * `rotationDegrees`. Transparent parts are laid on white.
      */
     fun pixels(pictureWidth: Int, pictureHeight: Int, rotationDegrees: Int, rows: Rows): ByteArray {
         val plan = plan(pictureWidth, pictureHeight, rotationDegrees)
@@ -65,7 +65,7 @@ internal class §{name}Preprocess(
         return placed(small, plan, rotationDegrees.mod(360) / 90)
     }
 
-    /** By how much a picture can be decoded smaller (`BitmapFactory.Options.inSampleSize`): 1, 2, 4 or 8. */
+    /** Returns how much smaller a picture may be decoded (`BitmapFactory.Options.inSampleSize`): by 1, 2, 4 or 8. */
     fun sampleSize(pictureWidth: Int, pictureHeight: Int): Int {
         val plan = plan(pictureWidth, pictureHeight, 0)
         if (filter == Filter.NEAREST) return 1
@@ -74,7 +74,7 @@ internal class §{name}Preprocess(
     }
 
     fun plan(pictureWidth: Int, pictureHeight: Int, rotationDegrees: Int): Plan {
-        require(rotationDegrees % 90 == 0) { "a picture is turned by 0, 90, 180 or 270 degrees, not $rotationDegrees" }
+        require(rotationDegrees % 90 == 0) { "rotationDegrees must be 0, 90, 180 or 270, not $rotationDegrees" }
         val sideways = rotationDegrees % 180 != 0
         val targetWidth = if (sideways) height else width
         val targetHeight = if (sideways) width else height
@@ -125,7 +125,7 @@ internal class §{name}Preprocess(
         return small
     }
 
-    /** For each of `size` pixels: the first that it is made from, and the weights of that and the next ones. */
+    /** For each resized pixel, the first pixel that it is computed from, and the weights of that and the following ones. */
     private class Taps(val first: IntArray, val weights: Array<IntArray>) {
         inline fun sum(at: Int, target: Int, channels: Int, into: ByteArray, value: (Int) -> Int) {
             for (channel in 0 until channels) {
@@ -190,7 +190,7 @@ internal class §{name}Preprocess(
         return ((sum shr 8) + sum) shr 8 shr 7
     }
 
-    /** `small` turned by `quarters` and laid into the middle of the model's input. */
+    /** Turns `small` by `quarters` of a circle and centres it in the model's input. */
     private fun placed(small: ByteArray, plan: Plan, quarters: Int): ByteArray {
         val sideways = quarters % 2 == 1
         val turnedWidth = if (sideways) plan.height else plan.width
@@ -215,7 +215,7 @@ internal class §{name}Preprocess(
     }
 
     private companion object {
-        const val BITS = 22 // of a weight's fraction: 8 bits of a pixel, 2 of room, 32 in all
+        const val BITS = 22 // of a weight's fraction: with 8 bits of a pixel and 2 to spare, sums fit into 32 bits
         const val HALF = 1 shl (BITS - 1)
 
         fun fixed(weight: Double) = (weight * (1 shl BITS) + if (weight < 0) -0.5 else 0.5).toInt()

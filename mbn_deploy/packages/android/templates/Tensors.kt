@@ -5,11 +5,11 @@ import java.nio.ByteOrder
 import kotlin.math.exp
 import kotlin.math.round
 
-/** From pixels to the model's input, and from its output to scores: real = scale * (integer - zeroPoint). */
+/** Converts pixels to the model's input, and its output to scores: real = scale * (integer - zeroPoint). */
 internal class §{name}Tensors(private val input: Input, private val output: Output) {
     enum class Type(val bytes: Int) { FLOAT32(4), UINT8(1), INT8(1), INT16(2) }
 
-    /** What a model takes; a real number is (pixel - mean) / std. A scale of 0 says that pixels are taken as they are. */
+    /** A model's input: real = (pixel - mean) / std. A scale of 0 means that integers are the pixels themselves. */
     class Input(
         val width: Int,
         val height: Int,
@@ -25,18 +25,18 @@ internal class §{name}Tensors(private val input: Input, private val output: Out
         val bytes get() = width * height * channels * type.bytes
     }
 
-    /** What a model gives; `logits` become probabilities by softmax, one alone by the sigmoid. A scale of 0 says that integers are scores. */
+    /** A model's output. With `logits`, scores go through a softmax, or a sigmoid if there is only one; scale 0: none. */
     class Output(val classes: Int, val type: Type, val scale: Double, val zeroPoint: Int, val logits: Boolean)
 
     private val tables = Array(input.channels) { channel -> FloatArray(256) { encoded(it, channel) } }
     private val inputBuffer = buffer(input.bytes)
     private val outputBuffer = buffer(output.classes * output.type.bytes)
 
-    /** Pixels (height, width, channels), RGB or grey, as the model's input, at its first byte. */
+    /** Returns pixels (height, width, channels), RGB or grey, as the model's input, positioned at its first byte. */
     fun encode(pixels: ByteArray): ByteBuffer {
         val count = input.width * input.height
         require(pixels.size == count * input.channels) {
-            "${input.height} x ${input.width} x ${input.channels} pixels are expected, not ${pixels.size} bytes"
+            "expected ${input.height} x ${input.width} x ${input.channels} pixels, not ${pixels.size} bytes"
         }
         for (channel in 0 until input.channels) {
             val table = tables[channel]
@@ -55,13 +55,13 @@ internal class §{name}Tensors(private val input: Input, private val output: Out
         return inputBuffer
     }
 
-    /** Where the model's output goes, from its first byte on. */
+    /** Returns the buffer for the model's output, positioned at its first byte. */
     fun result(): ByteBuffer {
         outputBuffer.rewind()
         return outputBuffer
     }
 
-    /** One score a class, out of `result`. */
+    /** Returns the score of each class from the buffer of `result`. */
     fun scores(): FloatArray {
         val real = FloatArray(output.classes) { decoded(it) }
         if (!output.logits) return real
@@ -82,7 +82,7 @@ internal class §{name}Tensors(private val input: Input, private val output: Out
         return if (output.scale == 0.0) integer.toFloat() else ((integer - output.zeroPoint) * output.scale).toFloat()
     }
 
-    /** A pixel's value in the input; integers are exact in 32-bit floats, too. */
+    /** Returns a pixel's value in the input; small integers are exact in 32-bit floats. */
     private fun encoded(pixel: Int, channel: Int): Float {
         val lowest = if (input.type == Type.INT8) -128 else 0
         if (input.type != Type.FLOAT32 && input.scale == 0.0) return (pixel + lowest).toFloat()
@@ -95,10 +95,10 @@ internal class §{name}Tensors(private val input: Input, private val output: Out
     companion object {
         private fun buffer(bytes: Int) = ByteBuffer.allocateDirect(bytes).order(ByteOrder.nativeOrder())
 
-        /** The classes of the `count` highest scores, best first; of equal ones the lower class first. */
+        /** Returns the `count` classes with the highest scores, best first; among equal scores the lower class is first. */
         fun best(scores: FloatArray, count: Int): List<Int> {
             require(count > 0) { "topK must be at least 1" }
-            check(scores.none { it.isNaN() }) { "the model answered with NaN: the file is damaged" }
+            check(scores.none { it.isNaN() }) { "the model returned NaN: its file is damaged" }
             return scores.indices.sortedByDescending { scores[it] }.take(count)
         }
     }

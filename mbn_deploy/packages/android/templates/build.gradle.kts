@@ -1,9 +1,9 @@
-// Made by mbn-deploy §{version}. Versions of the plugins are those of the project that this module is put into.
+// Made by mbn-deploy §{version}. The project that includes this module chooses the versions of the plugins.
 plugins {
     id("com.android.library")
 }
 
-// From version 9 on, the Android Gradle plugin compiles Kotlin by itself.
+// The Android Gradle plugin compiles Kotlin by itself from version 9 on.
 if (com.android.Version.ANDROID_GRADLE_PLUGIN_VERSION.substringBefore('.').toInt() < 9) {
     apply(plugin = "org.jetbrains.kotlin.android")
 }

@@ -4,7 +4,7 @@ plugins {
 }
 
 §{block} {
-    packName.set("§{pack}") // the name of this folder
+    packName.set("§{pack}") // must be the name of this folder
     dynamicDelivery {
         deliveryType.set("§{delivery}")
     }

@@ -1,12 +1,12 @@
 §title
 // The model is §file, sha256 §sha256.
-// No Swift compiler was there when this was written: mbn-deploy did not compile it.
+// mbn-deploy writes this file without a Swift compiler; it was not compiled.
 
 import Foundation
 import TensorFlowLite
 import UIKit
 
-/// Tells what is in a picture. An instance must not be used by two threads at once.
+/// Classifies pictures. Two threads must not use an instance at the same time.
 public final class §name {
     public struct Prediction {
         public let index: Int
@@ -15,10 +15,11 @@ public final class §name {
     }
 
     public enum Failure: Error {
-        /// The folder of the models is not in the app: add it as a folder reference.
+        /// The folder of the models is missing in the app: add it as a folder reference.
         case missing(String)
-        /// Another number of pixels or scores than the model has.
+        /// The number of pixels, scores or labels is not the model's.
         case count(Int)
+        /// The picture is empty or could not be drawn.
         case drawing
     }
 
@@ -32,7 +33,7 @@ public final class §name {
     public let labels: [String]
     private let interpreter: Interpreter
 
-    /// Opens the model, which the system maps into memory.
+    /// Opens the model; the system maps it into memory.
     public init(bundle: Bundle = .main, threads: Int = 2) throws {
         let model = try Self.resource(Self.file, in: bundle)
         let text = try String(contentsOf: Self.resource(§labels, in: bundle), encoding: .utf8)
@@ -47,7 +48,7 @@ public final class §name {
         try interpreter.allocateTensors()
     }
 
-    /// The best classes of a picture, best first.
+    /// Returns the most probable classes of a picture, best first.
     public func classify(_ image: UIImage, count: Int = 5) throws -> [Prediction] {
         let scores = try self.scores(of: Self.pixels(of: image))
         let ranked = scores.indices.sorted { first, second in
@@ -58,7 +59,7 @@ public final class §name {
         }
     }
 
-    /// A score for each class. `pixels` are rows of §colours: height * width * channels bytes.
+    /// Returns the score of each class. `pixels` are rows of §colours: height * width * channels bytes.
     public func scores(of pixels: [UInt8]) throws -> [Float] {
         guard pixels.count == Self.height * Self.width * Self.channels else { throw Failure.count(pixels.count) }
         try interpreter.copy(Self.input(pixels), toInputAt: 0)
@@ -75,7 +76,7 @@ public final class §name {
         return url
     }
 
-    /// The picture as the model takes it (§resize), upright, on white where it is transparent.
+    /// Draws a picture at the model's size (§resize), upright, with transparent parts on white.
     static func pixels(of image: UIImage) throws -> [UInt8] {
         guard image.size.width > 0, image.size.height > 0 else { throw Failure.drawing }
         var rgba = [UInt8](repeating: 0, count: width * height * 4)
@@ -85,7 +86,7 @@ public final class §name {
                 space: CGColorSpaceCreateDeviceRGB(), bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue
             ) else { return false }
             context.interpolationQuality = §quality
-            // UIKit, which turns pictures upright, counts rows from above; the context does from below.
+            // UIKit, which turns pictures upright, counts rows from the top; the context counts from the bottom.
             context.translateBy(x: 0, y: CGFloat(height))
             context.scaleBy(x: 1, y: -1)
             let area = place(of: image.size)
@@ -100,7 +101,7 @@ public final class §name {
         return colours(rgba)
     }
 
-    /// Where the whole picture is drawn; what lies outside of the model's input is cut off.
+    /// Returns where the whole picture is drawn; parts outside the model's input are cut off.
     static func place(of size: CGSize) -> CGRect {
         let across = CGFloat(width) / size.width
         let down = CGFloat(height) / size.height

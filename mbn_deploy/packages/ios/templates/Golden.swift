@@ -1,16 +1,16 @@
-// The answers that the model gave where it was exported, compared with those of this phone.
+// Compares the phone's answers with those of the workstation that exported the model.
 
 import Foundation
 
 extension §name {
-    /// How far scores are off at most, and how far they may be.
+    /// The largest difference of a score, and the largest that is allowed.
     public struct Golden {
         public let largest: Float
         public let tolerance: Float
         public var passed: Bool { largest <= tolerance }
     }
 
-    /// Runs the pictures that lie beside the model. Numbers are big-endian: count, bytes of pixels, classes, tolerance.
+    /// Runs the golden vectors. The file begins with number of pictures, bytes of a picture, classes, tolerance (big-endian).
     public func golden(bundle: Bundle = .main) throws -> Golden {
         let data = try Data(contentsOf: Self.resource(§golden, in: bundle))
         var at = 0
@@ -26,10 +26,10 @@ extension §name {
         var largest: Float = 0
         for _ in 0..<count {
             guard at + size <= data.count else { throw Failure.count(data.count) }
-            let found = try scores(of: [UInt8](data[at..<at + size]))
+            let answer = try scores(of: [UInt8](data[at..<at + size]))
             at += size
-            guard found.count == classes else { throw Failure.count(found.count) }
-            for score in found {
+            guard answer.count == classes else { throw Failure.count(answer.count) }
+            for score in answer {
                 let expected = Float(bitPattern: try word())
                 largest = max(largest, abs(score - expected))
             }

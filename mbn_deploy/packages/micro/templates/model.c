@@ -1,6 +1,6 @@
-$title
-// Made by mbn-deploy $version; do not edit.
-#include "$name.h"
+§{title}
+// Made by mbn-deploy §{version}; do not edit.
+#include "§{name}.h"
 
 #if defined(__cplusplus)
 #define ALIGNED alignas(16)
@@ -10,6 +10,6 @@ $title
 #define ALIGNED __attribute__((aligned(16)))
 #endif
 
-ALIGNED const unsigned char ${name}_model[${macro}_MODEL_BYTES] = {
-$data
+ALIGNED const unsigned char §{name}_model[§{macro}_MODEL_BYTES] = {
+§{data}
 };

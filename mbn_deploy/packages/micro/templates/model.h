@@ -1,8 +1,8 @@
-$title
-// The .tflite file as an array for TensorFlow Lite Micro. Made by mbn-deploy $version; do not edit.
-// sha256 of the array: $sha256
-#ifndef ${macro}_H_
-#define ${macro}_H_
+§{title}
+// The .tflite file as an array for TensorFlow Lite Micro. Made by mbn-deploy §{version}; do not edit.
+// sha256 of the array: §{sha256}
+#ifndef §{macro}_H_
+#define §{macro}_H_
 
 #include <stdint.h>
 
@@ -11,25 +11,25 @@ extern "C" {
 #endif
 
 // Input: one picture, rows from the top, RGB, each value a pixel minus 128 as int8.
-#define ${macro}_HEIGHT $height
-#define ${macro}_WIDTH $width
-#define ${macro}_CHANNELS $channels
-#define ${macro}_INPUT_OFFSET (-$input_offset)
+#define §{macro}_HEIGHT §{height}
+#define §{macro}_WIDTH §{width}
+#define §{macro}_CHANNELS §{channels}
+#define §{macro}_INPUT_OFFSET (-§{input_offset})
 
-// Output: one int8 a class; score = (value - zero point) * scale.
-#define ${macro}_CLASSES $classes
-#define ${macro}_OUTPUT_SCALE ${output_scale}f
-#define ${macro}_OUTPUT_ZERO_POINT ($output_zero_point)
+// Output: one int8 for each class; score = (value - zero point) * scale.
+#define §{macro}_CLASSES §{classes}
+#define §{macro}_OUTPUT_SCALE §{output_scale}f
+#define §{macro}_OUTPUT_ZERO_POINT (§{output_zero_point})
 
-// The least arena with which TensorFlow Lite Micro ran the model on a 64-bit machine, aligned to 16 bytes. What is
-// kept of pointers is smaller on 32 bits, kernels for your processor (CMSIS-NN, ESP-NN) may want room of their own.
-#define ${macro}_ARENA_BYTES $arena
+// The smallest arena, aligned to 16 bytes, with which TensorFlow Lite Micro ran the model on a 64-bit machine. Pointers in
+// it are smaller on 32 bits; kernels for your processor (CMSIS-NN, ESP-NN) may need memory of their own.
+#define §{macro}_ARENA_BYTES §{arena}
 
-#define ${macro}_MODEL_BYTES $bytes
-extern const unsigned char ${name}_model[${macro}_MODEL_BYTES];
+#define §{macro}_MODEL_BYTES §{bytes}
+extern const unsigned char §{name}_model[§{macro}_MODEL_BYTES];
 
 #ifdef __cplusplus
 }
 #endif
 
-#endif  // ${macro}_H_
+#endif  // §{macro}_H_

@@ -1,17 +1,17 @@
-$title
-// Made by mbn-deploy $version; do not edit. One picture of the calibration set, and what TensorFlow Lite Micro's
-// reference kernels answer to it; others may be a few levels off.
-#ifndef ${macro}_GOLDEN_H_
-#define ${macro}_GOLDEN_H_
+§{title}
+// Made by mbn-deploy §{version}; do not edit. One picture of the calibration set, and the answer of TensorFlow Lite
+// Micro's reference kernels; other kernels may differ by a few levels.
+#ifndef §{macro}_GOLDEN_H_
+#define §{macro}_GOLDEN_H_
 
-#include "$name.h"
+#include "§{name}.h"
 
-static const int8_t ${name}_golden_input[${macro}_HEIGHT * ${macro}_WIDTH * ${macro}_CHANNELS] = {
-$golden_input
+static const int8_t §{name}_golden_input[§{macro}_HEIGHT * §{macro}_WIDTH * §{macro}_CHANNELS] = {
+§{golden_input}
 };
 
-static const int8_t ${name}_golden_output[${macro}_CLASSES] = {
-$golden_output
+static const int8_t §{name}_golden_output[§{macro}_CLASSES] = {
+§{golden_output}
 };
 
-#endif  // ${macro}_GOLDEN_H_
+#endif  // §{macro}_GOLDEN_H_

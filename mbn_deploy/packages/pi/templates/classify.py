@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Says what is on pictures, as long as there are any: an example to start from.
+"""Classify pictures from a folder, a camera or a video: an example to start from.
 
 venv/bin/python classify.py folder:photos
 venv/bin/python classify.py picamera2            a camera on the ribbon cable
@@ -19,17 +19,17 @@ MODELS = Path(__file__).resolve().parent / "models"
 
 
 def main() -> int:
-    """Print a line for every frame: what is on it, how sure the model is, and which frame it was."""
+    """Print a line for every frame: the probability of its best class, the label, and the frame's name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="folder:DIR, picamera2, v4l2:/dev/video0 or video:FILE")
-    parser.add_argument("--sure", type=float, default=0.0, help="keep silent below this probability")
-    wanted = parser.parse_args()
+    parser.add_argument("--sure", type=float, default=0.0, help="print only classes of at least this probability")
+    options = parser.parse_args()
     try:
-        # One classifier for all frames: opening a model costs as much as many pictures.
-        with Classifier.open(MODELS) as classifier, frames(wanted.source) as source:
+        # Opening a model takes as long as many pictures: use one classifier for all frames.
+        with Classifier.open(MODELS) as classifier, frames(options.source) as source:
             for result in classifier.classify_stream(source):
                 best = result.predictions[0]
-                if best.score >= wanted.sure:
+                if best.score >= options.sure:
                     print(f"{best.score:7.2%}  {best.label!r}  {result.source.name!r}", flush=True)
     except MbnError as error:
         print(f"error: {error}", file=sys.stderr)

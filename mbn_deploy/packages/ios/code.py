@@ -1,0 +1,118 @@
+"""The Swift class of an iOS package and its README, filled in from templates and from pieces of code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mbn_deploy.manifest import LABELS_NAME, Manifest, ModelFile
+from mbn_deploy.packages.ios.swift_source import floats, string
+from mbn_deploy.packages.templates import fill, fill_template
+from mbn_deploy.text import plain_words
+from mbn_deploy.version import __version__
+
+# The scale of a picture, by the manifest's `resize`.
+_SCALES = {
+    "squash": "        let scale = CGSize(width: across, height: down)",
+    "crop": "        let factor = max(across, down) / §fraction\n"
+    "        let scale = CGSize(width: factor, height: factor)",
+    "letterbox": "        let factor = min(across, down)\n        let scale = CGSize(width: factor, height: factor)",
+}
+# How four bytes of a drawn picture become a pixel of the model, by the order of its channels.
+_PIXELS = {
+    "rgb": "            pixels += rgba[at..<at + 3]",
+    "bgr": "            pixels += [rgba[at + 2], rgba[at + 1], rgba[at]]",
+    # ITU-R 601, in Pillow's integers
+    "grey": "            let red = Int(rgba[at]), green = Int(rgba[at + 1]), blue = Int(rgba[at + 2])\n"
+    "            pixels.append(UInt8((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16))",
+}
+# How pixels become the input tensor, by its type.
+_INPUTS = {
+    "uint8": """    /// The pixels are the model's input: its quantization parameters do the normalization.
+    private static func input(_ pixels: [UInt8]) -> Data {
+        Data(pixels)
+    }""",
+    "float32": """    private static let mean: [Float] = §mean
+    private static let deviation: [Float] = §deviation
+
+    private static func input(_ pixels: [UInt8]) -> Data {
+        let values = pixels.enumerated().map { at, pixel in
+            (Float(pixel) - mean[at % channels]) / deviation[at % channels]
+        }
+        return values.withUnsafeBufferPointer { Data(buffer: $0) }
+    }""",
+}
+# How the output tensor is read, by its type; and what becomes of the scores, by what they mean.
+_OUTPUTS = {
+    "uint8": "        let scores = data.map { level in Float(Int(level) - §zero_point) * §scale }",
+    "float32": "        var scores = [Float](repeating: 0, count: data.count / 4)\n"
+    "        _ = scores.withUnsafeMutableBytes { data.copyBytes(to: $0) }",
+}
+_SOFTMAX = """        if scores.count == 1 { return [1 / (1 + exp(-scores[0]))] }
+        let largest = scores.max() ?? 0
+        let powers = scores.map { logit in exp(logit - largest) }
+        let sum = powers.reduce(0, +)
+        return powers.map { power in power / sum }"""
+_RESULTS = {"softmax": "        return scores", "sigmoid": "        return scores", "logits": _SOFTMAX}
+_GOLDEN_STEP = """
+5. Compare the phone with the export, in a test of the app's target:
+
+       XCTAssertTrue(try §name().golden().passed)
+"""
+USABLE_TYPES = tuple(_INPUTS)
+
+
+def swift_files(manifest: Manifest, entry: ModelFile, name: str, golden: str | None) -> dict[str, bytes]:
+    """Return the source files and the README for class `name`; `golden` is the file of golden vectors, if any."""
+    values = _values(manifest, entry, name, golden)
+    templates = {f"{name}.swift": "Classifier.swift", "README.md": "README.md"}
+    if golden is not None:
+        templates[f"{name}Golden.swift"] = "Golden.swift"
+    return {path: fill_template("ios", template, values).encode() for path, template in templates.items()}
+
+
+def _values(manifest: Manifest, entry: ModelFile, name: str, golden: str | None) -> dict[str, str]:
+    preprocess = entry.preprocess
+    height, width, channels = entry.picture
+    order = "grey" if channels == 1 else preprocess.channels
+    values = {
+        "title": f"// {name}: {plain_words(manifest.model)}. Made by mbn-deploy {__version__}.",
+        "version": __version__,
+        "name": name,
+        "file": plain_words(entry.path),
+        "sha256": entry.sha256,
+        "models": f"{name}Models",
+        "folder": string(f"{name}Models"),
+        "model": string(entry.path),
+        "labels": string(LABELS_NAME),
+        "golden": string(golden or ""),
+        "width": str(width),
+        "height": str(height),
+        "channels": str(channels),
+        "classes": str(manifest.classes),
+        "colours": {"rgb": "red, green, blue", "bgr": "blue, green, red", "grey": "grey"}[order],
+        "resize": preprocess.resize + (f", {preprocess.crop_fraction:g}" if preprocess.resize == "crop" else ""),
+        "filter": preprocess.filter,
+        "quality": ".none" if preprocess.filter == "nearest" else ".high",
+        "fraction": repr(float(preprocess.crop_fraction)),
+        "mean": floats(_per_channel(preprocess.mean, channels)),
+        "deviation": floats(_per_channel(preprocess.std, channels)),
+        "scale": repr(float(entry.output.scale or 1.0)),
+        "zero_point": str(entry.output.zero_point or 0),
+        "input_type": entry.input.dtype,
+        "output_type": entry.output.dtype,
+        "scores": manifest.scores,
+    }
+    pieces = {
+        "place": _SCALES[preprocess.resize],
+        "pixel": _PIXELS[order],
+        "input": _INPUTS[entry.input.dtype],
+        "output": f"{_OUTPUTS[entry.output.dtype]}\n{_RESULTS[manifest.scores]}",
+        "test": "" if golden is None else _GOLDEN_STEP,
+    }
+    return values | {key: fill(text, values) for key, text in pieces.items()}
+
+
+def _per_channel(values: Sequence[float], channels: int) -> list[float]:
+    return [float(value) for value in np.broadcast_to(values, channels)]

@@ -1,0 +1,104 @@
+"""The C and C++ files of a package for microcontrollers, filled in from templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mbn_deploy.arrays import Array
+from mbn_deploy.errors import InputError
+from mbn_deploy.export.file_report import TensorReport
+from mbn_deploy.hashing import sha256
+from mbn_deploy.manifest import Manifest, ModelFile
+from mbn_deploy.packages.micro.c_source import numbers, string
+from mbn_deploy.packages.micro.trial import MicroTrial
+from mbn_deploy.packages.templates import fill_template
+from mbn_deploy.text import plain_words
+from mbn_deploy.version import __version__
+
+PIXEL_OFFSET = 128  # the int8 input of exported files is pixel - 128
+
+# The method of MicroMutableOpResolver that registers each operator (tflite-micro, micro_mutable_op_resolver.h).
+RESOLVERS: dict[str, str] = {
+    "ADD": "AddAdd",
+    "AVERAGE_POOL_2D": "AddAveragePool2D",
+    "CONV_2D": "AddConv2D",
+    "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
+    "FULLY_CONNECTED": "AddFullyConnected",
+    "LOGISTIC": "AddLogistic",
+    "MAX_POOL_2D": "AddMaxPool2D",
+    "MEAN": "AddMean",
+    "MUL": "AddMul",
+    "PAD": "AddPad",
+    "QUANTIZE": "AddQuantize",
+    "REDUCE_MAX": "AddReduceMax",
+    "RELU": "AddRelu",
+    "RELU6": "AddRelu6",
+    "RESHAPE": "AddReshape",
+    "SOFTMAX": "AddSoftmax",
+}
+_TEMPLATES = ("model.h", "model.c", "model_labels.h", "model_resolver.h", "model_golden.h", "README.md")
+
+
+def check_operators(operators: Sequence[str], where: str) -> None:
+    """Raise `InputError` for an operator that is not in `RESOLVERS`."""
+    unknown = [kind for kind in operators if kind not in RESOLVERS]
+    if unknown:
+        raise InputError(f"{where}: TensorFlow Lite Micro is not known to have {', '.join(unknown)}")
+
+
+def c_files(
+    *,
+    name: str,
+    manifest: Manifest,
+    labels: Sequence[str],
+    entry: ModelFile,
+    data: bytes,
+    operators: Sequence[str],
+    output: TensorReport,
+    inputs: Array,
+    trial: MicroTrial,
+) -> dict[str, bytes]:
+    """Return the source files and the README.
+
+    Args:
+        name: the C identifier that files, array and macros begin with.
+        manifest: the bundle's manifest.
+        labels: the name of each class.
+        entry: the bundle's file that the model was made from.
+        data: the model as TensorFlow Lite Micro runs it.
+        operators: its kinds of operators, all of them in `RESOLVERS`.
+        output: its output tensor.
+        inputs: golden pictures (N, H, W, C) as int8 input.
+        trial: what TensorFlow Lite Micro needed and answered to `inputs`.
+    """
+    _, height, width, channels = inputs.shape
+    values: Mapping[str, object] = {
+        "version": __version__,
+        "name": name,
+        "macro": name.upper(),
+        "title": f"// {plain_words(manifest.model)}, from {plain_words(entry.path)}",
+        "source_sha256": entry.sha256,
+        "sha256": sha256(data),
+        "bytes": len(data),
+        "arena": trial.arena,
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "classes": manifest.classes,
+        "input_offset": PIXEL_OFFSET,
+        "output_scale": f"{output.scale:.9g}",
+        "output_zero_point": output.zero_point,
+        "data": numbers(np.frombuffer(data, np.uint8)),
+        "labels": ",\n".join(f"    {string(label)}" for label in labels),
+        "operator_count": len(operators),
+        "operators": "\n".join(f"  TF_LITE_ENSURE_STATUS(resolver.{RESOLVERS[kind]}());" for kind in operators),
+        "operator_list": ", ".join(operators),
+        "golden_input": numbers(inputs[0]),
+        "golden_output": numbers(trial.outputs[0]),
+        "resize": entry.preprocess.resize,
+    }
+    return {
+        template.replace("model", name, 1): fill_template("micro", template, values).encode() for template in _TEMPLATES
+    }

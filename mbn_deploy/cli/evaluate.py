@@ -20,7 +20,7 @@ from mbn_deploy.cli.options import (
     Target,
     Threads,
     path_option,
-    synsets_of,
+    read_synsets,
 )
 from mbn_deploy.cli.output import plain, print_json, stdout, table
 from mbn_deploy.cli.progress_bar import progress_bar
@@ -68,7 +68,7 @@ def evaluate(
             backend=backend,
             threads=threads,
             labels=labels,
-            synsets=synsets_of(synsets),
+            synsets=read_synsets(synsets),
             resize=resize,
             preprocess=preprocess,
             limit=limit,

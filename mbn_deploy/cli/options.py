@@ -116,7 +116,7 @@ def model_summary(info: ModelInfo) -> dict[str, Any]:
     return {name: getattr(info, name) for name in names}
 
 
-def synsets_of(path: Path | None) -> tuple[str, ...] | None:
+def read_synsets(path: Path | None) -> tuple[str, ...] | None:
     """Read the first word of each line, as `export` reads the same file; raises `InputError`."""
     if path is None:
         return None

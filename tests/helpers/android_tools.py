@@ -32,7 +32,7 @@ JAVA = ("java", "-Xmx900m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
 def debian(tool, *arguments):
-    """Run one of Debian's tools; its libraries lie beside it."""
+    """Run one of Debian's tools, with the libraries beside it."""
     folders = [DEBIAN / "lib", DEBIAN / "lib/p7zip", *sorted(DEBIAN.glob("lib/*-linux-gnu*"))]
     folders += [folder / "android" for folder in folders]
     environment = os.environ | {"LD_LIBRARY_PATH": ":".join(map(str, folders))}
@@ -41,7 +41,7 @@ def debian(tool, *arguments):
 
 
 def signed(apk, work):
-    """The APK signed with a new key; the signature is verified."""
+    """Sign the APK with a new key, and verify the signature."""
     key, jar = work / "key.p12", DEBIAN / "share" / "java" / "apksigner.jar"
     make = ["keytool", "-genkeypair", "-keystore", key, "-storepass", "secret", "-alias", "test", "-keyalg", "EC"]
     subprocess.run([*make, "-dname", "CN=test", "-storetype", "PKCS12"], check=True, capture_output=True)
@@ -53,14 +53,14 @@ def signed(apk, work):
 
 
 def compile_stubs(target):
-    """The classes of Android and of the runtimes, as far as the generated code calls them."""
+    """Compile the classes of Android and of the runtimes that the generated code calls."""
     sources = [str(path) for path in sorted(STUBS.rglob("*.java"))]
     _run(["javac", "-Xlint:all", "-Werror", "--release", "17", "-d", str(target), *sources])
     return target
 
 
 def compile_package(sources, stubs, target):
-    """Kotlin and Java sources together, as a Gradle module has them; a warning is an error."""
+    """Compile Kotlin and Java sources together, as a Gradle module does; a warning is an error."""
     target.mkdir(parents=True, exist_ok=True)
     kotlin = [str(path) for path in sources if path.suffix == ".kt"]
     java = [str(path) for path in sources if path.suffix == ".java"]
@@ -74,7 +74,7 @@ def compile_package(sources, stubs, target):
 
 
 def run_harness(classes, stubs, command, assets, test_assets, data=b""):  # noqa: PLR0917
-    """What the generated code writes for `data`; see `Harness.kt`."""
+    """Run the generated code on `data` and return what it writes; see `Harness.kt`."""
     source, target = classes.parent / "in", classes.parent / "out"
     source.write_bytes(data)
     with Interpreters() as port:
@@ -85,7 +85,7 @@ def run_harness(classes, stubs, command, assets, test_assets, data=b""):  # noqa
 
 
 def run_box(classes, stubs, cases):
-    """The boxes of (width, height, degrees) that MediaPipe's class looks at; see `Box.kt`."""
+    """Return the boxes of (width, height, degrees) that MediaPipe's class looks at; see `Box.kt`."""
     path = f"{classes}:{stubs}:{KOTLIN / 'kotlin-stdlib.jar'}"
     numbers = [str(number) for case in cases for number in case]
     lines = _run([*JAVA, "-cp", path, "com.example.flowers.BoxKt", *numbers]).splitlines()
@@ -99,7 +99,7 @@ def _run(command):
 
 
 class Interpreters:
-    """A port of this machine on which models are run: what `Remote.java` calls."""
+    """A server on this machine that runs models: `Remote.java` calls it."""
 
     def __enter__(self):
         self._server = socket.create_server(("127.0.0.1", 0))

@@ -12,7 +12,7 @@ STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 
 
 def aligned(info, place, alignment):
-    """Fills the extra field so that data behind a header at `place` begin at a multiple of `alignment`, as zipalign."""
+    """Fill the extra field so that data after a header at `place` begin at a multiple of `alignment`."""
     begin = place + 30 + len(info.filename.encode())
     padding = -begin % alignment
     if 0 < padding < 4:
@@ -22,7 +22,7 @@ def aligned(info, place, alignment):
 
 
 def archive(files, packed=(), alignment=16384):
-    """The bytes of a zip archive of {name: bytes}; names in `packed` are compressed."""
+    """Return the bytes of a zip archive of {name: bytes}; names in `packed` are compressed."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as made:
         for name, data in files.items():
@@ -39,7 +39,7 @@ def apk(files, **options):
 
 
 def many(count):
-    """An APK of so many files of one byte."""
+    """Return an APK of `count` files of one byte."""
     local, central, names = bytearray(), bytearray(), ["AndroidManifest.xml", *(f"res/{i:06}" for i in range(1, count))]
     for name in names:
         fields = struct.pack("<5H3IH", 20, 0, 0, 0, 33, 0x4B0BBE37, 1, 1, len(name)) + bytes(2)
@@ -54,7 +54,7 @@ def many(count):
 
 
 def elf(alignment=16384, *, machine=183, bits=64, order="<", apart=0, loads=2, kind=3):
-    """A shared object that has nothing but headers: LOAD segments `apart` bytes off their place in memory."""
+    """Return a shared object of headers only: LOAD segments `apart` bytes off their place in memory."""
     head = b"\x7fELF" + bytes([bits // 32, 1 if order == "<" else 2, 1]) + bytes(9)
     width, size = (56, 64) if bits == 64 else (32, 52)
     form = "HHIQQQIHHHHHH" if bits == 64 else "HHIIIIIHHHHHH"
@@ -70,21 +70,21 @@ def elf(alignment=16384, *, machine=183, bits=64, order="<", apart=0, loads=2, k
 
 
 def field(number, value):
-    """A protobuf field: bytes, or a small number."""
+    """Return a protobuf field: bytes, or a small number."""
     if isinstance(value, int):
         return bytes([number << 3, value])
     return bytes([number << 3 | 2, len(value)]) + value
 
 
 def bundle_config(globs=(), *, alignment=None, packs=0):
-    """BundleConfig.pb."""
+    """Return a BundleConfig.pb."""
     native = field(1, 1) + (b"" if alignment is None else field(2, alignment))
     compression = b"".join(field(1, glob.encode()) for glob in globs) + (field(2, packs) if packs else b"")
     return field(1, field(2, b"1.18.1")) + field(2, field(2, native)) + field(3, compression)
 
 
 def check(folder, files, *, bundle=None, make=apk, name="app.apk", **options):
-    """The report on an archive of these files."""
+    """Check an archive of these files and return the report."""
     path = folder / name
     path.write_bytes(make(files, **options))
     return check_apk(path, bundle)
@@ -95,7 +95,7 @@ def problems(report):
 
 
 def the_problem(report):
-    """The only one; it says what to do."""
+    """Return the only finding, which must say what to do."""
     (finding,) = report.problems
     assert finding.advice
     assert not report.passed

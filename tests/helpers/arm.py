@@ -33,7 +33,7 @@ class Board:
 
 
 def emulator(cpu, site, *options):
-    """The words that start the userland's Python on `cpu`; `options` are QEMU's. It sees no package but `site`'s."""
+    """Return the command of the userland's Python on `cpu`; `options` are QEMU's. It sees only `site`'s packages."""
     root, qemu = ARM / cpu, ARM / "qemu"
     paths, program, extra = [site], "qemu-aarch64", []
     if cpu == ARMV7L:
@@ -58,7 +58,7 @@ def emulator(cpu, site, *options):
 
 
 def build_wheel(folder):
-    """The project's own wheel, built from a copy: setuptools leaves a build folder where it builds."""
+    """Build the project's own wheel from a copy, since setuptools leaves a build folder behind."""
     copy = folder / "source"
     shutil.copytree(ROOT / "mbn_deploy", copy / "mbn_deploy", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -68,7 +68,7 @@ def build_wheel(folder):
 
 
 def install(wheel, folder, machine):
-    """`wheel` with what it asks for on a device, from the wheels of the userland alone."""
+    """Install `wheel` with its dependencies on a device, from the wheels of the userland alone."""
     version = next((ARM / machine / "usr/lib").glob("python3.*")).name.removeprefix("python")
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in (17, 27, 28, 34)] + [f"linux_{machine}"]
     options = ["--no-index", "--only-binary=:all:", "--implementation", "cp", "--python-version", version]

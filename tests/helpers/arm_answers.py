@@ -1,4 +1,4 @@
-"""Runs on the emulated board: the raw outputs of .tflite files for the pictures of an .npz.
+"""A program for the emulated board: write the raw outputs of .tflite files for the pictures of an .npz.
 
 python3 arm_answers.py OUT.npz PIXELS.npz BACKEND FILE...
 """

@@ -52,7 +52,7 @@ class Programs:
 
 
 def programs():
-    """The machine's own, else the unpacked ones; None where there are none."""
+    """Return the machine's own browser, else the unpacked one; None where there is none."""
     if shutil.which("chromium") and shutil.which("chromedriver"):
         return Programs(shutil.which("chromium"), shutil.which("chromedriver"), dict(os.environ))
     if not (ROOT / "made-by").is_file():
@@ -87,7 +87,7 @@ def _one_browser():
 
 @pytest.fixture
 def browser(_one_browser):
-    """selenium's driver: no cookies, light, 1000 × 900, an empty page."""
+    """Return selenium's driver with no cookies, a light theme, 1000 × 900 pixels and an empty page."""
     driver = _one_browser
     driver.get("about:blank")
     driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
@@ -97,7 +97,7 @@ def browser(_one_browser):
 
 
 def look(driver, *, dark=False, width=1000, height=900, scale=1):
-    """The page's size in CSS pixels, and what its user prefers."""
+    """Set the page's size in CSS pixels, and its user's preferences."""
     scheme = "dark" if dark else "light"
     driver.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
@@ -134,5 +134,5 @@ def paste(driver, data, name, kind="image/png"):
 
 
 def complaints(driver):
-    """What the browser had to say of the page: errors of scripts, refused resources."""
+    """Return the browser's complaints about the page: script errors, refused resources."""
     return [json.dumps(entry) for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]

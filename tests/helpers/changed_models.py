@@ -1,4 +1,4 @@
-"""Model files with a changed layer."""
+"""Change a layer of a model file."""
 
 import hashlib
 
@@ -17,7 +17,7 @@ def initializers(data):
 
 
 def kernel_of(path):
-    """The weights of `LAYER` as they stand in the file."""
+    """Return the weights of `LAYER` as they are in the file."""
     data = path.read_bytes()
     if path.suffix == ".onnx":
         return next(v for n, v in initializers(data).items() if n.startswith(f"{LAYER}/kernel") and v.ndim == 4)
@@ -27,7 +27,7 @@ def kernel_of(path):
 
 
 def change_layer(path, *, channel):
-    """Other weights in one output channel of `LAYER`, and the manifest agrees."""
+    """Change the weights of one output channel of `LAYER`, and the manifest with them."""
     kernel = kernel_of(path)
     first = kernel[channel].tobytes()
     data = path.read_bytes()
@@ -38,7 +38,7 @@ def change_layer(path, *, channel):
 
 
 def accept(path):
-    """The manifest says what the file is now."""
+    """Write the file's new hash into the manifest."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
 
     def change(manifest):

@@ -1,4 +1,4 @@
-"""The command line in this process, the network that its tests export, and what a terminal shows."""
+"""Run the command line in this process; the model that its tests export; read a terminal's screen."""
 
 import os
 from importlib import resources
@@ -17,7 +17,7 @@ def run(*args):
 
 
 def rest_of(screen):
-    """All that comes from a pseudo-terminal until its other end is closed; a few kB fill it, so somebody must read."""
+    """Read a pseudo-terminal until its other end is closed. Somebody must read: a few kB fill it."""
     return b"".join(iter(lambda: _read(screen), b""))
 
 

@@ -13,7 +13,7 @@ LABELS = ("ant", "bee", "cat", "dog", "eel")
 
 
 def small_model(name="mobilenet_v2", seed=0, size=SIZE, classes=CLASSES):
-    """Random weights and BatchNorm statistics away from 0 and 1, so that folding has something to do."""
+    """Set random weights and BatchNorm statistics away from 0 and 1, so that folding has something to do."""
     model = build_model(Spec(network(name), 0.35, size, classes))
     rng = np.random.default_rng(seed)
     model.set_weights([_disturbed(weight, rng) for weight in model.get_weights()])
@@ -29,7 +29,7 @@ def _disturbed(weight, rng):
 
 
 def write_pictures(folder, count=12, seed=0, side=48):
-    """Smooth random pictures: noise would be averaged to grey by the first resize."""
+    """Return smooth random pictures: the first resize would average noise to grey."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for i in range(count):
@@ -39,7 +39,7 @@ def write_pictures(folder, count=12, seed=0, side=48):
 
 
 def write_labelled(folder, each=3):
-    """`each` pictures for each of `LABELS`."""
+    """Write `each` pictures for each of `LABELS`."""
     for index, label in enumerate(LABELS):
         write_pictures(folder / label, each, seed=100 + index)
     return folder

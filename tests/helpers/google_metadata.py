@@ -1,4 +1,4 @@
-"""Google's metadata made by hand, in a TFLite file."""
+"""Write Google's metadata by hand into a TFLite file."""
 
 import io
 import zipfile
@@ -13,7 +13,7 @@ from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY, google_metada
 
 
 class Writer:
-    """Writes M001 tables from {field number: value}, by the declaration order of metadata_schema.fbs."""
+    """Write M001 tables from {field number: value}, in the declaration order of metadata_schema.fbs."""
 
     def __init__(self):
         self.builder = flatbuffers.Builder(256)

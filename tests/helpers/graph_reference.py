@@ -1,10 +1,10 @@
-"""The execution that every emitter is compared with; shapes are checked on the way."""
+"""Run a graph with the reference implementation that every writer is compared with, and check shapes on the way."""
 
 from mbn_deploy.graph import execute
 
 
 def run_graph(graph, x):
-    """Every tensor of `graph` by name for the input `x` (N, H, W, C)."""
+    """Return every tensor of `graph` by name for the input `x` (N, H, W, C)."""
     values = execute.run_graph(graph, x)
     for name, value in values.items():
         assert value.shape[1:] == tuple(graph.shapes[name][1:]), (name, value.shape, graph.shapes[name])

@@ -1,4 +1,4 @@
-"""Ranges and ops small enough to be worked out by hand."""
+"""Ranges and ops that are small enough to compute by hand."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def seen(low, high, mean=None, power=None):
 
 
 def rounding(step):
-    """Mean square of what rounding to a step adds."""
+    """Return the mean square error of rounding to a step."""
     return step**2 / 12
 
 

@@ -11,7 +11,7 @@ RNG = np.random.default_rng(3)
 
 
 def classifier(*extra):
-    """Normalization, a bare operation, a nested model with a shared layer, and the `extra` layers."""
+    """Build a model of normalization, a bare operation, a nested model with a shared layer, and the `extra` layers."""
     import keras
 
     layers = keras.layers
@@ -55,7 +55,7 @@ def config_of(path):
 
 
 def with_config(path, config, keras_version=None):
-    """The file at `path` with another configuration, given as data or text."""
+    """Write the file at `path` with another configuration, given as data or text."""
     text = config if isinstance(config, str) else json.dumps(config)
     if path.suffix == ".h5":
         with h5py.File(path, "r+") as file:
@@ -66,7 +66,7 @@ def with_config(path, config, keras_version=None):
 
 
 def with_members(path, changes, compression=zipfile.ZIP_STORED):
-    """The archive at `path` with members replaced, added or (`None`) left out."""
+    """Write the archive at `path` with members replaced, added or (`None`) left out."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()} | changes
     with zipfile.ZipFile(path, "w", compression) as archive:
@@ -81,7 +81,7 @@ def pictures(n=2, size=16):
 
 
 def set_in(config, layer, /, **changes):
-    """A copy of a model's configuration with `changes` in the entry of one layer."""
+    """Return a copy of a model's configuration with `changes` in the entry of one layer."""
     config = copy.deepcopy(config)
     (entry,) = [one for one in config["config"]["layers"] if one["class_name"] == layer]
     entry.update(changes)

@@ -1,4 +1,4 @@
-"""Small Keras models, and their graphs compared with them."""
+"""Build small Keras models, and compare their graphs with them."""
 
 import numpy as np
 from graph_reference import run_graph
@@ -9,7 +9,7 @@ RNG = np.random.default_rng(5)
 
 
 def disturbed(model):
-    """BatchNorm and biases away from 0 and 1, so that nothing is an identity."""
+    """Set BatchNorm and biases away from 0 and 1, so that nothing is an identity."""
     model.set_weights(
         [w * RNG.uniform(0.5, 1.5, w.shape) + RNG.uniform(-0.1, 0.2, w.shape) for w in model.get_weights()]
     )
@@ -22,7 +22,7 @@ def pictures(model, n=2, size=None):
 
 
 def agree(model, x=None, atol=1e-5, **options):
-    """The graph of `model`, after its result was compared with that of Keras."""
+    """Return the graph of `model`, after comparing its result with that of Keras."""
     x = pictures(model) if x is None else x
     found = graph_from_keras(model, batch=len(x), **options)
     inner = x.astype(np.float64)
@@ -38,7 +38,7 @@ def agree(model, x=None, atol=1e-5, **options):
 
 
 def model_of(*layers, size=(9, 8, 3), dtype="float32"):
-    """A functional model of a chain of layers or functions of tensors."""
+    """Build a functional model from a chain of layers or functions of tensors."""
     import keras
 
     x = inputs = keras.Input(size, dtype=dtype)

@@ -4,7 +4,7 @@ import zipfile
 
 
 def write_wheel(folder, name, version, requires=(), tag="py3-none-any"):
-    """A wheel with metadata and one module: all that pip needs to choose it."""
+    """Write a wheel with metadata and one module: all that pip needs to choose it."""
     folder.mkdir(exist_ok=True)
     info = f"{name}-{version}.dist-info"
     lines = [
@@ -21,7 +21,7 @@ def write_wheel(folder, name, version, requires=(), tag="py3-none-any"):
 
 
 def write_wheels(folder):
-    """A wheel for everything that this program asks for, of a version that fits, for 64-bit boards."""
+    """Write a wheel for each dependency of this program, of a version that fits, for 64-bit boards."""
     from packaging.requirements import Requirement
 
     from mbn_deploy.packages.pi.own_wheel import own_metadata
@@ -38,5 +38,5 @@ def write_wheels(folder):
 
 
 def offline_index(folder):
-    """Settings of pip by which it takes these wheels, made in `folder`, and asks no index."""
+    """Return settings with which pip takes these wheels, written to `folder`, and asks no index."""
     return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(write_wheels(folder / "wheels")), "PIP_CONFIG_FILE": "/dev/null"}

@@ -24,7 +24,7 @@ def conv(name, source, kernel, shape, **more):
 
 
 def graph_of(*steps, source=INPUT):
-    """A graph of (op, output shape) pairs behind the input `x`."""
+    """Return a graph of (op, output shape) pairs after the input `x`."""
     shapes = {"x": source} | {op.output: shape for op, shape in steps}
     return Graph("test", "x", steps[-1][0].output, tuple(op for op, _ in steps), shapes)
 

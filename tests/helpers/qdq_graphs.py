@@ -35,7 +35,7 @@ INTEGER = {
 
 
 def optimized(data, path, int8_allowed=False):
-    """Kinds of nodes that ONNX Runtime runs on this machine, or (`int8_allowed`) as it decides on ARM."""
+    """Return the kinds of nodes that ONNX Runtime runs on this machine, or (`int8_allowed`) as it decides on ARM."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -59,7 +59,7 @@ def tflite_scores(made, feed):
 
 
 def as_input(made, feed, dtype):
-    """`feed` (uint8) as the input type that a file asks for: the same integers in all of them."""
+    """Convert `feed` (uint8) to the input type that a file asks for: the same integers in all of them."""
     params = made.activations[made.graph.input]
     wide = feed.astype(np.int32) - 128
     real = ((wide - params.zero_point) * np.float64(params.scale)).astype(np.float32)

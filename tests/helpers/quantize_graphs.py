@@ -70,7 +70,7 @@ class Net:
 
 
 def images(graph, count=12, seed=1):
-    """Inputs in [-1, 1], (N, H, W, C); each image has a level of its own, as photographs do."""
+    """Return inputs in [-1, 1], (N, H, W, C); each image has its own brightness, as photographs do."""
     rng = np.random.default_rng(seed)
     shape = (count, *graph.shapes[graph.input][1:])
     level = rng.uniform(-0.6, 0.6, (count, 1, 1, shape[-1]))
@@ -82,7 +82,7 @@ def output(graph, x):
 
 
 def assert_same(graph, other, x=None, atol=1e-4):
-    """Both compute the same function, relative to the largest output."""
+    """Check that both compute the same function, relative to the largest output."""
     x = images(graph) if x is None else x
     expected = output(graph, x)
     assert np.ptp(expected) > 0.01, "the graph gives the same for everything, so nothing is tested"
@@ -95,7 +95,7 @@ def calibrated(graph, x=None, floors=None):
 
 
 def integers(made, x):
-    """Real values of every tensor, with activations in 8 bits and the biases of `made`."""
+    """Return the real values of every tensor, with 8-bit activations and the biases of `made`."""
     values = {made.graph.input: as_stored(x, made.activations[made.graph.input])}
     for op in made.graph.ops:
         shape = (len(x), *made.graph.shapes[op.output][1:])
@@ -112,7 +112,7 @@ def integers(made, x):
 
 @cache
 def demo_graph(name):
-    """(folded graph, preprocess) of the demo's trained network `name`."""
+    """Return (folded graph, preprocess) of the demo's trained network `name`."""
     from mbn_deploy.models.api import build
     from mbn_deploy.pipeline.options import Request
     from mbn_deploy.pipeline.source import open_source
@@ -137,7 +137,7 @@ def demo_calibration(count=60):
 
 @cache
 def demo_held_back():
-    """uint8 (N, 32, 32, 3) and the digits."""
+    """Return uint8 images (N, 32, 32, 3) and the digits."""
     _, held_back = shipped()
     return pixels_of(held_back), held_back.digits.astype(int)
 

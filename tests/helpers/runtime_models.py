@@ -81,14 +81,14 @@ def int8_onnx(input_dtype="uint8", layout="nhwc"):
 
 
 def pictures(count=20, seed=0):
-    """Smooth random pixels (N, H, W, 3): every one of another colour."""
+    """Return smooth random pixels (N, H, W, 3), each picture of another colour."""
     rng = np.random.default_rng(seed)
     base = rng.integers(0, 256, (count, 1, 1, 3)) + rng.normal(0, 30, (count, *SIZE, 3))
     return base.clip(0, 255).astype(np.uint8)
 
 
 def write_bundle(folder, files):
-    """A bundle of (name, format, precision, bytes, preprocess, layout); returns its manifest."""
+    """Write a bundle of (name, format, precision, bytes, preprocess, layout) and return its manifest."""
     import hashlib
 
     folder.mkdir()

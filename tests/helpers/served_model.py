@@ -12,7 +12,7 @@ LABELS = ("<b>bold</b>", "<img src=x onerror=alert(1)>", "katze & hund", "\u202e
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """(the file, the options that `serve` and `run` take for it)."""
+    """Return (the file, the options that `serve` and `run` need for it)."""
     folder = tmp_path_factory.mktemp("served")
     (folder / "labels.txt").write_text("\n".join(LABELS) + "\n", encoding="utf-8")
     (folder / "tiny.tflite").write_bytes(models.int8_tflite())
@@ -20,7 +20,7 @@ def model(tmp_path_factory):
 
 
 def encoded(pixels, kind="PNG", **options):
-    """The pixels as a file's bytes."""
+    """Encode the pixels as a file's bytes."""
     made = io.BytesIO()
     Image.fromarray(pixels).save(made, kind, **options)
     return made.getvalue()
@@ -31,7 +31,7 @@ def png(index=0):
 
 
 def photograph(width, height, kind="JPEG", **options):
-    """Smooth noise of that size."""
+    """Return smooth noise of that size."""
     rng = np.random.default_rng(width * height)
     small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
     return encoded(np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)), kind, **options)

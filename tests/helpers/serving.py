@@ -15,7 +15,7 @@ START = "from mbn_deploy.cli.main import main; main()"
 
 @dataclass
 class Answer:
-    """Status, headers (names in lower case), and the body."""
+    """Return status, headers (names in lower case) and body."""
 
     status: int
     headers: dict = field(repr=False)
@@ -33,7 +33,7 @@ class Answer:
 
 @dataclass
 class Server:
-    """A running server, and what it said when it was ready."""
+    """A running server, and what it printed when it was ready."""
 
     process: subprocess.Popen
     said: dict
@@ -77,13 +77,13 @@ class Server:
 
 
 def command(*args, before="pass"):
-    """The words of `mbn-deploy serve ARGS`, after the Python statements `before`."""
+    """Return the words of `mbn-deploy serve ARGS`, after the Python statements `before`."""
     return [sys.executable, "-c", f"{before}\n{START}", "serve", *map(str, args)]
 
 
 @contextmanager
 def serving(*args, before="pass", env=None, stdin=None):
-    """A server on a port of its own choice; at the end it is asked to end, so that what it ran is counted."""
+    """Start a server on a port of its own choice; at the end it is asked to stop, so that its coverage is counted."""
     words = command(*args, "--port", "0", "--json", before=before)
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=stdin, env={**os.environ, **(env or {})}
@@ -102,6 +102,6 @@ def serving(*args, before="pass", env=None, stdin=None):
 
 
 def refused(*args, before="pass"):
-    """(exit code, stderr) of a server that does not start."""
+    """Return (exit code, stderr) of a server that does not start."""
     done = subprocess.run(command(*args, before=before), capture_output=True, timeout=120, check=False)
     return done.returncode, done.stderr.decode()

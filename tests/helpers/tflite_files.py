@@ -1,4 +1,4 @@
-"""Files of TFLite with one operation each, written with the schema's own classes: `written(OPS["conv"])`."""
+"""Write TFLite files of one operation each with the schema's own classes: `written(OPS["conv"])`."""
 
 from dataclasses import dataclass, field
 
@@ -81,7 +81,7 @@ OPS = {
 
 
 def written(op, change=lambda model, s: None):
-    """The file's bytes, `change` takes the model before. Inputs that are one object are one tensor."""
+    """Return the file's bytes; `change` gets the model before. Inputs that are one object are one tensor."""
     s = schema()
     inputs = list({id(tensor): tensor for tensor in op.inputs if tensor is not None}.values())
     places = {id(tensor): number for number, tensor in enumerate(inputs)}

@@ -11,10 +11,10 @@ import numpy as np
 from mbn_deploy.arrays import Array, Floats
 from mbn_deploy.diagnose.file_graph import FileGraph
 from mbn_deploy.diagnose.onnx_graph import TO_NHWC
-from mbn_deploy.errors import InputError, MissingExtraError
+from mbn_deploy.errors import InputError
 from mbn_deploy.export.onnx.builder import onnx_module
 from mbn_deploy.export.onnx.inspect import load_onnx
-from mbn_deploy.runtime.backends.onnx import onnxruntime_module
+from mbn_deploy.runtime.backends.modules import load_interpreter
 
 
 class TensorRunner(Protocol):
@@ -44,15 +44,12 @@ class LiteRtRunner:
     """
 
     def __init__(self, data: bytes, graph: FileGraph, names: Sequence[str]) -> None:
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            raise MissingExtraError("ai-edge-litert", "export", "to look into a .tflite file") from error
+        litert = load_interpreter("litert", extra="export", purpose="to look into a .tflite file")
         self._graph, self._names = graph, list(names)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # LiteRT warns that this option is for debugging
-                self._interpreter = Interpreter(model_content=data, experimental_preserve_all_tensors=True)
+                self._interpreter = litert.Interpreter(model_content=data, experimental_preserve_all_tensors=True)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, TypeError) as error:
             raise InputError(f"{graph.where}: the interpreter does not accept it: {error}") from error
@@ -91,7 +88,7 @@ class OnnxRunner:
     """
 
     def __init__(self, data: bytes, graph: FileGraph, names: Sequence[str]) -> None:
-        onnxruntime = onnxruntime_module("export", "to look into an .onnx file")
+        onnxruntime = load_interpreter("onnx", extra="export", purpose="to look into an .onnx file")
         self._graph, self._names = graph, list(names)
         model = load_onnx(data, graph.where)
         outputs = {value.name for value in model.graph.output}

@@ -33,11 +33,16 @@ def inspect_file(path: str | Path, *, delegate: bool = False) -> FileReport:
             f"{path}: a folder; one file is inspected at a time" + (f": {shorten(models)}" if models else "")
         )
     data = read_file(path)
+    report = inspect_data(data, str(path))
+    return replace(report, delegate=probe_delegate(path)) if delegate and report.format == "tflite" else report
+
+
+def inspect_data(data: bytes, where: str) -> FileReport:
+    """Report on the bytes of a .tflite or .onnx file, which errors and the report call `where`."""
     if is_zip(data[:16]) or data.startswith(SIGNATURE):
         raise InputError(
-            f"{path}: no TFLite or ONNX file, but perhaps a Keras model; `mbn-deploy export` makes such files of it"
+            f"{where}: no TFLite or ONNX file, but perhaps a Keras model; `mbn-deploy export` makes such files of it"
         )
-    if data[4:8] != IDENTIFIER and path.suffix.lower() != ".tflite":
-        return report_onnx(data, str(path))
-    report = report_tflite(data, str(path))
-    return replace(report, delegate=probe_delegate(path)) if delegate else report
+    if data[4:8] != IDENTIFIER and Path(where).suffix.lower() != ".tflite":
+        return report_onnx(data, where)
+    return report_tflite(data, where)

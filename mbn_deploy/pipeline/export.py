@@ -38,7 +38,7 @@ from mbn_deploy.verify.evaluate import Evaluation, Predictor, keras_predictor, p
 from mbn_deploy.verify.evaluate import evaluate as measure
 from mbn_deploy.verify.golden import golden_pixels
 from mbn_deploy.verify.guard import RecipeResult, judge, sentence
-from mbn_deploy.verify.interpreter_process import InterpreterProcess, RunResult, run_files
+from mbn_deploy.verify.interpreter_process import RunResult, run_files
 from mbn_deploy.verify.runner import FileRunner
 from mbn_deploy.verify.scores import TopAnswers, top_answers
 
@@ -165,20 +165,19 @@ def export_model(
     )  # fmt: skip
     check_target(Path(out), overwrite=overwrite)
     clock = _Clock(progress)
-    with InterpreterProcess() as tester:
-        with clock.step("read the model"):
-            source = open_source(model, request)
-        with clock.step("load images"):
-            images = _images(request, source, progress)
-        work = _Work(request, source, images, clock)
-        climbs = work.climbed()
-        files = work.files(climbs)
-        failed = [found for found in climbs if found.held is None]
-        if not files and failed:
-            raise VerificationError(work.failure(failed, files))
-        with clock.step("try the files"):
-            pixels = golden_pixels(images.calibrating(), source.size, source.channels, seed)
-            trials = tester.run_files({file.name: candidate(file) for file in files}, pixels)
+    with clock.step("read the model"):
+        source = open_source(model, request)
+    with clock.step("load images"):
+        images = _images(request, source, progress)
+    work = _Work(request, source, images, clock)
+    climbs = work.climbed()
+    files = work.files(climbs)
+    failed = [found for found in climbs if found.held is None]
+    if not files and failed:
+        raise VerificationError(work.failure(failed, files))
+    with clock.step("try the files"):
+        pixels = golden_pixels(images.calibrating(), source.size, source.channels, seed)
+        trials = run_files({file.name: candidate(file) for file in files}, pixels)
     with clock.step("evaluate the files"):
         evaluation = work.evaluated(files, trials)
     with clock.step("write the bundle"):

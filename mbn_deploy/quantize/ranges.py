@@ -14,7 +14,7 @@ from mbn_deploy.graph.graph import Graph, Op
 from mbn_deploy.graph.quantized import INT8_STEPS
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.channel_groups import channel_groups
-from mbn_deploy.runtime.backends.onnx import onnxruntime_module
+from mbn_deploy.runtime.backends.modules import load_interpreter
 
 MARGINS = np.linspace(1.0, 2.0, 21)
 SAMPLES = 2000  # values of a tensor and image
@@ -205,7 +205,7 @@ def held_out_error(seen: Doubles, unseen: Doubles, margin: float) -> float:
 def _session(graph: Graph, outputs: list[str]) -> Any:
     from mbn_deploy.export.onnx.writer import write_onnx
 
-    onnxruntime = onnxruntime_module("export", "to calibrate")
+    onnxruntime = load_interpreter("onnx", extra="export", purpose="to calibrate")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Between the short ops spinning threads take several times the work itself if other programs run, too.

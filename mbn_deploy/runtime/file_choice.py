@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.manifest import FileFormat, ModelFile
-from mbn_deploy.runtime.backends import BACKENDS, MODULES, choose_backend, installed
+from mbn_deploy.runtime.backends import BACKENDS, choose_backend
+from mbn_deploy.runtime.backends.modules import MODULES, installed
 
 # The precision that runs by default: the fastest and smallest first. Whether int8 is accurate enough was decided by
 # the accuracy guard at export. Precisions that are not listed come last.

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from mbn_deploy.errors import InputError
 from mbn_deploy.hashing import sha256 as sha256_of
 from mbn_deploy.manifest import MANIFEST_NAME
-from mbn_deploy.runtime.backends import backend_version, default_threads
+from mbn_deploy.runtime.backends import default_threads
+from mbn_deploy.runtime.backends.modules import backend_version
 from mbn_deploy.runtime.system.device import this_machine
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.runtime.system.temporary import replace_file

@@ -13,7 +13,8 @@ from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.manifest import ModelFile, Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime import Classifier, ModelInfo, open_bundle
-from mbn_deploy.runtime.backends import BACKENDS, MODULES, choose_backend
+from mbn_deploy.runtime.backends import BACKENDS, choose_backend
+from mbn_deploy.runtime.backends.modules import MODULES
 from mbn_deploy.verify.evaluate import Evaluation, evaluate
 
 REFERENCE = "float32"

@@ -20,7 +20,8 @@ from mbn_deploy.arrays import Array, Pixels
 from mbn_deploy.errors import InputError, UsageError, VerificationError
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import ModelFile
-from mbn_deploy.runtime.backends import Backend, backend_version, open_backend
+from mbn_deploy.runtime.backends import Backend, open_backend
+from mbn_deploy.runtime.backends.modules import backend_version
 from mbn_deploy.runtime.bundle import check_file, open_bundle
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.runtime.tensors import PixelEncoder
@@ -336,7 +337,8 @@ def skipped(folder: str | PathLike[str], results: list[GoldenResult]) -> list[st
 
 
 def _formats(backend: str | None) -> set[str]:
-    from mbn_deploy.runtime.backends import BACKENDS, installed
+    from mbn_deploy.runtime.backends import BACKENDS
+    from mbn_deploy.runtime.backends.modules import installed
 
     if backend is None:
         return {f for f, names in BACKENDS.items() if any(map(installed, names))} or set(BACKENDS)

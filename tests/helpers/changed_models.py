@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from runtime_models import edit_manifest
 
-from mbn_deploy.runtime.backends import litert
+from mbn_deploy.runtime.backends.modules import load_interpreter
 
 LAYER = "conv_pw_3"
 
@@ -21,7 +21,7 @@ def kernel_of(path):
     data = path.read_bytes()
     if path.suffix == ".onnx":
         return next(v for n, v in initializers(data).items() if n.startswith(f"{LAYER}/kernel") and v.ndim == 4)
-    interpreter = litert.litert_module().Interpreter(model_content=data)
+    interpreter = load_interpreter("litert").Interpreter(model_content=data)
     named = next(d for d in interpreter.get_tensor_details() if d["name"] == f"{LAYER}/kernel")
     return interpreter.get_tensor(named["index"])
 

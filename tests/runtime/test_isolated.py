@@ -1,12 +1,9 @@
 """An interpreter in a process of its own: the same answers, and errors where the process ends."""
 
-import json
 import os
 import signal
-import struct
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -18,6 +15,7 @@ from mbn_deploy.runtime import Classifier, ClassifierPool
 from mbn_deploy.runtime.backends import isolated as isolated_module
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.runtime.backends.isolated import IsolatedBackend, open_isolated
+from mbn_deploy.runtime.system.child import ChildProcess
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no bounds on memory there")
 
@@ -70,42 +68,47 @@ def test_what_is_wrong_with_a_file_is_said_as_ever():
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
 def test_a_crash_is_an_error(isolated, number):
-    os.kill(isolated._child.pid, number)
-    with pytest.raises(InputError, match=f"m.tflite: litert crashed on it.*{number.name}"):
+    os.kill(isolated.pid, number)
+    with pytest.raises(InputError, match=f"m.tflite: litert.*{number.name}"):
         isolated.run(zeros(isolated))
     with pytest.raises(UsageError, match="closed"):
         isolated.run(zeros(isolated))
 
 
-def test_a_hang_is_an_error(isolated):
-    os.kill(isolated._child.pid, signal.SIGSTOP)
-    isolated._seconds = 0.5
-    with pytest.raises(InputError, match=r"no answer within 0\.5 s"):
-        isolated.run(zeros(isolated))
+def test_a_hang_is_an_error():
+    opened = IsolatedBackend(models.float_tflite(), "tflite", "litert", 1, "m.tflite", seconds=10)
+    os.kill(opened.pid, signal.SIGSTOP)
+    with pytest.raises(InputError, match=r"m\.tflite: .*10 s"):
+        opened.run(zeros(opened))
 
 
 def test_a_hang_while_opening():
-    with pytest.raises(InputError, match=r"no answer within 0\.001 s"):
+    with pytest.raises(InputError, match=r"m\.tflite: .*0\.001 s"):
         IsolatedBackend(models.float_tflite(), "tflite", "litert", 1, "m.tflite", seconds=0.001)
 
 
 def test_growth_is_an_error():
-    """The file is sound; so little memory is not enough to read its bytes and to prepare it."""
-    with pytest.raises(InputError, match=r"m\.onnx: (it needs more than|onnx crashed|.*[Mm]emory|.*alloc)"):
+    """The file is sound; so little memory is not enough to prepare it."""
+    with pytest.raises(InputError, match=r"m\.onnx"):
         IsolatedBackend(models.float_onnx(), "onnx", "onnx", 1, "m.onnx", memory=1)
+
+
+def gone(pid):
+    """Whether no process has this number; an ended one that nobody waited for still has its own."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def test_nothing_stays_behind():
     opened = open_isolated(models.float_tflite(), "tflite", threads=1, where="m.tflite")
-    child = opened._child
     before = threading.active_count()
     opened.run(zeros(opened))
     opened.close()
-    assert child.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 60
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() <= before
+    assert gone(opened.pid)
+    assert threading.active_count() < before
 
 
 @pytest.mark.parametrize(
@@ -127,7 +130,8 @@ def test_nothing_stays_behind_of_a_file_that_is_refused_when_it_is_open(monkeypa
     wrong = {"size": count} if count > 1 else {"labels": ["one"]}
     with pytest.raises(InputError, match=r"no more of them|1 labels"):
         opener(path, isolate=True, threads=1, **wrong)
-    assert [opened._child.returncode for opened in made] == [-signal.SIGKILL] * min(count, 2)
+    assert len(made) == min(count, 2)
+    assert all(gone(opened.pid) for opened in made)
 
 
 def test_other_shapes_are_refused(isolated):
@@ -150,15 +154,9 @@ def test_a_package_that_is_missing_is_said_as_without_isolation(monkeypatch, tmp
     assert there.value.extra == "tflite"
 
 
-def test_a_file_that_does_not_fit_through_the_pipe_is_refused_before(monkeypatch):
-    monkeypatch.setattr(isolated_module, "_LARGEST_BODY", 2_000_000)
-    with pytest.raises(InputError, match=r"big\.tflite: 3 MB; a process of its own takes files of 2 MB at most"):
-        open_isolated(bytes(3_000_000), "tflite", where="big.tflite")
-
-
 def test_where_no_process_can_be_started(monkeypatch):
     monkeypatch.setattr(sys, "executable", "")
-    with pytest.raises(UsageError, match="no process of its own can be started for m"):
+    with pytest.raises(UsageError, match=r"^m: .*could not be started"):
         open_isolated(models.float_tflite(), "tflite", where="m")
 
 
@@ -168,58 +166,51 @@ def test_the_command(exported, picture):
     assert (told.exit_code, told.stdout) == (0, plain.stdout)
 
 
-SAYS = """
-import struct, sys
-for frame in map(bytes.fromhex, sys.argv[1:]):
-    size = struct.unpack("<I", sys.stdin.buffer.read(4))[0]
-    head = sys.stdin.buffer.read(size)
-    sys.stdin.buffer.read(int(head.split(b'"size": ')[1].rstrip(b"}")))
-    sys.stdout.buffer.write(frame)
-    sys.stdout.buffer.flush()
-sys.stdin.buffer.read()
-"""
-TENSOR = {"name": "t", "shape": [1, 2], "dtype": "float32", "scale": None, "zero_point": None}
-FACTS = {"input": TENSOR, "output": TENSOR, "kernels": "", "metadata": {}}
+TENSOR = {"name": "t", "shape": (1, 2), "dtype": "float32", "scale": None, "zero_point": None}
+FACTS = {"input": TENSOR, "output": TENSOR, "kernels": "", "metadata": []}
 
 
-def frame(head, body=b""):
-    text = json.dumps(head).encode()
-    return struct.pack("<I", len(text)) + text + body
+class TakenOver(ChildProcess):
+    """A child that answers with what it was told to."""
+
+    answers = ()
+
+    def call(self, *_, **__):
+        return self.answers.pop(0)
 
 
 @pytest.fixture
 def taken_over(monkeypatch):
-    """Opens a file whose child answers every frame with the next of these bytes."""
+    """Opens a file whose child answers with the next of these values; the first import of the interpreter with None."""
 
-    def opened(*frames):
-        command = [sys.executable, "-c", SAYS, *(data.hex() for data in frames)]
-        monkeypatch.setattr("mbn_deploy.runtime.backends.isolated.child_command", lambda _: command)
+    def opened(*answers):
+        monkeypatch.setattr(TakenOver, "answers", [None, *answers])
+        monkeypatch.setattr(isolated_module, "ChildProcess", TakenOver)
         return IsolatedBackend(b"x", "tflite", "litert", 1, "m.tflite")
 
     return opened
 
 
 @pytest.mark.parametrize(
-    ("said", "answer"),
+    "answer",
     [
-        (struct.pack("<I", 2**21), "crashed"),  # a head that is too long
-        (frame(["size", 0]), "crashed"),
-        (frame({"size": -1}), "crashed"),
-        (frame({"size": 2**28 + 1}), "crashed"),
-        (frame({"size": 0}), "nonsense"),
-        (frame(FACTS | {"size": 0, "input": TENSOR | {"dtype": "object"}}), "nonsense: a tensor of type object"),
-        (frame(FACTS | {"size": 0, "output": TENSOR | {"shape": [1, 0]}}), r"nonsense: a tensor .*\(1, 0\)"),
-        (frame(FACTS | {"size": 0, "output": TENSOR | {"shape": 7}}), "nonsense"),
-        (frame({"size": 0, "error": "no such operation"}), "no such operation"),
+        None,
+        {},
+        FACTS | {"input": TENSOR | {"dtype": "object"}},
+        FACTS | {"output": TENSOR | {"shape": (1, 0)}},
+        FACTS | {"output": TENSOR | {"shape": 7}},
+        FACTS | {"output": None},
+        FACTS | {"metadata": [1]},
     ],
 )
-def test_a_child_that_was_taken_over_is_not_believed(taken_over, said, answer):
-    with pytest.raises(InputError, match=answer):
-        taken_over(said)
+def test_a_child_that_was_taken_over_is_not_believed(taken_over, answer):
+    with pytest.raises(InputError, match=r"^m\.tflite: .*wrong answer"):
+        taken_over(answer)
 
 
-def test_an_answer_of_another_length(taken_over):
-    opened = taken_over(frame(FACTS | {"size": 0}), frame({"size": 4}, bytes(4)))
-    with pytest.raises(InputError, match=r"m\.tflite: the process that runs it answers with 4 bytes"):
+@pytest.mark.parametrize("answer", [None, b"12345678", np.zeros(2, np.float32), np.zeros((1, 2), np.float64)])
+def test_an_answer_of_another_kind(taken_over, answer):
+    opened = taken_over(FACTS, answer)
+    with pytest.raises(InputError, match=r"^m\.tflite: .*wrong answer"):
         opened.run(np.zeros((1, 2), np.float32))
     opened.close()

@@ -12,7 +12,8 @@ from cli_run import run
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import Manifest
 from mbn_deploy.runtime import Classifier, threads
-from mbn_deploy.runtime.backends import backend_version, default_threads
+from mbn_deploy.runtime.backends import default_threads
+from mbn_deploy.runtime.backends.modules import backend_version
 from mbn_deploy.runtime.system.device import this_machine
 from mbn_deploy.runtime.threads import (
     CACHE_LIMIT,

@@ -5,7 +5,6 @@ import hashlib
 import json
 import struct
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +14,9 @@ from runtime_models import edit_manifest
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import GOLDEN_NAME
-from mbn_deploy.runtime.backends import litert, open_backend
+from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.runtime.backends.delegation import BUILT_IN, XNNPACK
+from mbn_deploy.runtime.backends.modules import load_interpreter
 from mbn_deploy.runtime.operation_runs.open import open_operations
 from mbn_deploy.runtime.operation_runs.operation import Operation
 from mbn_deploy.runtime.operation_runs.tflite import LoneOperation, Wiring
@@ -55,17 +55,17 @@ def replayed(folder, name, **options):
 @pytest.fixture
 def other_kernels(monkeypatch):
     """LiteRT without XNNPACK: TensorFlow Lite's own kernels, really another family."""
-    module = litert.litert_module()
+    module = load_interpreter("litert")
+    original = module.Interpreter
     own = functools.partial(
-        module.Interpreter,
+        original,
         experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
 
     def interpreter(**options):
-        return module.Interpreter(**options) if "experimental_op_resolver_type" in options else own(**options)
+        return original(**options) if "experimental_op_resolver_type" in options else own(**options)
 
-    fake = SimpleNamespace(Interpreter=interpreter, OpResolverType=module.OpResolverType)
-    monkeypatch.setattr(litert, "litert_module", lambda: fake)
+    monkeypatch.setattr(module, "Interpreter", interpreter)
 
 
 def test_a_sound_bundle_passes_and_says_by_what(exported):

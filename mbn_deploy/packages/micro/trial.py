@@ -6,9 +6,7 @@ that are too small end in an exception, some in a crash: hence a process for eac
 
 from __future__ import annotations
 
-import io
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,7 +16,7 @@ import numpy as np
 
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError, MissingExtraError
-from mbn_deploy.runtime.system.child import child_command
+from mbn_deploy.runtime.system.child import ChildError, call_in_child
 
 ALIGNMENT = 16  # of the arena, and so the step of the search
 _LIMIT = 2**28  # bytes; no microcontroller has a hundredth of it
@@ -39,27 +37,17 @@ def try_micro(data: bytes, inputs: Array, where: str) -> MicroTrial:
     """
     if find_spec("tflite_micro") is None:
         raise MissingExtraError("tflite-micro", "micro", "to find the arena that the model needs")
-    request = io.BytesIO()
-    np.savez(request, model=np.frombuffer(data, np.uint8), inputs=inputs)
-    child = subprocess.run(  # noqa: S603 (no shell, our own command)
-        child_command(__name__), input=request.getvalue(), capture_output=True, check=False
-    )
-    if child.returncode != 0:
-        words = child.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {child.returncode}"]
-        raise InputError(f"{where}: TensorFlow Lite Micro cannot run it: {words[-1]}")
-    with np.load(io.BytesIO(child.stdout), allow_pickle=False) as answer:
-        return MicroTrial(int(answer["arena"]), answer["outputs"])
+    try:
+        return MicroTrial(**call_in_child(run_micro, data, inputs))
+    except ChildError as error:
+        raise InputError(f"{where}: TensorFlow Lite Micro cannot run it: its process {error}") from error
 
 
-def main() -> None:
-    """The child: a request on stdin, the answer on stdout."""
-    with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as request:
-        model, inputs = request["model"].tobytes(), request["inputs"]
+def run_micro(model: bytes, inputs: Array) -> dict[str, Any]:
+    """Search the arena, run the model on all inputs, and return the fields of a `MicroTrial`. Runs in the child."""
     arena = _least_arena(model, inputs[:1])
     interpreter = _opened(model, arena)
-    answer = io.BytesIO()
-    np.savez(answer, arena=arena, outputs=np.stack([_run(interpreter, image[None]) for image in inputs]))
-    sys.stdout.buffer.write(answer.getvalue())
+    return {"arena": arena, "outputs": np.stack([_run(interpreter, image[None]) for image in inputs])}
 
 
 def _least_arena(model: bytes, image: Array) -> int:

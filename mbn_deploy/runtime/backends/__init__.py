@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
-from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Protocol
@@ -12,13 +10,11 @@ from typing import Protocol
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import MissingExtraError, UnknownNameError, UsageError
 from mbn_deploy.manifest import FileFormat, TensorInfo
+from mbn_deploy.runtime.backends.modules import MODULES, PACKAGES, installed, load_interpreter
 from mbn_deploy.runtime.system.device import usable_processors
 
-# Which interpreters run a format, best first, and the module by which they are found to be installed.
+# Which interpreters run a format, best first.
 BACKENDS: dict[FileFormat, tuple[str, ...]] = {"tflite": ("litert", "tflite"), "onnx": ("onnx",)}
-MODULES = {"litert": "ai_edge_litert", "tflite": "tflite_runtime", "onnx": "onnxruntime"}
-PACKAGES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime", "onnx": "onnxruntime"}
-
 # More threads than this gain nothing on one small image: its layers are too short to be shared.
 MAX_DEFAULT_THREADS = 4
 
@@ -50,27 +46,6 @@ class Backend(Protocol):
 def default_threads() -> int:
     """Processors that this process may use, at most 4; interpreters themselves take one if nobody says."""
     return min(MAX_DEFAULT_THREADS, usable_processors())
-
-
-def installed(name: str) -> bool:
-    """Whether a backend's package can be found; it is not imported."""
-    return find_spec(MODULES[name]) is not None
-
-
-def backend_version(name: str) -> str | None:
-    """The version of a backend's package, which is imported for that; None if it is not installed."""
-    try:
-        told = getattr(import_module(MODULES[name]), "__version__", None)
-    except ImportError:
-        return None
-    if told is not None:
-        return str(told)
-    from importlib.metadata import PackageNotFoundError, version  # several times slower than asking the module
-
-    try:
-        return version(PACKAGES[name])
-    except PackageNotFoundError:
-        return None
 
 
 def choose_backend(file_format: FileFormat, name: str | None = None) -> str:
@@ -123,17 +98,13 @@ def open_backend(
     data, title = _contents(source, where or f"{file_format} model")
     if not vouched:
         check_model(data, file_format, title)
-    if chosen == "litert":
-        from mbn_deploy.runtime.backends.litert import open_litert
+    if file_format == "onnx":
+        from mbn_deploy.runtime.backends.onnx import OnnxBackend
 
-        return open_litert(data, count, title)
-    if chosen == "tflite":
-        from mbn_deploy.runtime.backends.tflite import open_tflite
+        return OnnxBackend(data, count, title)
+    from mbn_deploy.runtime.backends.interpreter import InterpreterBackend
 
-        return open_tflite(data, count, title)
-    from mbn_deploy.runtime.backends.onnx import OnnxBackend
-
-    return OnnxBackend(data, count, title)
+    return InterpreterBackend(load_interpreter(chosen).Interpreter, chosen, data, count, title)
 
 
 def check_model(data: bytes, file_format: FileFormat, where: str) -> None:

@@ -17,7 +17,7 @@ Details = list[dict[str, Any]]
 
 
 class InterpreterBackend:
-    """A .tflite file in an `Interpreter` (a class of either package). See `Backend`."""
+    """A .tflite file in an `Interpreter` (a class of either package), with its default delegate. See `Backend`."""
 
     def __init__(self, interpreter: Any, name: str, data: bytes, threads: int, where: str) -> None:
         self.name, self.threads, self._where = name, threads, where

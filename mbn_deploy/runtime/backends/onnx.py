@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from mbn_deploy.arrays import Array
-from mbn_deploy.errors import InputError, MissingExtraError, UsageError
+from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import TensorInfo
+from mbn_deploy.runtime.backends.modules import load_interpreter
 
 _TYPES = {
     "tensor(float)": "float32",
@@ -59,23 +59,9 @@ class OnnxBackend:
         self._session = None
 
 
-def onnxruntime_module(extra: str = "onnx", purpose: str = "to run .onnx files") -> Any:
-    """The package, without its telemetry; raises `MissingExtraError` for `extra` and `purpose`.
-
-    From 1.29 on, official builds send names and hashes of models to their maker and keep an identifier in the home
-    folder, from the import on (onnxruntime#27379). Whoever wants that sets the variable to 0.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", extra, purpose) from error
-    return onnxruntime
-
-
 def open_session(data: bytes, threads: int, where: str) -> Any:
     """An inference session; errors as `open_backend`."""
-    onnxruntime = onnxruntime_module()
+    onnxruntime = load_interpreter("onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = _ERRORS_ONLY

@@ -17,7 +17,8 @@ from typing import Any
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.hashing import sha256
 from mbn_deploy.progress import Progress, silent
-from mbn_deploy.runtime.backends import BACKENDS, PACKAGES, backend_version
+from mbn_deploy.runtime.backends import BACKENDS
+from mbn_deploy.runtime.backends.modules import PACKAGES, backend_version
 from mbn_deploy.runtime.benchmark.opening_cost import Cost, opening_cost
 from mbn_deploy.runtime.benchmark.targets import (
     BenchmarkImage,

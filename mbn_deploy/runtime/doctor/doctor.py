@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
-from mbn_deploy.runtime.backends import BACKENDS, MODULES, PACKAGES, default_threads, installed
+from mbn_deploy.runtime.backends import BACKENDS, default_threads
 from mbn_deploy.runtime.backends.delegation import BUILT_IN
+from mbn_deploy.runtime.backends.modules import MODULES, PACKAGES, installed
 from mbn_deploy.runtime.doctor.probe import PRECISIONS, Probe, probe
 from mbn_deploy.runtime.doctor.wheels import AS_OF, PythonPlatform, this_platform, wheel_for, why_no_wheel
 from mbn_deploy.runtime.system.cpu import (

@@ -5,22 +5,20 @@ In a process of its own, since an interpreter built for another processor ends w
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from importlib import resources
+from typing import Any
 
 import numpy as np
 
 from mbn_deploy.errors import MbnError
 from mbn_deploy.manifest import FileFormat
 from mbn_deploy.runtime.backends import BACKENDS, open_backend
-from mbn_deploy.runtime.system.child import child_command
+from mbn_deploy.runtime.system.child import ChildError, call_in_child
 from mbn_deploy.runtime.tensors import to_real
 
 PRECISIONS = ("int8", "float32")
-_TIMEOUT = 120  # seconds; an emulated processor takes ten for the slowest import
+_SECONDS = 120  # an emulated processor takes ten for the slowest import
 _CLOSE = 0.03  # of probabilities: int8 files of 256 levels, by kernels that round differently
 # What `scripts/make_probes.py` made answers for a ramp of pixels.
 EXPECTED = (0.135, 0.356, 0.310, 0.200)
@@ -43,24 +41,20 @@ class Probe:
 
 def probe(backend: str, precision: str) -> Probe:
     """Open and run the tiny model; never raises."""
-    command = child_command(__name__, backend, precision)
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)  # noqa: S603 (own program)
-    except subprocess.TimeoutExpired:
-        return Probe(backend, precision, error=f"no answer within {_TIMEOUT} seconds")
-    except OSError:  # no processes: sandboxes, and emulated userlands, whose programs the kernel cannot start
-        return tried(backend, precision)
-    if done.returncode < 0:
-        return Probe(backend, precision, error=f"the interpreter crashed (signal {-done.returncode})")
-    try:
-        return Probe(**json.loads(done.stdout.splitlines()[-1]))
-    except (ValueError, IndexError, TypeError):
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return Probe(backend, precision, error=f"it ended without an answer: {last}")
+        return Probe(**call_in_child(run_tiny_model, backend, precision, seconds=_SECONDS))
+    except ChildError as error:
+        if error.reason == "not started":  # sandboxes, and emulated userlands, whose programs the kernel cannot start
+            return Probe(**run_tiny_model(backend, precision))
+        return Probe(backend, precision, error=f"the interpreter {error}")
 
 
-def tried(backend: str, precision: str) -> Probe:
-    """The same in this process."""
+def run_tiny_model(backend: str, precision: str) -> dict[str, Any]:
+    """Open and run the tiny model in this process; return the fields of its `Probe`."""
+    return asdict(_probed(backend, precision))
+
+
+def _probed(backend: str, precision: str) -> Probe:
     file_format: FileFormat = next(kind for kind, names in BACKENDS.items() if backend in names)
     data = (resources.files("mbn_deploy.runtime.doctor") / "probes" / f"{precision}.{file_format}").read_bytes()
     try:
@@ -77,8 +71,3 @@ def tried(backend: str, precision: str) -> Probe:
     if not np.allclose(found, EXPECTED, atol=_CLOSE):
         return Probe(backend, precision, kernels, f"it answers {np.round(found, 3).tolist()}, not {list(EXPECTED)}")
     return Probe(backend, precision, kernels)
-
-
-def main() -> None:
-    """The child: backend and precision come as arguments, the answer is the last line printed."""
-    sys.stdout.write(json.dumps(asdict(tried(*sys.argv[1:]))) + "\n")

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbn_deploy.runtime.backends import PACKAGES
+from mbn_deploy.runtime.backends.modules import PACKAGES
 from mbn_deploy.runtime.system.cpu import AARCH64, ARMV7, X86_64, architecture
 
 AS_OF = "2026-11-24"

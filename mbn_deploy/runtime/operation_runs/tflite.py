@@ -14,6 +14,7 @@ from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.backends.delegation import division
 from mbn_deploy.runtime.backends.interpreter import allocated
+from mbn_deploy.runtime.backends.modules import load_interpreter
 from mbn_deploy.runtime.formats.flatbuffer import Table, damage_named, root
 from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER
 from mbn_deploy.runtime.operation_runs.operation import Operation
@@ -106,14 +107,7 @@ class LoneOperation:
 
 
 def _open(data: bytes, backend: str, threads: int, where: str, *, reference: bool) -> Any:
-    if backend == "litert":
-        from mbn_deploy.runtime.backends.litert import litert_module
-
-        module = litert_module()
-    else:
-        from mbn_deploy.runtime.backends.tflite import tflite_module
-
-        module = tflite_module()
+    module = load_interpreter(backend)
     options = {"experimental_op_resolver_type": module.OpResolverType.BUILTIN_REF} if reference else {}
     return allocated(module.Interpreter, data, threads, where, **options)[0]
 

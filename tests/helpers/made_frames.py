@@ -45,14 +45,19 @@ def write_video(path):
 
 
 def ends_when(action, waits):
-    """What `waits` returns in a thread of its own, after `action` was done while it waited."""
+    """Return what `waits` returns in a thread, after `action` was done while it waited.
+
+    The action is done again and again: nobody knows whether the thread waits already.
+    """
     results = []
     thread = threading.Thread(target=lambda: results.append(waits()), daemon=True)
     thread.start()
-    time.sleep(0.1)
+    thread.join(0.1)
     assert not results
-    action()
-    thread.join(LONG)
+    deadline = time.monotonic() + LONG
+    while thread.is_alive() and time.monotonic() < deadline:
+        action()
+        thread.join(0.1)
     return results[0]
 
 

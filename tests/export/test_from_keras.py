@@ -47,7 +47,7 @@ def test_mobilenet_v3_of_keras(preprocessing, minimalistic):
         assert input_preprocess(found, None).mean == (127.5, 127.5, 127.5)
         assert input_preprocess(found, None).std == (127.5, 127.5, 127.5)
     else:
-        with pytest.raises(UsageError, match=r"--preprocess raw\|unit"):
+        with pytest.raises(UsageError, match="--preprocess"):
             input_preprocess(found, None)
 
 
@@ -128,7 +128,7 @@ def test_a_map_is_no_classifier():
     import keras
 
     found = graph_from_keras(model_of(keras.layers.Conv2D(3, 3)))
-    with pytest.raises(InputError, match=r"no classifier: its output has shape \(1, 7, 6, 3\)"):
+    with pytest.raises(InputError, match=r"\(1, 7, 6, 3\)"):
         _ = found.classes
 
 
@@ -182,7 +182,7 @@ def test_a_model_with_an_open_size():
     model = model_of(
         keras.layers.Conv2D(4, 3, padding="same"), keras.layers.GlobalAveragePooling2D(), size=(None, None, 3)
     )
-    with pytest.raises(InputError, match=r"leaves its input size open .*--size"):
+    with pytest.raises(InputError, match="--size"):
         graph_from_keras(model)
     x = RNG.uniform(0, 1, (2, 7, 10, 3)).astype(np.float32)
     found = agree(model, x, size=(7, 10))
@@ -194,7 +194,7 @@ def test_a_size_that_contradicts_the_model():
 
     model = model_of(keras.layers.Flatten())
     assert graph_from_keras(model, size=(9, 8)).classes == 9 * 8 * 3
-    with pytest.raises(UsageError, match="takes 9x8 pictures, not 10x8"):
+    with pytest.raises(UsageError, match="10x8"):
         graph_from_keras(model, size=(10, 8))
 
 
@@ -225,7 +225,7 @@ def preprocess_of(*layers, given=None, dtype="float32"):
     return input_preprocess(graph_from_keras(model_of(*layers, keras.layers.Conv2D(2, 3), dtype=dtype)), given)
 
 
-def test_the_preprocessing_that_a_model_contains():
+def test_preprocessing_inside_the_model():
     import keras
 
     kl = keras.layers
@@ -240,7 +240,7 @@ def test_the_preprocessing_that_a_model_contains():
     assert caffe.mean == (103.939, 116.779, 123.68)
 
 
-def test_what_is_said_comes_before_what_the_model_does():
+def test_given_preprocessing_comes_before_that_of_the_model():
     """Pixels to [0, 1] outside, then to [-1, 1] inside."""
     import keras
 
@@ -249,16 +249,14 @@ def test_what_is_said_comes_before_what_the_model_does():
 
 
 def no_rescaling(kl):
+    """Layers at the input, and the factor that the error names, if any."""
     return {
-        "nothing": ([], "has no rescaling layer"),
-        "BatchNorm": ([kl.BatchNormalization()], "has no rescaling layer"),
-        "of values in [0, 1]": ([kl.Rescaling(2.0, -1.0)], "multiplies its input by 2"),
-        "statistics of values in [0, 1]": (
-            [kl.Normalization(mean=[0.5] * 3, variance=[0.04] * 3)],
-            "multiplies its input by 5",
-        ),
-        "a Normalization without statistics": ([kl.Normalization()], "has no rescaling layer"),
-        "padding first": ([kl.ZeroPadding2D(1), kl.Rescaling(1 / 255)], "has no rescaling layer"),
+        "nothing": ([], None),
+        "BatchNorm": ([kl.BatchNormalization()], None),
+        "of values in [0, 1]": ([kl.Rescaling(2.0, -1.0)], "by 2"),
+        "statistics of values in [0, 1]": ([kl.Normalization(mean=[0.5] * 3, variance=[0.04] * 3)], "by 5"),
+        "a Normalization without statistics": ([kl.Normalization()], None),
+        "padding first": ([kl.ZeroPadding2D(1), kl.Rescaling(1 / 255)], None),
     }
 
 
@@ -266,8 +264,8 @@ def no_rescaling(kl):
 def test_preprocessing_is_never_guessed(what):
     import keras
 
-    layers, message = no_rescaling(keras.layers)[what]
-    with pytest.raises(UsageError, match=message) as caught:
+    layers, factor = no_rescaling(keras.layers)[what]
+    with pytest.raises(UsageError, match=factor) as caught:
         preprocess_of(*layers)
     assert "--preprocess raw|unit|tf|torch|caffe|MEAN/STD" in str(caught.value)
 
@@ -294,7 +292,7 @@ def test_grey_pictures():
 
     model = model_of(keras.layers.Conv2D(2, 3), size=(6, 6, 1))
     assert input_preprocess(graph_from_keras(model), Preprocess.parse("tf")).mean == (127.5,)
-    with pytest.raises(UsageError, match="one channel"):
+    with pytest.raises(UsageError, match="mean"):
         input_preprocess(graph_from_keras(model), Preprocess.parse("torch"))
     with pytest.raises(InputError, match="5 channels"):
         input_preprocess(graph_from_keras(model_of(keras.layers.Conv2D(2, 3), size=(6, 6, 5))), Preprocess.parse("tf"))

@@ -221,5 +221,5 @@ def test_resizing_to_the_size_that_it_has(name):
         options += [{"crop_to_aspect_ratio": True}, {"pad_to_aspect_ratio": True}, {"antialias": True}]
     for chosen in options:
         agree(model_of(layer(9, 8, **chosen), keras.layers.Conv2D(2, 3)))
-    with pytest.raises(InputError, match=rf"{name} .* makes 5x8 out of 9x8 inside the model"):
+    with pytest.raises(InputError, match=rf"{name} .*5x8"):
         graph_from_keras(model_of(layer(5, 8), keras.layers.Conv2D(2, 3)))

@@ -9,47 +9,48 @@ from mbn_deploy.export.from_keras.convert import graph_from_keras
 
 
 def refused(kl):
+    """Layers, and the class, setting or value that the error names beside the layer's own name."""
     import keras
 
     ops = keras.ops
     nan = kl.Conv2D(2, 1, name="bad", bias_initializer=keras.initializers.Constant(np.nan))
     return {
-        "lambda": (kl.Lambda(lambda x: x, name="bad"), "Lambda .*not in the supported set"),
-        "custom": (custom(), "Own 'bad' .*not in the supported set"),
-        "custom named as Keras'": (custom("Conv2D")(2, 1, name="bad"), "Conv2D 'bad' .*not in the supported set"),
-        "unsupported": (kl.UpSampling2D(name="bad"), "UpSampling2D 'bad' .*not in the supported set"),
-        "transposed": (kl.Conv2DTranspose(2, 3, name="bad"), "Conv2DTranspose 'bad' .*supported"),
-        "activation": (kl.Conv2D(2, 1, activation="elu", name="bad"), "its activation 'elu' is none of linear, relu"),
-        "activation layer": (kl.Activation("gelu", name="bad"), "its activation 'gelu'"),
-        "own function": (kl.Activation(lambda x: x, name="bad"), "its activation '<lambda>'"),
+        "lambda": (kl.Lambda(lambda x: x, name="bad"), "Lambda"),
+        "custom": (custom(), "Own 'bad'"),
+        "custom named as Keras'": (custom("Conv2D")(2, 1, name="bad"), "Conv2D 'bad'"),
+        "unsupported": (kl.UpSampling2D(name="bad"), "UpSampling2D 'bad'"),
+        "transposed": (kl.Conv2DTranspose(2, 3, name="bad"), "Conv2DTranspose 'bad'"),
+        "activation": (kl.Conv2D(2, 1, activation="elu", name="bad"), "'elu'"),
+        "activation layer": (kl.Activation("gelu", name="bad"), "'gelu'"),
+        "own function": (kl.Activation(lambda x: x, name="bad"), "'<lambda>'"),
         "leaky": (kl.ReLU(negative_slope=0.1, name="bad"), "negative_slope=0.1"),
         "bound": (kl.ReLU(4.0, name="bad"), "max_value=4.0"),
         "threshold": (kl.ReLU(threshold=1.0, name="bad"), "threshold=1.0"),
-        "channels first": (kl.GlobalAveragePooling2D("channels_first", name="bad"), "channels first"),
-        "channels first padding": (kl.ZeroPadding2D(1, data_format="channels_first", name="bad"), "channels first"),
-        "flatten channels first": (kl.Flatten("channels_first", name="bad"), "channels first"),
-        "BatchNorm of rows": (kl.BatchNormalization(axis=1, name="bad"), "it normalizes axis 1"),
-        "softmax over rows": (kl.Softmax(axis=1, name="bad"), "softmax over axis 1"),
-        "statistics of rows": (kl.Normalization(axis=1, mean=1.0, variance=2.0, name="bad"), "not one finite"),
-        "groups": (kl.Conv2D(4, 1, groups=2, name="bad"), "2 groups on 4 channels"),
-        "training": (lambda x: kl.Dropout(0.5, name="bad")(x, training=True), "called with training=True"),
-        "LSTM": (lambda x: kl.LSTM(2, name="bad")(kl.Reshape((9, 32))(x)), "LSTM 'bad' .*not in the supported set"),
+        "channels first": (kl.GlobalAveragePooling2D("channels_first", name="bad"), "channels_last"),
+        "channels first padding": (kl.ZeroPadding2D(1, data_format="channels_first", name="bad"), "channels_last"),
+        "flatten channels first": (kl.Flatten("channels_first", name="bad"), "channels_last"),
+        "BatchNorm of rows": (kl.BatchNormalization(axis=1, name="bad"), "axis 1"),
+        "softmax over rows": (kl.Softmax(axis=1, name="bad"), "axis 1"),
+        "statistics of rows": (kl.Normalization(axis=1, mean=1.0, variance=2.0, name="bad"), r"shape \(.*9.*\)"),
+        "groups": (kl.Conv2D(4, 1, groups=2, name="bad"), "2 groups"),
+        "training": (lambda x: kl.Dropout(0.5, name="bad")(x, training=True), "training=True"),
+        "LSTM": (lambda x: kl.LSTM(2, name="bad")(kl.Reshape((9, 32))(x)), "LSTM 'bad'"),
         "dense on sequences": (lambda x: kl.Dense(2, name="bad")(kl.Reshape((9, 32))(x)), r"shape \(1, 9, 32\)"),
         "other shapes": (
             lambda x: kl.Add(name="bad")([x, kl.GlobalAveragePooling2D(keepdims=True)(x)]),
-            "not the same",
+            r"\(1, 1, 1, 4\)",
         ),
-        "not finite": (nan, "not finite"),
+        "not finite": (nan, "kernel|bias"),
         "masked softmax": (lambda x: kl.Softmax(name="bad")(x, mask=x > 0), "Greater"),
-        "difference": (lambda x: x - ops.relu(x), "one tensor is subtracted from another"),
-        "quotient": (lambda x: x / ops.relu(x), "divided by a tensor"),
-        "by zero": (lambda x: x / 0.0, "division by zero"),
-        "clip": (lambda x: ops.clip(x, -1.0, 1.0), r"clipping to \[-1.0, 1.0\]"),
+        "difference": (lambda x: x - ops.relu(x), "Subtract"),
+        "quotient": (lambda x: x / ops.relu(x), "Divide|TrueDivide"),
+        "by zero": (lambda x: x / 0.0, "Divide|TrueDivide"),
+        "clip": (lambda x: ops.clip(x, -1.0, 1.0), r"\[-1.0, 1.0\]"),
         "own relu": (lambda x: keras.activations.relu(x, max_value=3.0), "max_value=3.0"),
-        "mean": (lambda x: ops.mean(x, axis=(1, 2)), "Mean .*not in the supported set"),
-        "channels reversed": (lambda x: x[..., ::-1], "GetItem .*not in the supported set"),
-        "more axes": (lambda x: x + np.ones((1, 1, 1, 1, 4), np.float32), "not one finite number a channel"),
-        "constant of a picture": (lambda x: x * np.ones((9, 8, 1), np.float32), "not one finite number a channel"),
+        "mean": (lambda x: ops.mean(x, axis=(1, 2)), "Mean"),
+        "channels reversed": (lambda x: x[..., ::-1], "GetItem"),
+        "more axes": (lambda x: x + np.ones((1, 1, 1, 1, 4), np.float32), r"\(1, 1, 1, 1, 4\)"),
+        "constant of a picture": (lambda x: x * np.ones((9, 8, 1), np.float32), r"\(9, 8, 1\)"),
     }
 
 
@@ -66,14 +67,13 @@ def custom(name="Own"):
 def test_refusals(what):
     import keras
 
-    layer, message = refused(keras.layers)[what]
+    layer, named = refused(keras.layers)[what]
     inputs = keras.Input((9, 8, 4))
     x = layer(inputs)
     model = keras.Model(inputs, x, name="mine")
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError, match=named) as caught:
         graph_from_keras(model)
     assert "in model 'mine'" in str(caught.value)
-    assert "cannot be exported" in str(caught.value)
 
 
 def test_the_place_in_a_nested_model_is_named():
@@ -99,11 +99,11 @@ def test_nested_models_that_cast_or_reshape_their_input():
 
     inner = keras.Sequential([keras.Input((6, 6, 3), dtype="uint8"), keras.layers.Rescaling(1.0)], name="inner")
     inputs = keras.Input((6, 6, 3))
-    with pytest.raises(InputError, match=r"'inner' .*cast to integers"):
+    with pytest.raises(InputError, match="'inner'"):
         graph_from_keras(keras.Model(inputs, inner(inputs)))
     flat = keras.Sequential([keras.Input((6, 6)), keras.layers.Flatten()], name="flat")
     inputs = keras.Input((6, 6, 1))
-    with pytest.raises(InputError, match=r"'flat' .*takes \(None, 6, 6\)"):
+    with pytest.raises(InputError, match=r"'flat' .*\(None, 6, 6\)"):
         graph_from_keras(keras.Model(inputs, flat(inputs)))
 
 
@@ -113,7 +113,7 @@ def test_nested_models_with_more_inputs():
     a, b = keras.Input((6, 6, 3)), keras.Input((6, 6, 3))
     inner = keras.Model([a, b], keras.layers.Subtract()([a, b]), name="inner")
     inputs = keras.Input((6, 6, 3))
-    with pytest.raises(InputError, match=r"'inner' .*has 2 inputs"):
+    with pytest.raises(InputError, match=r"'inner' .*2 inputs"):
         graph_from_keras(keras.Model(inputs, inner([inputs, inputs])))
 
 
@@ -123,7 +123,7 @@ def test_models_quantized_by_keras():
     layer = keras.layers.Dense(3, name="bad")
     model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), layer])
     layer.quantize("int8")
-    with pytest.raises(InputError, match=r"Dense 'bad' .*quantized by Keras"):
+    with pytest.raises(InputError, match="Dense 'bad'"):
         graph_from_keras(model)
 
 
@@ -134,9 +134,9 @@ def test_models_that_are_no_graph():
         def call(self, x):
             return x
 
-    with pytest.raises(InputError, match=r"Own 'own'.* is no functional or sequential"):
+    with pytest.raises(InputError, match="Own 'own'"):
         graph_from_keras(Own(name="own"))
-    with pytest.raises(InputError, match=r"no functional or sequential .*call it once"):
+    with pytest.raises(InputError, match="Sequential 'sequential"):
         graph_from_keras(keras.Sequential([keras.layers.Flatten()]))
 
     class Changed(keras.Model):
@@ -158,7 +158,8 @@ def test_inputs_and_outputs():
         graph_from_keras(keras.Model([a, b], keras.layers.Add()([a, b])))
     with pytest.raises(InputError, match="1 inputs and 2 outputs"):
         graph_from_keras(keras.Model(a, [keras.layers.Flatten()(a), keras.layers.ReLU()(a)]))
-    with pytest.raises(InputError, match=r"an image \(N, H, W, C\) is expected"):
+    with pytest.raises(InputError, match=r"\(None, 7\)"):
         graph_from_keras(model_of(keras.layers.Dense(3), size=(7,)))
-    with pytest.raises(InputError, match="does nothing"):
-        graph_from_keras(model_of(keras.layers.Dropout(0.5)))
+    nothing = model_of(keras.layers.Dropout(0.5))
+    with pytest.raises(InputError, match=nothing.name):
+        graph_from_keras(nothing)

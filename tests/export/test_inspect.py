@@ -1,6 +1,7 @@
 """Reading model files back: what they are entitled to be called, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -240,9 +241,9 @@ def test_what_is_no_model_is_refused(tmp_path, name, content):
 
 
 def test_unreadable_paths_are_refused(tmp_path):
-    for name, why in ((".", "a folder; one file"), ("absent.onnx", "no such file")):
-        with pytest.raises(InputError, match=why):
-            inspect_file(tmp_path / name)
+    for path in (tmp_path, tmp_path / "absent.onnx"):
+        with pytest.raises(InputError, match=re.escape(str(path))):
+            inspect_file(path)
 
 
 @pytest.mark.parametrize("file", ["tflite", "onnx"])
@@ -269,7 +270,7 @@ def test_a_scale_that_is_no_positive_number(made, scale):
     model = onnx.load_from_string(write_onnx_int8(made))
     tensor = next(t for t in model.graph.initializer if t.name.endswith("/scale") and not t.dims)
     tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(scale, np.float32), tensor.name))
-    with pytest.raises(InputError, match=r"m: damaged: .* is no positive number"):
+    with pytest.raises(InputError, match=r"m: .*scale"):
         report_onnx(model.SerializeToString(), "m")
 
 
@@ -334,5 +335,5 @@ def test_an_onnx_file_is_checked_before_c_reads_it(tmp_path):
     model = onnx.load_from_string(write_onnx(GRAPH))
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 2**40
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(InputError, match=r"m\.onnx: .*axis of length"):
+    with pytest.raises(InputError, match=r"m\.onnx: .*1099511627776"):
         inspect_file(tmp_path / "m.onnx")

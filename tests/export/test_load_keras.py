@@ -144,7 +144,7 @@ def keras2_file(tmp_path):
 def test_hard_sigmoid_of_keras_2_is_another_function(keras2_file):
     config = config_of(keras2_file)
     config["config"]["layers"][-1]["config"]["activation"] = "hard_sigmoid"
-    with pytest.raises(InputError, match=r"Dense 'dense' .*clip\(0.2 x \+ 0.5, 0, 1\)"):
+    with pytest.raises(InputError, match=r"Dense 'dense' .*hard_sigmoid"):
         load_keras(with_config(keras2_file, config))
 
 
@@ -161,9 +161,7 @@ def test_groups_of_a_depthwise_convolution_must_mean_nothing(keras2_file):
 def test_a_function_of_tensorflow_that_is_not_known(keras2_file):
     text = json.dumps(config_of(keras2_file))
     assert '"function": "math.truediv"' in text
-    with pytest.raises(
-        InputError, match=r"TFOpLambda 'tf.math.truediv' .*tf.math.floordiv is a function of TensorFlow"
-    ):
+    with pytest.raises(InputError, match=r"'tf.math.truediv' .*tf.math.floordiv"):
         load_keras(with_config(keras2_file, text.replace('"math.truediv"', '"math.floordiv"')))
 
 
@@ -171,5 +169,5 @@ def test_a_function_of_tensorflow_that_is_not_known(keras2_file):
 def test_older_files_are_refused(version, backend, keras2_file):
     with h5py.File(keras2_file, "r+") as file:
         file.attrs["keras_version"], file.attrs["backend"] = version, backend
-    with pytest.raises(InputError, match=f"written by Keras {version} with {backend}"):
+    with pytest.raises(InputError, match=f"Keras {version} with {backend}"):
         load_keras(keras2_file)

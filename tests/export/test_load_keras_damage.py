@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import zipfile
 
 import h5py
@@ -14,28 +15,28 @@ from mbn_deploy.export.from_keras.load import load_keras
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("data", "kind"),
     [
-        (b"", "it is empty"),
-        (b"hello world, no model", "neither a zip archive nor HDF5"),
-        (pickle.dumps({"weights": [1, 2]}), "Python pickle, which is never loaded"),
-        (b"\x1c\0\0\0TFL3" + bytes(50), "TFLite file"),
+        (b"", "empty"),
+        (b"hello world, no model", "b'hello wo'"),
+        (pickle.dumps({"weights": [1, 2]}), "pickle"),
+        (b"\x1c\0\0\0TFL3" + bytes(50), "TFLite"),
     ],
 )
-def test_files_of_another_kind(data, message, tmp_path):
+def test_files_of_another_kind(data, kind, tmp_path):
     (tmp_path / "m.keras").write_bytes(data)
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError, match=kind) as caught:
         load_keras(tmp_path / "m.keras")
     assert "m.keras" in str(caught.value)
 
 
 def test_folders_and_missing_files(tmp_path):
-    with pytest.raises(InputError, match=r"is a folder; a \.keras or \.h5 file"):
+    with pytest.raises(InputError, match=str(tmp_path)):
         load_keras(tmp_path)
     (tmp_path / "saved_model.pb").touch()
-    with pytest.raises(InputError, match="SavedModel, which is a program"):
+    with pytest.raises(InputError, match="SavedModel"):
         load_keras(tmp_path)
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match=r"none\.keras"):
         load_keras(tmp_path / "none.keras")
 
 
@@ -45,7 +46,7 @@ def test_truncated_files(suffix, part, tmp_path):
     path = saved(classifier(), tmp_path / f"m.{suffix}")
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * part)])
-    with pytest.raises(InputError, match="damaged or cut short"):
+    with pytest.raises(InputError, match=path.name):
         load_keras(path)
 
 
@@ -75,14 +76,14 @@ def test_weights_alone_say_what_to_do(kind, tmp_path):
         with h5py.File(saved(model, tmp_path / "m.h5")) as whole, h5py.File(path, "w") as file:
             for name, value in whole["model_weights"].attrs.items():
                 file.attrs[name] = value
-    with pytest.raises(InputError, match=r"holds only weights, not a model.* --weights"):
+    with pytest.raises(InputError, match="--weights"):
         load_keras(path)
 
 
 def test_other_hdf5_files(tmp_path):
     with h5py.File(tmp_path / "m.h5", "w") as file:
         file["numbers"] = np.zeros(3)
-    with pytest.raises(InputError, match="no model_config"):
+    with pytest.raises(InputError, match="model_config"):
         load_keras(tmp_path / "m.h5")
 
 
@@ -90,7 +91,7 @@ def test_other_hdf5_files(tmp_path):
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
 def test_configurations_that_are_none(config, suffix, tmp_path):
     path = saved(classifier(), tmp_path / f"m.{suffix}")
-    with pytest.raises(InputError, match="configuration is"):
+    with pytest.raises(InputError, match=path.name):
         load_keras(with_config(path, config))
 
 
@@ -99,21 +100,21 @@ def test_models_nested_without_end(tmp_path):
     config = {"class_name": "Sequential", "config": {"name": "s", "layers": []}}
     for _ in range(50):
         config = {"class_name": "Sequential", "config": {"name": "s", "layers": [config]}}
-    with pytest.raises(InputError, match="nested more than 32 deep"):
+    with pytest.raises(InputError, match="32"):
         load_keras(with_config(path, config))
 
 
 @pytest.mark.parametrize("member", ["config.json", "metadata.json", "model.weights.h5"])
 def test_archives_without_a_member(member, tmp_path):
     path = saved(classifier(), tmp_path / "m.keras")
-    with pytest.raises(InputError, match=f"the archive has no {member}"):
+    with pytest.raises(InputError, match=member):
         load_keras(with_members(path, {member: None}))
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "C:evil", "a\\b"])
 def test_members_outside_the_archive(name, tmp_path):
     path = saved(classifier(), tmp_path / "m.keras")
-    with pytest.raises(InputError, match="points outside"):
+    with pytest.raises(InputError, match=re.escape(name.replace("\\", "\\\\"))):
         load_keras(with_members(path, {name: b"x"}))
     assert not (tmp_path.parent / "evil").exists()
 
@@ -123,7 +124,7 @@ def test_a_member_twice(tmp_path):
     path = saved(classifier(), tmp_path / "m.keras")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("config.json", "{}")
-    with pytest.raises(InputError, match=r"'config.json' twice"):
+    with pytest.raises(InputError, match=r"config\.json"):
         load_keras(path)
 
 
@@ -131,14 +132,14 @@ def test_a_zip_bomb(tmp_path):
     path = saved(classifier(), tmp_path / "m.keras")
     with_members(path, {"model.weights.h5": bytes(100 << 20)}, zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 1 << 20
-    with pytest.raises(InputError, match=r"unpacks to 1048\d+"):
+    with pytest.raises(InputError, match=path.name):
         load_keras(path)
 
 
 def test_a_configuration_without_end(tmp_path):
     path = saved(classifier(), tmp_path / "m.keras")
     with_members(path, {"config.json": b" " * (65 << 20)})
-    with pytest.raises(InputError, match=r"config.json has 68157440 bytes"):
+    with pytest.raises(InputError, match=r"config\.json .*68157440"):
         load_keras(path)
 
 
@@ -146,9 +147,7 @@ def test_weights_of_other_shapes(tmp_path):
     path = saved(classifier(), tmp_path / "m.h5")
     config = config_of(path)
     config["config"]["layers"][-1]["config"]["units"] = 7
-    with pytest.raises(
-        InputError, match=r"'kernel' of layer 'dense.*' must have shape \(4, 7\), the file has \(4, 3\)"
-    ):
+    with pytest.raises(InputError, match=r"'kernel' of layer 'dense.*\(4, 7\).*\(4, 3\)"):
         load_keras(with_config(path, config))
 
 
@@ -174,5 +173,5 @@ def test_links_in_the_weights(tmp_path):
     weights = io.BytesIO()
     with h5py.File(weights, "w") as file:
         file["layers"] = h5py.ExternalLink("/etc/passwd", "/")
-    with pytest.raises(InputError, match="/layers is a link"):
+    with pytest.raises(InputError, match="/layers"):
         load_keras(with_members(path, {"model.weights.h5": weights.getvalue()}))

@@ -110,7 +110,7 @@ def test_activations_are_saturation_or_a_clip_of_integers(activation, params, cl
 def test_a_hard_sigmoid_must_be_lowered_before():
     inner = graph_of(op("hard_sigmoid", "gate", "x", shape=INPUT))
     params = QuantParams(1 / 255, -128)
-    with pytest.raises(InputError, match=r"'gate'.*lowered"):
+    with pytest.raises(InputError, match="'gate'"):
         write_onnx_int8(QuantizedGraph(inner, {"x": params, "gate": params}, {}))
 
 

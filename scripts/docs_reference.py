@@ -119,7 +119,7 @@ def section(name: str, command: CommandInfo) -> str:
         parts += [f"**{heading}**\n"] if heading else []
         parts += map(_entry, those)
     if command.epilog:
-        parts += ["**Examples**\n", "```text", *(line.strip() for line in command.epilog.splitlines()[2:]), "```\n"]
+        parts += ["**Examples**\n", "```text", *(line.strip() for line in command.epilog.splitlines()[1:]), "```\n"]
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -26,6 +26,12 @@ class Command(typer.core.TyperCommand):
                 sections.setdefault(getattr(parameter, "rich_help_panel", None) or kind, []).append(row)
         _write_sections(formatter, sections)
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 (click calls it with both)
+        """Write the examples as they are: a line that was wrapped or indented further could not be copied."""
+        if self.epilog:
+            formatter.write_paragraph()
+            formatter.write(self.epilog + "\n")
+
 
 class Group(typer.core.TyperGroup):
     """A group that lists its commands under their headings."""
@@ -40,8 +46,8 @@ class Group(typer.core.TyperGroup):
 
 
 def examples(*lines: str) -> str:
-    """Return the text after the options (`epilog`): command lines to copy, which are not wrapped."""
-    return "\n".join(["\b", "Examples:", *(f"  mbn-deploy {line}" for line in lines)])
+    """Return the text after the options (`epilog`): command lines to copy."""
+    return "\n".join(["Examples:", *(f"  mbn-deploy {line}" for line in lines)])
 
 
 def _write_sections(formatter: Any, sections: dict[str, Rows]) -> None:

@@ -28,7 +28,7 @@ def test_no_option_is_lost_and_each_stands_under_its_heading(screen):
     shown = {}
     for part in re.split(r"^(?=\S)", text, flags=re.MULTILINE):
         heading, _, body = part.partition(":\n")
-        options = re.findall(r"^  (?:-\w, )?(--[a-z0-9-]+)", body.split("  Examples:")[0], re.MULTILINE)
+        options = re.findall(r"^  (?:-\w, )?(--[a-z0-9-]+)", body, re.MULTILINE)
         shown |= dict.fromkeys(options, None if heading == "Options" else heading)
     every = [one for one in docs_reference.parameters(command) if not one.positional]
     assert shown == {one.option: one.info.rich_help_panel for one in every} | {"--help": None}

@@ -1,4 +1,4 @@
-"""Example pictures for the report: what the float model and one file of the bundle answered, disagreements first."""
+"""Example images for the report: what the float model and one file of the bundle answered, disagreements first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mbn_deploy.arrays import Pixels
 from mbn_deploy.report.data import Example, Examples, Guess
 from mbn_deploy.verify.scores import TopAnswers
 
-DIFFERING, ALIKE = 12, 4  # most pictures that are shown of each kind
+DIFFERING, ALIKE = 12, 4  # how many images of each kind are shown at most
 SIDE = 144  # pixels of a thumbnail's longer side
 QUALITY = 82
 # The file that is compared with float is the first of these that the bundle has: the one that differs most from float.
@@ -60,7 +60,7 @@ def examples(
         other: answers of `file` to the same images.
         truths: the right class of each image; None without labels.
         labels: a name for each class in the answers.
-        shown: for each chosen image its name, and its pixels (H, W, C) if the picture itself is to be shown.
+        shown: for each chosen image its name, and its pixels (H, W, C) if it is to be shown itself.
         file: name of the file.
         held_back: whether the images are others than those of the calibration.
     """

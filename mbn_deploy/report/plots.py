@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mbn_deploy.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, frame, grid, padded
+from mbn_deploy.report.points import LINE, Box, free_place, marker, name_in, text_width
 from mbn_deploy.report.svg import Svg, element, joined
 from mbn_deploy.verify.latency import Latency
 from mbn_deploy.verify.statistics import Estimate
 
 MOST_DB = 80.0  # nearly exact layers are drawn at this height, to leave room for the others
-LETTER, LINE = 5.9, 13  # width and height of text, in the plot's units
 RADIUS = 4
-Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -69,38 +68,25 @@ def _mark(mark: Mark, x: Axis, y: Axis) -> Svg:
     """Draw the point of a file with its 95 % interval."""
     at, middle = x(mark.latency.low), y(100 * mark.share.value)
     low, high = y(100 * mark.share.low), y(100 * mark.share.high)
-    bar = element("line", x1=at, x2=at, y1=low, y2=high, class_="interval")
-    if mark.kind == "onnx":
-        side = 2 * RADIUS
-        point = element("rect", x=at - RADIUS, y=middle - RADIUS, width=side, height=side, class_=f"point {mark.kind}")
-    else:
-        point = element("circle", cx=at, cy=middle, r=RADIUS, class_=f"point {mark.kind}")
-    return element("g", bar, point)
+    interval = element("line", x1=at, x2=at, y1=low, y2=high, class_="interval")
+    return element("g", interval, marker(mark.kind, at, middle, RADIUS))
 
 
 def _name(mark: Mark, x: Axis, y: Axis, taken: list[Box]) -> Svg:
     """Write the file's name at the nearest free place, with a line to it unless that is beside the point."""
     at, middle = x(mark.latency.low), y(100 * mark.share.value)
-    width = LETTER * len(mark.name)
-    best: tuple[float, float, float, Box] | None = None
-    for shift in (n * LINE * sign for n in range(16) for sign in (-1, 1)):
-        for left in (at + RADIUS + 4, at - RADIUS - 4 - width):
-            box = (left, middle + shift - LINE / 2, left + width, middle + shift + LINE / 2)
-            free = not any(_overlap(box, other) for other in taken)
-            inside = box[0] >= x.start and box[2] <= WIDTH and box[1] >= y.end - LINE and box[3] <= y.start
-            if free and inside and best is None:
-                best = (abs(shift), left, middle + shift, box)
-    _, left, line, box = best or (0.0, at + RADIUS + 4, middle, (0.0, 0.0, 0.0, 0.0))
+    right, left = at + RADIUS + 4, at - RADIUS - 4 - text_width(mark.name)
+    shifts = (n * LINE * sign for n in range(16) for sign in (-1, 1))
+    box = free_place(mark.name, ((side, middle + s) for s in shifts for side in (right, left)), taken, x, y)
+    if box is None:  # it covers something, but is there
+        return name_in((right, middle - LINE / 2, right, middle + LINE / 2), mark.name)
     taken.append(box)
-    text = element("text", mark.name, x=round(left, 1), y=round(line + 4, 1))
+    line = (box[1] + box[3]) / 2
     if abs(line - middle) < LINE:
-        return text
-    end = left - 2 if left > at else left + width + 2
-    return joined([element("line", x1=at, y1=middle, x2=round(end, 1), y2=round(line, 1), class_="leader"), text])
-
-
-def _overlap(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+        return name_in(box, mark.name)
+    end = box[0] - 2 if box[0] > at else box[2] + 2
+    leader = element("line", x1=at, y1=middle, x2=round(end, 1), y2=round(line, 1), class_="leader")
+    return joined([leader, name_in(box, mark.name)])
 
 
 def noise_plot(alone: Sequence[float], run: Sequence[float], identity: str, description: str) -> Svg:

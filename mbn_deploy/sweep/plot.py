@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mbn_deploy.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, frame, grid, padded
+from mbn_deploy.report.points import BASELINE, LINE, Box, free_place, marker, name_in, text_width
 from mbn_deploy.report.svg import Svg, element
 
 HEIGHT = 300
-LETTER, LINE = 5.9, 13  # width and height of text, in the plot's units
 BESIDE = 7  # units between a point and its name
 
 
@@ -54,33 +54,19 @@ def _steps(corners: Sequence[tuple[float, float]], end: float) -> list[tuple[flo
 
 
 def _mark(point: Point, x: Axis, y: Axis) -> Svg:
-    at, level = x(point.cost), y(point.percent)
-    size = 4.0 if point.front else 2.5
+    radius, opacity = (4.0, None) if point.front else (2.5, 0.45)
     tooltip = element("title", f"{point.name}: {point.percent:.1f} %")
-    shape = f"point {point.kind}"
-    faint = None if point.front else 0.45
-    if point.kind == "onnx":
-        return element(
-            "rect", tooltip, x=at - size, y=level - size, width=2 * size, height=2 * size, class_=shape, opacity=faint
-        )
-    return element("circle", tooltip, cx=at, cy=level, r=size, class_=shape, opacity=faint)
+    return marker(point.kind, x(point.cost), y(point.percent), radius, tooltip, opacity=opacity)
 
 
-def _names(best: Sequence[Point], x: Axis, y: Axis) -> list[Svg]:
+def _names(best: Sequence[Point], x: Axis, y: Axis) -> Iterator[Svg]:
     """Write the names of the front's points where there is room; the table has all of them."""
-    names: list[Svg] = []
-    taken: list[tuple[float, float, float, float]] = []
+    taken: list[Box] = []
     for point in best:
-        width, at, level = LETTER * len(point.name), x(point.cost), y(point.percent)
-        for left, base in (
-            (at + BESIDE, level + LINE),
-            (at - BESIDE - width, level - 4),
-            (at + BESIDE, level + 2 * LINE),
-        ):
-            box = (left, base - LINE, left + width, base)
-            free = all(box[2] < o[0] or o[2] < box[0] or box[3] < o[1] or o[3] < box[1] for o in taken)
-            if free and left >= x.start and left + width <= WIDTH and box[1] >= y.end - LINE and base <= y.start:
-                taken.append(box)
-                names.append(element("text", point.name, x=round(left, 1), y=round(base, 1)))
-                break
-    return names
+        at, level = x(point.cost), y(point.percent)
+        right, left = at + BESIDE, at - BESIDE - text_width(point.name)
+        places = [(right, level + LINE - BASELINE), (left, level - 2 * BASELINE), (right, level + 2 * LINE - BASELINE)]
+        box = free_place(point.name, places, taken, x, y)
+        if box is not None:
+            taken.append(box)
+            yield name_in(box, point.name)

@@ -1,8 +1,8 @@
 """Folding: the same function in fewer ops, exactly, and in the form that every file format wants.
 
-After `fold` a graph has no affine op and no bias is missing; zero padding has moved into the
-convolutions that read it, ReLU and ReLU6 into the ops that write what they clip. What a tensor is
-called does not change: it keeps the name of the last Keras layer that was merged into it.
+After `fold` a graph has no affine op and no bias is missing; zero padding has moved into the convolutions that read
+it, ReLU and ReLU6 into the ops in front of them. The names of tensors do not change: each keeps the name of the last
+Keras layer that was merged into it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CAN_CLIP = WEIGHTED | {"add"}
 
 
 def fold(graph: Graph) -> Graph:
-    """`graph` without BatchNorm, Rescaling and padding ops of its own; the float function stays the same."""
+    """Return `graph` without BatchNorm, rescaling and padding ops of their own; it computes the same function."""
     graph = _with_biases(graph)
     while (smaller := _step(graph)) is not None:
         graph = smaller
@@ -38,7 +38,7 @@ def _with_biases(graph: Graph) -> Graph:
 
 
 def _step(graph: Graph) -> Graph | None:
-    """The graph after the first merge that is possible, `None` if there is none."""
+    """Return the graph after the first possible merge, or `None` if there is none."""
     readers, writers = graph.readers(), graph.writers()
     for op in graph.ops:
         source = writers.get(op.inputs[0])
@@ -58,7 +58,7 @@ def _replaced(graph: Graph, changed: dict[str, Op], gone: Op) -> Graph:
 
 
 def _into_source(source: Op, op: Op) -> Op | None:
-    """`source` and the op behind it as one, writing what the second one wrote."""
+    """Merge `op` into `source`, the op in front of it; return `None` if that is not possible."""
     if source.activation != "none":
         return None
     if op.kind in _CLIPPING and source.kind in _CAN_CLIP:
@@ -77,7 +77,10 @@ def _into_source(source: Op, op: Op) -> Op | None:
 
 
 def _affine_into(op: Op, reader: Op) -> Op | None:
-    """The affine op in front of a weighted one; behind a padding it would shift the zeros too, so only without."""
+    """Merge an affine op into the weighted op behind it.
+
+    An offset cannot be merged into a padded convolution, whose padding is zero behind the affine op.
+    """
     scale, offset = _affine(op)
     if reader.kind not in WEIGHTED or (any(reader.pads) and offset.any()):
         return None
@@ -90,7 +93,7 @@ def _affine_into(op: Op, reader: Op) -> Op | None:
 
 
 def _pad_into(op: Op, reader: Op) -> Op | None:
-    """Zero padding in front of a convolution or of another padding; pools do not pad with zeros."""
+    """Merge zero padding into a convolution or another padding behind it; pools do not pad with zeros."""
     if reader.kind not in ("conv", "depthwise", "pad"):
         return None
     top, bottom, left, right = (a + b for a, b in zip(op.pads, reader.pads, strict=True))
@@ -117,7 +120,7 @@ def _affine(op: Op) -> tuple[Doubles, Doubles]:
 
 
 def _leftover_affines(graph: Graph) -> Graph:
-    """What found no convolution to go into becomes a depthwise 1x1 convolution."""
+    """Turn each affine op that could not be merged into a depthwise 1x1 convolution."""
     shapes = dict(graph.shapes)
     ops: list[Op] = []
     for op in graph.ops:
@@ -126,15 +129,15 @@ def _leftover_affines(graph: Graph) -> Graph:
             continue
         scale, offset = _affine(op)
         kernel, bias = scale.astype(np.float32).reshape(1, 1, -1, 1), offset.astype(np.float32)
-        made = Op("depthwise", op.name, op.inputs, op.output, kernel=kernel, bias=bias)
+        scaled = Op("depthwise", op.name, op.inputs, op.output, kernel=kernel, bias=bias)
         shape = shapes[op.output]
         if len(shape) == 4:
-            ops.append(made)
+            ops.append(scaled)
             continue
-        # A feature vector: seen as an image of one pixel, and back.
+        # A feature vector is reshaped to an image of one pixel, and back.
         image, result = f"{op.output}/pixel", f"{op.output}/scaled"
         shapes[image] = shapes[result] = (shape[0], 1, 1, shape[1])
         ops.append(Op("reshape", f"{op.name}/pixel", op.inputs, image))
-        ops.append(replace(made, inputs=(image,), output=result))
+        ops.append(replace(scaled, inputs=(image,), output=result))
         ops.append(Op("reshape", f"{op.name}/vector", (result,), op.output))
     return replace(graph, shapes=shapes).with_ops(ops)

@@ -1,11 +1,14 @@
-"""The float graph: what Keras models are turned into and every file format is written from.
+"""The float graph: Keras models become one, and every file format is written from it.
 
-Layout is NHWC throughout, kernels are HWIO, all shapes are static and include the batch axis.
-A `Graph` is a value: steps (folding, conditioning) return a new one.
+The layout is NHWC, kernels are HWIO, all shapes are static and include the batch axis. A `Graph` is a value: each
+step (folding, equalizing, ...) returns a new one.
 
-A tensor carries the name of the last Keras layer merged into it, so its value is that layer's
-output; an op carries the name of the Keras layer that does the work. After folding, the op
-`Conv1` (convolution + BatchNorm + ReLU6) writes the tensor `Conv1_relu`.
+A tensor has the name of the last Keras layer merged into it, so that its value is that layer's output; an op has the
+name of the Keras layer that does the work. After folding, the op `Conv1` (convolution + BatchNorm + ReLU6) writes the
+tensor `Conv1_relu`.
+
+A new kind of op is a line in `OpKind`, with the fields of `Op` that it uses beside it, and a row in each table that is
+keyed by kind: `graph/execute.py`, `export/tflite/lowerings/table.py`, `export/onnx/lowerings/table.py`.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ OpKind = Literal[
     "depthwise",  # kernel (kh, kw, c, multiplier), bias (c * multiplier); as conv
     "dense",  # kernel (cin, cout), bias (cout); activation
     "add",  # two tensors of one shape; activation
-    "add_constant",  # offset, one number for all or one a channel; activation
-    "minimum",  # with offset, one number a channel
+    "add_constant",  # offset, one number for all or one per channel; activation
+    "minimum",  # with offset, one number per channel
     "multiply",  # two tensors, one may be (N, 1, 1, C)
     "relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "softmax",  # softmax: last axis
     "global_average_pool", "global_max_pool",  # over H and W; `keepdims`
@@ -40,7 +43,7 @@ WEIGHTED: frozenset[OpKind] = frozenset({"conv", "depthwise", "dense"})
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One operation. Which fields mean something is said beside each kind of `OpKind`."""
+    """One operation. The fields that a kind uses are listed beside it in `OpKind`."""
 
     kind: OpKind
     name: str
@@ -58,13 +61,13 @@ class Op:
     keepdims: bool = False
 
     def weights(self) -> tuple[Floats, Floats]:
-        """(kernel, bias) of a weighted op; after folding both are there."""
+        """Return (kernel, bias) of a weighted op; after folding it has both."""
         if self.kernel is None or self.bias is None:
             raise ValueError(f"op {self.name!r} ({self.kind}) has no kernel or no bias")
         return self.kernel, self.bias
 
     def number(self) -> float:
-        """What an `add_constant` of one number adds."""
+        """Return the number that an `add_constant` of one number adds."""
         if self.offset is None or self.offset.size != 1:
             raise ValueError(f"op {self.name!r} ({self.kind}) has not one number to add")
         return float(self.offset.flat[0])
@@ -94,35 +97,35 @@ class Graph:
             raise ValueError(f"graph {self.name!r} never computes its output {self.output!r}")
 
     def with_ops(self, ops: Iterable[Op], **changes: str) -> Graph:
-        """This graph with other ops; shapes of tensors that are gone are dropped."""
+        """Return this graph with other ops, without the shapes of tensors that no op writes any more."""
         kept = tuple(ops)
         names = {changes.get("input", self.input), *(op.output for op in kept)}
         shapes = {name: shape for name, shape in self.shapes.items() if name in names}
         return replace(self, ops=kept, shapes=shapes, **changes)
 
     def readers(self) -> dict[str, list[Op]]:
-        """The ops that read each tensor."""
-        found: dict[str, list[Op]] = {name: [] for name in self.shapes}
+        """Return the ops that read each tensor."""
+        readers: dict[str, list[Op]] = {name: [] for name in self.shapes}
         for op in self.ops:
             for name in op.inputs:
-                found[name].append(op)
-        return found
+                readers[name].append(op)
+        return readers
 
     def writers(self) -> dict[str, Op]:
-        """The op that writes each tensor (the input has none)."""
+        """Return the op that writes each tensor; the input has none."""
         return {op.output: op for op in self.ops}
 
     def weighted(self) -> Iterator[Op]:
-        """Convolutions and dense layers, in order."""
+        """Return the convolutions and dense layers, in order."""
         return (op for op in self.ops if op.kind in WEIGHTED)
 
 
 def output_length(size: int, window: int, stride: int, dilation: int, padding: int) -> int:
-    """Positions of a window along one axis; `padding` is the sum of both sides."""
+    """Return the number of positions of a window along one axis; `padding` is the sum of both sides."""
     return (size + padding - (window - 1) * dilation - 1) // stride + 1
 
 
 def same_pads(size: int, window: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """(before, after) of TensorFlow's 'SAME' padding along one axis."""
+    """Return (before, after) of TensorFlow's 'SAME' padding along one axis."""
     total = max((-(-size // stride) - 1) * stride + (window - 1) * dilation + 1 - size, 0)
     return total // 2, total - total // 2

@@ -1,7 +1,7 @@
-"""Inputs that one mean and one deviation describe, red first.
+"""Models whose input is RGB and normalized by one mean and one standard deviation.
 
-Pictures, metadata of TFLite, MediaPipe Tasks and most apps know nothing else. What a model wants
-beyond that goes into its first layers.
+TFLite metadata, MediaPipe Tasks and most apps support nothing else. Any other normalization becomes a part of the
+model's first layers.
 """
 
 from __future__ import annotations
@@ -16,42 +16,45 @@ from mbn_deploy.manifest import Preprocess
 
 
 def red_first(graph: Graph, preprocess: Preprocess) -> tuple[Graph, Preprocess]:
-    """The graph for channels as pictures have them: kernels turn round, not pixels."""
+    """Return the graph and the preprocessing for RGB input: a BGR model gets its first kernels reversed."""
     if preprocess.channels == "rgb":
         return graph, preprocess
     readers = graph.readers()[graph.input]
-    turned = replace(preprocess, mean=preprocess.mean[::-1], std=preprocess.std[::-1], channels="rgb")
+    rgb = replace(preprocess, mean=preprocess.mean[::-1], std=preprocess.std[::-1], channels="rgb")
     if any(op.kind != "conv" for op in readers):
-        return _behind(graph, np.eye(len(preprocess.mean))[::-1], np.zeros(len(preprocess.mean)), "turned"), turned
+        return _behind_conv(graph, np.eye(len(preprocess.mean))[::-1], np.zeros(len(preprocess.mean)), "turned"), rgb
     kernels = {op.name: np.ascontiguousarray(op.weights()[0][:, :, ::-1]) for op in readers}
     ops = (replace(op, kernel=kernels[op.name]) if op.name in kernels else op for op in graph.ops)
-    return graph.with_ops(ops), turned
+    return graph.with_ops(ops), rgb
 
 
 def is_uniform(preprocess: Preprocess) -> bool:
-    """Whether one mean and one deviation serve all channels."""
+    """Tell whether all channels have the same mean and deviation."""
     return len(set(preprocess.mean)) == len(set(preprocess.std)) == 1
 
 
 def uniform_input(graph: Graph, preprocess: Preprocess) -> tuple[Graph, Preprocess]:
-    """`graph` with `is_uniform` preprocessing: unchanged, or behind a 1x1 convolution that takes pixels.
+    """Return `graph` with uniform preprocessing: unchanged, or behind a 1x1 convolution that normalizes pixels.
 
-    In front of the first layer and not in its weights, so that zero padding still means what it
-    meant in training: the mean.
+    The normalization is not merged into the first layer, whose zero padding stands for the mean, as in training.
     """
     if is_uniform(preprocess):
         return graph, preprocess
     mean, std = np.asarray(preprocess.mean), np.asarray(preprocess.std)
-    taken = replace(preprocess, mean=(0.0,) * len(mean), std=(1.0,) * len(std))
-    return _behind(graph, np.diag(1 / std), -mean / std, "normalized"), taken
+    pixels = replace(preprocess, mean=(0.0,) * len(mean), std=(1.0,) * len(std))
+    return _behind_conv(graph, np.diag(1 / std), -mean / std, "normalized"), pixels
 
 
-def _behind(graph: Graph, matrix: Doubles, shift: Doubles, name: str) -> Graph:
-    """The graph behind a 1x1 convolution on its input, x = pixel @ matrix + shift."""
-    made = f"{graph.input}/{name}"
+def _behind_conv(graph: Graph, matrix: Doubles, shift: Doubles, name: str) -> Graph:
+    """Return the graph behind a 1x1 convolution of its input, x = pixel @ matrix + shift."""
+    output = f"{graph.input}/{name}"
     layer = Op(
-        "conv", made, (graph.input,), made,
-        kernel=matrix[None, None].astype(np.float32), bias=shift.astype(np.float32),
-    )  # fmt: skip
-    readers = (replace(op, inputs=tuple(made if t == graph.input else t for t in op.inputs)) for op in graph.ops)
-    return replace(graph, ops=(layer, *readers), shapes={**graph.shapes, made: graph.shapes[graph.input]})
+        kind="conv",
+        name=output,
+        inputs=(graph.input,),
+        output=output,
+        kernel=matrix[None, None].astype(np.float32),
+        bias=shift.astype(np.float32),
+    )
+    readers = (replace(op, inputs=tuple(output if t == graph.input else t for t in op.inputs)) for op in graph.ops)
+    return replace(graph, ops=(layer, *readers), shapes={**graph.shapes, output: graph.shapes[graph.input]})

@@ -9,7 +9,7 @@ from rich.console import Console
 from mbn_deploy.cli.output import human_bytes, plain, table
 from mbn_deploy.runtime.benchmark.benchmark import Benchmark, Measurement
 from mbn_deploy.runtime.benchmark.comparison import BenchmarkComparison
-from mbn_deploy.runtime.benchmark.opening_cost import Cost
+from mbn_deploy.runtime.benchmark.opening_cost import OpeningCost
 from mbn_deploy.runtime.benchmark.significance import CERTAINTY, FLOOR, Difference
 from mbn_deploy.runtime.benchmark.targets import SYNTHETIC
 from mbn_deploy.runtime.benchmark.timing import ALL_PHASES, BURST_SECONDS, QUANTILES, Steadiness
@@ -110,7 +110,7 @@ def _print_single(console: Console, case: Measurement) -> None:
         _print_steadiness(console, case.steadiness)
 
 
-def _print_cost(console: Console, cost: Cost) -> None:
+def _print_cost(console: Console, cost: OpeningCost) -> None:
     console.print(
         f"opened in {ms(cost.open_seconds)} ms (after {ms(cost.import_seconds)} ms to import the interpreter), "
         f"first image {ms(cost.first_seconds)} ms"
@@ -154,7 +154,7 @@ def _print_several(console: Console, cases: Sequence[Measurement]) -> None:
     console.print()
 
 
-def _own_memory(cost: Cost) -> int | None:
+def _own_memory(cost: OpeningCost) -> int | None:
     """Return the bytes that opening and running the file added to those of the interpreter."""
     if cost.memory_after is None or cost.memory_imported is None:
         return None

@@ -19,7 +19,7 @@ from mbn_deploy.hashing import sha256
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.backends import BACKENDS
 from mbn_deploy.runtime.backends.modules import PACKAGES, backend_version
-from mbn_deploy.runtime.benchmark.opening_cost import Cost, opening_cost
+from mbn_deploy.runtime.benchmark.opening_cost import OpeningCost, measure_opening_cost
 from mbn_deploy.runtime.benchmark.targets import (
     BenchmarkImage,
     Target,
@@ -65,7 +65,7 @@ class Measurement:
     quantiles: dict[str, dict[str, float]]
     blocks: tuple[Block, ...]
     steadiness: Steadiness | None
-    cost: Cost | None
+    cost: OpeningCost | None
     cost_absent: str | None
 
 
@@ -205,11 +205,11 @@ def _open_cases(
 
 def _opening_costs(
     cases: Sequence[Case], targets: Sequence[Target], image: BenchmarkImage, openings: int, progress: Progress
-) -> dict[str, Cost | str]:
+) -> dict[str, OpeningCost | str]:
     """Measure each file's opening with the first of its numbers of threads; other numbers change little of it."""
     first_cases = {case.name: case for case in reversed(cases)}
     opened = [target for target in targets if target.name in first_cases]
-    costs: dict[str, Cost | str] = {}
+    costs: dict[str, OpeningCost | str] = {}
     for index, target in enumerate(opened):
         progress("opening", index, len(opened))
         info = first_cases[target.name].classifier.info
@@ -219,20 +219,20 @@ def _opening_costs(
     return costs
 
 
-def _median_cost(path: Path, options: dict[str, Any], image: BenchmarkImage, openings: int) -> Cost | str:
+def _median_cost(path: Path, options: dict[str, Any], image: BenchmarkImage, openings: int) -> OpeningCost | str:
     """Return the medians of `openings` fresh processes, or why one of them failed."""
     costs = []
     for _ in range(openings):
-        cost = opening_cost(path, options, image.data)
+        cost = measure_opening_cost(path, options, image.data)
         if isinstance(cost, str):
             return cost
         costs.append(cost)
-    columns = {field.name: [getattr(cost, field.name) for cost in costs] for field in fields(Cost)}
+    columns = {field.name: [getattr(cost, field.name) for cost in costs] for field in fields(OpeningCost)}
     medians: dict[str, Any] = {k: None if None in v else statistics.median_low(v) for k, v in columns.items()}
-    return Cost(**medians)
+    return OpeningCost(**medians)
 
 
-def _measurement(case: Case, cost: Cost | str | None, cases: int) -> Measurement:
+def _measurement(case: Case, cost: OpeningCost | str | None, cases: int) -> Measurement:
     info = case.classifier.info
     contents = read_file(Path(info.path))
     return Measurement(
@@ -252,7 +252,7 @@ def _measurement(case: Case, cost: Cost | str | None, cases: int) -> Measurement
         quantiles=case.quantiles(),
         blocks=tuple(case.blocks),
         steadiness=steadiness(case.blocks, cases),
-        cost=cost if isinstance(cost, Cost) else None,
+        cost=cost if isinstance(cost, OpeningCost) else None,
         cost_absent=cost if isinstance(cost, str) else None,
     )
 

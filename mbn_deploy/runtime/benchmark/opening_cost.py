@@ -21,13 +21,17 @@ TIME_LIMIT = 300  # seconds
 
 
 @dataclass(frozen=True)
-class Cost:
-    """The cost of one file in a fresh process.
+class OpeningCost:
+    """The cost of opening one file in a fresh process; memory is None on systems that do not report it.
 
-    `import_seconds` is the interpreter's own import, `open_seconds` `Classifier.open` after it, `first_seconds` the
-    first picture. Memory is resident bytes: with Python, numpy and Pillow (`memory_before`), with the interpreter
-    (`memory_imported`), after the first answer (`memory_after`), and the peak (`memory_peak`); None on systems that
-    do not tell.
+    Attributes:
+        import_seconds: time to import the interpreter.
+        open_seconds: time of `Classifier.open` after that.
+        first_seconds: time to classify the first image.
+        memory_before: resident bytes with Python, numpy and Pillow.
+        memory_imported: resident bytes with the interpreter.
+        memory_after: resident bytes after the first image.
+        memory_peak: largest resident size, in bytes.
     """
 
     import_seconds: float
@@ -39,29 +43,29 @@ class Cost:
     memory_peak: int | None
 
 
-def opening_cost(path: Path, options: Mapping[str, Any], picture: bytes) -> Cost | str:
-    """Start a process that opens `path` with `options` of `Classifier.open` and classifies `picture` once.
+def measure_opening_cost(path: Path, options: Mapping[str, Any], image: bytes) -> OpeningCost | str:
+    """Open a file with options of `Classifier.open` in a child process, and classify an encoded image once.
 
-    Return a sentence instead if no process can be started (under an emulator, in an embedding program) or if it
+    Return why there is no result if no process can be started (under an emulator, in an embedding program) or if it
     failed.
     """
     try:
-        return Cost(**call_in_child(measure_opening, str(path), dict(options), picture, seconds=TIME_LIMIT))
+        return OpeningCost(**call_in_child(measure_opening, str(path), dict(options), image, seconds=TIME_LIMIT))
     except ChildError as error:
         return f"the child process {error}"
     except MbnError as error:
         return f"the child process failed: {error}"
 
 
-def measure_opening(path: str, options: dict[str, Any], picture: bytes) -> dict[str, Any]:
-    """Open a file, classify an encoded picture, and return the fields of its `Cost`. Runs in the child."""
+def measure_opening(path: str, options: dict[str, Any], image: bytes) -> dict[str, Any]:
+    """Open a file, classify an encoded image, and return the fields of its `OpeningCost`; runs in the child process."""
     before = resident("VmRSS")
     start = perf_counter()
     load_interpreter(options["backend"])
     imported, memory_imported = perf_counter(), resident("VmRSS")
     with Classifier.open(path, **options) as classifier:
         opened = perf_counter()
-        classifier.classify(picture)
+        classifier.classify(image)
         done = perf_counter()
         return {
             "import_seconds": imported - start,
@@ -75,9 +79,9 @@ def measure_opening(path: str, options: dict[str, Any], picture: bytes) -> dict[
 
 
 def resident(field: str) -> int | None:
-    """Bytes of this process by /proc: VmRSS (now) or VmHWM (at most so far); see proc(5). None elsewhere.
+    """Return the resident bytes of this process from /proc: VmRSS (now) or VmHWM (peak), see proc(5); None elsewhere.
 
-    getrusage(2) is no substitute: a child inherits its parent's maximum.
+    getrusage(2) cannot replace it: a child process inherits its parent's peak.
     """
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()

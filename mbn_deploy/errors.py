@@ -1,11 +1,11 @@
 """The exception tree and its exit codes.
 
     MbnError                    base of everything this package raises on purpose
-    ├── UsageError          2   wrong use: an option value, a combination of options
-    │   └── UnknownNameError     2   a name that is in no table; carries the near ones
-    ├── InputError          3   a file, image, model or folder that cannot be used
-    ├── MissingExtraError        4   an optional dependency is not installed; says the pip line
-    └── VerificationError   5   the accuracy guard or a golden vector said no
+    ├── UsageError               2   wrong use: an option's value, a combination of options
+    │   └── UnknownNameError     2   an unknown name; carries the near ones
+    ├── InputError               3   a file, image, model or folder that cannot be used
+    ├── MissingExtraError        4   an optional dependency is not installed; names the pip line
+    └── VerificationError        5   a verification failed: accuracy guard, golden vectors
 
 Exit code 0 means done, 1 means a bug in this program, 130 that the user pressed Ctrl-C.
 """
@@ -23,13 +23,13 @@ class MbnError(Exception):
 
 
 class UsageError(MbnError):
-    """Something was asked for that makes no sense: an option value or a combination."""
+    """An option's value or a combination of options that makes no sense."""
 
     exit_code = 2
 
 
 class UnknownNameError(UsageError):
-    """A name that is in no table. The message lists the near names, or all of them."""
+    """An unknown name. The message lists the near names, or all of them."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         names = list(known)
@@ -60,6 +60,6 @@ class MissingExtraError(MbnError):
 
 
 class VerificationError(MbnError):
-    """A model or a bundle did not pass: accuracy guard, golden vectors, checksum of an answer."""
+    """A failed verification of a model or bundle: accuracy guard, golden vectors, an app's models."""
 
     exit_code = 5

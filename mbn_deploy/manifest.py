@@ -1,4 +1,4 @@
-"""What a bundle says about itself: frozen dataclasses with a JSON form and a schema version.
+"""The manifest of a bundle: frozen dataclasses with a JSON form and a schema version.
 
 The reader is strict about what it needs and tolerant of keys that it does not know, so that a
 newer minor writer does not lock out an older device.
@@ -39,7 +39,7 @@ PREPROCESS_MODES: dict[str, tuple[tuple[float, ...], tuple[float, ...], Channels
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From a picture to the model's input.
+    """The preprocessing of a picture to the model's input.
 
     The picture is resized to the input's height and width, then each channel becomes
     `(pixel - mean) / std` with pixel in [0, 255]; `mean` and `std` follow `channels`.
@@ -64,7 +64,7 @@ class Preprocess:
 
     @classmethod
     def parse(cls, text: str, **geometry: Any) -> Preprocess:
-        """`raw`, `unit`, `tf`, `torch`, `caffe`, or `MEAN/STD` with one or three comma-separated numbers each."""
+        """Parse `raw`, `unit`, `tf`, `torch`, `caffe`, or `MEAN/STD` with one or three comma-separated numbers each."""
         if text in PREPROCESS_MODES:
             mean, std, channels = PREPROCESS_MODES[text]
             return cls(mean=mean, std=std, channels=channels, **geometry)
@@ -126,7 +126,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Description:
-    """What a lone model file says about itself, as JSON inside the file under `DESCRIPTION_KEY`."""
+    """The description that a single model file carries as JSON under `DESCRIPTION_KEY`."""
 
     model: str
     precision: str
@@ -145,13 +145,13 @@ class Description:
         return Answers.for_outputs(self.scores, outputs, self.meaning)
 
     def to_json(self) -> str:
-        """Deterministic JSON text on one line; a meaning that the scores suggest anyway is left out."""
-        said = {key: value for key, value in asdict(self).items() if key != "meaning" or value is not None}
-        return json.dumps(said, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        """Return deterministic JSON text on one line; a meaning that the scores suggest anyway is left out."""
+        fields = {key: value for key, value in asdict(self).items() if key != "meaning" or value is not None}
+        return json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> Description:
-        """Parse; raises `InputError` that names `where`, the file that holds the text."""
+        """Parse JSON; raises an `InputError` that names `where`, the file that holds the text."""
         try:
             data = json.loads(text)
             return cls(
@@ -204,12 +204,12 @@ class Manifest:
         return Answers.for_outputs(self.scores, self.classes, self.meaning)
 
     def to_json(self) -> str:
-        """Deterministic JSON text: sorted keys, two spaces, a newline at the end."""
+        """Return deterministic JSON text: sorted keys, two spaces, a newline at the end."""
         return json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = MANIFEST_NAME) -> Manifest:
-        """Parse; raises `InputError` that names `where` and the key that is wrong."""
+        """Parse JSON; raises an `InputError` that names `where` and the key that is wrong."""
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -231,7 +231,7 @@ class Manifest:
 
 
 def preprocess_from_dict(data: dict[str, Any]) -> Preprocess:
-    """The inverse of `dataclasses.asdict` on a `Preprocess`; raises `TypeError` for what is no JSON object."""
+    """Invert `dataclasses.asdict` on a `Preprocess`; raises `TypeError` for anything but a JSON object."""
     if not isinstance(data, dict):
         raise TypeError(f"preprocess is {data!r:.40}, not an object")
     known = {k: data[k] for k in Preprocess.__dataclass_fields__ if k in data}
@@ -291,7 +291,7 @@ def _manifest(data: dict[str, Any]) -> Manifest:
 
 
 def plain_name(what: str, name: str) -> str:
-    """`name` if it is a bare file name; a manifest must not point outside its own folder."""
+    """Return `name` if it is a bare file name: a manifest must not point outside its own folder."""
     if not name or name in (".", "..") or PurePosixPath(name).name != name or set(name) & set("\\/:\0\n\r"):
         raise InputError(f"{what} {name!r} is not a plain file name")
     return name

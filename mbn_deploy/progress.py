@@ -1,4 +1,4 @@
-"""How long work tells that it goes on: a callback, so that no layer prints by itself."""
+"""Progress of long work, reported to a callback, so that only the command line prints."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ Progress = Callable[[str, int, int], None]  # the step's name, how much of it is
 
 
 def silent(step: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Ignore the report."""
     _ = step, done, total

@@ -1,4 +1,4 @@
-"""A bundle that stands on the disk, seen from the workstation."""
+"""A bundle on the disk, as the workstation sees it."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class Bundle:
         return self.manifest.metrics
 
     def file(self, format: str, precision: str) -> ModelFile:  # noqa: A002 - the manifest's own word
-        """The file of this format and precision; raises `UnknownNameError` that lists what there is."""
+        """Return the file of this format and precision; raises an `UnknownNameError` that lists what there is."""
         for entry in self.files:
             if (entry.format, entry.precision) == (format, precision):
                 return entry
         raise UnknownNameError("file", f"{format}/{precision}", [f"{e.format}/{e.precision}" for e in self.files])
 
     def path(self, entry: ModelFile) -> Path:
-        """Where a model file lies."""
+        """Return the path of a model file."""
         return self.folder / entry.path
 
     def open(self, **options: Any) -> Classifier:
-        """A `Classifier` on this bundle; options as of `Classifier.open`."""
+        """Open a `Classifier` on this bundle; options as for `Classifier.open`."""
         from mbn_deploy.runtime import Classifier
 
         return Classifier.open(self.folder, **options)

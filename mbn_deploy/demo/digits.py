@@ -30,11 +30,11 @@ class Digits:
         return len(self.digits)
 
     def pictures(self) -> Iterator[Image.Image]:
-        """Each image as a grey 32 x 32 picture."""
+        """Yield each image as a grey 32 x 32 picture."""
         return (picture(levels) for levels in self.levels)
 
     def write(self, folder: Path, *, by_class: bool) -> list[Path]:
-        """PNG files, `<digit>/<number>.png` or `<number>.png`; returns their paths in order."""
+        """Write PNG files, `<digit>/<number>.png` or `<number>.png`, and return their paths in order."""
         paths = []
         for number, (image, digit) in enumerate(zip(self.pictures(), self.digits, strict=True)):
             parent = folder / str(digit) if by_class else folder
@@ -46,13 +46,13 @@ class Digits:
 
 
 def picture(levels: Levels) -> Image.Image:
-    """(8, 8) values in 0..16 become a 32 x 32 grey picture, bilinear: what training and the demo both see."""
+    """Turn (8, 8) values in 0..16 into a 32 x 32 grey picture, bilinear, as in training and in the demo."""
     grey = np.rint(levels.astype(np.float32) * (255 / INK)).astype(np.uint8)
     return Image.fromarray(grey).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
 
 
 def shipped() -> tuple[Digits, Digits]:
-    """(calibration images out of the training split, the held-back split) as they lie in the package."""
+    """Return the digits that ship with the package: (calibration images of the training split, the held-back split)."""
     with resources.as_file(resources.files(__package__) / DIGITS_FILE) as path, np.load(path) as data:
         return (
             Digits(data["calibration"], data["calibration_digits"]),

@@ -12,5 +12,5 @@ DEMO_SPECS = {name: Spec(NETWORKS[name], alpha, SIZE, len(CLASSES)) for name, al
 
 
 def weights_name(name: str) -> str:
-    """File name of the trained weights of `name`; `scripts/train_demo.py` made them."""
+    """Return the file name of the trained weights of `name`, made by `scripts/train_demo.py`."""
     return f"{DEMO_SPECS[name].name}.weights.h5"

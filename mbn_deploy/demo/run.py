@@ -1,4 +1,4 @@
-"""All of it on data that ships with the package: build, export, quantize, measure, run."""
+"""Build, export, quantize, measure and run models on data that ships with the package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHOWN = 5  # held-back pictures, of different digits, that go through the runtim
 
 @dataclass(frozen=True)
 class Answer:
-    """One held-back picture, the digit on it, and what the int8 file says."""
+    """One held-back picture, the digit on it, and the int8 file's prediction."""
 
     picture: Path
     digit: str
@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where the pictures lie: calibration images, held-back images (a folder a digit), and a few of these."""
+    """The paths of the calibration images, the held-back images (a folder for each digit), and a few of the latter."""
 
     calibration: Path
     held_back: Path
@@ -44,7 +44,7 @@ class Pictures:
 
 
 def write_pictures(out: Path) -> Pictures:
-    """The shipped digits as PNG files below `out`, as a user's own data would lie there.
+    """Write the shipped digits as PNG files below `out`, in the layout of a user's own data.
 
     Raises `UsageError` if `out` holds anything that is no earlier demo's, `InputError` if it cannot be written.
     """
@@ -66,7 +66,7 @@ def write_pictures(out: Path) -> Pictures:
 
 
 def demo_model(name: str) -> keras.Model:
-    """The trained network `name` that ships with the package."""
+    """Return the trained network `name` that ships with the package."""
     from mbn_deploy.models.api import build
 
     spec = DEMO_SPECS[name]
@@ -92,7 +92,7 @@ def export_demo(name: str, out: Path, pictures: Pictures, progress: Progress = s
 
 
 def classify_some(bundle: Bundle, pictures: Pictures) -> list[Answer]:
-    """A few held-back pictures through the runtime, with the file that it chooses by itself: int8."""
+    """Classify a few held-back pictures with the file that the runtime prefers, which is int8."""
     with bundle.open() as classifier:
         return [Answer(path, digit, classifier.classify(path, top_k=1)[0]) for path, digit in pictures.some]
 

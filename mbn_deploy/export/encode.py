@@ -83,23 +83,16 @@ def with_batch(graph: Graph, batch: int) -> Graph:
 
 def encode_float(graph: Graph, description: ModelDescription, file_format: FileFormat, precision: str) -> EncodedModel:
     """Encode a file with float32 input and output, whose input is normalized by one mean and one deviation."""
-    layout: Layout = description.layout if file_format == "onnx" else "nhwc"
     graph, preprocess = uniform_input(graph, description.preprocess)
+    layout = _layout(description, file_format)
     text = _file_description(description, precision, preprocess, layout)
     if file_format == "onnx":
         data = write_onnx(graph, metadata={DESCRIPTION_KEY: text}, layout=layout)
     else:
         kinds: dict[str, FloatPrecision] = {"float32": "float32", "float16": "float16", "dynamic": "dynamic"}
-        metadata, packed = _tflite_metadata(description, graph, preprocess, text)
-        data = append_files(write_tflite(graph, kinds[precision], metadata=metadata), packed)
-    return EncodedModel(
-        name=_file_name(description, precision, file_format),
-        data=data,
-        format=file_format,
-        precision=precision,
-        preprocess=preprocess,
-        layout=layout,
-    )
+        metadata, files = _tflite_metadata(description, graph, preprocess, text)
+        data = append_files(write_tflite(graph, kinds[precision], metadata=metadata), files)
+    return _encoded(description, data, file_format, precision, preprocess)
 
 
 def encode_int8(
@@ -118,8 +111,8 @@ def encode_int8(
     Raises:
         InputError: an ONNX file would have activations of 16 bits, or a writer refuses the graph.
     """
-    layout: Layout = description.layout if file_format == "onnx" else "nhwc"
     precision = quantized.precision
+    layout = _layout(description, file_format)
     text = _file_description(description, precision, preprocess, layout)
     if file_format == "onnx":
         if input_dtype == "int16":
@@ -132,28 +125,47 @@ def encode_int8(
             metadata={DESCRIPTION_KEY: text},
         )
     else:
-        metadata, packed = _tflite_metadata(description, quantized.graph, preprocess, text)
-        data = append_files(write_tflite_int8(quantized, input_dtype=input_dtype, metadata=metadata), packed)
-    params = (quantized.int16_params if input_dtype == "int16" else quantized.activations)[quantized.graph.input]
-    shift = UNSIGNED_SHIFT if input_dtype == "uint8" else 0
+        metadata, files = _tflite_metadata(description, quantized.graph, preprocess, text)
+        data = append_files(write_tflite_int8(quantized, input_dtype=input_dtype, metadata=metadata), files)
+    quantized_input = _input_quantization(quantized, input_dtype)
+    return _encoded(description, data, file_format, precision, preprocess, quantized_input=quantized_input)
+
+
+def _input_quantization(quantized: QuantizedGraph, dtype: InputType) -> tuple[float, int] | None:
+    """Return scale and zero point of an input of the type `dtype`, None for float32."""
+    if dtype == "float32":
+        return None
+    params = (quantized.int16_params if dtype == "int16" else quantized.activations)[quantized.graph.input]
+    return params.scale, params.zero_point + (UNSIGNED_SHIFT if dtype == "uint8" else 0)
+
+
+def _layout(description: ModelDescription, file_format: FileFormat) -> Layout:
+    return description.layout if file_format == "onnx" else "nhwc"
+
+
+def _encoded(
+    description: ModelDescription,
+    data: bytes,
+    file_format: FileFormat,
+    precision: str,
+    preprocess: Preprocess,
+    *,
+    quantized_input: tuple[float, int] | None = None,
+) -> EncodedModel:
     return EncodedModel(
-        name=_file_name(description, precision, file_format),
+        name=f"{description.model}_{precision}.{file_format}",
         data=data,
         format=file_format,
         precision=precision,
         preprocess=preprocess,
-        layout=layout,
-        quantized_input=None if input_dtype == "float32" else (params.scale, params.zero_point + shift),
+        layout=_layout(description, file_format),
+        quantized_input=quantized_input,
     )
 
 
 def wanted_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[FileFormat, str]]:
     """Return (format, precision) of every file of these formats and precisions, in the order in which they are made."""
     return [(f, p) for f, possible in PRECISIONS.items() if f in formats for p in possible if p in precisions]
-
-
-def _file_name(description: ModelDescription, precision: str, file_format: FileFormat) -> str:
-    return f"{description.model}_{precision}.{file_format}"
 
 
 def _tflite_metadata(

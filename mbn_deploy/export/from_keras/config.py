@@ -36,7 +36,7 @@ _MAX_DEPTH = 32  # of models inside models
 
 
 @dataclass
-class _Model:
+class _ModelContext:
     """The context of one (nested) model while its layers are repaired.
 
     `names` maps the names of its layers in the file to those that Keras 3 allows.
@@ -56,7 +56,7 @@ def repair_config(config: Any, *, keras2: bool, where: str) -> Entry:
             unsupported classes. The message names the layer, its class and its place.
     """
     try:
-        return _model(config, _Model(where, keras2, 0))
+        return _model(config, _ModelContext(where, keras2, 0))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
         raise InputError(f"{where}: its model configuration is damaged ({type(error).__name__}: {error})") from error
 
@@ -77,9 +77,9 @@ def _is_op(entry: Entry) -> bool:
     return str(entry.get("module")).startswith(("keras.src.ops.", "keras.src.activations."))
 
 
-def _model(entry: Entry, outer: _Model) -> Entry:
+def _model(entry: Entry, outer: _ModelContext) -> Entry:
     kind = entry["class_name"]
-    if kind not in _MODELS or _custom(entry):
+    if kind not in _MODELS or _is_custom(entry):
         raise _refusal(entry, outer.place, _why_unknown(entry))
     if outer.depth > _MAX_DEPTH:
         raise InputError(f"{outer.place}: models are nested more than {_MAX_DEPTH} deep")
@@ -88,7 +88,7 @@ def _model(entry: Entry, outer: _Model) -> Entry:
         config = {"name": "sequential", "layers": config}
     name = str(config.get("name") or "model").replace("/", "_")
     place = f"{outer.place}, model {name!r}"
-    inner = _Model(place, outer.keras2, outer.depth + 1)
+    inner = _ModelContext(place, outer.keras2, outer.depth + 1)
     inner.names = _without_slashes([_name(layer) for layer in config["layers"]])
     result = {"name": name, "trainable": config.get("trainable", True)}
     fill = _sequential if kind == "Sequential" else _functional
@@ -97,7 +97,7 @@ def _model(entry: Entry, outer: _Model) -> Entry:
     return {"module": module, "class_name": kind, "config": result, "registered_name": None}
 
 
-def _functional(result: Entry, config: Mapping[str, Any], inner: _Model) -> None:
+def _functional(result: Entry, config: Mapping[str, Any], inner: _ModelContext) -> None:
     layers = config["layers"]
     nodes = Nodes(inner.names, layers, keras2=inner.keras2, nested=tuple(_MODELS))
     result["layers"] = []
@@ -119,7 +119,7 @@ def _functional(result: Entry, config: Mapping[str, Any], inner: _Model) -> None
         result[key] = nodes.ends(config[key])
 
 
-def _sequential(result: Entry, config: Mapping[str, Any], inner: _Model) -> None:
+def _sequential(result: Entry, config: Mapping[str, Any], inner: _ModelContext) -> None:
     layers = list(config["layers"])
     first = layers[0]["config"] if layers else {}
     if layers and layers[0]["class_name"] != "InputLayer" and isinstance(first, dict) and "batch_input_shape" in first:
@@ -134,15 +134,15 @@ def _sequential(result: Entry, config: Mapping[str, Any], inner: _Model) -> None
         result["build_input_shape"] = shape
 
 
-def _layer(entry: Entry, place: str, inner: _Model) -> Entry:
+def _layer(entry: Entry, place: str, inner: _ModelContext) -> Entry:
     kind = entry["class_name"]
     if kind in _MODELS:
-        nested = _model(entry, _Model(place, inner.keras2, inner.depth))
+        nested = _model(entry, _ModelContext(place, inner.keras2, inner.depth))
         nested["config"]["name"] = inner.names[_name(entry)]
         return nested
     if kind == "TFOpLambda" and inner.keras2:
         return {}  # `operation_of` makes it
-    if _custom(entry) or not (kind in LAYERS or kind == "InputLayer" or kind in OPERATIONS):
+    if _is_custom(entry) or not (kind in LAYERS or kind == "InputLayer" or kind in OPERATIONS):
         raise _refusal(entry, place, _why_unknown(entry))
     name = inner.names[_name(entry)]
     config = {key: value for key, value in entry["config"].items() if key != "name"}
@@ -151,7 +151,7 @@ def _layer(entry: Entry, place: str, inner: _Model) -> Entry:
         return operation_entry(kind, name, config)
     if kind in INACTIVE:
         kind, config = "Identity", {"dtype": config.get("dtype", "float32")}
-    config = _repaired(entry, place, config, keras2=inner.keras2)
+    config = _settings(entry, place, config, keras2=inner.keras2)
     return {
         "module": "keras.layers",
         "class_name": kind,
@@ -160,7 +160,7 @@ def _layer(entry: Entry, place: str, inner: _Model) -> Entry:
     }
 
 
-def _repaired(entry: Entry, place: str, config: Entry, *, keras2: bool) -> Entry:
+def _settings(entry: Entry, place: str, config: Entry, *, keras2: bool) -> Entry:
     """Return a layer's settings: only plain values, and only those that matter for inference."""
     kept = {key: value for key, value in config.items() if not key.endswith(_TRAINING_ONLY)}
     if isinstance(kept.get("dtype"), dict):
@@ -228,7 +228,7 @@ def _check_plain(entry: Entry, place: str, value: Any, key: str = "") -> None:
             _check_plain(entry, place, item, key)
 
 
-def _custom(entry: Mapping[str, Any]) -> bool:
+def _is_custom(entry: Mapping[str, Any]) -> bool:
     module, registered = entry.get("module"), entry.get("registered_name")
     return ">" in f"{entry['class_name']}{registered or ''}" or (
         module is not None and str(module).split(".")[0] not in _KERAS_PACKAGES
@@ -239,7 +239,7 @@ def _why_unknown(entry: Mapping[str, Any]) -> str:
     kind = str(entry["class_name"])
     if kind in _CODE:
         return _CODE[kind]
-    if _custom(entry):
+    if _is_custom(entry):
         source = entry.get("registered_name") or entry.get("module") or kind
         return f"it is a custom object ({source}), whose code is not in the file, and no code is run on loading"
     return f"this class is not in the supported set, or is a custom one; {SUPPORTED}"

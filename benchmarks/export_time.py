@@ -106,6 +106,7 @@ def _tf2onnx(model: Any, path: Path) -> None:
 
 
 def _quantize_static(out: Path, images: list[Any]) -> None:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

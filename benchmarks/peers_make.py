@@ -190,6 +190,7 @@ def tf2onnx(work: Work) -> list[Figures]:
 
 def onnxruntime_static(work: Work) -> list[Figures]:
     """ONNX Runtime's quantizer after its own preparation: as it is, or as its documentation says for VNNI."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

@@ -27,6 +27,7 @@ from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
 from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.recipe import INT8, INT16, RECIPES, Recipe
 from mbn_deploy.runtime.backends import Backend, open_backend
+from mbn_deploy.runtime.backends.modules import load_interpreter
 from mbn_deploy.runtime.preprocess import normalize
 from mbn_deploy.verify.runner import FileRunner
 
@@ -159,6 +160,7 @@ class Bench:
 
     def _plain_onnx(self, graph: Graph, *, per_tensor: bool) -> EncodedModel:
         """`quantize_static` on our float file: per-channel QDQ U8S8, min-max."""
+        load_interpreter("onnx")  # without its telemetry
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
         preprocess = self.source.description.preprocess

@@ -92,14 +92,12 @@ def run_all(options: argparse.Namespace) -> list[Mutant]:
 
 
 def _imports() -> None:
-    import ai_edge_litert.interpreter
-    import onnxruntime
-
     import mbn_deploy.runtime.classifier
     import mbn_deploy.runtime.untrusted.onnx_check
     import mbn_deploy.runtime.untrusted.tflite_check  # noqa: F401
+    from mbn_deploy.runtime.backends.modules import preload
 
-    _ = ai_edge_litert.interpreter, onnxruntime
+    preload(("litert", "onnx"))
 
 
 def _one(
@@ -161,8 +159,10 @@ def _bare(path: str, file_format: str) -> str:
 
 def _bare_onnx(data: bytes) -> None:
     import numpy as np
-    import onnxruntime
 
+    from mbn_deploy.runtime.backends.modules import load_interpreter
+
+    onnxruntime = load_interpreter("onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4

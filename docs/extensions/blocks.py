@@ -86,7 +86,13 @@ def run(blocks: list[Block], page: str, environment: Mapping[str, str]) -> list[
 def _environment(top: Path) -> dict[str, str]:
     """Return a page's environment: its own home and caches, this Python first, a terminal of 100 columns."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    plain = {"TERM": "dumb", "COLUMNS": "100", "NO_COLOR": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    plain = {
+        "TERM": "dumb",
+        "COLUMNS": "100",
+        "NO_COLOR": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
     return {**os.environ, **plain, "PATH": path, "HOME": str(top), "XDG_CACHE_HOME": str(top / "cache")}
 
 

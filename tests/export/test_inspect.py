@@ -21,6 +21,7 @@ from mbn_deploy.export.tflite.inspect import report_tflite
 from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
 from mbn_deploy.graph.quantized import QuantizedGraph, QuantParams
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, Preprocess
+from mbn_deploy.runtime.backends.modules import load_interpreter
 
 SHARED = Path(__file__).parents[3] / "shared"
 PUBLISHED = SHARED / "models" / "published"
@@ -194,6 +195,7 @@ def test_a_float_op_in_qdq_clothes_is_not_integer(made):
 
 
 def test_files_of_onnxruntimes_own_quantizer(tmp_path):
+    load_interpreter("onnx")  # without its telemetry
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):

@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 from op_graphs import INPUT, SINGLE, conv, graph_of, op, rand
 
+from mbn_deploy.runtime.backends.modules import load_interpreter
+
 WIDE = (1, 5, 5, 3)
 
 
@@ -40,7 +42,7 @@ GRAPHS = SINGLE | MORE
 
 
 def session(data):
-    import onnxruntime
+    onnxruntime = load_interpreter("onnx")
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

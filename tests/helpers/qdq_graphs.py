@@ -15,6 +15,7 @@ from mbn_deploy.quantize.integers import quantize_graph
 from mbn_deploy.quantize.passes.hard_swish import lower_hard_swishes
 from mbn_deploy.quantize.passes.lower import absorb_hard_sigmoids
 from mbn_deploy.quantize.ranges import CalibratedGraph, observe
+from mbn_deploy.runtime.backends.modules import load_interpreter
 
 # What ONNX Runtime may run: integer kernels, moves of bytes, and the border to float scores.
 INTEGER = {
@@ -36,7 +37,7 @@ INTEGER = {
 
 def optimized(data, path, int8_allowed=False):
     """Return the kinds of nodes that ONNX Runtime runs on this machine, or (`int8_allowed`) as it decides on ARM."""
-    import onnxruntime
+    onnxruntime = load_interpreter("onnx")
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -13,6 +13,7 @@ import runtime_models as models
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.backends import check_model, open_backend
+from mbn_deploy.runtime.backends.modules import load_interpreter
 from mbn_deploy.runtime.formats.flatbuffer import root
 from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER
 from mbn_deploy.runtime.untrusted.tflite_schema import NAMES, OPERATIONS
@@ -280,7 +281,8 @@ def test_constants_may_be_listed_and_stand_in_an_attribute():
 def test_a_file_that_onnx_runtime_saved_is_accepted(tmp_path):
     """Its optimizer, which its quantizer runs first, declares domains that nothing in the file is of."""
     import onnx
-    import onnxruntime
+
+    onnxruntime = load_interpreter("onnx")
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

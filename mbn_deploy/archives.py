@@ -1,4 +1,4 @@
-"""Zip and tar archives whose bytes depend on nothing but their contents: fixed dates, owners, modes and order."""
+"""Zip and tar archives, written so that their bytes depend only on their contents, and what readers of them share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE_MODE, OWNER_ONLY = 0o100644, 0o600  # `OWNER_ONLY` is the mode that zipfile
 # What zipfile raises for damaged archives: it seeks, unpacks and decodes without checking first.
 ZIP_ERRORS = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, KeyError, ValueError),
-    *(OverflowError, RuntimeError),  # positions beyond what a file can have; encryption
+    *(OverflowError, RuntimeError),  # a position that no file has; encryption, or an unknown compression
 )
 
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can hold

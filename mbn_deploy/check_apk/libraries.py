@@ -1,4 +1,4 @@
-"""Native libraries in an Android archive: are they for the right processor, and do phones with 16 KB pages load them?
+"""Check native libraries in an Android archive: their processor, and whether phones with 16 KB pages load them.
 
 Phones with Android 15 and later may have memory pages of 16 KB. Their 64-bit libraries must be linked for such pages
 and, if the APK stores them uncompressed, begin at a multiple of 16 KB in it; otherwise the app does not start

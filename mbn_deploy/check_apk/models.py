@@ -1,4 +1,4 @@
-"""Models in an Android archive: can a phone map them, and are they the right ones?"""
+"""Check the models in an Android archive: whether a phone can map them, and whether they are the right ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle as a table: its files with size and, where it was measured, accuracy."""
+"""Print the result of an export as a table: its files with their size and, if it was measured, accuracy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def print_result(result: ExportResult) -> None:
-    """A row a file, the float Keras model's accuracy below, and where everything lies."""
+    """Print a row for each file, the accuracy of the float Keras model below, and where the files are."""
     console, bundle = stdout(), result.bundle
     measured = bundle.metrics.get("files", {})
     labelled = bool(bundle.metrics.get("labelled"))
@@ -34,7 +34,7 @@ def print_result(result: ExportResult) -> None:
     if measured:
         console.print(
             f"{bundle.metrics['images']} images of {plain(bundle.metrics['dataset'])!r}; {_reference(bundle.metrics)}"
-            "agrees: the same first answer as Keras."
+            "agrees: same top-1 class as Keras."
         )
     rungs = [rung for search in result.searches for rung in search.rungs]
     if rungs:
@@ -45,7 +45,7 @@ def print_result(result: ExportResult) -> None:
     names = ", ".join(name for name in beside if name is not None)
     console.print(f"In {plain(str(bundle.folder))} with {plain(names)}.", soft_wrap=True)
     if bundle.manifest.labels is None:
-        console.print("Without --labels FILE classes have numbers and no names.")
+        console.print("Classes have only numbers; --labels FILE gives them names.")
 
 
 def result_json(result: ExportResult) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def result_json(result: ExportResult) -> dict[str, Any]:
 
 
 def _print_rungs(rungs: Sequence[RecipeResult]) -> None:
-    """What the accuracy guard tried, on the same images."""
+    """Print a row for each recipe that the accuracy guard tried, on the same images."""
     console = stdout()
     shown = table("recipe", "drop, points", "95 %", "agrees %", "size", "ms", "")
     for rung in rungs:

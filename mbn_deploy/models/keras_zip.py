@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from mbn_deploy.archives import ZIP_ERRORS
 from mbn_deploy.errors import InputError
 
 CONFIG_MEMBER = "config.json"
@@ -46,8 +46,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive)
             yield archive
-    # RuntimeError: an encrypted member; NotImplementedError: an unknown compression
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+    except ZIP_ERRORS as error:
         raise InputError(f"{path}: the .keras archive is damaged or cut short: {error}") from error
 
 

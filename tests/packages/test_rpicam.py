@@ -190,9 +190,9 @@ def test_halves_of_a_picture_stay_where_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"channels": "bgr"}, "wants BGR"),
-        ({"mean": (123.675, 116.28, 103.53)}, "one mean and one deviation"),
-        ({"std": (58.0, 57.0, 57.0)}, "one mean and one deviation"),
+        ({"channels": "bgr"}, "BGR"),
+        ({"mean": (123.675, 116.28, 103.53)}, "123.675"),
+        ({"std": (58.0, 57.0, 57.0)}, "58.0"),
     ],
 )
 def test_what_the_stage_cannot_give_is_refused(change, reason):
@@ -204,7 +204,7 @@ def test_what_the_stage_cannot_give_is_refused(change, reason):
 
 def test_integers_that_are_no_pixels_are_refused():
     data = int8_file()
-    with pytest.raises(InputError, match="not pixels"):
+    with pytest.raises(InputError, match="int8"):
         stage_files(data, entry_of(data, Preprocess()), "softmax", None)
 
 

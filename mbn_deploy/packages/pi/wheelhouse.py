@@ -19,6 +19,7 @@ from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mbn_deploy.archives import ZIP_ERRORS
 from mbn_deploy.errors import InputError, MissingExtraError
 from mbn_deploy.hashing import sha256
 from mbn_deploy.packages.pi.board import Board
@@ -178,7 +179,7 @@ def _metadata(wheel: Path) -> Message:
         with zipfile.ZipFile(wheel) as archive:
             name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA") and n.count("/") == 1)
             return message_from_bytes(archive.read(name))
-    except (OSError, zipfile.BadZipFile, StopIteration) as error:
+    except (*ZIP_ERRORS, StopIteration) as error:
         raise InputError(f"{wheel.name}: not a wheel: {error}") from error
 
 

@@ -7,11 +7,10 @@ its declaration order. Label files lie in a zip archive that is appended to the 
 from __future__ import annotations
 
 import io
-import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
 
+from mbn_deploy.archives import ZIP_ERRORS
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.formats.flatbuffer import Table, damage_named, root
 from mbn_deploy.runtime.labels import parse_labels
@@ -20,8 +19,6 @@ GOOGLE_KEY = "TFLITE_METADATA"
 GOOGLE_IDENTIFIER = b"M001"
 LABELS_LIMIT = 4 * 2**20  # bytes of an unpacked labels file: a zip archive can claim to hold anything
 
-# What zipfile raises for damaged archives: it seeks and unpacks without checking first.
-_ZIP_ERRORS = (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, RuntimeError, struct.error, zlib.error)
 _NORMALIZATION = 1  # ProcessUnitOptions
 _AXIS_LABELS = 2  # AssociatedFileType
 
@@ -69,7 +66,7 @@ def _packed_file(data: bytes, name: str, where: str) -> bytes:
             if archive.getinfo(name).file_size > LABELS_LIMIT:
                 raise InputError(f"{where}: the labels file {name!r} inside is larger than {LABELS_LIMIT} bytes")
             return archive.read(name)
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise InputError(
             f"{where}: its metadata name the labels file {name!r}, which cannot be read: {error}"
         ) from None

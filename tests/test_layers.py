@@ -80,15 +80,15 @@ HOUSE = {
     "export": Room(f"{GRAPHS} export.file_report export.tflite export.onnx"),
     # floor 5
     "quantize": Room(FILES, "numpy PIL", "tensorflow"),
-    "verify": Room(FILES, "numpy", "tensorflow"),
+    "verify": Room(f"{DEVICE} graph export data", "numpy", "tensorflow"),
     # floor 6
     "diagnose": Room(f"{FILES} quantize", "numpy"),
     # floor 7: values become a page
-    "report": Room(f"{DEVICE} data verify diagnose", "numpy PIL", "jinja2"),
+    "report": Room(f"{VALUES} verify diagnose", "numpy PIL", "jinja2"),
     # floor 8: the main job
     "pipeline": Room(f"{FILES} quantize verify diagnose report", "numpy", "keras"),
     # floor 9
-    "sweep": Room(f"{FILES} verify report pipeline", "", "keras"),
+    "sweep": Room(f"{DEVICE} models export.from_keras data bundle verify report pipeline", "", "keras"),
     "demo": Room(f"{FILES} pipeline", "numpy PIL", "keras"),
     # floor 10
     "packages.templates": Room(),

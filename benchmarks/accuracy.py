@@ -64,7 +64,7 @@ def measure(case: Case, data: Path, out: Path | None) -> dict[str, Any]:
         result = export_model(
             build(case.network, alpha=case.alpha, weights=data / "models" / "float" / case.file),
             (out or Path(scratch)) / case.file.split("_224")[0],
-            calibration=images / "calibration",
+            calibrate=images / "calibration",
             evaluate=images / "validation",
             evaluate_resize="squash",
             labels=images / "labels.txt",

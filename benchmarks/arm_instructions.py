@@ -123,7 +123,7 @@ def both_files(name: str, alpha: float, data: Path, weights: str, scratch: Path)
     model = build(name, alpha=alpha, weights=data / "models" / "float" / weights)
     pictures = data / "imagenet" / "calibration"
     folder = scratch / weights
-    export_model(model, folder, formats=["tflite"], precisions=["int8"], calibration=pictures, calibration_count=COUNT)
+    export_model(model, folder, formats=["tflite"], precisions=["int8"], calibrate=pictures, calibration_count=COUNT)
     with Classifier.open(folder, precision="int8") as classifier:
         ours, info = Path(classifier.info.path), classifier.info
     pixels = load_calibration(pictures, info.size, info.preprocess, count=COUNT).pixels

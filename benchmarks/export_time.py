@@ -46,7 +46,7 @@ def ours(model: Any, data: Path, out: Path) -> Steps:
 
     calibration, labels = data / "imagenet" / "calibration", data / "imagenet" / "labels.txt"
     start = time.perf_counter()
-    result = export_model(model, out, calibration=calibration, calibration_count=COUNT, labels=labels, overwrite=True)
+    result = export_model(model, out, calibrate=calibration, calibration_count=COUNT, labels=labels, overwrite=True)
     total = time.perf_counter() - start
     return {**result.seconds, "total": total}
 

@@ -92,18 +92,20 @@ def _photographs(data: Path, limit: int | None) -> list[tuple[Path, int]]:
 
 def _measured(case: Case, data: Path, photographs: list[tuple[Path, int]]) -> list[Result]:
     from mbn_deploy import build, export_model
+    from mbn_deploy.export.file_types import InputType
 
     results = []
-    for input_dtype, precisions in (("uint8", ["float32", "float16", "dynamic", "int8"]), ("float32", ["int8"])):
+    inputs: dict[InputType, str] = {"uint8": "float32,float16,dynamic,int8", "float32": "int8"}
+    for input_type, precisions in inputs.items():
         with tempfile.TemporaryDirectory() as scratch:
             bundle = export_model(
                 build(case.network, alpha=case.alpha, weights=data / "models" / "float" / case.file),
                 Path(scratch) / "bundle",
                 formats=["tflite"],
                 precisions=precisions,
-                input_dtype=input_dtype,
+                input=input_type,
                 resize="squash",
-                calibration=data / "imagenet" / "calibration",
+                calibrate=data / "imagenet" / "calibration",
                 labels=data / "imagenet" / "labels.txt",
             ).bundle
             for file in bundle.files:

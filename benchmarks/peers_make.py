@@ -107,7 +107,7 @@ def ours(work: Work) -> list[Figures]:
     from mbn_deploy.pipeline.export import export_model
 
     precision = work.route.precision.removesuffix("-mixed")
-    calibrated: Figures = {"calibration": work.data / "imagenet" / "calibration", "calibration_count": work.images}
+    calibrated: Figures = {"calibrate": work.data / "imagenet" / "calibration", "calibration_count": work.images}
     bundle = export_model(
         work.model,
         work.folder / "bundle",

@@ -21,7 +21,7 @@ from mbn_deploy.export.tflite.delegate import probe_delegate
 from mbn_deploy.graph.graph import Graph
 from mbn_deploy.manifest import FileFormat, Preprocess
 from mbn_deploy.models.api import build
-from mbn_deploy.pipeline.options import Request
+from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.source import Source, open_source
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
 from mbn_deploy.quantize.quantize import quantize
@@ -58,7 +58,7 @@ class Bench:
     def source(self) -> Source:
         """The Keras model and its folded graph."""
         model = build(self.case.network, alpha=self.case.alpha, weights=self.data / "models" / "float" / self.case.file)
-        return open_source(model, Request(precisions=("float32",), resize="crop"))
+        return open_source(model, ExportOptions(precisions=("float32",), resize="crop"))
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -83,34 +83,33 @@ def measured(model: str, alpha: float, size: int, file: str, data: Path) -> Poin
     from mbn_deploy.models.analysis import totals
     from mbn_deploy.models.layers import Spec
     from mbn_deploy.models.tables import network
-    from mbn_deploy.sweep.plan import Variant, jobs
-    from mbn_deploy.sweep.tasks import Chunk, geometry_of, judge, make
+    from mbn_deploy.pipeline.options import ExportOptions
+    from mbn_deploy.sweep.plan import Variant, plan_jobs
+    from mbn_deploy.sweep.tasks import Chunk, evaluation_preprocess, export_variant, tally_chunk
 
     spec = Spec(network(model), alpha, size)
     variant = Variant(spec.name, model, alpha, size, weights=str(data / "models" / "float" / file))
     synsets = data / "imagenet" / "synsets.txt"
-    options = {
-        "precisions": ("float32", "int8"),
-        "calibration": data / "imagenet" / "calibration",
-        "calibration_count": CALIBRATION,
-    }
+    options = ExportOptions(
+        precisions="float32,int8", calibrate=data / "imagenet" / "calibration", calibration_count=CALIBRATION
+    )
     with tempfile.TemporaryDirectory() as folder:
-        job = jobs([variant], folder, options)[0]
+        job = plan_jobs([variant], folder, options)[0]
         start = cpu()
-        record = make(job)
+        record = export_variant(job)
         spent = cpu() - start
         if record.error is not None or record.manifest is None:
             raise SystemExit(f"{spec.name}: {record.error}")
         bundle = Bundle.read(job.folder)
         images = load_dataset(data / "imagenet" / "validation", 1000, synsets=synsets.read_text().split())
-        geometry = replace(geometry_of(bundle, {}), resize="squash")
+        geometry = replace(evaluation_preprocess(bundle, options), resize="squash")
         part = replace(images, paths=images.paths[:IMAGES], classes=images.classes[:IMAGES])
         list(part.images((size, size), geometry))  # decoded, and kept
         chunk = Chunk(job, record.manifest, part, geometry, (size, size), bundle.manifest.scores)
         begun = cpu()
-        judge(chunk)
+        tally_chunk(chunk)
         warm = cpu()
-        tallies = judge(chunk)
+        tallies = tally_chunk(chunk)
         image = (cpu() - warm) / IMAGES
         parameters, macs = totals(spec)
         return Point(

@@ -179,13 +179,16 @@ def _manifest(bundle: Path) -> Callable[[Path, int], None]:
 
 def _sweep(folder: Path, version: int) -> None:
     """Write what a sweep writes beside its bundles, for a variant that failed."""
-    from mbn_deploy.sweep.plan import jobs, networks
+    from mbn_deploy.pipeline.options import ExportOptions
+    from mbn_deploy.sweep.plan import networks, plan_jobs
     from mbn_deploy.sweep.record import Record, write_record
     from mbn_deploy.sweep.table import rows
     from mbn_deploy.sweep.write import write_tables
 
     out = folder / "sweep"
-    job = jobs(networks(["mobilenet_v1"], [0.25], [32], weights="none"), out, {"precisions": ("float32",)})[0]
+    job = plan_jobs(networks(["mobilenet_v1"], [0.25], [32], weights="none"), out, ExportOptions(precisions="float32"))[
+        0
+    ]
     record = replace(Record(job.variant.name, job.fingerprint, "failed", exit_code=INPUT), error=f"version {version}")
 
     def work() -> None:

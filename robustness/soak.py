@@ -159,7 +159,7 @@ def exported(shared: Path, folder: Path) -> Path:
         folder / "bundle",
         resize="squash",
         precisions=("int8",),
-        calibration=shared / "imagenet/calibration",
+        calibrate=shared / "imagenet/calibration",
         calibration_count=50,
     ).bundle.folder
 

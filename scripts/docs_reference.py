@@ -126,9 +126,8 @@ def section(name: str, command: CommandInfo) -> str:
 def parameters(command: CommandInfo) -> Iterator[Parameter]:
     """Yield the parameters of a command in the order of its signature."""
     function: Any = command.callback
-    hints = typing.get_type_hints(function, include_extras=True)
-    for parameter in inspect.signature(function).parameters.values():
-        kind, info = typing.get_args(hints[parameter.name])[:2]
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        kind, info = typing.get_args(parameter.annotation)[:2]
         options = [t for t in typing.get_args(kind) if t is not type(None)]
         is_list = typing.get_origin(kind) is list
         yield Parameter(parameter.name, kind if not options or is_list else options[0], info, parameter.default)

@@ -98,6 +98,6 @@ def demo_bundles(digits, tmp_path_factory):
         model = build(name, alpha=spec.alpha, size=spec.size, classes=len(CLASSES), weights=weights)
         export_model(
             model, folder / name, precisions=["float32", "int8"], resize="squash", labels=list(CLASSES),
-            calibration=digits / "calibration", calibration_count=50,
+            calibrate=digits / "calibration", calibration_count=50,
         )  # fmt: skip
     return [folder / name for name in DEMO_SPECS]

@@ -74,10 +74,13 @@ HOUSE = {
     "data": Room(DEVICE, "numpy"),
     "bundle": Room(f"{DEVICE} data"),
     "export.file_report": Room(VALUES, "numpy"),
+    "export.file_types": Room(f"{VALUES} graph"),
     "export.from_keras": Room(f"{VALUES} runtime.system models graph", "numpy", "keras"),
-    "export.tflite": Room(f"{DEVICE} graph export.file_report", "numpy", "flatbuffers ai_edge_litert"),
-    "export.onnx": Room(f"{DEVICE} graph export.file_report", "numpy", "onnx google"),
-    "export": Room(f"{GRAPHS} export.file_report export.tflite export.onnx"),
+    "export.tflite": Room(
+        f"{DEVICE} graph export.file_report export.file_types", "numpy", "flatbuffers ai_edge_litert"
+    ),
+    "export.onnx": Room(f"{DEVICE} graph export.file_report export.file_types", "numpy", "onnx google"),
+    "export": Room(f"{GRAPHS} export.file_report export.file_types export.tflite export.onnx"),
     # floor 5
     "quantize": Room(FILES, "numpy PIL", "tensorflow"),
     "verify": Room(f"{DEVICE} graph export data", "numpy", "tensorflow"),
@@ -342,10 +345,10 @@ def test_public_names():
         "print([getattr(mbn_deploy, name) is not None for name in mbn_deploy.__all__])\n"
         "try:\n    mbn_deploy.quantise\nexcept AttributeError as error:\n    print(error)\n"
     )
-    names = "['Bundle', 'Classifier', 'ClassifierPool', '__version__', 'build', 'export_model']"
+    names = "['Bundle', 'Classifier', 'ClassifierPool', 'ExportResult', '__version__', 'build', 'export_model']"
     assert printed.splitlines() == [
         f"{names} {names}",
-        "[True, True, True, True, True, True]",
+        "[True, True, True, True, True, True, True]",
         "module 'mbn_deploy' has no attribute 'quantise'",
     ]
 
@@ -357,3 +360,45 @@ def test_export_is_a_package_and_export_model_the_function(first):
         "print(inspect.ismodule(mbn_deploy.export), inspect.isfunction(mbn_deploy.export_model))\n"
     )
     assert printed == "True True\n"
+
+
+def leads_up(caller, callee):
+    """Whether a module calls into a room that may import its own: nearer to the command line."""
+    mine, theirs = room_of(caller), room_of(callee)
+    below = any(within(caller, name) for name in HOUSE[theirs].rooms.split())
+    return mine != theirs and below and not any(within(callee, name) for name in HOUSE[mine].rooms.split())
+
+
+@pytest.mark.slow
+def test_an_export_is_followed_from_the_command_to_the_bundle_by_calls_that_lead_down(tmp_path):
+    """Progress is told to nobody here; generators are followed where they are written."""
+    from cli_run import NETWORK, run
+    from export_models import write_pictures
+
+    modules = {str(path): name for name, path in MODULES.items()}
+    upward = set()
+
+    def follow(frame, event, _):
+        callee = modules.get(frame.f_code.co_filename) if event == "call" else None
+        if callee is None or frame.f_code.co_name == "<genexpr>":
+            return
+        outer = frame.f_back
+        while outer is not None and outer.f_code.co_filename not in modules:
+            outer = outer.f_back
+        caller = callee if outer is None else modules[outer.f_code.co_filename]
+        if leads_up(caller, callee):
+            upward.add(f"{caller}.{outer.f_code.co_name} calls {callee}.{frame.f_code.co_name}")
+
+    options = [
+        "--calibrate",
+        write_pictures(tmp_path / "photos"),
+        "--evaluate",
+        write_pictures(tmp_path / "loose", 8, 1),
+    ]
+    sys.setprofile(follow)
+    try:
+        result = run("export", *NETWORK, "-o", tmp_path / "dist", *options, "--max-drop", 99, "--json")
+    finally:
+        sys.setprofile(None)
+    assert result.exit_code == 0, result.stderr
+    assert len(upward) <= 3, sorted(upward)

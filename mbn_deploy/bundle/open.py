@@ -1,4 +1,4 @@
-"""A bundle on the disk, as the workstation sees it."""
+"""A bundle on disk, as the workstation sees it."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class Bundle:
 
     @classmethod
     def read(cls, folder: str | Path) -> Bundle:
-        """Open and check a bundle (sha256 of every file); raises `InputError` for a damaged one."""
+        """Open a bundle and check the sha256 of every file. Raises `InputError` that names a damaged file."""
         opened = open_bundle(Path(folder))
-        return cls(opened.folder, opened.manifest, opened.labels)
+        return cls(folder=opened.folder, manifest=opened.manifest, labels=opened.labels)
 
     @property
     def files(self) -> tuple[ModelFile, ...]:
-        """The model files, in the order in which they were made."""
+        """The model files, in the order in which they were written."""
         return self.manifest.files
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Accuracy as measured at the export: JSON values, empty if nothing was evaluated."""
+        """The accuracy that the export measured, as JSON values; empty if nothing was evaluated."""
         return self.manifest.metrics
 
     def file(self, format: str, precision: str) -> ModelFile:  # noqa: A002 - the manifest's own word
-        """Return the file of this format and precision; raises an `UnknownNameError` that lists what there is."""
+        """Return the file of a format and precision. Raises `UnknownNameError` that lists the files there are."""
         for entry in self.files:
             if (entry.format, entry.precision) == (format, precision):
                 return entry
@@ -50,7 +50,7 @@ class Bundle:
         return self.folder / entry.path
 
     def open(self, **options: Any) -> Classifier:
-        """Open a `Classifier` on this bundle; options as for `Classifier.open`."""
+        """Open a `Classifier` on this bundle, with the options of `Classifier.open`."""
         from mbn_deploy.runtime import Classifier
 
         return Classifier.open(self.folder, **options)

@@ -1,4 +1,4 @@
-"""Print the result of an export as a table: its files with their size and, if it was measured, accuracy."""
+"""The result of an export as a table of files with their size and accuracy, or as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def print_result(result: ExportResult) -> None:
-    """Print a row for each file, the accuracy of the float Keras model below, and where the files are."""
+    """Print a row per file, the accuracy of the Keras model, the recipes that were tried, and the folder."""
     console, bundle = stdout(), result.bundle
     measured = bundle.metrics.get("files", {})
     labelled = bool(bundle.metrics.get("labelled"))
@@ -36,9 +36,9 @@ def print_result(result: ExportResult) -> None:
             f"{bundle.metrics['images']} images of {plain(bundle.metrics['dataset'])!r}; {_reference(bundle.metrics)}"
             "agrees: same top-1 class as Keras."
         )
-    rungs = [rung for search in result.searches for rung in search.rungs]
-    if rungs:
-        _print_rungs(rungs)
+    tried = [recipe for search in result.searches for recipe in search.results]
+    if tried:
+        _print_recipes(tried)
         console.print()
     report = REPORT_NAME if (bundle.folder / REPORT_NAME).is_file() else None
     beside = (MANIFEST_NAME, bundle.manifest.labels, bundle.manifest.golden, report)
@@ -56,25 +56,24 @@ def result_json(result: ExportResult) -> dict[str, Any]:
         "manifest": manifest,
         "timings": result.seconds,
         "warnings": list(result.warnings),
-        "latencies_ms": {rung.recipe: rung.latency_ms for search in result.searches for rung in search.rungs},
+        "latencies_ms": {tried.recipe: tried.latency_ms for search in result.searches for tried in search.results},
     }
 
 
-def _print_rungs(rungs: Sequence[RecipeResult]) -> None:
-    """Print a row for each recipe that the accuracy guard tried, on the same images."""
-    console = stdout()
-    shown = table("recipe", "drop, points", "95 %", "agrees %", "size", "ms", "")
-    for rung in rungs:
-        drop = rung.verdict.drop
+def _print_recipes(tried: Sequence[RecipeResult]) -> None:
+    """Print the recipes that the accuracy guard tried, all on the same images."""
+    rows = table("recipe", "drop, points", "95 %", "agrees %", "size", "ms", "")
+    for result in tried:
+        drop = result.verdict.drop
         loss = ["-", "-"]
         if drop is not None:
             loss = [f"{100 * drop.value:.2f}", f"{100 * drop.low:+.2f} to {100 * drop.high:+.2f}"]
-        agrees, size = f"{100 * rung.verdict.agreement.value:.1f}", human_bytes(rung.size)
-        verdict = "holds" if rung.holds else "no"
-        shown.add_row(rung.recipe, *loss, agrees, size, f"{rung.latency_ms:.2f}", verdict)
+        agrees, size = f"{100 * result.verdict.agreement.value:.1f}", human_bytes(result.size)
+        rows.add_row(result.recipe, *loss, agrees, size, f"{result.latency_ms:.2f}", "holds" if result.holds else "no")
+    console = stdout()
     console.print()
-    console.print(f"Recipes tried on these images: {len(rungs)} (ms: one thread)")
-    console.print(shown)
+    console.print(f"Recipes tried on these images: {len(tried)} (ms: one thread)")
+    console.print(rows)
 
 
 def _reference(metrics: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`mbn-deploy demo`: all of it, offline, on data shipped with the package."""
+"""`mbn-deploy demo`: export, quantize and classify, offline, on data that ships with the package."""
 
 from __future__ import annotations
 
@@ -26,30 +26,31 @@ NAME = "mbn-deploy"
 @guarded
 def demo(
     *,
-    output: Annotated[Path, path_option("--output", "-o", help="Folder for pictures and bundles.")] = Path(
-        "demo-output"
-    ),
+    output: Annotated[Path, path_option("--output", "-o", help="Folder for images and bundles.")] = Path("demo-output"),
     as_json: Json = False,
 ) -> None:
-    """Handwritten digits, a trained MobileNet V1, V2 and V3: export, int8, accuracy of both, predictions. Offline."""
+    """Export three small trained models (V1, V2, V3), evaluate their files on handwritten digits, classify some.
+
+    Everything ships with the package; no network is needed.
+    """
     from mbn_deploy.demo.networks import DEMO_SPECS
     from mbn_deploy.demo.run import classify_some, export_demo, write_pictures
 
     start = time.perf_counter()
     pictures = write_pictures(output)
-    print_note(f"Handwritten digits: to calibrate on in {pictures.calibration}, held back in {pictures.held_back}")
+    print_note(f"Handwritten digits: for calibration in {pictures.calibration}, held back in {pictures.held_back}")
     load_frameworks()
-    found = []
+    results = []
     for name in DEMO_SPECS:
         with progress_bar(f"{name}: ") as progress:
             result = export_demo(name, output, pictures, progress)
         answers = classify_some(result.bundle, pictures)
-        found.append(result_json(result) | {"answers": [_answer(answer) for answer in answers]})
+        results.append(result_json(result) | {"answers": [_answer(answer) for answer in answers]})
         if not as_json:
             _print(name, result, answers)
     if as_json:
-        print_json(found)
-    print_note(f"Took {time.perf_counter() - start:.0f} s. Everything is in {output}; what a person would type:")
+        print_json(results)
+    print_note(f"Took {time.perf_counter() - start:.0f} s. Everything is in {output}. Commands to try next:")
     for line in _commands(result.bundle.folder, answers[0].picture, pictures):
         print_note(f"  {_program()} {line}")
 
@@ -58,11 +59,11 @@ def _print(name: str, result: ExportResult, answers: list[Answer]) -> None:
     console = stdout()
     console.print(name)
     print_result(result)
-    console.print("Pictures through the runtime, int8:")
+    console.print("Images that the int8 file classified:")
     for answer in answers:
-        found = answer.prediction
-        verdict = "right" if found.label == answer.digit else "wrong"
-        line = f"  {answer.picture}: {found.label} ({found.score:.1%}), written was {answer.digit}: {verdict}"
+        prediction = answer.prediction
+        verdict = "right" if prediction.label == answer.digit else f"wrong, it is {answer.digit}"
+        line = f"  {answer.picture}: {prediction.label} ({prediction.score:.1%}), {verdict}"
         console.print(plain(line), soft_wrap=True)
     console.print()
 
@@ -72,7 +73,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 
 def _program() -> str:
-    """The command, with its path where it is not on PATH: `scripts/demo.sh` runs the one in .venv."""
+    """Return the command's name, with its path if it is not on PATH (`scripts/demo.sh` runs the one in .venv)."""
     path, here = Path(sys.argv[0]), Path.cwd()
     if path.name != NAME or shutil.which(NAME) is not None:
         return NAME

@@ -12,25 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mbn_deploy.cli.exit_codes import guarded
-from mbn_deploy.cli.options import (
-    CalibrationCount,
-    CalibrationSeed,
-    CropFraction,
-    Filter,
-    Formats,
-    Json,
-    Labels,
-    PreprocessText,
-    RecipeName,
-    Resize,
-    Synsets,
-    comma_list,
-    path_option,
-)
+from mbn_deploy.cli.export_options import with_options
+from mbn_deploy.cli.options import Json, comma_list, path_option
 from mbn_deploy.cli.output import human_bytes, plain, print_error, print_json, print_note, stdout, table
 from mbn_deploy.cli.progress_bar import progress_bar
 from mbn_deploy.errors import UsageError
-from mbn_deploy.manifest import Preprocess
+from mbn_deploy.pipeline.options import ExportOptions
 
 if TYPE_CHECKING:
     from mbn_deploy.sweep.plan import Variant
@@ -38,99 +25,93 @@ if TYPE_CHECKING:
     from mbn_deploy.sweep.table import Row
 
 SOME_FAILED = 3
+VARIANTS, WORK = "Variants", "Work"  # headings of --help
 
 
 @guarded
+@with_options(ExportOptions, sweep=True, defaults={"precisions": ("float32", "int8")})
 def sweep(
     *,
-    output: Annotated[Path, path_option("--output", "-o", help="Folder of bundles and tables; one of before goes on.")],
+    output: Annotated[
+        Path, path_option("--output", "-o", help="Folder of bundles and tables. An earlier sweep in it is continued.")
+    ],
     models: Annotated[
-        str | None, typer.Option(metavar="MODEL,...", help="Names out of `mbn-deploy list`, separated by commas.")
+        str | None,
+        typer.Option(metavar="NAME,...", help="Names of models (see `mbn-deploy list`).", rich_help_panel=VARIANTS),
     ] = None,
-    alphas: Annotated[str | None, typer.Option(metavar="α,...", help="Width multipliers; 1.0 if not said.")] = None,
+    alphas: Annotated[
+        str | None,
+        typer.Option(metavar="α,...", help="Width multipliers of --models. [default: 1.0]", rich_help_panel=VARIANTS),
+    ] = None,
     sizes: Annotated[
-        str | None, typer.Option(metavar="N,...", help="Input heights and widths; 224, or FILEs' own, if not said.")
+        str | None,
+        typer.Option(
+            metavar="N,...",
+            help="Input heights and widths. [default: 224 for --models, a file's own for --files]",
+            rich_help_panel=VARIANTS,
+        ),
     ] = None,
     files: Annotated[
-        str | None, typer.Option(metavar="FILE,...", help="Your own .keras and .h5 files, beside or instead of models.")
+        str | None,
+        typer.Option(
+            metavar="FILE,...", help=".keras and .h5 files, beside --models or instead.", rich_help_panel=VARIANTS
+        ),
     ] = None,
-    classes: Annotated[int | None, typer.Option(help="Of models; 1000 if not said.")] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Number of classes of --models. [default: 1000]", rich_help_panel=VARIANTS)
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
             metavar="imagenet|none|DIR",
-            help="Of models; DIR has <model>_<alpha>_<size>.weights.h5. imagenet if not said.",
+            help="Weights of --models: trained on ImageNet, random, or a folder of files named "
+            "<model>_<alpha>_<size>.weights.h5. [default: imagenet]",
+            rich_help_panel=VARIANTS,
         ),
     ] = None,
-    formats: Formats = "tflite,onnx",
-    precisions: Annotated[
-        str, typer.Option(help="float32, float16, dynamic, int8, int16x8, separated by commas; files of each bundle.")
-    ] = "float32,int8",
-    calibrate: Annotated[Path | None, path_option(help="Folder of images, or .npz: int8's ranges.")] = None,
-    calibration_count: CalibrationCount = 200,
-    seed: CalibrationSeed = 0,
-    evaluate: Annotated[
-        Path | None, path_option(help="Folder with a sub-folder a class: accuracy of every file.")
-    ] = None,
-    evaluate_resize: Annotated[
-        str | None, typer.Option(metavar="squash|crop|letterbox", help="Of these images, if not --resize.")
-    ] = None,
-    labels: Labels = None,
-    synsets: Synsets = None,
-    resize: Resize = None,
-    crop_fraction: CropFraction = None,
-    filter: Filter = None,  # noqa: A002 (typer takes the option's name from it)
-    preprocess: PreprocessText = None,
-    max_drop: Annotated[float | None, typer.Option(help="Points of top-1 that int8 may lose; as of `export`.")] = None,
-    recipe: RecipeName = None,
-    jobs: Annotated[int, typer.Option(help="Processes of this machine that work side by side.")] = 1,
+    options: ExportOptions,
+    jobs: Annotated[
+        int, typer.Option(help="Number of processes on this machine that export side by side.", rich_help_panel=WORK)
+    ] = 1,
     dask: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Or the workers of this Dask scheduler: tcp://host:8786.")
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address of a Dask scheduler, whose workers export instead: tcp://host:8786.",
+            rich_help_panel=WORK,
+        ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(help="For which each file's latency is measured here, after all jobs; 0 leaves it out.")
+        float,
+        typer.Option(
+            help="Seconds for which the latency of each file is measured on this machine at the end; 0 for no latency.",
+            rich_help_panel=WORK,
+        ),
     ] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """A bundle of every model, width and size, with all precisions; a table of all files, with the Pareto fronts.
+    """Export every combination of model, width and size, and compare all files in a table with its Pareto fronts.
 
-    What stands already with the same options is not made again, and what failed does not stop the rest.
+    Bundles that were exported with the same options before are kept. A variant that fails does not stop the others.
     """
     if dask is not None and jobs != 1:
-        raise UsageError("--jobs is for processes here, --dask for a cluster: give one of them")
+        raise UsageError("--jobs is for processes on this machine, --dask for a cluster: give one of them")
     variants = _variants(models=models, alphas=alphas, sizes=sizes, files=files, classes=classes, weights=weights)
-    options: dict[str, Any] = {
-        "formats": comma_list(formats, "--formats"),
-        "precisions": comma_list(precisions, "--precisions"),
-        "calibration": calibrate,
-        "calibration_count": calibration_count,
-        "seed": seed,
-        "evaluate": evaluate,
-        "evaluate_resize": evaluate_resize,
-        "labels": labels,
-        "synsets": synsets,
-        "resize": resize,
-        "crop_fraction": crop_fraction,
-        "filter": filter,
-        "preprocess": None if preprocess is None else Preprocess.parse(preprocess),
-        "max_drop": max_drop,
-        "recipe": recipe,
-    }
-    from mbn_deploy.sweep import run as sweeping
+    from mbn_deploy.sweep import run
 
-    sweeping.check(variants, output, options)
+    run.check(variants, output, options)
     with progress_bar() as progress, _executor(jobs, dask, output) as executor:
-        found = sweeping.sweep(variants, output, executor=executor, latency=seconds, progress=progress, **options)
-    _print(found, as_json=as_json)
-    for record in found.failures:
+        result = run.sweep(variants, output, options, executor=executor, latency=seconds, progress=progress)
+    _print(result, as_json=as_json)
+    for record in result.failures:
         print_error(f"error: {record.name}: {record.error}")
-    if found.failures:
-        raise typer.Exit(_exit_code(found))
+    if result.failures:
+        raise typer.Exit(_exit_code(result))
 
 
-def _exit_code(found: Sweep) -> int:
-    """That of the failures where all have one; else "an input that cannot be used"."""
-    codes = {record.exit_code for record in found.failures}
+def _exit_code(result: Sweep) -> int:
+    """Return the exit code of the failures if it is the same for all, else that of an unusable input."""
+    codes = {record.exit_code for record in result.failures}
     return codes.pop() if len(codes) == 1 else SOME_FAILED
 
 
@@ -155,24 +136,24 @@ def _variants(
     from mbn_deploy.sweep import plan
 
     if models is None and files is None:
-        raise UsageError("a sweep of nothing: name --models or --files")
+        raise UsageError("there is nothing to sweep: name --models or --files")
     of_models = [("--alphas", alphas), ("--classes", classes), ("--weights", weights)]
     alone = [name for name, value in of_models if value is not None]
     if models is None and alone:
-        raise UsageError(f"{', '.join(alone)} is for --models; files say it themselves")
+        raise UsageError(f"{', '.join(alone)} is for --models; files fix it themselves")
     numbers = None if sizes is None else [int(n) for n in _numbers(sizes, "--sizes", whole=True)]
-    found: list[Variant] = []
+    variants: list[Variant] = []
     if models is not None:
         more: dict[str, Any] = {"classes": classes, "weights": weights}
-        found += plan.networks(
+        variants += plan.networks(
             comma_list(models, "--models"),
             (1.0,) if alphas is None else _numbers(alphas, "--alphas"),
             numbers or (224,),
             **{key: value for key, value in more.items() if value is not None},
         )
     if files is not None:
-        found += plan.files(comma_list(files, "--files"), numbers or (None,))
-    return found
+        variants += plan.files(comma_list(files, "--files"), numbers or (None,))
+    return variants
 
 
 def _numbers(text: str, option: str, *, whole: bool = False) -> tuple[float, ...]:
@@ -185,21 +166,21 @@ def _numbers(text: str, option: str, *, whole: bool = False) -> tuple[float, ...
     return values
 
 
-def _print(found: Sweep, *, as_json: bool) -> None:
+def _print(result: Sweep, *, as_json: bool) -> None:
     from mbn_deploy.sweep.table import to_dict
 
     if as_json:
-        print_json(to_dict(found.rows, found.latency) | {"made": found.made, "folder": str(found.folder)})
+        print_json(to_dict(result.rows, result.latency) | {"made": result.made, "folder": str(result.folder)})
         return
-    shown = table("file", "size", "ms", "top-1 %", "agrees %", "front")
-    for row in found.rows:
+    rows = table("file", "size", "ms", "top-1 %", "agrees %", "front")
+    for row in result.rows:
         if row.file is not None:
-            shown.add_row(*_cells(row))
+            rows.add_row(*_cells(row))
     console = stdout()
-    console.print(shown)
+    console.print(rows)
     console.print()
-    console.print("Front: no file is as accurate and faster (L), or smaller (S).")
-    print_note(f"{found.made} of {len(found.records)} variants were made now. Look at {found.folder / 'table.html'}")
+    console.print("Front: no other file is at least as accurate and faster (L) or smaller (S).")
+    print_note(f"{result.made} of {len(result.records)} variants were exported now. See {result.folder / 'table.html'}")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

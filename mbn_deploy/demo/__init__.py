@@ -1,1 +1,1 @@
-"""The demonstration: handwritten digits, three small trained networks, and the way from Keras to the runtime."""
+"""The demonstration: handwritten digits, three small trained models, and the way from Keras to a device."""

@@ -1,4 +1,4 @@
-"""Handwritten digits that ship with the package: 8 x 8 pixels, 16 grey levels (README.md beside this file)."""
+"""Handwritten digits that ship with the package: 8 x 8 pixels of 17 grey levels (see README.md beside this file)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy.typing as npt
 from PIL import Image
 
 DIGITS_FILE = "digits.npz"
-SIZE = 32  # what the networks take; the least that MobileNet allows
+SIZE = 32  # input height and width of the models, the smallest that MobileNet allows
 CLASSES = tuple("0123456789")
-INK = 16  # the brightest value in the data
+INK = 16  # the largest value in the data
 
 Levels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class Digits:
-    """Images (N, 8, 8) in 0..16 and the digit of each, (N,)."""
+    """Images: grey levels 0 to 16, (N, 8, 8), and the digit on each, (N,)."""
 
     levels: Levels
     digits: Levels

@@ -1,4 +1,4 @@
-"""The three networks of the demo: one of each generation, small enough that their weights ship with the package."""
+"""The models of the demo: one of each MobileNet version, small enough for their weights to ship with the package."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mbn_deploy.pipeline.export import ExportResult
 
 DIGITS_FOLDER = "digits"
-SHOWN = 5  # held-back pictures, of different digits, that go through the runtime
+SHOWN = 5  # held-back pictures, of different digits, that are classified
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Pictures:
 def write_pictures(out: Path) -> Pictures:
     """Write the shipped digits as PNG files below `out`, in the layout of a user's own data.
 
-    Raises `UsageError` if `out` holds anything that is no earlier demo's, `InputError` if it cannot be written.
+    Raises:
+        UsageError: `out` holds something that no earlier demo wrote.
+        InputError: a file cannot be written.
     """
     _check_folder(out)
     calibration, held_back = shipped()
@@ -75,7 +77,7 @@ def demo_model(name: str) -> keras.Model:
 
 
 def export_demo(name: str, out: Path, pictures: Pictures, progress: Progress = silent) -> ExportResult:
-    """Export the trained network `name` to a bundle below `out` and measure every file on the held-back digits."""
+    """Export the trained model `name` to a bundle below `out` and evaluate every file on the held-back digits."""
     from mbn_deploy.pipeline.export import export_model
 
     model = demo_model(name)
@@ -83,7 +85,7 @@ def export_demo(name: str, out: Path, pictures: Pictures, progress: Progress = s
         model,
         out / name,
         resize="squash",  # the pictures are square and of the input's size
-        calibration=pictures.calibration,
+        calibrate=pictures.calibration,
         evaluate=pictures.held_back,
         labels=pictures.labels,
         overwrite=True,

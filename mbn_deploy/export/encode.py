@@ -8,30 +8,20 @@ from dataclasses import dataclass, replace
 
 from mbn_deploy.answers import Scores
 from mbn_deploy.errors import InputError
-from mbn_deploy.export.onnx.qdq import NO_INT16, ActivationType, write_onnx_int8
+from mbn_deploy.export.file_types import NO_INT16, NOTHING_SAID, About, InputType, OnnxActivationType
+from mbn_deploy.export.onnx.qdq import write_onnx_int8
 from mbn_deploy.export.onnx.writer import write_onnx
 from mbn_deploy.export.tflite.metadata import (
     METADATA_KEY,
-    NOTHING_SAID,
-    About,
     ClassifierMetadata,
     append_files,
     encode_metadata,
 )
-from mbn_deploy.export.tflite.writer import FloatPrecision, InputType, write_tflite, write_tflite_int8
+from mbn_deploy.export.tflite.writer import FloatPrecision, write_tflite, write_tflite_int8
 from mbn_deploy.graph.graph import Graph
 from mbn_deploy.graph.input_normalization import is_uniform, uniform_input
-from mbn_deploy.graph.quantized import INT16X8, UNSIGNED_SHIFT, QuantizedGraph
+from mbn_deploy.graph.quantized import UNSIGNED_SHIFT, QuantizedGraph
 from mbn_deploy.manifest import DESCRIPTION_KEY, LABELS_NAME, Description, FileFormat, Layout, Preprocess, TensorInfo
-
-# ONNX files in float16 and dynamic are not written, since CPUs run neither faster than float32 or int8; nor in int16x8,
-# for which ONNX Runtime has no kernels (`NO_INT16`).
-PRECISIONS: dict[FileFormat, tuple[str, ...]] = {
-    "tflite": ("float32", "float16", "dynamic", "int8", INT16X8),
-    "onnx": ("float32", "int8"),
-}
-# int16x8 is for processors with such kernels, and slow on all others.
-DEFAULT_PRECISIONS = tuple(precision for precision in PRECISIONS["tflite"] if precision != INT16X8)
 
 
 @dataclass(frozen=True)
@@ -102,7 +92,7 @@ def encode_int8(
     file_format: FileFormat,
     *,
     input_dtype: InputType = "uint8",
-    activation_dtype: ActivationType = "uint8",
+    activation_dtype: OnnxActivationType = "uint8",
 ) -> EncodedModel:
     """Encode an int8, int8-mixed or int16x8 file.
 
@@ -161,11 +151,6 @@ def _encoded(
         layout=_layout(description, file_format),
         quantized_input=quantized_input,
     )
-
-
-def wanted_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[FileFormat, str]]:
-    """Return (format, precision) of every file of these formats and precisions, in the order in which they are made."""
-    return [(f, p) for f, possible in PRECISIONS.items() if f in formats for p in possible if p in precisions]
 
 
 def _tflite_metadata(

@@ -1,1 +1,1 @@
-"""The main job: from a Keras model to a bundle on the disk."""
+"""The main job: from a Keras model to a bundle."""

@@ -1,4 +1,4 @@
-"""What lies in a bundle: the files that were made, golden vectors, labels and the manifest, as bytes by name."""
+"""The contents of a bundle as bytes by file name: models, golden vectors, labels and the manifest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from mbn_deploy.arrays import Pixels
 from mbn_deploy.export.encode import EncodedModel, labels_text
-from mbn_deploy.graph.quantized import INT16X8
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import GOLDEN_NAME, LABELS_NAME, MANIFEST_NAME, Manifest, ModelFile, Preprocess
+from mbn_deploy.pipeline.evaluation import REFERENCE
 from mbn_deploy.pipeline.manifest_record import evaluation_metrics, model_source, tool_versions
-from mbn_deploy.pipeline.recipe_search import Climb
+from mbn_deploy.pipeline.options import ExportOptions
+from mbn_deploy.pipeline.recipe_search import SearchResult
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.verify.evaluate import Evaluation
@@ -22,80 +23,102 @@ from mbn_deploy.verify.golden import (
     relative_tolerance,
     tolerance,
 )
-from mbn_deploy.verify.interpreter_process import FileToRun, RunResult
+from mbn_deploy.verify.interpreter_process import RunResult
 from mbn_deploy.verify.operation_check import Subject
-
-REFERENCE = "keras"  # the float model's name while files are compared with it
-
-
-def candidate(file: EncodedModel) -> FileToRun:
-    """The file as it is handed to the trial."""
-    return FileToRun(file.data, file.format, file.preprocess, file.layout, file.precision in ("int8", INT16X8))
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """All that goes into the bundle."""
+class ExportedModels:
+    """The files of an export, each of which an interpreter has run.
+
+    Attributes:
+        source: the model that they came from.
+        searches: the recipes that were tried for the quantized ones.
+        files: in the order of the bundle.
+        runs: how an interpreter describes each file, and its outputs for `pixels`, by name.
+        pixels: the golden inputs, uint8 (N, H, W, C).
+    """
 
     source: Source
-    climbs: tuple[Climb, ...]
-    files: list[EncodedModel]
-    trials: dict[str, RunResult]
+    searches: tuple[SearchResult, ...]
+    files: tuple[EncodedModel, ...]
+    runs: dict[str, RunResult]
     pixels: Pixels
 
-    def golden(self) -> Golden:
-        """The trial's outputs, with how far another machine's may be off."""
-        outputs = {name: trial.outputs for name, trial in self.trials.items()}
-        made = {file.name: self._provenance(file) for file in self.files}
-        return Golden(self.pixels, outputs, {file.name: self._tolerance(file) for file in self.files}, made)
 
-    def _provenance(self, file: EncodedModel) -> GoldenProvenance:
-        trial = self.trials[file.name]
-        subject = Subject(file.data, file.format, file.precision, trial.backend, default_threads(), file.name)
-        return golden_provenance(
-            subject, self.entry(file), self.pixels, trial.outputs, kernels=trial.kernels,
-            allowed=self._tolerance(file), relative=relative_tolerance(self.source.fan_ins()),
-        )  # fmt: skip
-
-    def _tolerance(self, file: EncodedModel) -> float:
-        held = [found.held for found in self.climbs if found.held is not None and file in found.held.files]
-        level = held[0].quantization.graph.output_params.scale if held else None
-        facts = self.source.description
-        return tolerance(
-            self.trials[file.name].outputs, file.precision, level,
-            self.source.fan_ins(), probabilities=facts.scores != "logits",
-        )  # fmt: skip
-
-    def entry(self, file: EncodedModel) -> ModelFile:
-        """The manifest's line: tensors as the interpreter described them."""
-        trial = self.trials[file.name]
-        return ModelFile(
-            file.name, file.format, file.precision, sha256(file.data), len(file.data),
-            file.described(trial.input), trial.output, file.preprocess, file.layout,
-        )  # fmt: skip
-
-
-def contents(made: Made, evaluation: Evaluation | None, geometry: Preprocess) -> tuple[dict[str, bytes], Manifest]:
-    """Every file of the bundle by name, and its manifest."""
-    labels = made.source.description.labels
-    found = {file.name: file.data for file in made.files}
-    found[GOLDEN_NAME] = golden_bytes(made.golden())
-    if labels is not None:
-        found[LABELS_NAME] = labels_text(labels)
-    facts = {climb.last.recipe.asked: climb.facts() for climb in made.climbs}
+def bundle_files(
+    models: ExportedModels, evaluation: Evaluation | None, evaluation_preprocess: Preprocess, options: ExportOptions
+) -> tuple[dict[str, bytes], Manifest]:
+    """Return every file of the bundle by name, and its manifest."""
+    source, description = models.source, models.source.description
+    contents = {file.name: file.data for file in models.files}
+    contents[GOLDEN_NAME] = golden_bytes(golden_vectors(models))
+    if description.labels is not None:
+        contents[LABELS_NAME] = labels_text(description.labels)
+    records = {search.precision: search.record() for search in models.searches}
     manifest = Manifest(
-        model=made.source.description.model,
-        classes=made.source.classes,
-        scores=made.source.description.scores,
-        files=tuple(made.entry(file) for file in made.files),
-        labels=None if labels is None else LABELS_NAME,
-        labels_sha256=None if labels is None else sha256(found[LABELS_NAME]),
+        model=description.model,
+        classes=source.classes,
+        scores=description.scores,
+        files=tuple(manifest_entry(file, models.runs[file.name]) for file in models.files),
+        labels=None if description.labels is None else LABELS_NAME,
+        labels_sha256=None if description.labels is None else sha256(contents[LABELS_NAME]),
         golden=GOLDEN_NAME,
-        golden_sha256=sha256(found[GOLDEN_NAME]),
-        source=model_source(made.source),
-        quantization=facts.pop("int8", {}) | facts,
-        metrics={} if evaluation is None else evaluation_metrics(evaluation, REFERENCE, geometry),
+        golden_sha256=sha256(contents[GOLDEN_NAME]),
+        source=model_source(source, options),
+        quantization=records.pop("int8", {}) | records,
+        metrics={} if evaluation is None else evaluation_metrics(evaluation, REFERENCE, evaluation_preprocess),
         tools=tool_versions(),
     )
-    found[MANIFEST_NAME] = manifest.to_json().encode()
-    return found, Manifest.from_json(found[MANIFEST_NAME])  # as anybody will read it
+    contents[MANIFEST_NAME] = manifest.to_json().encode()
+    return contents, Manifest.from_json(contents[MANIFEST_NAME])  # as every reader will see it
+
+
+def manifest_entry(file: EncodedModel, run: RunResult) -> ModelFile:
+    """Return the entry of a file in the manifest, with its tensors as the interpreter describes them."""
+    return ModelFile(
+        path=file.name,
+        format=file.format,
+        precision=file.precision,
+        sha256=sha256(file.data),
+        size=len(file.data),
+        input=file.described(run.input),
+        output=run.output,
+        preprocess=file.preprocess,
+        layout=file.layout,
+    )
+
+
+def golden_vectors(models: ExportedModels) -> Golden:
+    """Return the golden inputs and outputs, with how far the outputs of another machine may differ."""
+    return Golden(
+        models.pixels,
+        {name: run.outputs for name, run in models.runs.items()},
+        {file.name: _tolerance(file, models) for file in models.files},
+        {file.name: _provenance(file, models) for file in models.files},
+    )
+
+
+def _provenance(file: EncodedModel, models: ExportedModels) -> GoldenProvenance:
+    run = models.runs[file.name]
+    return golden_provenance(
+        Subject(file.data, file.format, file.precision, run.backend, default_threads(), file.name),
+        manifest_entry(file, run),
+        models.pixels,
+        run.outputs,
+        kernels=run.kernels,
+        allowed=_tolerance(file, models),
+        relative=relative_tolerance(models.source.fan_ins()),
+    )
+
+
+def _tolerance(file: EncodedModel, models: ExportedModels) -> float:
+    accepted = [search.accepted for search in models.searches if search.accepted is not None]
+    scales = [attempt.quantization.graph.output_params.scale for attempt in accepted if file in attempt.files]
+    return tolerance(
+        models.runs[file.name].outputs,
+        file.precision,
+        scales[0] if scales else None,
+        models.source.fan_ins(),
+        probabilities=models.source.description.scores != "logits",
+    )

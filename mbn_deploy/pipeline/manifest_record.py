@@ -1,4 +1,4 @@
-"""What the manifest says about where a bundle comes from and how good it is: plain JSON values.
+"""The parts of the manifest about a bundle's origin and accuracy, as plain JSON values.
 
 Nothing here depends on the time, the machine's name or a path outside the bundle.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from importlib import metadata
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
+from mbn_deploy.pipeline.option_fields import options_of
+from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.verify.evaluate import Accuracy, Comparison, Evaluation
@@ -27,51 +29,75 @@ CONFIDENCE = 0.95
 DIGITS = 6  # of measured values: sums of floats are not the same to the last bit on every run
 
 
-def model_source(source: Source) -> dict[str, Any]:
-    """Which model the bundle was made from: its weights' hash, and its file's if it was read from one."""
+def model_source(source: Source, options: ExportOptions) -> dict[str, Any]:
+    """Return where a bundle comes from: the model, a hash of its weights, and the options that are not defaults."""
     weights = hashlib.sha256()
     for value in source.model.get_weights():
         weights.update(np.ascontiguousarray(value).tobytes())
-    found: dict[str, Any] = {
+    record: dict[str, Any] = {
         "name": str(source.model.name),
         "parameters": int(source.model.count_params()),
         "weights_sha256": weights.hexdigest(),
         "preprocess": asdict(source.keras_preprocess),
     }
-    said = {key: value for key, value in asdict(source.description.about).items() if value}
-    if said:
-        found["about"] = said
+    about = {key: value for key, value in asdict(source.description.about).items() if value}
+    if about:
+        record["about"] = about
+    given = options_record(options)
+    if given:
+        record["options"] = given
     if source.file is not None:
-        found["file"] = {"name": source.file.name, "sha256": sha256(read_file(source.file))}
-    return found
+        record["file"] = {"name": source.file.name, "sha256": sha256(read_file(source.file))}
+    return record
+
+
+def options_record(options: ExportOptions) -> dict[str, Any]:
+    """Return the options that differ from their default, without paths and what the rest of the manifest says."""
+    return {
+        each.name: json_value(getattr(options, each.name))
+        for each in options_of(type(options))
+        if each.recorded and not each.takes_path and getattr(options, each.name) != each.default
+    }
+
+
+def json_value(value: Any) -> Any:
+    """Return the JSON form of an option's value."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def tool_versions() -> dict[str, str]:
-    """Versions of everything that has a part in the bytes of a bundle."""
-    found = {"mbn-deploy": __version__, "python": platform.python_version()}
+    """Return the versions of everything that has a part in the bytes of a bundle."""
+    versions = {"mbn-deploy": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         with suppress(metadata.PackageNotFoundError):  # one of tensorflow and tensorflow-cpu
-            found[package] = metadata.version(package)
-    return found
+            versions[package] = metadata.version(package)
+    return versions
 
 
-def evaluation_metrics(found: Evaluation, reference: str, geometry: Preprocess) -> dict[str, Any]:
-    """Accuracy and comparison of every file, by its name; the reference is the float Keras model.
+def evaluation_metrics(evaluation: Evaluation, reference: str, preprocess: Preprocess) -> dict[str, Any]:
+    """Return the accuracy of every file and its comparison with the float Keras model, by the file's name.
 
     Shares are fractions of 1, `kl` is in nats; `low` and `high` bound the 95 % confidence interval.
+
+    Args:
+        evaluation: what was measured.
+        reference: the name of the Keras model in it.
+        preprocess: how the images were resized.
     """
     metrics: dict[str, Any] = {
-        "dataset": found.dataset,
-        "images": found.images,
-        "labelled": bool(found.accuracy),
-        "resize": geometry.resize,
+        "dataset": evaluation.dataset,
+        "images": evaluation.images,
+        "labelled": bool(evaluation.accuracy),
+        "resize": preprocess.resize,
         "confidence": CONFIDENCE,
         "files": {
-            name: _accuracy(found.accuracy.get(name)) | _comparison(compared)
-            for name, compared in found.comparison.items()
+            name: _accuracy(evaluation.accuracy.get(name)) | _comparison(compared)
+            for name, compared in evaluation.comparison.items()
         },
     }
-    return metrics | ({"reference": _accuracy(found.accuracy[reference])} if found.accuracy else {})
+    return metrics | ({"reference": _accuracy(evaluation.accuracy[reference])} if evaluation.accuracy else {})
 
 
 def _accuracy(accuracy: Accuracy | None) -> dict[str, Any]:

@@ -1,143 +1,299 @@
-"""What an export is asked for: checked before anything is loaded."""
+"""The options of the export. Each is written here, once; see `option_fields` for what is derived from it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 from mbn_deploy.errors import UnknownNameError, UsageError
-from mbn_deploy.export.encode import DEFAULT_PRECISIONS, PRECISIONS, wanted_files
-from mbn_deploy.export.onnx.qdq import NO_INT16, ActivationType
-from mbn_deploy.export.tflite.metadata import NOTHING_SAID, About
-from mbn_deploy.export.tflite.writer import InputType
+from mbn_deploy.export.file_types import (
+    DEFAULT_PRECISIONS,
+    NO_INT16,
+    PRECISIONS,
+    About,
+    InputType,
+    OnnxActivationType,
+    wanted_files,
+)
 from mbn_deploy.graph.quantized import INT16X8
 from mbn_deploy.manifest import FileFormat, Filter, Layout, Preprocess, Resize
+from mbn_deploy.pipeline.label_names import Labels, Lines, labels_in_order
+from mbn_deploy.pipeline.option_fields import Option, option, options_of
+from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.integers import Granularity
 from mbn_deploy.quantize.recipe import RECIPES
 
-Names = str | Path | Sequence[str]  # a text file, or the lines themselves
+Names = str | Sequence[str]  # "a,b" or ["a", "b"]
 FORMATS: tuple[str, ...] = tuple(PRECISIONS)
-ALL_PRECISIONS = PRECISIONS["tflite"]
+QUANTIZED = ("int8", INT16X8)  # the precisions that need calibration images
+
+FILES = "Files"
+PREPROCESSING = "Preprocessing"
+IMAGES = "Images and labels"
+INT8 = "Accuracy of int8"
+METADATA = "Report and metadata"
 
 
-@dataclass(frozen=True)
-class Request:
-    """The options of `pipeline.export`, which describes them. Raises `UsageError` for what makes no sense."""
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """The options of `export_model`. What is given is checked, and texts become values.
 
-    name: str | None = None
-    size: int | tuple[int, int] | None = None
-    preprocess: Preprocess | None = None
-    resize: str | None = None
-    crop_fraction: float | None = None
-    filter: str | None = None
-    formats: Sequence[str] = FORMATS
-    precisions: Sequence[str] = DEFAULT_PRECISIONS
-    calibration: str | Path | None = None
-    calibration_count: int = 200
-    seed: int = 0
-    evaluate: str | Path | None = None
-    evaluate_resize: str | None = None
-    exclude: str | Path | None = None
-    labels: Names | None = None
-    synsets: Names | None = None
-    input_dtype: str = "uint8"
-    layout: str = "nchw"
-    onnx_activations: str = "uint8"
-    batch: int = 1
-    overwrite: bool = False
-    recipe: str | None = None
-    granularity: str = "per-channel"
-    float_layers: Sequence[str] = ()
-    int16_layers: Sequence[str] = ()
-    max_drop: float | None = None
-    about: About = NOTHING_SAID
+    Raises:
+        UsageError: names the option whose value makes no sense, alone or beside the others.
+        InputError: labels are given as a dictionary that leaves out a class or names it twice.
+    """
+
+    size: int | tuple[int, int] | None = option(
+        None,
+        help="Input height and width, if the model leaves them open. [default: the model's own; 224 for named models]",
+        python="One number or (height, width).",
+        swept=False,
+    )
+    name: str | None = option(
+        None, help="First part of the files' names. [default: the model's name]", swept=False, recorded=False
+    )
+    overwrite: bool = option(
+        default=False, help="Replace the bundle that is in the output folder.", swept=False, recorded=False
+    )
+    formats: Names = option(FORMATS, help="File formats: tflite, onnx.", group=FILES, metavar="NAME,...")
+    precisions: Names = option(
+        DEFAULT_PRECISIONS,
+        help="Precisions: float32, float16, dynamic (int8 weights, float activations), int8, and int16x8 (int16 "
+        "activations, int8 weights). ONNX files are written as float32 and int8 only.",
+        group=FILES,
+        metavar="NAME,...",
+    )
+    input: InputType = option(
+        "uint8", help="Input type of int8 and int16x8 files. uint8 takes raw pixels; int16 is for int16x8.", group=FILES
+    )
+    layout: Layout = option("nchw", help="Order of the axes of the input of ONNX files.", group=FILES)
+    onnx_activations: OnnxActivationType = option(
+        "uint8",
+        help="Type of the activations in int8 ONNX files. uint8 is computed in integers on every processor; int8 may "
+        "be faster on ARM64, and is computed in part as floats on x86-64.",
+        group=FILES,
+    )
+    batch: int = option(1, help="Number of images that a file takes at once.", group=FILES)
+    preprocess: str | Preprocess | None = option(
+        None,
+        help="Pixel values that the model expects, by Keras' mode names: raw is 0 to 255, unit 0 to 1, tf -1 to 1; "
+        "MEAN/STD is (pixel - MEAN) / STD. [default: a named model's own; raw for a model that rescales inside]",
+        group=PREPROCESSING,
+        metavar="raw|unit|tf|torch|caffe|MEAN/STD",
+    )
+    resize: Resize | None = option(
+        None,
+        help="How an image is fitted to the input: stretched, cut to its centre, or padded. [default: crop]",
+        group=PREPROCESSING,
+    )
+    crop_fraction: float | None = option(
+        None,
+        help="Share of the image's shorter side that `resize` crop keeps. [default: 0.875]",
+        group=PREPROCESSING,
+    )
+    filter: Filter | None = option(
+        None, help="Filter that resamples the image. [default: bilinear]", group=PREPROCESSING
+    )
+    calibrate: str | Path | None = option(
+        None,
+        help="Folder of images, or .npz file of pixels, from which the ranges of int8 and int16x8 files are taken.",
+        group=IMAGES,
+    )
+    calibration_count: int = option(200, help="Number of calibration images to use.", group=IMAGES)
+    seed: int = option(0, help="Random seed that selects the calibration images.", group=IMAGES)
+    evaluate: str | Path | None = option(
+        None,
+        help="Folder with one sub-folder of images per class: the accuracy of every file is measured on them. Without "
+        "sub-folders, only the agreement with the float model is.",
+        group=IMAGES,
+    )
+    evaluate_resize: Resize | None = option(
+        None, help="How the images of `evaluate` are fitted to the input. [default: like the others]", group=IMAGES
+    )
+    exclude: str | Path | None = option(
+        None,
+        help="Folder of images that must not be used for calibration, such as those of a later evaluation. The images "
+        "of `evaluate` are never used for it.",
+        group=IMAGES,
+        swept=False,
+    )
+    labels: Labels | None = option(
+        None,
+        help="Text file with the label of class i in line i, from 0.",
+        python="Or a list, or a dict from class to label or from label to class.",
+        group=IMAGES,
+    )
+    synsets: Lines | None = option(
+        None,
+        help="Text file with the name of class i's sub-folder in line i, where the sub-folders of `evaluate` are not "
+        "named by label.",
+        python="Or a list.",
+        group=IMAGES,
+    )
+    max_drop: float | None = option(
+        None,
+        help="Largest accepted loss of top-1 accuracy of int8 and int16x8 files, in percentage points, measured on the "
+        "images of `evaluate`. Recipes are tried, the fastest on a device first, until one keeps to it.",
+        group=INT8,
+    )
+    recipe: str | None = option(
+        None,
+        help=f"Quantization recipe of int8 files: {', '.join(RECIPES)}. With `max_drop`, it is the only one that is "
+        "tried. [default: int8]",
+        group=INT8,
+        metavar="NAME",
+    )
+    granularity: Granularity = option(
+        "per-channel", help="Whether int8 weights have a scale per channel or per tensor.", group=INT8
+    )
+    float_layers: Names = option(
+        (),
+        help="Layers that are computed in float in int8 files, which are then named int8-mixed.",
+        group=INT8,
+        metavar="NAME,...",
+    )
+    int16_layers: Names = option(
+        (),
+        help="Layers that have int16 activations in int8 TFLite files, which are then named int8-mixed.",
+        group=INT8,
+        metavar="NAME,...",
+    )
+    report: bool = option(
+        default=True,
+        help="Write report.html, a page for people. It holds measured times, and is the only file of the bundle that "
+        "differs from run to run.",
+        group=METADATA,
+        swept=False,
+        recorded=False,
+    )
+    report_images: bool = option(
+        default=True,
+        help="Show some images of `evaluate` in the report, small.",
+        group=METADATA,
+        swept=False,
+        recorded=False,
+    )
+    description: str = option(
+        "", help="What the model is for, written into the .tflite files' metadata.", group=METADATA, recorded=False
+    )
+    model_version: str = option(
+        "", help="Version of the model, written into the .tflite files' metadata.", group=METADATA, recorded=False
+    )
+    author: str = option(
+        "", help="Author of the model, written into the .tflite files' metadata.", group=METADATA, recorded=False
+    )
+    license: str = option(
+        "", help="License of the model, written into the .tflite files' metadata.", group=METADATA, recorded=False
+    )
+    progress: Progress = option(
+        silent,
+        help="Function of a step's name, the number of parts that are done, and the number of all.",
+        command_line=False,
+        swept=False,
+        recorded=False,
+    )
 
     def __post_init__(self) -> None:
-        _known("format", self.formats, FORMATS)
-        _known("precision", self.precisions, ALL_PRECISIONS)
-        _known("input type", [self.input_dtype], get_args(InputType))
-        _known("layout", [self.layout], get_args(Layout))
-        _known("type of ONNX activations", [self.onnx_activations], get_args(ActivationType))
-        _known("resize", [v for v in (self.resize, self.evaluate_resize) if v is not None], get_args(Resize))
-        _known("filter", [] if self.filter is None else [self.filter], get_args(Filter))
-        _known("recipe", [] if self.recipe is None else [self.recipe], list(RECIPES))
-        _known("granularity", [self.granularity], get_args(Granularity))
-        self._check_guard()
-        self._check_wide()
+        for each in options_of(type(self)):
+            value = getattr(self, each.name)
+            if each.type == Names:
+                value = names(each, value)
+            _check_choice(each, value)
+            object.__setattr__(self, each.name, value)
+        object.__setattr__(self, "preprocess", self.input_preprocess)
+        object.__setattr__(self, "labels", None if self.labels is None else labels_in_order(self.labels))
+        self._check_names()
+        self._check_numbers()
+        self._check_int16()
+        self._check_files()
+        self._check_calibration()
+
+    def _check_names(self) -> None:
+        for what, values, known in (
+            ("format", self.formats, FORMATS),
+            ("precision", self.precisions, PRECISIONS["tflite"]),
+            ("recipe", () if self.recipe is None else (self.recipe,), RECIPES),
+        ):
+            for value in values:
+                if value not in known:
+                    raise UnknownNameError(what, value, known)
+
+    def _check_numbers(self) -> None:
+        self.with_geometry(Preprocess())
         if self.batch < 1:
-            raise UsageError(f"batch must be at least 1, not {self.batch}")
-        if not self.files():
-            written = "; ".join(f"{known} as {', '.join(those)}" for known, those in PRECISIONS.items())
-            raise UsageError(f"these formats and precisions give no file; there are {written}")
-        if self.quantized and self.calibration is None:
-            others = ",".join(p for p in self.precisions if p not in self.quantized) or "float32"
-            said = " and ".join(self.quantized)
+            raise UsageError(f"--batch must be at least 1, not {self.batch}")
+        if self.max_drop is None:
+            return
+        if not 0 <= self.max_drop < 100:
+            raise UsageError(f"--max-drop takes percentage points from 0 to 100, not {self.max_drop}")
+        if self.evaluate is None or not self.quantized:
             raise UsageError(
-                f"{said} {'needs' if len(self.quantized) == 1 else 'need'} calibration images: give a folder of them "
-                f"(--calibrate), or leave {said} out (--precisions {others})"
+                f"--max-drop needs images (--evaluate FOLDER) on which int8 or {INT16X8} files are compared with float"
             )
 
-    def _check_wide(self) -> None:
-        """Activations of 16 bits."""
+    def _check_int16(self) -> None:
         if INT16X8 in self.precisions and "tflite" not in self.formats:
             raise UsageError(f"{INT16X8} is written as TFLite only: {NO_INT16}")
         if self.int16_layers and "onnx" in self.formats:
             raise UsageError(f"--int16-layers: {NO_INT16}; leave ONNX out (--formats tflite)")
-        if (self.int16_layers or self.float_layers) and not self.int8:
-            raise UsageError("--int16-layers and --float-layers are for int8 files, and none is asked for")
-        if self.input_dtype == "int16" and self.quantized != (INT16X8,):
-            raise UsageError(f"an input of int16 is for {INT16X8} files, and for nothing beside them that is quantized")
+        if (self.int16_layers or self.float_layers) and "int8" not in self.precisions:
+            raise UsageError("--int16-layers and --float-layers are for int8 files, which are not among --precisions")
+        if self.input == "int16" and self.quantized != (INT16X8,):
+            raise UsageError(f"--input int16 is for {INT16X8} files, without int8 files beside them")
 
-    def _check_guard(self) -> None:
-        if self.max_drop is None:
-            return
-        if not 0 <= self.max_drop < 100:
-            raise UsageError(f"a largest drop is a number of percentage points from 0 to 100, not {self.max_drop}")
-        if self.evaluate is None or not self.quantized:
+    def _check_files(self) -> None:
+        if not self.files():
+            available = "; ".join(f"{kind} as {', '.join(precisions)}" for kind, precisions in PRECISIONS.items())
             raise UsageError(
-                "a largest drop (--max-drop) is measured on images that say so (--evaluate FOLDER), for int8 "
-                f"and {INT16X8} files"
+                f"--formats {','.join(self.formats)} and --precisions {','.join(self.precisions)} give no file; there "
+                f"are {available}"
             )
 
-    @property
-    def int8(self) -> bool:
-        """Whether there is an int8 file to make."""
-        return "int8" in self.precisions
+    def _check_calibration(self) -> None:
+        if self.quantized and self.calibrate is None:
+            others = ",".join(p for p in self.precisions if p not in self.quantized) or "float32"
+            raise UsageError(
+                f"{' and '.join(self.quantized)} {'needs' if len(self.quantized) == 1 else 'need'} calibration images: "
+                f"give a folder of them (--calibrate), or leave {' and '.join(self.quantized)} out (--precisions "
+                f"{others})"
+            )
 
     @property
     def quantized(self) -> tuple[str, ...]:
         """The precisions whose files take their ranges from calibration images."""
-        return tuple(precision for precision in ("int8", INT16X8) if precision in self.precisions)
+        return tuple(precision for precision in QUANTIZED if precision in self.precisions)
 
     @property
-    def input_type(self) -> InputType:
-        """`input_dtype`, which was checked."""
-        return cast("InputType", self.input_dtype)
+    def input_preprocess(self) -> Preprocess | None:
+        """What the pixels of the Keras model's input are, if it was given."""
+        return Preprocess.parse(self.preprocess) if isinstance(self.preprocess, str) else self.preprocess
 
     @property
-    def activation_type(self) -> ActivationType:
-        """`onnx_activations`, which was checked."""
-        return cast("ActivationType", self.onnx_activations)
+    def about(self) -> About:
+        """What the files say of the model's origin."""
+        return About(description=self.description, version=self.model_version, author=self.author, license=self.license)
 
-    @property
-    def onnx_layout(self) -> Layout:
-        """`layout`, which was checked."""
-        return cast("Layout", self.layout)
-
-    @property
-    def geometry(self) -> dict[str, Any]:
-        """The fields of `Preprocess` that were given one by one; they win over `preprocess`."""
+    def with_geometry(self, preprocess: Preprocess) -> Preprocess:
+        """Return `preprocess` with resize, crop fraction and filter as far as they were given one by one."""
         given = {"resize": self.resize, "crop_fraction": self.crop_fraction, "filter": self.filter}
-        return {key: value for key, value in given.items() if value is not None}
+        changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        return replace(preprocess, **changes)
 
     def files(self) -> list[tuple[FileFormat, str]]:
-        """(format, precision) of every file, in the order in which they are made."""
+        """List (format, precision) of every file, in the order in which they are written."""
         return wanted_files(self.formats, self.precisions)
 
 
-def _known(what: str, values: Sequence[str], known: Sequence[str]) -> None:
-    for value in values:
-        if value not in known:
-            raise UnknownNameError(what, value, known)
+def names(declared: Option, value: Names) -> tuple[str, ...]:
+    """Split "a,b" into ("a", "b"); return other sequences as they are. Repetitions are left out."""
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) and value else list(value)
+    if not all(parts):
+        raise UsageError(f"{declared.flag} {value!r}: names separated by commas are expected")
+    return tuple(dict.fromkeys(parts))
+
+
+def _check_choice(declared: Option, value: object) -> None:
+    if declared.choices and value is not None and value not in declared.choices:
+        raise UnknownNameError(declared.flag, str(value), declared.choices)

@@ -1,138 +1,161 @@
-"""The ladder: recipes tried one after the other, cheapest on the device first, until one keeps the accuracy."""
+"""The search for a quantization recipe: the fastest on a device first, until one keeps the accuracy."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-
-from mbn_deploy.diagnose.diagnose import diagnose
-from mbn_deploy.errors import MbnError
+from mbn_deploy.arrays import Floats
 from mbn_deploy.export.encode import EncodedModel
 from mbn_deploy.graph.graph import Graph
 from mbn_deploy.graph.quantized import INT16X8
-from mbn_deploy.pipeline.options import Request
-from mbn_deploy.quantize.integers import Granularity
-from mbn_deploy.quantize.quantize import Quantization
+from mbn_deploy.pipeline.encoding import Attempt, encode_quantized
+from mbn_deploy.pipeline.evaluation import evaluate_files
+from mbn_deploy.pipeline.images import ExportImages
+from mbn_deploy.pipeline.options import QUANTIZED, ExportOptions
+from mbn_deploy.pipeline.source import Source
+from mbn_deploy.pipeline.steps import StepTimer
+from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.quantize.recipe import FAST, INT8, INT16, LADDER, Recipe, recipe
-from mbn_deploy.runtime.backends import open_backend
-from mbn_deploy.runtime.system.temporary import scratch
-from mbn_deploy.verify.guard import RecipeResult, recipe_record, sentence
-
-WORST = 5  # layers that a failure names
-DIAGNOSED = 8  # images for that
-TIMED_RUNS = 30
+from mbn_deploy.verify.golden import golden_pixels
+from mbn_deploy.verify.guard import RecipeResult, judge, recipe_record
+from mbn_deploy.verify.interpreter_process import FileToRun, run_files
+from mbn_deploy.verify.latency import latencies
 
 
 @dataclass(frozen=True, eq=False)
-class Attempt:
-    """What one recipe gave: the quantized graph and the files made from it."""
+class SearchResult:
+    """The recipes that were tried for a precision.
 
-    recipe: Recipe
-    quantization: Quantization
-    files: tuple[EncodedModel, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Climb:
-    """The attempt that held (or the only one, where nothing was asked of it), and every rung that was tried.
-
-    `last` is the attempt of the last rung; `held` is the same or `None`.
+    Attributes:
+        precision: the precision that was requested, `int8` or `int16x8`.
+        accepted: the attempt whose files go into the bundle; None if no recipe keeps the accuracy.
+        last_tried: the last attempt; the accepted one, if there is one.
+        results: what each recipe that was tried loses; empty if no limit was given.
     """
 
-    held: Attempt | None
-    last: Attempt
-    rungs: tuple[RecipeResult, ...]
+    precision: str
+    accepted: Attempt | None
+    last_tried: Attempt
+    results: tuple[RecipeResult, ...]
 
-    def facts(self) -> dict[str, Any]:
-        """What the manifest keeps: how the int8 files were made, and what else was tried on the same images."""
-        tried = {"rungs": [recipe_record(rung) for rung in self.rungs]} if self.rungs else {}
-        return (dict(self.held.quantization.record) if self.held is not None else {}) | tried
+    def record(self) -> dict[str, Any]:
+        """Return what the manifest keeps: how the files were quantized, and what else was tried."""
+        tried = {"rungs": [recipe_record(result) for result in self.results]} if self.results else {}
+        return (dict(self.accepted.quantization.record) if self.accepted is not None else {}) | tried
 
 
-def ladder_of(precision: str, graph: Graph, request: Request) -> tuple[Recipe, ...]:
-    """The recipes to try on `graph` for files of a precision that the request names: int16x8 has one."""
+def search_recipes(
+    source: Source, images: ExportImages, keras: Floats | None, options: ExportOptions, timer: StepTimer
+) -> tuple[SearchResult, ...]:
+    """Search a recipe for each quantized precision of the options.
+
+    Args:
+        source: the model.
+        images: to calibrate on, and to measure the accuracy on.
+        keras: the scores of the Keras model for the images of the evaluation.
+        options: say what is wanted.
+        timer: measures the steps.
+    """
+    if images.calibration is None:
+        return ()
+    return tuple(
+        search_recipe(precision, source, images, keras, images.calibration, options=options, timer=timer)
+        for precision in options.quantized
+    )
+
+
+def search_recipe(
+    precision: str,
+    source: Source,
+    images: ExportImages,
+    keras: Floats | None,
+    calibration: CalibrationSet,
+    *,
+    options: ExportOptions,
+    timer: StepTimer,
+) -> SearchResult:
+    """Try recipes in order until the files of one keep within `options.max_drop`; without it, take the first."""
+    results: list[RecipeResult] = []
+    for tried in recipes_to_try(precision, source.graph, options):
+        attempt = encode_quantized(tried, source, calibration, options, timer)
+        if options.max_drop is None:
+            return SearchResult(precision, accepted=attempt, last_tried=attempt, results=())
+        with timer.step("try the recipes"):
+            results.append(measure_attempt(attempt, source, images, keras, options))
+        if results[-1].holds:
+            return SearchResult(precision, accepted=attempt, last_tried=attempt, results=tuple(results))
+    return SearchResult(precision, accepted=None, last_tried=attempt, results=tuple(results))
+
+
+def recipes_to_try(precision: str, graph: Graph, options: ExportOptions) -> tuple[Recipe, ...]:
+    """List the recipes to try on `graph` for files of a precision; only one if no limit tells whether it will do."""
     if precision == INT16X8:
-        return (replace(INT16, granularity=cast("Granularity", request.granularity)),)
-    return rungs_for(graph, request.recipe, request.granularity, request.float_layers, request.int16_layers)
+        return (replace(INT16, granularity=options.granularity),)
+    recipes = int8_recipes(graph, options)
+    if options.max_drop is not None:
+        return recipes
+    return (next((r for r in recipes if r.name == INT8.name), recipes[0]),)
 
 
-def rungs_for(
-    graph: Graph, name: str | None, granularity: str, float_layers: Sequence[str], int16_layers: Sequence[str] = ()
-) -> tuple[Recipe, ...]:
-    """The recipes of int8 to try on `graph`: the one called `name`, or the ladder.
+def int8_recipes(graph: Graph, options: ExportOptions) -> tuple[Recipe, ...]:
+    """List the int8 recipes for `graph`: the one that the options name, or the whole ladder.
 
-    Recipes that differ from an earlier one in nothing that the graph has (its h-swishes) are left out.
+    Recipes that differ from an earlier one only in how they treat h-swish are left out for a graph without it.
     """
-    chosen = LADDER if name is None else (recipe(name),)
-    kind = cast("Granularity", granularity)
-    floats, wide = tuple(float_layers), tuple(int16_layers)
-    adapted = [replace(r, granularity=kind, float_layers=floats, int16_layers=wide) for r in chosen]
+    adapted = [
+        replace(
+            each,
+            granularity=options.granularity,
+            float_layers=tuple(options.float_layers),
+            int16_layers=tuple(options.int16_layers),
+        )
+        for each in (LADDER if options.recipe is None else (recipe(options.recipe),))
+    ]
     if any(op.kind == "hard_swish" for op in graph.ops):
         return tuple(adapted)
-    kept: dict[Recipe, Recipe] = {}
-    for made in adapted if name is not None else [r for r in adapted if r.name != FAST.name]:
-        alike = replace(made, name="", hard_swish="single_conv", duplicate_threshold=0.0, split_vectors=False)
-        kept.setdefault(alike, made)
-    return tuple(kept.values())
+    distinct: dict[Recipe, Recipe] = {}
+    for each in adapted if options.recipe is not None else [r for r in adapted if r.name != FAST.name]:
+        without_hard_swish = replace(
+            each, name="", hard_swish="single_conv", duplicate_threshold=0.0, split_vectors=False
+        )
+        distinct.setdefault(without_hard_swish, each)
+    return tuple(distinct.values())
 
 
-def climb(
-    recipes: Sequence[Recipe], attempt: Callable[[Recipe], Attempt], measure: Callable[[Attempt], RecipeResult] | None
-) -> Climb:
-    """Try `recipes` in order until one holds by `measure`.
+def measure_attempt(
+    attempt: Attempt,
+    source: Source,
+    images: ExportImages,
+    keras: Floats | None,
+    options: ExportOptions,
+) -> RecipeResult:
+    """Measure how much accuracy the files of an attempt lose.
 
-    Without a measure nothing says whether the fast one would do: `int8` is taken, or the first where it is not there.
+    They are run in another process first: a file that crashes the interpreter must not end this one.
     """
-    if measure is None:
-        recipes = [next((r for r in recipes if r.name == INT8.name), recipes[0])]
-    rungs: list[RecipeResult] = []
-    for tried in recipes:
-        last = attempt(tried)
-        if measure is None:
-            return Climb(last, last, ())
-        rungs.append(measure(last))
-        if rungs[-1].holds:
-            return Climb(last, last, tuple(rungs))
-    return Climb(None, last, tuple(rungs))
+    files = attempt.files
+    pixels = golden_pixels(images.calibration_pixels, source.size, source.channels, options.seed)
+    runs = run_files({file.name: file_to_run(file) for file in files}, pixels)
+    evaluation = evaluate_files(files, runs, source, images, keras, progress=options.progress)
+    if evaluation is None or options.max_drop is None:
+        raise ValueError("a limit of the accuracy loss needs images to measure it on")
+    first = files[0]
+    return RecipeResult(
+        recipe=attempt.recipe.name,
+        precision=first.precision,
+        verdict=judge(evaluation, [file.name for file in files], options.max_drop),
+        size=len(first.data),
+        latency_ms=latencies({first.name: (first.data, first.format)})[first.name].low,
+    )
 
 
-def latency(file: EncodedModel) -> float:
-    """Median milliseconds of one inference on one thread."""
-    backend = open_backend(file.data, file.format, threads=1, where=file.name)
-    try:
-        image = np.zeros(backend.input.shape, backend.input.dtype)
-        seconds = []
-        for _ in range(TIMED_RUNS):
-            start = time.perf_counter()
-            backend.run(image)
-            seconds.append(time.perf_counter() - start)
-    finally:
-        backend.close()
-    return 1e3 * float(np.median(seconds))
-
-
-def failure(found: Climb, float_files: Sequence[EncodedModel], data: Path, max_drop: float) -> str:
-    """Why there is no int8 file: every rung, and the layers that hurt most on the last one."""
-    tried = "; ".join(f"{rung.recipe}: {sentence(rung.verdict, max_drop)}" for rung in found.rungs)
-    worst = _worst(found, float_files, data)
-    return f"no {found.last.recipe.asked} file keeps the accuracy within {max_drop:g} points. Tried: {tried}. {worst}"
-
-
-def _worst(found: Climb, float_files: Sequence[EncodedModel], data: Path) -> str:
-    file = found.last.files[0]
-    reference = next((f for f in float_files if f.format == file.format and f.precision == "float32"), None)
-    if reference is None or not data.is_dir():
-        return "Export float32 too, and see with: mbn-deploy inspect INT8 --reference FLOAT32 --data IMAGES"
-    try:
-        with scratch("diagnosis") as folder:
-            for made in (file, reference):
-                (folder / made.name).write_bytes(made.data)
-            report = diagnose(folder / file.name, folder / reference.name, data, count=DIAGNOSED)
-    except (MbnError, OSError) as error:  # the verdict stands without it
-        return f"Which layers hurt could not be found: {error}"
-    return "The layers that hurt most: " + ", ".join(row.layer for row in report.layers[:WORST])
+def file_to_run(file: EncodedModel) -> FileToRun:
+    """Return a file in the form in which another process runs it."""
+    return FileToRun(
+        data=file.data,
+        format=file.format,
+        preprocess=file.preprocess,
+        layout=file.layout,
+        integer=file.precision in QUANTIZED,
+    )

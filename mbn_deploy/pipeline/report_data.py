@@ -1,94 +1,122 @@
-"""From what an export has at hand to the values of the page; the little that is missing is measured here."""
+"""From the results of an export to the values of its report; the latencies are measured here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from mbn_deploy.data.dataset import Dataset
+from mbn_deploy.arrays import Pixels
 from mbn_deploy.data.images import load_image
 from mbn_deploy.diagnose.layer_summary import summarize_layers
-from mbn_deploy.export.encode import EncodedModel
-from mbn_deploy.manifest import Manifest, Preprocess
-from mbn_deploy.pipeline.bundle_files import REFERENCE
-from mbn_deploy.pipeline.recipe_search import Climb
+from mbn_deploy.manifest import Manifest
+from mbn_deploy.pipeline.bundle_files import ExportedModels
+from mbn_deploy.pipeline.evaluation import REFERENCE, answers_to_calibration
+from mbn_deploy.pipeline.images import ExportImages
+from mbn_deploy.pipeline.options import ExportOptions
+from mbn_deploy.pipeline.recipe_search import SearchResult
 from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.report.data import Examples, Layers, Report
 from mbn_deploy.report.examples import choose, class_names, examples, preferred
 from mbn_deploy.report.page import page
 from mbn_deploy.runtime.system.device import this_machine
+from mbn_deploy.verify.evaluate import Evaluation
 from mbn_deploy.verify.latency import latencies
 from mbn_deploy.verify.scores import TopAnswers
 
 
-@dataclass(frozen=True, eq=False)
-class Sources:
-    """What the page is made from.
+def report_html(
+    folder: Path,
+    manifest: Manifest,
+    models: ExportedModels,
+    images: ExportImages,
+    evaluation: Evaluation | None,
+    *,
+    warnings: tuple[str, ...],
+    options: ExportOptions,
+) -> bytes:
+    """Return the report of a bundle, a page of HTML.
 
-    `answers` are those to every picture of `dataset`, resized as `geometry` says, else to some of `calibration`.
-    `pictures`: whether the page shows them; what the models said of them it always does.
+    Args:
+        folder: where the bundle will be.
+        manifest: its manifest.
+        models: its files.
+        images: the images of the export.
+        evaluation: the accuracy of the files, if it was measured.
+        warnings: about the export.
+        options: the options of the export.
     """
-
-    folder: Path
-    manifest: Manifest
-    labels: Sequence[str] | None
-    files: Sequence[EncodedModel]
-    climbs: Sequence[Climb]
-    calibration: CalibrationSet | None
-    dataset: Dataset | None
-    geometry: Preprocess
-    size: tuple[int, int]
-    answers: Mapping[str, TopAnswers]
-    max_drop: float | None
-    warnings: tuple[str, ...]
-    pictures: bool
-
-
-def report_html(sources: Sources) -> bytes:
-    """The page's bytes."""
     report = Report(
-        folder=sources.folder.resolve().name,
-        manifest=sources.manifest,
+        folder=folder.resolve().name,
+        manifest=manifest,
         machine=str(this_machine()),
-        latencies=latencies({file.name: (file.data, file.format) for file in sources.files}),
-        recipes=tuple(rung for climb in sources.climbs for rung in climb.rungs),
-        max_drop=sources.max_drop,
-        layers=_layers(sources.climbs, sources.calibration),
-        examples=_examples(sources),
-        warnings=sources.warnings,
+        latencies=latencies({file.name: (file.data, file.format) for file in models.files}),
+        recipes=tuple(result for search in models.searches for result in search.results),
+        max_drop=options.max_drop,
+        layers=_layers(models.searches, images.calibration),
+        examples=_examples(models, images, evaluation, pictures=options.report_images),
+        warnings=warnings,
     )
     return page(report).encode()
 
 
-def _layers(climbs: Sequence[Climb], calibration: CalibrationSet | None) -> tuple[Layers, ...]:
+def _layers(searches: Sequence[SearchResult], calibration: CalibrationSet | None) -> tuple[Layers, ...]:
+    """Return the error of each layer, for the recipe that was tried last in each search."""
     if calibration is None:
         return ()
-    found = []
-    for climb in climbs:
-        made = climb.last.quantization
-        images, rows = summarize_layers(made, calibration)
-        found.append(Layers(climb.last.recipe.name, made.graph.precision, climb.held is not None, images, rows))
-    return tuple(found)
+    described = []
+    for search in searches:
+        quantization = search.last_tried.quantization
+        images, rows = summarize_layers(quantization, calibration)
+        described.append(
+            Layers(
+                recipe=search.last_tried.recipe.name,
+                precision=quantization.graph.precision,
+                written=search.accepted is not None,
+                images=images,
+                rows=rows,
+            )
+        )
+    return tuple(described)
 
 
-def _examples(sources: Sources) -> Examples | None:
-    """With the pixels that the models saw."""
-    dataset, calibration = sources.dataset, sources.calibration
-    file = preferred({file.name: file.precision for file in sources.files})
-    if file is None or file not in sources.answers:
+def _examples(
+    models: ExportedModels, images: ExportImages, evaluation: Evaluation | None, *, pictures: bool
+) -> Examples | None:
+    """Choose example images of the evaluation, or else of the calibration; None if there are neither."""
+    name = preferred({file.name: file.precision for file in models.files})
+    file = next((file for file in models.files if file.name == name), None)
+    if file is None:
         return None
-    keras, other = sources.answers[REFERENCE], sources.answers[file]
-    if dataset is not None:
-        truths = [int(index) for index in dataset.classes] if dataset.labelled else None
-        chosen = choose(keras, other, truths)
-        paths = {image: dataset.paths[image] for image in chosen}
-        seen = {i: (p.name, load_image(p, sources.size, sources.geometry).pixels) for i, p in paths.items()}
-    elif calibration is not None:
-        truths = None
-        seen = {i: (PurePath(calibration.names[i]).name, calibration.pixels[i]) for i in choose(keras, other, None)}
+    if evaluation is not None:
+        answers: Mapping[str, TopAnswers] = evaluation.answers
     else:
+        answers = answers_to_calibration(file, models.runs, models.source, images)
+    if not answers:
         return None
-    shown = {image: (name, pixels if sources.pictures else None) for image, (name, pixels) in seen.items()}
-    names = class_names(sources.manifest.classes, sources.labels)
-    return examples(keras, other, truths, names, shown, file=file, held_back=dataset is not None)
+    dataset = images.evaluation
+    truths = [int(index) for index in dataset.classes] if dataset is not None and dataset.labelled else None
+    chosen = choose(answers[REFERENCE], answers[file.name], truths)
+    shown = {
+        image: (name, pixels if pictures else None)
+        for image, (name, pixels) in _pixels_of(chosen, images, models.source.size).items()
+    }
+    return examples(
+        answers[REFERENCE],
+        answers[file.name],
+        truths,
+        class_names(models.source.classes, models.source.description.labels),
+        shown,
+        file=file.name,
+        held_back=dataset is not None,
+    )
+
+
+def _pixels_of(chosen: Sequence[int], images: ExportImages, size: tuple[int, int]) -> dict[int, tuple[str, Pixels]]:
+    """Load the name and the pixels, as the models saw them, of images by their number."""
+    if images.evaluation is not None:
+        paths = {image: images.evaluation.paths[image] for image in chosen}
+        return {i: (p.name, load_image(p, size, images.evaluation_preprocess).pixels) for i, p in paths.items()}
+    calibration = images.calibration
+    if calibration is None:
+        return {}
+    return {image: (PurePath(calibration.names[image]).name, calibration.pixels[image]) for image in chosen}

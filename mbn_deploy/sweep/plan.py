@@ -1,4 +1,4 @@
-"""What a sweep makes: its variants, and a fingerprint of all that decides what each becomes.
+"""The plan of a sweep: its variants, and a fingerprint of all that decides what each of them becomes.
 
 No framework is needed here, so that the process which hands out the work stays small.
 """
@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,29 @@ from mbn_deploy.hashing import sha256
 from mbn_deploy.models import tables
 from mbn_deploy.models.imagenet import CLASSES
 from mbn_deploy.models.layers import Spec
-from mbn_deploy.pipeline.manifest_record import tool_versions
-from mbn_deploy.pipeline.options import Request
+from mbn_deploy.pipeline.manifest_record import json_value, tool_versions
+from mbn_deploy.pipeline.option_fields import Option, options_of
+from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.runtime.system.files import read_file
 
 IMAGENET, RANDOM = "imagenet", "none"
 WEIGHTS_SUFFIXES = (".weights.h5", ".h5", ".keras")
-FOLDERS = ("calibration", "evaluate")  # options that are images
-TEXTS = ("labels", "synsets")  # options that are text files
 RECORDS = "records"
 RESERVED = frozenset({RECORDS, "latency.json", "table.csv", "table.html", "table.json"})  # beside the bundles
-UNUSED = frozenset({"overwrite", "report", "report_images", "progress", "name", "exclude", "size"})
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One bundle of the sweep: a network by its table, or a user's file.
+    """One bundle of a sweep: a named model, or a user's file.
 
-    `model`, `alpha`, `size` and `classes` fix a network; `weights` is `imagenet`, `none` (random, but the same on
-    every machine: seeded by the name) or a file's path. Of a user's `file` only `size` may be given.
+    Attributes:
+        name: name of the bundle's folder.
+        model: name of the model; None for a file.
+        alpha: width multiplier of a named model.
+        size: input height and width; None for a file's own.
+        classes: number of classes of a named model.
+        weights: `imagenet`, `none` (random, seeded by the name and so the same on every machine), or a file's path.
+        file: path of the user's file; None for a named model.
     """
 
     name: str
@@ -52,16 +56,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class Job:
-    """A variant with the options of `pipeline.export`, and where its bundle and its record go."""
+    """A variant with the options of its export, the sweep's folder, and the fingerprint of the request."""
 
     variant: Variant
     root: Path
-    options: Mapping[str, Any]
+    options: ExportOptions
     fingerprint: str
 
     @property
     def folder(self) -> Path:
-        """The bundle."""
+        """The folder of the variant's bundle."""
         return self.root / self.variant.name
 
 
@@ -73,55 +77,82 @@ def networks(
     classes: int = CLASSES,
     weights: str | Path = IMAGENET,
 ) -> list[Variant]:
-    """Every combination, in the order given.
+    """List every combination of named models, widths and sizes, in the order given.
 
-    `weights`: `imagenet`, `none`, or a folder with a file a variant, called `<model>_<alpha>_<size>` or
-    `<model>_<alpha>` with one of the suffixes .weights.h5, .h5, .keras. A file that is not there is the variant's
-    failure, not the sweep's. Raises `UsageError` for names and values that no network takes.
+    Args:
+        models: names of models.
+        alphas: width multipliers.
+        sizes: input heights and widths.
+        classes: number of classes.
+        weights: `imagenet`, `none`, or a folder with a file per variant, named `<model>_<alpha>_<size>` or
+            `<model>_<alpha>` with the suffix .weights.h5, .h5 or .keras. A missing file fails its variant only.
+
+    Raises:
+        UsageError: names a value that no model takes.
+        InputError: the folder does not exist.
     """
     if str(weights) not in (IMAGENET, RANDOM) and not Path(weights).is_dir():
-        raise InputError(f"{weights}: no such folder of weights; say imagenet, none or a folder")
+        raise InputError(f"{weights}: no such folder of weights; give imagenet, none or a folder")
     specs = [Spec(tables.network(m), a, s, classes) for m, a, s in itertools.product(models, alphas, sizes)]
     return [
-        Variant(spec.name, spec.network.name, spec.alpha, spec.size, classes, _weights(spec, str(weights)))
+        Variant(
+            name=spec.name,
+            model=spec.network.name,
+            alpha=spec.alpha,
+            size=spec.size,
+            classes=classes,
+            weights=_weights(spec, str(weights)),
+        )
         for spec in specs
     ]
 
 
 def files(paths: Sequence[str | Path], sizes: Sequence[int | None] = (None,)) -> list[Variant]:
-    """A user's .keras and .h5 files, each at every size; `None` is the file's own."""
-    found = []
+    """List a user's .keras and .h5 files, each at every size; None is the file's own size."""
+    variants = []
     for path, size in itertools.product(map(Path, paths), sizes):
         stem = re.sub(r"[^\w.-]+", "_", path.stem).lstrip(".") or "model"
-        found.append(Variant(stem if size is None else f"{stem}_{size}", size=size, file=str(path.absolute())))
-    return found
+        variants.append(Variant(stem if size is None else f"{stem}_{size}", size=size, file=str(path.absolute())))
+    return variants
 
 
-def jobs(variants: Sequence[Variant], root: str | Path, options: Mapping[str, Any]) -> list[Job]:
-    """The work of a sweep into `root`; `options` are those of `pipeline.export`, checked here.
+def plan_jobs(variants: Sequence[Variant], root: str | Path, options: ExportOptions) -> list[Job]:
+    """Plan a sweep of `variants` into the folder `root`, all exported with the same options.
 
-    Raises `UsageError` for options that make no sense, two variants of one name, and a name that the sweep needs.
+    Raises:
+        UsageError: an option is given that a sweep decides by itself, there are no variants, two of them have the same
+            name, or one has the name of a file that the sweep writes.
     """
-    wrong = sorted(UNUSED & options.keys())
-    if wrong:
-        raise UsageError(f"a sweep decides {', '.join(wrong)} by itself")
-    Request(**options)
+    decided = [each.flag for each in options_of(type(options)) if not each.swept and _is_given(each, options)]
+    if decided:
+        raise UsageError(f"a sweep decides {', '.join(decided)} by itself")
     if not variants:
-        raise UsageError("a sweep of nothing: name models or files")
+        raise UsageError("there is nothing to sweep: name models or files")
     names = [variant.name for variant in variants]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    in_the_way = sorted(RESERVED.intersection(names))
-    if in_the_way:
-        raise UsageError(f"a sweep keeps something of its own in {', '.join(in_the_way)}; rename that file")
-    if twice:
-        raise UsageError(f"two variants would both be called {', '.join(twice)}; rename a file or leave one out")
-    absolute = dict(options) | {
-        key: str(Path(options[key]).absolute())
-        for key in (*FOLDERS, *TEXTS)
-        if isinstance(options.get(key), (str, Path))
-    }
-    shared = {"options": _plain(absolute), "inputs": _inputs(absolute), "tools": tool_versions()}
-    return [Job(v, Path(root).absolute(), absolute, _fingerprint(v, shared)) for v in variants]
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    reserved = sorted(RESERVED.intersection(names))
+    if reserved:
+        raise UsageError(f"a sweep writes a file of its own named {', '.join(reserved)}; rename that model file")
+    if duplicates:
+        raise UsageError(f"two variants would both be called {', '.join(duplicates)}; rename a file or leave one out")
+    absolute = _with_absolute_paths(options)
+    request = {"options": _values(absolute), "inputs": _inputs(absolute), "tools": tool_versions()}
+    return [Job(v, Path(root).absolute(), absolute, _fingerprint(v, request)) for v in variants]
+
+
+def _is_given(declared: Option, options: ExportOptions) -> bool:
+    return bool(getattr(options, declared.name) != declared.default)
+
+
+def _paths(options: ExportOptions) -> dict[str, Path]:
+    """Return the options that are paths, by name."""
+    values = {each.name: getattr(options, each.name) for each in options_of(type(options)) if each.takes_path}
+    return {name: Path(value) for name, value in values.items() if isinstance(value, (str, Path))}
+
+
+def _with_absolute_paths(options: ExportOptions) -> ExportOptions:
+    changes: dict[str, Any] = {name: str(path.absolute()) for name, path in _paths(options).items()}
+    return replace(options, **changes)
 
 
 def _weights(spec: Spec, weights: str) -> str:
@@ -133,48 +164,42 @@ def _weights(spec: Spec, weights: str) -> str:
     return str(next((path for path in paths if path.is_file()), paths[0]))
 
 
-def _fingerprint(variant: Variant, shared: Mapping[str, Any]) -> str:
-    """Files count by what is in them, wherever they lie."""
-    said = asdict(variant)
+def _fingerprint(variant: Variant, request: Mapping[str, Any]) -> str:
+    """Hash a variant and the request for it. Files count by their content, wherever they lie."""
+    record = asdict(variant)
     for key in ("file", "weights"):
-        if said[key] not in (None, IMAGENET, RANDOM):
-            said[key] = _content(Path(said[key]))
-    return sha256(json.dumps([said, shared], sort_keys=True).encode())
+        if record[key] not in (None, IMAGENET, RANDOM):
+            record[key] = _content(Path(record[key]))
+    return sha256(json.dumps([record, request], sort_keys=True).encode())
 
 
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON values; where images and texts lie does not matter, what they are is among the inputs."""
-    return {key: _value(options[key]) for key in sorted(options) if key not in (*FOLDERS, *TEXTS)}
+def _values(options: ExportOptions) -> dict[str, Any]:
+    """Return the options as JSON values, without those that are paths: their contents are among the inputs."""
+    paths = _paths(options)
+    return {
+        each.name: json_value(getattr(options, each.name))
+        for each in options_of(type(options))
+        if each.swept and each.name not in paths
+    }
 
 
-def _value(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
-        return asdict(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _inputs(options: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key in FOLDERS:
-        if options.get(key) is not None:
-            path = Path(options[key])
-            found[key] = _content(path) if path.is_file() else _listing(path)
-    for key in TEXTS:
-        value = options.get(key)
-        if value is not None:
-            found[key] = sha256(read_file(Path(value))) if isinstance(value, str) else list(value)
-    return found
+def _inputs(options: ExportOptions) -> dict[str, Any]:
+    """Return a hash of the contents of each path among the options: a file's bytes, a folder's listing."""
+    return {name: _content(path) if path.is_file() else _listing(path) for name, path in _paths(options).items()}
 
 
 def _content(path: Path) -> str | None:
-    """sha256 of a file; `None` where there is none, which the variant itself will complain about."""
+    """Return the sha256 of a file; None if there is none, about which the variant's export will complain."""
     return sha256(read_file(path)) if path.is_file() else None
 
 
 def _listing(folder: Path) -> str:
-    """A hash of names, sizes and times of change: to read 50,000 images takes longer than to be told of them."""
+    """Return a hash of the names, sizes and modification times of the images in a folder.
+
+    To read 50,000 images takes longer than to list them.
+    """
     lines = hashlib.sha256()
     for path in find_images(folder):
-        facts = path.stat()
-        lines.update(f"{path.relative_to(folder)}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+        stat = path.stat()
+        lines.update(f"{path.relative_to(folder)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return lines.hexdigest()

@@ -60,7 +60,7 @@ def manifest_hash(folder: Path) -> str | None:
     return sha256(path.read_bytes()) if path.is_file() else None
 
 
-def standing(job: Job) -> Record | None:
+def finished_record(job: Job) -> Record | None:
     """The record of what need not be made again, with a bundle that is whole; else `None`.
 
     A failure is tried again, but not the guard's verdict, which the same request would only repeat.

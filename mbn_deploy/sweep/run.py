@@ -1,8 +1,8 @@
-"""The sweep itself: what is missing is made, measured, and put into a table; what stands is left alone.
+"""A sweep: it exports what is missing, evaluates it, and compares all files in a table.
 
-    jobs ──► make, each a task ──► judge, a task a chunk of images ──► latency, here, alone ──► table
+    plan ──► export, a task per variant ──► evaluate, a task per chunk of images ──► latency, here, alone ──► table
 
-A killed sweep goes on where it was when it is started again: bundles and records appear whole or not at all.
+A killed sweep is continued when it is started again: bundles and records are written completely or not at all.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.data.dataset import Dataset, load_dataset
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import MANIFEST_NAME
-from mbn_deploy.pipeline.bundle_files import REFERENCE
-from mbn_deploy.pipeline.export import synset_names
+from mbn_deploy.pipeline.evaluation import REFERENCE
+from mbn_deploy.pipeline.label_names import read_synsets
 from mbn_deploy.pipeline.manifest_record import evaluation_metrics
+from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.system.temporary import replace_file
 from mbn_deploy.sweep.latency import LatencyPass, measure_latency
-from mbn_deploy.sweep.plan import RECORDS, Job, Variant, jobs
-from mbn_deploy.sweep.record import Record, bundle_of, failed, manifest_hash, standing, write_record
+from mbn_deploy.sweep.plan import RECORDS, Job, Variant, plan_jobs
+from mbn_deploy.sweep.record import Record, bundle_of, failed, finished_record, manifest_hash, write_record
 from mbn_deploy.sweep.table import Row, rows
-from mbn_deploy.sweep.tasks import BUG, Chunk, geometry_of, judge, make
+from mbn_deploy.sweep.tasks import BUG, Chunk, evaluation_preprocess, export_variant, tally_chunk
 from mbn_deploy.sweep.write import write_tables
 from mbn_deploy.verify.evaluate import BATCH, Tally, conclude
 
-CHUNK = 512  # images a task: some seconds of work beside which loading a model is little, and enough tasks for many
-SECONDS = 1.0  # of each file, to measure its latency
+CHUNK = 512  # images per task: seconds of work, beside which loading a model is little, and many tasks to share
+SECONDS = 1.0  # for which the latency of a file is measured
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,7 +40,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Sweep:
-    """What stands in `folder` now: a record a variant, a row a file, and how many variants were made this time."""
+    """The result of a sweep.
+
+    Attributes:
+        folder: the sweep's folder.
+        records: how the export of each variant went.
+        rows: the table, a row per file.
+        latency: the latencies that were measured, if any.
+        made: number of variants that were exported this time.
+    """
 
     folder: Path
     records: tuple[Record, ...]
@@ -55,61 +64,64 @@ class Sweep:
 
 def sweep(
     variants: Sequence[Variant],
-    out: str | Path,
+    output: str | Path,
+    options: ExportOptions,
     *,
     executor: Executor | None = None,
     latency: float = SECONDS,
     chunk: int = CHUNK,
     progress: Progress = silent,
-    **options: Any,
 ) -> Sweep:
-    """Make a bundle of every variant in the folder `out`, and a table of all their files.
+    """Export every variant to a bundle in the folder `output`, and compare all their files in a table.
+
+    A variant that was exported before with an equal request (options, weights, images, tool versions) is kept. One
+    that fails is recorded, and the others go on; it is tried again the next time, unless the accuracy guard refused it.
+    With `options.max_drop` the guard evaluates inside the variant's own task; else evaluation is split into chunks.
 
     Args:
         variants: see `plan.networks` and `plan.files`.
-        out: `<variant>/` are bundles, `records/` says how each was made, `table.csv`, `.json` and `.html` compare.
-        executor: who does the work (`processes.Processes`, `dask.dask_executor`, any other); by default this process.
-        latency: seconds for which each file is measured at the end, on this machine and on nothing else's side,
-            with one thread; 0 leaves it out. Measured where jobs run beside each other it would be of no use.
-        chunk: images a task of the evaluation, a multiple of 32: then the numbers are those of one pass, bit for bit.
+        output: receives a bundle per variant, `records/`, and `table.csv`, `.json` and `.html`.
+        options: the options of the export, the same for all variants.
+        executor: runs the tasks (`processes.Processes`, `dask.dask_executor`, any other); by default this process.
+        latency: seconds for which each file is measured at the end, on this machine, on one thread and with nothing
+            running beside it; 0 for no latency.
+        chunk: images per task of the evaluation, a multiple of 32: then the results equal those of one pass.
         progress: is told of every step.
-        options: of `pipeline.export`, for all variants.
 
-    A variant that stands with an equal request (options, weights, images, versions of tools) is not made again. One
-    that fails is recorded, and the rest goes on; it is tried again the next time, unless the accuracy guard refused it.
-    With `max_drop` the guard evaluates inside of the variant's own task; else evaluation is split into chunks.
-
-    Raises `UsageError` and `InputError` for what would be wrong with all variants.
+    Raises:
+        UsageError: the options or variants make no sense.
+        InputError: an input that all variants need cannot be used.
     """
-    planned = check(variants, out, options)
+    jobs = check(variants, output, options)
     if chunk < BATCH or chunk % BATCH:
         raise UsageError(f"a chunk is a multiple of {BATCH} images, not {chunk}")
     if latency < 0:
-        raise UsageError(f"seconds of latency cannot be below 0, as {latency:g} is")
-    found = {job.variant.name: record for job in planned if (record := standing(job)) is not None}
-    missing = [job for job in planned if job.variant.name not in found]
-    for job, outcome in _told(_each(executor, make, missing), "make variants", len(missing), progress):
-        found[job.variant.name] = _kept(job, outcome)
-    for record in _judged(executor, planned, found, chunk, progress):
-        found[record.name] = record
-    records = [found[job.variant.name] for job in planned]
-    bundles = [bundle_of(job, record) for job, record in zip(planned, records, strict=True)]
-    write_tables(Path(out), rows(planned, records, bundles, None), None)
-    timed = measure_latency(Path(out), [b for b in bundles if b is not None], latency, progress) if latency else None
-    table = rows(planned, records, bundles, timed)
-    write_tables(Path(out), table, timed)
-    return Sweep(Path(out), tuple(records), tuple(table), timed, len(missing))
+        raise UsageError(f"the seconds of the latency measurement cannot be negative, as {latency:g} is")
+    records = {job.variant.name: record for job in jobs if (record := finished_record(job)) is not None}
+    missing = [job for job in jobs if job.variant.name not in records]
+    exports = _with_progress(_each(executor, export_variant, missing), "make variants", len(missing), progress)
+    for job, outcome in exports:
+        records[job.variant.name] = _record_of(job, outcome)
+    for record in _evaluate(executor, jobs, records, chunk, progress):
+        records[record.name] = record
+    in_order = [records[job.variant.name] for job in jobs]
+    bundles = [bundle_of(job, record) for job, record in zip(jobs, in_order, strict=True)]
+    write_tables(Path(output), rows(jobs, in_order, bundles, None), None)
+    timed = measure_latency(Path(output), [b for b in bundles if b is not None], latency, progress) if latency else None
+    table = rows(jobs, in_order, bundles, timed)
+    write_tables(Path(output), table, timed)
+    return Sweep(folder=Path(output), records=tuple(in_order), rows=tuple(table), latency=timed, made=len(missing))
 
 
-def check(variants: Sequence[Variant], out: str | Path, options: Mapping[str, Any]) -> list[Job]:
-    """The jobs of a sweep, and its folder: all that can be wrong before anything is started. Raises as `sweep`."""
-    planned = jobs(variants, out, options)
-    _folder(Path(out))
-    return planned
+def check(variants: Sequence[Variant], output: str | Path, options: ExportOptions) -> list[Job]:
+    """Plan a sweep and make its folder: find whatever is wrong before anything is started. Raises as `sweep`."""
+    jobs = plan_jobs(variants, output, options)
+    _make_folder(Path(output))
+    return jobs
 
 
-def _folder(out: Path) -> None:
-    """Make the sweep's folder, or take that of an earlier one."""
+def _make_folder(out: Path) -> None:
+    """Make the sweep's folder, unless an earlier sweep did."""
     try:
         if out.is_dir() and any(out.iterdir()) and not (out / RECORDS).is_dir():
             raise UsageError(f"{out} is not empty and holds no sweep; choose another folder")
@@ -121,7 +133,7 @@ def _folder(out: Path) -> None:
 def _each(
     executor: Executor | None, function: Callable[[Item], Result], items: Sequence[Item]
 ) -> Iterator[tuple[Item, Result | Exception]]:
-    """Each item with what the function returned or raised, as they are done; in order without an executor."""
+    """Yield each item with what the function returned or raised, as they finish; in order without an executor."""
     if executor is None:
         yield from ((item, _called(function, item)) for item in items)
         return
@@ -152,14 +164,14 @@ def _outcome(future: Future[Result]) -> Result | Exception:
     return future.result() if error is None else error
 
 
-def _told(found: Iterator[Item], step: str, total: int, progress: Progress) -> Iterator[Item]:
-    for done, item in enumerate(found, 1):
+def _with_progress(items: Iterator[Item], step: str, total: int, progress: Progress) -> Iterator[Item]:
+    for done, item in enumerate(items, 1):
         yield item
         progress(step, done, total)
 
 
-def _kept(job: Job, outcome: Record | Exception) -> Record:
-    """The task's own record, or that of a task that could not write one."""
+def _record_of(job: Job, outcome: Record | Exception) -> Record:
+    """Return the task's record; write one for a task that could not."""
     if isinstance(outcome, Record):
         return outcome
     record = failed(job, str(outcome) or repr(outcome), getattr(outcome, "exit_code", BUG))
@@ -168,78 +180,91 @@ def _kept(job: Job, outcome: Record | Exception) -> Record:
 
 
 @dataclass(eq=False)
-class _Measurement:
-    """A bundle that is being evaluated: its images and the parts that are there, by where they begin."""
+class _Evaluation:
+    """A bundle that is being evaluated: its images, and the tallies of the chunks that are done and those missing.
+
+    Chunks are known by the number of their first image.
+    """
 
     job: Job
     record: Record
     bundle: Bundle
     images: Dataset
-    parts: dict[int, dict[str, Tally]]
+    tallies: dict[int, dict[str, Tally]]
     missing: set[int]
 
 
-def _judged(
-    executor: Executor | None, planned: Sequence[Job], found: dict[str, Record], chunk: int, progress: Progress
+def _evaluate(
+    executor: Executor | None, jobs: Sequence[Job], records: Mapping[str, Record], size: int, progress: Progress
 ) -> Iterator[Record]:
-    """Evaluate every bundle that is made and not measured, and finish its manifest; the records that follow."""
-    open_ones: dict[str, _Measurement] = {}
+    """Evaluate every bundle that has not been, in chunks of `size` images; yield the records that change."""
+    evaluations: dict[str, _Evaluation] = {}
     tasks: list[tuple[str, int, Chunk]] = []
-    for job in planned:
-        record = found[job.variant.name]
+    for job in jobs:
+        record = records[job.variant.name]
         if record.status != "made":
             continue
         try:
-            begun = _begun(job, record, chunk)
+            evaluation = _prepare(job, record, size)
         except InputError as error:
-            yield _kept(job, error)
+            yield _record_of(job, error)
             continue
-        open_ones[record.name] = begun
-        tasks += [(record.name, start, _chunk(begun, start, chunk)) for start in sorted(begun.missing)]
-    for (name, start, _), outcome in _told(_each(executor, _part, tasks), "evaluate", len(tasks), progress):
-        begun = open_ones[name]
+        evaluations[record.name] = evaluation
+        tasks += [(record.name, start, _chunk(evaluation, start, size)) for start in sorted(evaluation.missing)]
+    outcomes = _with_progress(_each(executor, _tally, tasks), "evaluate", len(tasks), progress)
+    for (name, start, _), outcome in outcomes:
+        evaluation = evaluations[name]
         if isinstance(outcome, Exception):
-            if begun.missing:  # the first of its chunks that failed speaks for it
-                begun.missing.clear()
-                yield _kept(begun.job, outcome)
+            if evaluation.missing:  # only the first chunk that fails is reported
+                evaluation.missing.clear()
+                yield _record_of(evaluation.job, outcome)
             continue
-        begun.parts[start] = outcome
-        if begun.missing and len(begun.parts) == len(begun.missing):
-            yield _concluded(begun)
-            begun.parts.clear()  # of 50,000 images they are many bytes
-            begun.missing.clear()
+        evaluation.tallies[start] = outcome
+        if evaluation.missing and len(evaluation.tallies) == len(evaluation.missing):
+            yield _conclude(evaluation)
+            evaluation.tallies.clear()  # those of 50,000 images take much memory
+            evaluation.missing.clear()
 
 
-def _part(task: tuple[str, int, Chunk]) -> dict[str, Tally]:
-    return judge(task[2])
+def _tally(task: tuple[str, int, Chunk]) -> dict[str, Tally]:
+    return tally_chunk(task[2])
 
 
-def _begun(job: Job, record: Record, chunk: int) -> _Measurement:
-    bundle, options = Bundle.read(job.folder), job.options
+def _prepare(job: Job, record: Record, size: int) -> _Evaluation:
+    bundle, folder = Bundle.read(job.folder), job.options.evaluate
+    if folder is None:
+        raise ValueError("a bundle is evaluated on images")
     images = load_dataset(
-        options["evaluate"], bundle.manifest.classes, labels=bundle.labels,
-        synsets=synset_names(options.get("synsets")), unlabelled=True,
-    )  # fmt: skip
-    return _Measurement(job, record, bundle, images, {}, set(range(0, len(images), chunk)))
+        folder,
+        bundle.manifest.classes,
+        labels=bundle.labels,
+        synsets=read_synsets(job.options.synsets),
+        unlabelled=True,
+    )
+    return _Evaluation(
+        job=job, record=record, bundle=bundle, images=images, tallies={}, missing=set(range(0, len(images), size))
+    )
 
 
-def _chunk(begun: _Measurement, start: int, count: int) -> Chunk:
-    images, bundle = begun.images, begun.bundle
-    part = Dataset(images.name, images.paths[start : start + count], images.classes[start : start + count])
+def _chunk(evaluation: _Evaluation, start: int, count: int) -> Chunk:
+    images, bundle = evaluation.images, evaluation.bundle
     return Chunk(
-        begun.job, begun.record.manifest or "", part, geometry_of(bundle, begun.job.options),
-        bundle.files[0].picture[:2],
-        bundle.manifest.scores,
-    )  # fmt: skip
+        job=evaluation.job,
+        manifest=evaluation.record.manifest or "",
+        images=Dataset(images.name, images.paths[start : start + count], images.classes[start : start + count]),
+        preprocess=evaluation_preprocess(bundle, evaluation.job.options),
+        size=bundle.files[0].picture[:2],
+        scores=bundle.manifest.scores,
+    )
 
 
-def _concluded(begun: _Measurement) -> Record:
-    """All chunks are there: the metrics go into the manifest, as an export in one piece writes them."""
-    parts = [begun.parts[start] for start in sorted(begun.parts)]
-    evaluation = conclude(parts, begun.images, REFERENCE)
-    geometry = geometry_of(begun.bundle, begun.job.options)
-    manifest = replace(begun.bundle.manifest, metrics=evaluation_metrics(evaluation, REFERENCE, geometry))
-    replace_file(begun.job.folder / MANIFEST_NAME, manifest.to_json().encode())
-    record = replace(begun.record, status="done", manifest=manifest_hash(begun.job.folder))
-    write_record(begun.job, record)
+def _conclude(evaluation: _Evaluation) -> Record:
+    """Write the metrics into the manifest, as an export in one piece does; return the record."""
+    parts = [evaluation.tallies[start] for start in sorted(evaluation.tallies)]
+    concluded = conclude(parts, evaluation.images, REFERENCE)
+    preprocess = evaluation_preprocess(evaluation.bundle, evaluation.job.options)
+    manifest = replace(evaluation.bundle.manifest, metrics=evaluation_metrics(concluded, REFERENCE, preprocess))
+    replace_file(evaluation.job.folder / MANIFEST_NAME, manifest.to_json().encode())
+    record = replace(evaluation.record, status="done", manifest=manifest_hash(evaluation.job.folder))
+    write_record(evaluation.job, record)
     return record

@@ -1,8 +1,8 @@
-"""What is handed to an executor: functions of the module's top, so that any other process can be told of them.
+"""Tasks of a sweep, as functions of a module, so that they can be handed to any other process.
 
-A task may be run twice, on a cluster that loses a worker: each looks at what stands first, and what it writes
-appears whole or not at all. In one process one task goes on at a time, whatever threads its executor has: Keras has
-one source of random numbers a process, and interpreters are not shared between threads.
+A task may be run twice, on a cluster that loses a worker. Each first looks at what is already there, and writes its
+results completely or not at all. One task runs at a time in a process, whatever threads its executor has: Keras has
+one source of random numbers per process, and threads cannot share an interpreter.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from mbn_deploy.data.dataset import Dataset
 from mbn_deploy.errors import InputError, MbnError
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import MANIFEST_NAME, Preprocess, preprocess_from_dict
-from mbn_deploy.pipeline.bundle_files import REFERENCE
+from mbn_deploy.pipeline.evaluation import REFERENCE
+from mbn_deploy.pipeline.option_fields import keywords
+from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.sweep.plan import IMAGENET, RANDOM, Job, Variant
-from mbn_deploy.sweep.record import Record, failed, manifest_hash, standing, write_record
+from mbn_deploy.sweep.record import Record, failed, finished_record, manifest_hash, write_record
 from mbn_deploy.verify.evaluate import Predictor, Tally, keras_predictor, tally_images
 from mbn_deploy.verify.runner import FileRunner
 
@@ -34,70 +36,90 @@ _TURN = threading.Lock()
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """A part of a data set, on which a bundle and its Keras model are measured."""
+    """A part of a data set, on which a bundle and its Keras model are evaluated.
+
+    Attributes:
+        job: the job of the bundle.
+        manifest: sha256 of the bundle's manifest, which tells whether a bundle that is open is still the right one.
+        images: the part of the data set.
+        preprocess: how images are resized.
+        size: (height, width) of the input.
+        scores: kind of scores that the model returns.
+    """
 
     job: Job
-    manifest: str  # sha256: of which bundle this is asked
+    manifest: str
     images: Dataset
-    geometry: Preprocess
+    preprocess: Preprocess
     size: tuple[int, int]
     scores: Scores
 
 
-def make(job: Job) -> Record:
-    """Export the job's variant, and keep a record of how that went; never raises for a variant that fails."""
+def export_variant(job: Job) -> Record:
+    """Export the job's variant and write a record of it; a variant that fails is recorded, and raises nothing."""
     with _TURN:
-        found = standing(job)
-        if found is None:
-            found = _made(job)
-            write_record(job, found)
-        return found
+        record = finished_record(job)
+        if record is None:
+            record = _export(job)
+            write_record(job, record)
+        return record
 
 
-def judge(chunk: Chunk) -> dict[str, Tally]:
-    """The tallies of a chunk, by file name and `keras`; raises `InputError` for images that cannot be read."""
+def tally_chunk(chunk: Chunk) -> dict[str, Tally]:
+    """Run a bundle's files and its Keras model on a chunk of images; return the tallies by file name and `keras`.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
     with _TURN:
-        predictors = _opened(chunk.job, chunk.manifest)
         return tally_images(
-            predictors, chunk.images, chunk.size, chunk.geometry, reference=REFERENCE, scores=chunk.scores
+            _predictors_of(chunk.job, chunk.manifest),
+            chunk.images,
+            chunk.size,
+            chunk.preprocess,
+            reference=REFERENCE,
+            scores=chunk.scores,
         )
 
 
-def _made(job: Job) -> Record:
-    from mbn_deploy.pipeline import export as pipeline
+def _export(job: Job) -> Record:
+    from mbn_deploy.pipeline.export import export_model
 
-    options = dict(job.options)
-    if options.get("max_drop") is None:  # else the guard evaluates by itself, and there is nothing left to do
-        options["exclude"] = options.pop("evaluate", None)
-        options.pop("evaluate_resize", None)
+    options = replace(job.options, overwrite=True, report=False)
+    evaluated_later = options.evaluate is not None and options.max_drop is None  # else the guard evaluates by itself
+    if evaluated_later:
+        options = replace(options, exclude=options.evaluate, evaluate=None)
     if job.variant.file is not None and job.variant.size is not None:
-        options["size"] = job.variant.size
-    unmeasured = job.options.get("evaluate") is not None and job.options.get("max_drop") is None
-    before = _stamp(job.folder)
+        options = replace(options, size=job.variant.size)
+    before = _written_at(job.folder)
     try:
-        result = pipeline.export_model(model_of(job.variant), job.folder, **options, overwrite=True, report=False)
+        result = export_model(model_of(job.variant), job.folder, **keywords(options))
     except MbnError as error:
-        # What stood there before is no bundle of this request; what the guard left beside its verdict is.
-        left = manifest_hash(job.folder) if _stamp(job.folder) != before else None
+        # A bundle of an earlier request does not count; one that the guard wrote beside its verdict does.
+        left = manifest_hash(job.folder) if _written_at(job.folder) != before else None
         return failed(job, str(error), error.exit_code, manifest=left)
     except OSError as error:
         return failed(job, str(error), InputError.exit_code)
     except Exception as error:  # noqa: BLE001 (a bug in one variant is recorded, too, and the others go on)
         return failed(job, "".join(traceback.format_exception(error)), BUG)
     return Record(
-        job.variant.name, job.fingerprint, "made" if unmeasured else "done", manifest_hash(job.folder),
-        seconds=result.seconds, warnings=result.warnings,
-    )  # fmt: skip
+        name=job.variant.name,
+        fingerprint=job.fingerprint,
+        status="made" if evaluated_later else "done",
+        manifest=manifest_hash(job.folder),
+        seconds=result.seconds,
+        warnings=result.warnings,
+    )
 
 
-def _stamp(folder: Path) -> tuple[int, int] | None:
-    """Which writing of the bundle stands: equal bundles, written twice, differ in it."""
+def _written_at(folder: Path) -> tuple[int, int] | None:
+    """Return what identifies one writing of a bundle: equal bundles that are written twice differ in it."""
     path = folder / MANIFEST_NAME
     return (path.stat().st_ino, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 def model_of(variant: Variant) -> Any:
-    """The variant's Keras model, or its file's path."""
+    """Build the variant's Keras model, or return the path of its file."""
     if variant.file is not None:
         return Path(variant.file)
     import keras
@@ -111,8 +133,8 @@ def model_of(variant: Variant) -> Any:
     return build(variant.model or "", alpha=alpha, size=size, classes=variant.classes, weights=weights)
 
 
-class _Opened:
-    """The predictors of the bundle that was asked for last: chunks of one bundle come one after the other."""
+class _LastBundle:
+    """The predictors of the bundle that was evaluated last: chunks of one bundle come one after the other."""
 
     def __init__(self) -> None:
         self.key: tuple[str, str] | None = None
@@ -120,20 +142,20 @@ class _Opened:
         self.close: Callable[[], None] = lambda: None
 
 
-_LAST = _Opened()
+_LAST = _LastBundle()
 
 
-def _opened(job: Job, manifest: str) -> dict[str, Predictor]:
+def _predictors_of(job: Job, manifest: str) -> dict[str, Predictor]:
     key = (str(job.folder), manifest)
     if _LAST.key != key:
         _LAST.close()
         _LAST.key, stack = None, ExitStack()
-        _LAST.predictors, _LAST.close = _predictors(job, stack), stack.close
+        _LAST.predictors, _LAST.close = _open_predictors(job, stack), stack.close
         _LAST.key = key
     return _LAST.predictors
 
 
-def _predictors(job: Job, stack: ExitStack) -> dict[str, Predictor]:
+def _open_predictors(job: Job, stack: ExitStack) -> dict[str, Predictor]:
     bundle, model = Bundle.read(job.folder), model_of(job.variant)
     if isinstance(model, Path):
         from mbn_deploy.export.from_keras.load import load_keras
@@ -148,7 +170,7 @@ def _predictors(job: Job, stack: ExitStack) -> dict[str, Predictor]:
     return predictors
 
 
-def geometry_of(bundle: Bundle, options: Any) -> Preprocess:
-    """How images of the evaluation are resized: as the first file says, where the options say nothing else."""
+def evaluation_preprocess(bundle: Bundle, options: ExportOptions) -> Preprocess:
+    """Return how images of the evaluation are resized: as the first file says, unless the options say otherwise."""
     own = bundle.files[0].preprocess
-    return replace(own, resize=options.get("evaluate_resize") or own.resize)
+    return replace(own, resize=options.evaluate_resize or own.resize)

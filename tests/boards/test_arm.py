@@ -120,7 +120,7 @@ def real_bundle(folder, network):
         folder / weights,
         formats=["tflite"],
         precisions=["int8"],
-        calibration=IMAGES / "calibration",
+        calibrate=IMAGES / "calibration",
         calibration_count=10,
     )
     return folder / weights

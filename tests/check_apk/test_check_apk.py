@@ -19,7 +19,8 @@ from mbn_deploy.check_apk import models as apk_models
 from mbn_deploy.check_apk.aab_config import matches
 from mbn_deploy.check_apk.check import check_apk
 from mbn_deploy.errors import InputError
-from mbn_deploy.export.tflite.metadata import About, ClassifierMetadata, append_files, encode_metadata
+from mbn_deploy.export.file_types import About
+from mbn_deploy.export.tflite.metadata import ClassifierMetadata, append_files, encode_metadata
 from mbn_deploy.export.tflite.writer import write_tflite
 from mbn_deploy.manifest import DESCRIPTION_KEY, Preprocess
 

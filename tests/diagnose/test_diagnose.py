@@ -19,7 +19,7 @@ from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.encode import encode_float, encode_int8
 from mbn_deploy.graph.quantized import QuantParams
 from mbn_deploy.models.api import build
-from mbn_deploy.pipeline.options import Request
+from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.source import open_source
 from mbn_deploy.quantize.calibration import load_calibration
 from mbn_deploy.quantize.channel_groups import channel_groups, rescale
@@ -50,7 +50,7 @@ def sources(digits):
         spec = DEMO_SPECS[name]
         weights = str(resources.files("mbn_deploy.demo") / weights_name(name))
         model = build(name, alpha=spec.alpha, size=spec.size, classes=spec.classes, weights=weights)
-        source = open_source(model, Request(resize="squash", calibration="x"))
+        source = open_source(model, ExportOptions(resize="squash", calibrate="x"))
         preprocess = source.description.preprocess
         found[name] = source, load_calibration(digits / "calibration", source.size, preprocess, count=60)
     return found

@@ -11,7 +11,7 @@ from mbn_deploy.diagnose.diagnose import diagnose
 from mbn_deploy.diagnose.layer_errors import MAX_DB
 from mbn_deploy.diagnose.layer_summary import summarize_layers
 from mbn_deploy.export.encode import encode_float, encode_int8
-from mbn_deploy.pipeline.options import Request
+from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.source import open_source
 from mbn_deploy.quantize.calibration import load_calibration
 from mbn_deploy.quantize.quantize import quantize
@@ -22,7 +22,7 @@ COUNT = 12
 
 @pytest.fixture(scope="module")
 def source():
-    return open_source(small_model(), Request(precisions=["float32"]))
+    return open_source(small_model(), ExportOptions(precisions=["float32"]))
 
 
 @pytest.fixture(scope="module")

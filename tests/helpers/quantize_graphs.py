@@ -114,13 +114,13 @@ def integers(made, x):
 def demo_graph(name):
     """Return (folded graph, preprocess) of the demo's trained network `name`."""
     from mbn_deploy.models.api import build
-    from mbn_deploy.pipeline.options import Request
+    from mbn_deploy.pipeline.options import ExportOptions
     from mbn_deploy.pipeline.source import open_source
 
     spec = DEMO_SPECS[name]
     with resources.as_file(resources.files("mbn_deploy.demo") / weights_name(name)) as weights:
         model = build(name, alpha=spec.alpha, size=spec.size, classes=spec.classes, weights=weights)
-    source = open_source(model, Request(precisions=("float32",), resize="squash"))
+    source = open_source(model, ExportOptions(precisions=("float32",), resize="squash"))
     return source.graph, source.description.preprocess
 
 

@@ -37,7 +37,7 @@ def source(tmp_path_factory):
     root = tmp_path_factory.mktemp("android")
     pictures = models.write_pictures(root / "pictures")
     export_model(models.small_model("mobilenet_v1"), root / "bundle", preprocess=Preprocess.parse("tf"),
-           calibration=pictures, labels=NASTY, precisions=["float32", "float16", "int8"])  # fmt: skip
+           calibrate=pictures, labels=NASTY, precisions=["float32", "float16", "int8"])  # fmt: skip
     return changed(root / "bundle", root / "nasty", lambda data: data.update(model=NAME))
 
 

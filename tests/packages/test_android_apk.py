@@ -27,7 +27,7 @@ def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("apk")
     pictures = models.write_pictures(root / "pictures")
     bundle = export_model(models.small_model("mobilenet_v1"), root / "bundle", preprocess=Preprocess.parse("tf"),
-                    calibration=pictures, labels=LABELS, precisions=["int8", "float32"]).bundle  # fmt: skip
+                    calibrate=pictures, labels=LABELS, precisions=["int8", "float32"]).bundle  # fmt: skip
     options = AndroidOptions("aar", precisions=("int8", "float32"), package="com.example.flowers")
     package = write_android_package(root / "bundle", root / "package", options)
     (archive,) = (root / "package").glob("*.aar")

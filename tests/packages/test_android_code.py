@@ -49,7 +49,7 @@ def stubs(root):
 def source(root):
     pictures = models.write_pictures(root / "pictures")
     export_model(models.small_model("mobilenet_v2"), root / "bundle", preprocess=Preprocess.parse("tf"),
-           calibration=pictures, labels=LABELS, precisions=ALL)  # fmt: skip
+           calibrate=pictures, labels=LABELS, precisions=ALL)  # fmt: skip
     return root / "bundle"
 
 
@@ -271,7 +271,7 @@ def checked_answers(made, stubs, source, backend, pictures):
 def test_photographs_by_a_trained_model(root, stubs):
     model = build("mobilenet_v1", alpha=0.25, weights=SHARED / "models/float/mobilenet_v1_0.25_224.h5")
     photographs = sorted((SHARED / "imagenet/calibration").glob("*.jpg"))
-    export_model(model, root / "real-bundle", calibration=SHARED / "imagenet/calibration", calibration_count=50,
+    export_model(model, root / "real-bundle", calibrate=SHARED / "imagenet/calibration", calibration_count=50,
            labels=SHARED / "imagenet/labels.txt", formats=["tflite"], precisions=["int8"])  # fmt: skip
     made = compiled(root / "real-bundle", root / "real", stubs)
     ran(made, stubs, "golden")

@@ -36,7 +36,7 @@ def source(tmp_path_factory):
     pictures = models.write_pictures(root / "pictures")
     export_model(
         models.small_model("mobilenet_v1"), root / "bundle", preprocess=Preprocess.parse("tf"), name="Tiny Net-1",
-        calibration=pictures, labels=NASTY, formats=["tflite"], precisions=["int8", "float32"],
+        calibrate=pictures, labels=NASTY, formats=["tflite"], precisions=["int8", "float32"],
     )  # fmt: skip
     return root / "bundle"
 
@@ -262,7 +262,7 @@ def test_a_real_network_of_96_pixels(tmp_path):
     images = SHARED / "imagenet"
     weights = SHARED / "models/float/mobilenet_v1_0.25_224.h5"
     export_model(build("mobilenet_v1", alpha=0.25, size=96, weights=weights), tmp_path / "b", formats=["tflite"],
-           precisions=["int8"], calibration=images / "calibration", labels=images / "labels.txt")  # fmt: skip
+           precisions=["int8"], calibrate=images / "calibration", labels=images / "labels.txt")  # fmt: skip
     result = run("bundle", "c-array", tmp_path / "b", "-o", tmp_path / "p", "--json")
     facts = json.loads(result.stdout)
     assert 100_000 < facts["arena"] < 150_000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mbn_deploy import Classifier, export_model
-from mbn_deploy.export.tflite.metadata import METADATA_KEY, About
+from mbn_deploy.export.tflite.metadata import METADATA_KEY
 from mbn_deploy.graph.graph import Graph, Op
 from mbn_deploy.graph.input_normalization import red_first, uniform_input
 from mbn_deploy.manifest import Preprocess
@@ -21,7 +21,12 @@ mp = pytest.importorskip("mediapipe", reason="mediapipe has no wheel for this ma
 vision = pytest.importorskip("mediapipe.tasks.python.vision", exc_type=ImportError)
 schema = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated", exc_type=ImportError)
 
-ABOUT = About('Tells animals apart; "quoted" $HOME ünïcode', "1.2.3", "Ann Other", "Apache-2.0")
+ABOUT = {
+    "description": 'Tells animals apart; "quoted" $HOME ünïcode',
+    "model_version": "1.2.3",
+    "author": "Ann Other",
+    "license": "Apache-2.0",
+}
 MODES = ("tf", "unit", "raw", "torch", "caffe")
 
 
@@ -38,7 +43,7 @@ def made(request, tmp_path_factory, pictures):
     model = trained_on(mode)
     export_model(
         model, out, preprocess=mode, formats=["tflite"],
-        calibration=pictures, labels=models.LABELS, about=ABOUT,
+        calibrate=pictures, labels=models.LABELS, **ABOUT,
     )  # fmt: skip
     return mode, model, out
 
@@ -110,7 +115,7 @@ def test_googles_schema_reads_everything(made):
         buffer = read_metadata(data, file.name)[METADATA_KEY]
         found = schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAs(buffer))
         said = [found.description, found.version, found.author, found.license, found.minParserVersion]
-        assert said == [t.encode() for t in (ABOUT.description, "1.2.3", "Ann Other", "Apache-2.0", "1.0.0")]
+        assert said == [t.encode() for t in (ABOUT["description"], "1.2.3", "Ann Other", "Apache-2.0", "1.0.0")]
         (graph,) = found.subgraphMetadata
         (image,), (scores,) = graph.inputTensorMetadata, graph.outputTensorMetadata
         assert (image.name, scores.name) == (b"image", b"probability")
@@ -151,7 +156,7 @@ def test_input_int8_is_what_tasks_refuse(tmp_path, pictures):
     """Said in the README: a phone with MediaPipe wants uint8 or float32 in front."""
     out = tmp_path / "b"
     export_model(models.small_model(), out, preprocess=Preprocess.parse("tf"), formats=["tflite"], precisions=["int8"],
-           calibration=pictures, input_dtype="int8", labels=models.LABELS)  # fmt: skip
+           calibrate=pictures, input="int8", labels=models.LABELS)  # fmt: skip
     with pytest.raises((ValueError, RuntimeError)):
         classified(files(out)[0], [np.zeros((32, 32, 3), np.uint8)])
 
@@ -193,6 +198,6 @@ def test_grey_pictures(tmp_path):
 def test_the_same_bytes_every_time(made, tmp_path, pictures):
     mode, model, out = made
     export_model(model, tmp_path / "again", preprocess=mode, formats=["tflite"], precisions=["float32", "int8"],
-           calibration=pictures, labels=models.LABELS, about=ABOUT)  # fmt: skip
+           calibrate=pictures, labels=models.LABELS, **ABOUT)  # fmt: skip
     for file in files(tmp_path / "again"):
         assert file.read_bytes() == (out / file.name).read_bytes()

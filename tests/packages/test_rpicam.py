@@ -274,7 +274,7 @@ def test_a_real_model_gives_photographs_the_same_class(tmp_path):
     weights = SHARED / "models/float/mobilenet_v1_0.25_224.h5"
     bundle = export_model(
         build("mobilenet_v1", alpha=0.25, weights=weights), tmp_path / "dist", formats=["tflite"],
-        precisions=["float32", "int8"], calibration=SHARED / "imagenet/calibration", calibration_count=20,
+        precisions=["float32", "int8"], calibrate=SHARED / "imagenet/calibration", calibration_count=20,
         resize="squash",
     ).bundle  # fmt: skip
     photographs = sorted((SHARED / "imagenet/validation").glob("*/*"))[::14]

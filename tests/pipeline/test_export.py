@@ -42,7 +42,7 @@ def labelled(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images(photos, labelled):
-    return {"calibration": photos, "evaluate": labelled, "labels": LABELS}
+    return {"calibrate": photos, "evaluate": labelled, "labels": LABELS}
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_the_manifest_says_where_it_comes_from(result, model):
     assert "seconds" not in manifest.to_json()
     assert set(result.seconds) >= {"read the model", "quantize", "try the files", "write the bundle"}
     few, guessing = result.warnings  # the weights are random
-    assert few == "12 calibration images are few; 100 or more give steadier ranges"
+    assert few.startswith("12 calibration images")
     assert "a guess on 20 %: are the labels in the order" in guessing
 
 
@@ -164,7 +164,7 @@ def test_a_lone_file_carries_labels_and_preprocessing(bundle, labelled):
 @pytest.mark.parametrize("inputs", [("int8", "nhwc", 1), ("float32", "nchw", 3)])
 def test_other_inputs(model, images, tmp_path, inputs):
     input_dtype, layout, batch = inputs
-    options = {"precisions": ["int8"], "input_dtype": input_dtype, "layout": layout, "batch": batch}
+    options = {"precisions": ["int8"], "input": input_dtype, "layout": layout, "batch": batch}
     made = export_model(model, tmp_path / "dist", **images, **options).bundle
     onnx = made.file("onnx", "int8")
     assert [file.input.dtype for file in made.files] == [input_dtype] * 2
@@ -186,7 +186,7 @@ def test_a_users_file_of_another_shape(tmp_path):
     x = keras.layers.GlobalAveragePooling2D()(x)
     keras.Model(source, keras.layers.Dense(3)(x), name="other").save(tmp_path / "my net.keras")
     photos = write_pictures(tmp_path / "photos")
-    made = export_model(tmp_path / "my net.keras", tmp_path / "dist", calibration=photos, resize="letterbox").bundle
+    made = export_model(tmp_path / "my net.keras", tmp_path / "dist", calibrate=photos, resize="letterbox").bundle
     assert made.files[0].path == "my_net_24x40_float32.tflite"
     assert made.manifest.scores == "logits"
     assert made.manifest.source["file"]["name"] == "my net.keras"
@@ -223,12 +223,12 @@ def test_what_the_file_does_not_say_is_asked_for(tmp_path):
         ({"precisions": ["float23"]}, "did you mean float32"),
         ({"precisions": []}, "give no file"),
         ({"formats": ["onnx"], "precisions": ["float16"]}, "give no file"),
-        ({"precisions": ["float32"], "input_dtype": "uint9"}, "unknown input type"),
-        ({"precisions": ["float32"], "layout": "nwhc"}, "unknown layout"),
-        ({"precisions": ["float32"], "batch": 0}, "batch must be at least 1"),
-        ({"precisions": ["float32"], "resize": "stretch"}, "unknown resize"),
-        ({"precisions": ["float32"], "evaluate_resize": "stretch"}, "unknown resize"),
-        ({"precisions": ["float32"], "filter": "box"}, "unknown filter"),
+        ({"precisions": ["float32"], "input": "uint9"}, "unknown --input"),
+        ({"precisions": ["float32"], "layout": "nwhc"}, "unknown --layout"),
+        ({"precisions": ["float32"], "batch": 0}, "--batch must be at least 1"),
+        ({"precisions": ["float32"], "resize": "stretch"}, "unknown --resize"),
+        ({"precisions": ["float32"], "evaluate_resize": "stretch"}, "unknown --evaluate-resize"),
+        ({"precisions": ["float32"], "filter": "box"}, "unknown --filter"),
         ({"precisions": ["float32"], "crop_fraction": 2.0}, "crop fraction"),
     ],
 )
@@ -248,9 +248,9 @@ def test_inputs_that_cannot_be_used(model, photos, labelled, tmp_path):
     with pytest.raises(InputError, match="5 classes"):
         export_model(model, out, precisions=["float32"], evaluate=labelled)
     with pytest.raises(InputError, match="no such folder"):
-        export_model(model, out, calibration=tmp_path / "none")
+        export_model(model, out, calibrate=tmp_path / "none")
     with pytest.raises(InputError, match="also in the evaluation set"):
-        export_model(model, out, calibration=labelled, evaluate=labelled, labels=LABELS)
+        export_model(model, out, calibrate=labelled, evaluate=labelled, labels=LABELS)
     (tmp_path / "broken.keras").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(InputError, match=r"broken\.keras"):
         export_model(tmp_path / "broken.keras", out, precisions=["float32"])
@@ -266,13 +266,13 @@ def test_calibration_images_that_are_evaluated_on_are_left_out(model, photos, la
     made = export_model(
         model,
         tmp_path / "dist",
-        calibration=mixed,
+        calibrate=mixed,
         evaluate=labelled,
         labels=LABELS,
         formats=["onnx"],
         precisions=["int8"],
     )
-    assert "1 images are also in the evaluation set and were left out: copy.png" in made.warnings
+    assert "copy.png" in made.warnings[0]
     assert made.bundle.manifest.quantization["calibration"]["images"] == 12
 
 
@@ -317,7 +317,7 @@ def progress(step, done, total):
     print(step, done, flush=True)
     if f"{step} {done}" == sys.argv[4]:
         time.sleep(20)  # the signal comes now, not after the step
-export_model(small_model(), sys.argv[3], calibration=sys.argv[2], overwrite=True, progress=progress)
+export_model(small_model(), sys.argv[3], calibrate=sys.argv[2], overwrite=True, progress=progress)
 """
 
 

@@ -13,7 +13,7 @@ from mbn_deploy.diagnose.diagnose import diagnose
 from mbn_deploy.export.encode import ModelDescription, encode_int8
 from mbn_deploy.export.tflite.inspect import report_tflite
 from mbn_deploy.models.api import build
-from mbn_deploy.pipeline.options import Request
+from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.source import open_source
 from mbn_deploy.quantize.calibration import load_calibration
 from mbn_deploy.quantize.quantize import quantize
@@ -142,7 +142,9 @@ def test_what_cannot_be_is_said(digits, tmp_path):
 def test_v3_small_loses_next_to_nothing():
     """The network that 8 bits hurt most; on calibration photographs that no range was taken from."""
     weights = SHARED / "models" / "float" / "mobilenet_v3_small_1.0_224.weights.h5"
-    source = open_source(build("mobilenet_v3_small", weights=weights), Request(precisions=("float32",), resize="crop"))
+    source = open_source(
+        build("mobilenet_v3_small", weights=weights), ExportOptions(precisions=("float32",), resize="crop")
+    )
     folder = SHARED / "imagenet" / "calibration"
     calibration = load_calibration(folder, source.size, source.description.preprocess, count=60)
     others = load_calibration(folder, source.size, source.description.preprocess, count=160)

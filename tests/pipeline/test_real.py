@@ -21,7 +21,7 @@ def test_v1_keeps_its_accuracy(tmp_path):
         model,
         tmp_path / "dist",
         precisions=["float32", "int8"],
-        calibration=IMAGES / "calibration",
+        calibrate=IMAGES / "calibration",
         evaluate=IMAGES / "validation",
         evaluate_resize="squash",
         labels=IMAGES / "labels.txt",

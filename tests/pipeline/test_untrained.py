@@ -25,7 +25,7 @@ def test_untrained_networks_become_int8(name, alpha, size, digits, tmp_path):
     keras.utils.set_random_seed(0)
     model = build(name, alpha=alpha, size=size, classes=10, weights=None)
     made = export_model(
-        model, tmp_path / "dist", precisions=["float32", "int8"], calibration=digits / "calibration",
+        model, tmp_path / "dist", precisions=["float32", "int8"], calibrate=digits / "calibration",
         calibration_count=16, report=False,
     ).bundle  # fmt: skip
     assert {(file.format, file.precision) for file in made.files} == {

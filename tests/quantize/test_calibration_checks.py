@@ -91,7 +91,7 @@ def test_export_shows_what_the_linter_says(tmp_path):
             image.convert("RGB").point(lambda v: min(255, v + 4)).save(path.with_name(f"again-{path.stem}.png"))
     result = export_model(
         small_model("mobilenet_v1"), tmp_path / "out", formats=("tflite",), precisions=("int8",), resize="squash",
-        calibration=folder,
+        calibrate=folder,
     )  # fmt: skip
     assert any(warning.startswith("4 of 20 calibration images look like") for warning in result.warnings)
 

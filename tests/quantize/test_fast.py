@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from quantize_graphs import demo_calibration, demo_graph
 
-from mbn_deploy.pipeline.recipe_search import climb, rungs_for
+from mbn_deploy.pipeline.options import ExportOptions
+from mbn_deploy.pipeline.recipe_search import int8_recipes, recipes_to_try
 from mbn_deploy.quantize.passes.hard_swish import single_conv_noise
 from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.ranges import ChannelRange
@@ -26,17 +27,20 @@ def test_noise_is_the_share_of_the_variance_that_one_common_step_takes():
     assert single_conv_noise(source, channel_range([0, 0], [1, 1], [step**2, 0])) == pytest.approx((1 / 12 + 1) / 2)
 
 
-def test_without_a_measure_int8_is_taken_and_not_the_fast_rung():
+def test_without_a_limit_int8_is_taken_and_not_the_fast_recipe():
     assert LADDER[0] == FAST
-    assert climb(LADDER, lambda made: made, None).held == INT8
-    assert climb([FAST], lambda made: made, None).held == FAST
+    graph, _ = demo_graph("mobilenet_v3_small")
+    options = ExportOptions(calibrate="photos")
+    assert recipes_to_try("int8", graph, options) == (INT8,)
+    assert recipes_to_try("int8", graph, replace(options, recipe="int8-fast")) == (FAST,)
+    assert recipes_to_try("int8", graph, replace(options, evaluate="held-back", max_drop=1.0)) == LADDER
 
 
-def test_a_network_without_h_swish_has_no_fast_rung_unless_it_is_asked_for():
+def test_a_network_without_h_swish_has_no_fast_recipe_unless_it_is_requested():
     graph, _ = demo_graph("mobilenet_v2")
-    assert "int8-fast" not in [r.name for r in rungs_for(graph, None, "per-channel", ())]
-    (only,) = rungs_for(graph, "int8-fast", "per-channel", ())
-    assert only.name == "int8-fast"
+    options = ExportOptions(calibrate="photos")
+    assert FAST not in int8_recipes(graph, options)
+    assert int8_recipes(graph, replace(options, recipe="int8-fast")) == (FAST,)
 
 
 def twins(duplicate_threshold):

@@ -19,14 +19,14 @@ from quantize_graphs import (
 from mbn_deploy.diagnose.read_graph import read_file_graph
 from mbn_deploy.diagnose.tensor_runner import open_runner
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
-from mbn_deploy.export.encode import DEFAULT_PRECISIONS
+from mbn_deploy.export.file_types import DEFAULT_PRECISIONS
 from mbn_deploy.export.onnx.qdq import write_onnx_int8
 from mbn_deploy.export.tflite.inspect import report_tflite
 from mbn_deploy.export.tflite.storage import Int8Storage, largest_sum
 from mbn_deploy.export.tflite.writer import write_tflite_int8
 from mbn_deploy.graph.execute import activated, run_op
 from mbn_deploy.graph.quantized import INT8_MAX, INT8_MIN, INT16_MAX, QuantParams
-from mbn_deploy.pipeline.options import Request
+from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.quantize.int16 import HEADROOM, to_int16
 from mbn_deploy.quantize.integers import quantize_graph
 from mbn_deploy.quantize.passes.bias import real_weights
@@ -263,24 +263,24 @@ def test_onnx_has_no_16_bits():
     with pytest.raises(InputError, match="8 bits only"):
         write_onnx_int8(wide(network("first")))
     with pytest.raises(UsageError, match="TFLite only"):
-        Request(formats=("onnx",), precisions=("float32", "int16x8"), calibration="c")
+        ExportOptions(formats=("onnx",), precisions=("float32", "int16x8"), calibrate="c")
     with pytest.raises(UsageError, match="leave ONNX out"):
-        Request(precisions=("int8",), calibration="c", int16_layers=("a",))
+        ExportOptions(precisions=("int8",), calibrate="c", int16_layers=("a",))
 
 
 def test_it_is_asked_for():
     assert "int16x8" not in DEFAULT_PRECISIONS
     assert INT16.name not in RECIPES
-    assert Request(calibration="c").quantized == ("int8",)
-    assert Request(precisions=("int8", "int16x8"), calibration="c").files() == [
+    assert ExportOptions(calibrate="c").quantized == ("int8",)
+    assert ExportOptions(precisions=("int8", "int16x8"), calibrate="c").files() == [
         ("tflite", "int8"), ("tflite", "int16x8"), ("onnx", "int8"),
     ]  # fmt: skip
     with pytest.raises(UsageError, match="int16x8 needs calibration images"):
-        Request(precisions=("int16x8",))
+        ExportOptions(precisions=("int16x8",))
     with pytest.raises(UsageError, match="for int8 files"):
-        Request(precisions=("int16x8",), calibration="c", float_layers=("a",))
-    with pytest.raises(UsageError, match="input of int16"):
-        Request(precisions=("int8",), calibration="c", input_dtype="int16")
+        ExportOptions(precisions=("int16x8",), calibrate="c", float_layers=("a",))
+    with pytest.raises(UsageError, match="--input int16"):
+        ExportOptions(precisions=("int8",), calibrate="c", input="int16")
 
 
 def test_recipes_say_it_in_json():

@@ -10,7 +10,7 @@ from mbn_deploy.pipeline.export import export_model
 def images(tmp_path_factory):
     root = tmp_path_factory.mktemp("images")
     return {
-        "calibration": write_pictures(root / "calibration"),
+        "calibrate": write_pictures(root / "calibration"),
         "evaluate": write_labelled(root / "validation"),
         "labels": LABELS,
     }

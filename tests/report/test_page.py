@@ -98,7 +98,7 @@ def test_it_says_what_the_manifest_says(made, tree):
 
 def test_the_recipes_that_the_guard_tried_are_there_with_their_latencies(result, tree):
     assert "Recipes tried" in tree.text
-    for rung in result.searches[0].rungs:
+    for rung in result.searches[0].results:
         assert rung.recipe in tree.text
         assert three_digits(rung.latency_ms) in tree.text
     assert "99 percentage points" in tree.text
@@ -166,7 +166,7 @@ def test_without_pictures_the_words_stay(images, tmp_path):
 
 def test_without_evaluation_calibration_pictures_are_compared(images, tmp_path):
     bundle = export_model(
-        small_model(), tmp_path / "dist", calibration=images["calibration"], precisions=["float32", "int8"]
+        small_model(), tmp_path / "dist", calibrate=images["calibrate"], precisions=["float32", "int8"]
     ).bundle
     tree = Tree((bundle.folder / "report.html").read_text("utf-8"))
     assert re.search(r"same first answer on \d+ of 12 calibration images", tree.text)
@@ -177,7 +177,7 @@ def test_without_evaluation_calibration_pictures_are_compared(images, tmp_path):
 
 def test_without_a_report(images, tmp_path):
     bundle = export_model(
-        small_model(), tmp_path / "dist", calibration=images["calibration"], precisions=["float32"], report=False
+        small_model(), tmp_path / "dist", calibrate=images["calibrate"], precisions=["float32"], report=False
     ).bundle
     assert not (bundle.folder / "report.html").exists()
 
@@ -211,7 +211,7 @@ def test_the_manifest_does_not_name_it(made):
 
 
 def test_what_a_stranger_names_is_text_and_no_more(result):
-    report = hostile(result.bundle, result.searches[0].rungs)
+    report = hostile(result.bundle, result.searches[0].results)
     text = page(report)
     tree = Tree(text)
     assert not tree.all("script")

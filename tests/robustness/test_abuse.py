@@ -16,7 +16,7 @@ from cli_run import run
 
 from mbn_deploy.errors import InputError, MbnError
 from mbn_deploy.manifest import Description, Manifest
-from mbn_deploy.pipeline.source import lines
+from mbn_deploy.pipeline.label_names import read_lines
 from mbn_deploy.quantize.calibration import load_calibration
 from mbn_deploy.runtime import Classifier, open_bundle
 from mbn_deploy.runtime.formats.tflite_metadata import google_metadata
@@ -123,7 +123,7 @@ def test_a_file_to_inspect_that_is_a_pipe(folder, monkeypatch, option):
 def test_labels_of_an_export_that_are_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "labels.txt")
     with pytest.raises(InputError, match=r"labels\.txt"):
-        lines(tmp_path / "labels.txt")
+        read_lines(tmp_path / "labels.txt")
 
 
 @unix

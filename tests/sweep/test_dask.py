@@ -19,6 +19,7 @@ from cli_run import run
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.demo.networks import ALPHAS, weights_name
 from mbn_deploy.errors import InputError
+from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.sweep import plan
 from mbn_deploy.sweep.dask import dask_executor
 from mbn_deploy.sweep.run import sweep
@@ -85,10 +86,10 @@ def cluster(tmp_path):
 
 
 def options(digits):
-    return {
-        "precisions": ("float32", "int8"), "formats": ("tflite",), "resize": "squash", "calibration_count": 50,
-        "calibration": digits / "calibration", "evaluate": digits / "held-back", "labels": digits / "labels.txt",
-    }  # fmt: skip
+    return ExportOptions(
+        precisions="float32,int8", formats="tflite", resize="squash", calibration_count=50,
+        calibrate=digits / "calibration", evaluate=digits / "held-back", labels=digits / "labels.txt",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def killed(cluster, question, what):
 @pytest.fixture(scope="module")
 def here(digits, variants, tmp_path_factory):
     """The same sweep in this process."""
-    return sweep(variants, tmp_path_factory.mktemp("here") / "out", latency=0, chunk=64, **options(digits))
+    return sweep(variants, tmp_path_factory.mktemp("here") / "out", options(digits), latency=0, chunk=64)
 
 
 @pytest.mark.parametrize("when", ["variants are made", "chunks are evaluated"])
@@ -141,8 +142,8 @@ def test_a_worker_is_killed_and_nothing_is_lost_nothing_twice_and_the_numbers_ar
     thread = killed(cluster, seen, when)
     with dask_executor(cluster.address, _made(out)) as executor:
         found = sweep(
-            variants, out, executor=executor, latency=0, chunk=64, progress=lambda *step: steps.append(step),
-            **options(digits),
+            variants, out, options(digits), executor=executor, latency=0, chunk=64,
+            progress=lambda *step: steps.append(step),
         )  # fmt: skip
     thread.join()
     assert cluster.workers[0].wait(WAIT) == -signal.SIGKILL

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib import resources
 
 import pytest
@@ -18,6 +19,7 @@ from serving import START
 
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.sweep import plan
 from mbn_deploy.sweep.pareto import front
 from mbn_deploy.sweep.processes import Processes
@@ -34,7 +36,7 @@ def options(digits):
     """Of an evaluated sweep."""
     return {
         "precisions": ("float32", "int8"), "formats": ("tflite",), "resize": "squash", "calibration_count": 50,
-        "calibration": digits / "calibration", "evaluate": digits / "held-back", "labels": digits / "labels.txt",
+        "calibrate": digits / "calibration", "evaluate": digits / "held-back", "labels": digits / "labels.txt",
     }  # fmt: skip
 
 
@@ -47,7 +49,7 @@ def demo_variants():
 def swept(options, tmp_path_factory):
     """Two variants in this process, evaluated in chunks of 64 images."""
     out = tmp_path_factory.mktemp("sweep") / "out"
-    return sweep(demo_variants(), out, chunk=64, latency=0.05, **options)
+    return sweep(demo_variants(), out, ExportOptions(**options), chunk=64, latency=0.05)
 
 
 def manifest(folder):
@@ -80,8 +82,8 @@ def test_each_variant_is_a_bundle_and_its_numbers_are_those_of_an_export_in_one_
 
 def test_images_of_the_evaluation_are_not_calibrated_on(options, digits, tmp_path):
     """The evaluation comes later than the export here, and yet the two must not share an image."""
-    shared = dict(options) | {"calibration": digits / "held-back"}
-    found = sweep(demo_variants()[:1], tmp_path / "out", latency=0, **shared)
+    shared = dict(options) | {"calibrate": digits / "held-back"}
+    found = sweep(demo_variants()[:1], tmp_path / "out", ExportOptions(**shared), latency=0)
     assert [r.exit_code for r in found.failures] == [3]
     assert "calibrat" in found.failures[0].error
 
@@ -106,23 +108,23 @@ def test_the_table_has_a_row_a_file_and_the_fronts(swept):
 
 def test_what_stands_is_not_made_again_and_changed_options_make_it_again(swept, options, tmp_path):
     before = stamps(swept.folder)
-    again = sweep(demo_variants(), swept.folder, chunk=64, latency=0.05, **options)
+    again = sweep(demo_variants(), swept.folder, ExportOptions(**options), chunk=64, latency=0.05)
     assert again.made == 0
     changed = {path.name for path, stamp in stamps(swept.folder).items() if before[path] != stamp}
     assert changed == set()
     assert again.rows == swept.rows
     out = tmp_path / "out"
-    small = {"precisions": ("float32",), "formats": ("tflite",), "resize": "squash"}
-    assert sweep(demo_variants(), out, latency=0, **small).made == 2
-    assert sweep(demo_variants(), out, latency=0, **small).made == 0
-    assert sweep(demo_variants()[:1], out, latency=0, **small | {"resize": "crop"}).made == 1
+    small = ExportOptions(precisions="float32", formats="tflite", resize="squash")
+    assert sweep(demo_variants(), out, small, latency=0).made == 2
+    assert sweep(demo_variants(), out, small, latency=0).made == 0
+    assert sweep(demo_variants()[:1], out, replace(small, resize="crop"), latency=0).made == 1
     (out / V2 / f"{V2}_float32.tflite").write_bytes(b"damaged")
-    assert sweep(demo_variants()[1:], out, latency=0, **small).made == 1
+    assert sweep(demo_variants()[1:], out, small, latency=0).made == 1
     (out / V2 / "manifest.json").unlink()
     (out / "records" / f"{V2}.json").write_text("{")
     for path in (out / V2).iterdir():
         path.unlink()
-    assert sweep(demo_variants()[1:], out, latency=0, **small).made == 1
+    assert sweep(demo_variants()[1:], out, small, latency=0).made == 1
     Bundle.read(out / V2)
 
 
@@ -134,8 +136,8 @@ def test_a_failure_is_recorded_and_the_rest_goes_on(tmp_path):
     (tmp_path / "bad.keras").write_bytes(b"no model")
     variants = plan.files([tmp_path / "bad.keras", tmp_path / "good.keras", tmp_path / "none.h5"])
     variants += plan.networks(["mobilenet_v1"], [0.3], [32])
-    small = {"precisions": ("float32",), "formats": ("tflite",)}
-    found = sweep(variants, tmp_path / "out", latency=0, preprocess=plan_preprocess(), **small)
+    small = ExportOptions(precisions="float32", formats="tflite", preprocess="tf")
+    found = sweep(variants, tmp_path / "out", small, latency=0)
     assert [(r.name, r.status, r.exit_code) for r in found.records] == [
         ("bad", "failed", 3), ("good", "done", 0), ("none", "failed", 3), ("mobilenet_v1_0.3_32", "failed", 2),
     ]  # fmt: skip
@@ -144,37 +146,34 @@ def test_a_failure_is_recorded_and_the_rest_goes_on(tmp_path):
     ]  # fmt: skip
     assert "What failed" in (tmp_path / "out" / "table.html").read_text()
     build("mobilenet_v2", alpha=0.15, size=32, classes=3).save(tmp_path / "bad.keras")
-    repaired = sweep(variants, tmp_path / "out", latency=0, preprocess=plan_preprocess(), **small)
+    repaired = sweep(variants, tmp_path / "out", small, latency=0)
     assert (repaired.made, [r.name for r in repaired.failures]) == (3, ["none", "mobilenet_v1_0.3_32"])
-
-
-def plan_preprocess():
-    from mbn_deploy.manifest import Preprocess
-
-    return Preprocess.parse("tf")
 
 
 def test_a_verdict_of_the_accuracy_guard_stands_and_leaves_the_other_files(options, tmp_path, digits):
     """One scale a tensor and ranges of ten pictures cost this network something, and nothing may be lost."""
-    asked = dict(options) | {"max_drop": 0.0, "calibration_count": 10, "recipe": "int8", "granularity": "per-tensor"}
+    strict = {"max_drop": 0.0, "calibration_count": 10, "recipe": "int8", "granularity": "per-tensor"}
+    requested = ExportOptions(**dict(options) | strict)
     variants = plan.networks(["mobilenet_v2"], [0.15], [32], classes=10, weights=DEMO)
-    found = sweep(variants, tmp_path / "out", latency=0, **asked)
+    found = sweep(variants, tmp_path / "out", requested, latency=0)
     assert [(r.status, r.exit_code) for r in found.records] == [("failed", 5)]
     assert [row.precision for row in found.rows] == ["float32", None]
-    assert sweep(variants, tmp_path / "out", latency=0, **asked).made == 0
+    assert sweep(variants, tmp_path / "out", requested, latency=0).made == 0
 
 
 def test_random_weights_are_the_same_everywhere(tmp_path):
-    small = {"precisions": ("float32",), "formats": ("tflite",), "latency": 0}
+    small = ExportOptions(precisions="float32", formats="tflite")
     variants = plan.networks(["mobilenet_v2"], [0.1], [32], classes=3, weights="none")
-    one, two = (sweep(variants, tmp_path / name, **small) for name in ("one", "two"))
+    one, two = (sweep(variants, tmp_path / name, small, latency=0) for name in ("one", "two"))
     assert manifest(one.folder / variants[0].name) == manifest(two.folder / variants[0].name)
 
 
 def test_any_executor_does(options, swept, tmp_path):
     """Threads, too: tasks of one process take turns."""
     with ThreadPoolExecutor(3) as executor:
-        found = sweep(demo_variants(), tmp_path / "out", executor=executor, chunk=96, latency=0, **options)
+        found = sweep(
+            demo_variants(), tmp_path / "out", ExportOptions(**options), executor=executor, chunk=96, latency=0
+        )
     for name in (V1, V2):
         assert manifest(found.folder / name) == manifest(swept.folder / name)
 
@@ -182,7 +181,9 @@ def test_any_executor_does(options, swept, tmp_path):
 @pytest.mark.slow
 def test_processes_of_this_machine_give_the_same_numbers(options, swept, tmp_path):
     with Processes(2) as executor:
-        found = sweep(demo_variants(), tmp_path / "out", executor=executor, chunk=64, latency=0, **options)
+        found = sweep(
+            demo_variants(), tmp_path / "out", ExportOptions(**options), executor=executor, chunk=64, latency=0
+        )
     for name in (V1, V2):
         assert manifest(found.folder / name) == manifest(swept.folder / name)
 
@@ -232,7 +233,7 @@ def test_ctrl_c_leaves_what_the_next_start_goes_on_from(options, tmp_path):
 def test_the_command_prints_a_table_and_ends_with_the_failures_code(options, digits, tmp_path):
     command = [
         "sweep", "-o", tmp_path / "out", "--models", "mobilenet_v1", "--alphas", "0.25,0.5", "--sizes", "32",
-        "--classes", 10, "--weights", DEMO, "--formats", "tflite", "--calibrate", options["calibration"],
+        "--classes", 10, "--weights", DEMO, "--formats", "tflite", "--calibrate", options["calibrate"],
         "--calibration-count", 50, "--evaluate", options["evaluate"], "--labels", options["labels"],
         "--resize", "squash", "--seconds", 0.05,
     ]  # fmt: skip
@@ -256,14 +257,14 @@ def test_the_command_prints_a_table_and_ends_with_the_failures_code(options, dig
         (["--models", "mobilenet_v1", "--sizes", "32.5"], 2, "whole numbers"),
         (["--models", "mobilenet_v1", "--sizes", "16"], 2, "at least 32"),
         (["--models", "mobilenet_v1", "--sizes", "9" * 400], 2, "whole numbers"),
-        (["--files", "x/records.keras", "--precisions", "float32"], 2, "something of its own in records"),
-        (["--files", "table.csv.keras", "--precisions", "float32"], 2, "something of its own in table.csv"),
+        (["--files", "x/records.keras", "--precisions", "float32"], 2, "records"),
+        (["--files", "table.csv.keras", "--precisions", "float32"], 2, "table.csv"),
         (["--models", "mobilenet_v1"], 2, "int8 needs calibration images"),
         (["--models", "mobilenet_v1", "--precisions", "float32", "--weights", "/nowhere"], 3, "no such folder"),
         (["--files", "a.keras", "--alphas", "1"], 2, "--alphas is for --models"),
         (["--files", "x/a.keras,y/a.keras", "--precisions", "float32"], 2, "two variants would both be called a"),
         (["--models", "mobilenet_v1", "--precisions", "float32", "--jobs", "0"], 2, "at least 1"),
-        (["--models", "mobilenet_v1", "--precisions", "float32", "--seconds", "-1"], 2, "below 0"),
+        (["--models", "mobilenet_v1", "--precisions", "float32", "--seconds", "-1"], 2, "negative"),
         (["--models", "mobilenet_v1", "--jobs", "2", "--dask", "tcp://a:1"], 2, "one of them"),
         (["--models", "mobilenet_v1", "--precisions", "float32", "--evaluate", "/nowhere"], 3, "no such folder"),
     ],
@@ -277,7 +278,7 @@ def test_what_makes_no_sense_is_said_before_anything_is_started(words, code, sai
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="holds no sweep"):
-        sweep(demo_variants(), tmp_path, precisions=("float32",))
+        sweep(demo_variants(), tmp_path, ExportOptions(precisions="float32"))
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
@@ -302,7 +303,7 @@ def test_a_fingerprint_knows_what_is_in_the_files(tmp_path, digits):
 
     def fingerprint(**options):
         variants = plan.networks(["mobilenet_v1"], [0.25], [32], weights=weights)
-        return plan.jobs(variants, tmp_path / "out", {"precisions": ("float32",)} | options)[0].fingerprint
+        return plan.plan_jobs(variants, tmp_path / "out", ExportOptions(precisions="float32", **options))[0].fingerprint
 
     first = fingerprint()
     assert first == fingerprint()

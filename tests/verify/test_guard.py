@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from importlib import resources
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +19,12 @@ from mbn_deploy.errors import UsageError, VerificationError
 from mbn_deploy.export.from_keras.convert import graph_from_keras
 from mbn_deploy.graph.fold import fold
 from mbn_deploy.manifest import Preprocess
+from mbn_deploy.pipeline import recipe_search
 from mbn_deploy.pipeline.export import export_model
-from mbn_deploy.pipeline.recipe_search import Climb, climb, rungs_for
+from mbn_deploy.pipeline.options import ExportOptions
+from mbn_deploy.pipeline.recipe_search import SearchResult, int8_recipes
+from mbn_deploy.pipeline.steps import StepTimer
+from mbn_deploy.progress import silent
 from mbn_deploy.quantize.recipe import LADDER
 from mbn_deploy.verify.evaluate import Accuracy, Comparison, Evaluation
 from mbn_deploy.verify.guard import RecipeResult, judge, recipe_record, sentence
@@ -88,25 +94,34 @@ def rung(name, holds):
     return RecipeResult(name, "int8", judge(evaluation(5000, lost, 10), FILES, 1.0), 1000, 1.5)
 
 
-def test_the_first_rung_that_holds_is_taken():
+def test_the_first_recipe_that_keeps_the_accuracy_is_accepted(monkeypatch):
     tried = []
 
-    def attempt(recipe):
+    def encode(recipe, *_):
         tried.append(recipe.name)
         return recipe
 
-    found = climb(LADDER, attempt, lambda made: rung(made.name, made.name == LADDER[1].name))
+    monkeypatch.setattr(recipe_search, "encode_quantized", encode)
+    options = ExportOptions(calibrate="photos", evaluate="held-back", max_drop=1.0)
+    search = partial(
+        recipe_search.search_recipe, "int8", SimpleNamespace(graph=graph_of("mobilenet_v3_small")), None, None, None,
+        options=options, timer=StepTimer(silent),
+    )  # fmt: skip
+    monkeypatch.setattr(recipe_search, "measure_attempt", lambda made, *_: rung(made.name, made == LADDER[1]))
+    result = search()
     assert tried == [LADDER[0].name, LADDER[1].name]
-    assert found.held is LADDER[1]
-    assert [r.holds for r in found.rungs] == [False, True]
-    assert climb(LADDER, attempt, lambda made: rung(made.name, holds=False)).held is None
+    assert result.accepted == result.last_tried == LADDER[1]
+    assert [r.holds for r in result.results] == [False, True]
+    monkeypatch.setattr(recipe_search, "measure_attempt", lambda made, *_: rung(made.name, holds=False))
+    result = search()
+    assert (result.accepted, result.last_tried) == (None, LADDER[-1])
 
 
 def test_facts_have_no_latency():
     made = rung("int8", holds=True)
     assert "latency" not in json.dumps(recipe_record(made))
     assert recipe_record(made) == recipe_record(replace(made, latency_ms=99.0))
-    assert Climb(None, None, (made,)).facts()["rungs"][0]["holds"]
+    assert SearchResult("int8", None, None, (made,)).record()["rungs"][0]["holds"]
 
 
 def graph_of(name):
@@ -114,12 +129,12 @@ def graph_of(name):
 
 
 def test_recipes_that_make_no_difference_are_left_out():
-    assert [r.name for r in rungs_for(graph_of("mobilenet_v3_small"), None, "per-channel", ())] == [
-        r.name for r in LADDER
-    ]
-    plain = rungs_for(graph_of("mobilenet_v2"), None, "per-channel", ())
+    options = ExportOptions(calibrate="photos")
+    assert int8_recipes(graph_of("mobilenet_v3_small"), options) == LADDER
+    plain = int8_recipes(graph_of("mobilenet_v2"), options)
     assert [r.name for r in plain] == ["int8", "int8-mixed", "int8-mixed-3"]
-    (only,) = rungs_for(graph_of("mobilenet_v2"), "int8-twin", "per-tensor", ("Conv1",))
+    named = replace(options, recipe="int8-twin", granularity="per-tensor", float_layers="Conv1")
+    (only,) = int8_recipes(graph_of("mobilenet_v2"), named)
     assert (only.granularity, only.float_layers) == ("per-tensor", ("Conv1",))
 
 
@@ -130,7 +145,7 @@ def pictures(tmp_path_factory):
 
 def options(pictures):
     return {
-        "calibration": pictures.calibration, "calibration_count": 50, "evaluate": pictures.held_back, "labels": CLASSES,
+        "calibrate": pictures.calibration, "calibration_count": 50, "evaluate": pictures.held_back, "labels": CLASSES,
     }  # fmt: skip
 
 
@@ -166,7 +181,7 @@ def test_images_without_labels_give_agreement(pictures, tmp_path):
     )  # fmt: skip
     assert not result.bundle.metrics["labelled"]
     assert "reference" not in result.bundle.metrics
-    assert result.searches[0].rungs[0].verdict.drop is None
+    assert result.searches[0].results[0].verdict.drop is None
 
 
 def spoiled():
@@ -185,7 +200,7 @@ BAD = {"recipe": "plain", "resize": "squash", "preprocess": Preprocess.parse("tf
 
 def test_when_none_holds_there_is_no_int8_file(pictures, tmp_path):
     model = spoiled()
-    with pytest.raises(VerificationError, match=r"hurt most: \w+") as caught:
+    with pytest.raises(VerificationError, match=r"lose most: \w+") as caught:
         export_model(
             model, tmp_path / "dist", **options(pictures), **BAD, max_drop=0.0,
             formats=["tflite"], precisions=["float32", "int8"],

@@ -11,21 +11,20 @@ from collections.abc import Mapping
 from typing import Literal
 
 from mbn_deploy.errors import InputError
+from mbn_deploy.export.file_types import NO_INT16, OnnxActivationType
 from mbn_deploy.export.onnx.graph_writer import input_shape, nchw
 from mbn_deploy.export.onnx.lowerings.table import FLOAT_LOWERINGS, INTEGER_LOWERINGS
 from mbn_deploy.export.onnx.qdq_writer import QdqGraphWriter
 from mbn_deploy.graph.quantized import QuantizedGraph
 from mbn_deploy.manifest import Layout
 
-ActivationType = Literal["uint8", "int8"]
 InputType = Literal["uint8", "int8", "float32"]
-NO_INT16 = "ONNX Runtime's CPU kernels convolve 8-bit integers only; activations of 16 bits are for TFLite"
 
 
 def write_onnx_int8(
     quantized: QuantizedGraph,
     *,
-    activation_dtype: ActivationType = "uint8",
+    activation_dtype: OnnxActivationType = "uint8",
     input_dtype: InputType = "uint8",
     layout: Layout = "nchw",
     metadata: Mapping[str, str] | None = None,

@@ -14,6 +14,7 @@ import numpy as np
 
 from mbn_deploy.answers import Scores
 from mbn_deploy.archives import OWNER_ONLY, zip_bytes
+from mbn_deploy.export.file_types import About
 from mbn_deploy.manifest import LABELS_NAME, Preprocess
 
 IDENTIFIER = b"M001"
@@ -25,19 +26,6 @@ _IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1  # ContentProperties
 _NORMALIZATION = 1  # ProcessUnitOptions
 _AXIS_LABELS = 2  # AssociatedFileType
 _RGB, _GRAYSCALE = 1, 2  # ColorSpaceType
-
-
-@dataclass(frozen=True)
-class About:
-    """A model's description, version, author and license as its maker gives them; empty where not given."""
-
-    description: str = ""
-    version: str = ""
-    author: str = ""
-    license: str = ""
-
-
-NOTHING_SAID = About()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from mbn_deploy.errors import InputError
+from mbn_deploy.export.file_types import InputType
 from mbn_deploy.export.tflite.graph_writer import GraphWriter
 from mbn_deploy.export.tflite.lowerings.table import LOWERINGS
 from mbn_deploy.export.tflite.storage import DynamicStorage, Float16Storage, Float32Storage, Int8Storage
@@ -17,7 +18,6 @@ from mbn_deploy.graph.graph import Graph
 from mbn_deploy.graph.quantized import QuantizedGraph
 
 FloatPrecision = Literal["float32", "float16", "dynamic"]
-InputType = Literal["uint8", "int8", "int16", "float32"]  # of both ends of an integer file
 _STORAGES: Mapping[FloatPrecision, Callable[[], Float32Storage]] = {
     "float32": Float32Storage,
     "float16": Float16Storage,

@@ -17,14 +17,21 @@ TIMEOUT = "20s"  # to reach the scheduler
 
 @contextmanager
 def dask_executor(address: str, root: Path, *, timeout: str = TIMEOUT) -> Iterator[Executor]:
-    """The cluster whose scheduler listens at `address` (`tcp://host:8786`), for a sweep into `root`.
+    """Connect to a Dask cluster for a sweep.
 
     All workers must have this version of the program with the extra `export`, and see `root`, the images and the
     models under the same paths: a shared file system. They should have one thread each, since tasks in one process
-    take turns. Dask gives the tasks of a worker that is lost to others. Anybody who reaches a scheduler can run code
-    on its workers: keep it on a network that you trust, or use Dask's TLS.
+    take turns. Dask gives the tasks of a lost worker to others. Anybody who reaches a scheduler can run code on its
+    workers: keep it on a network that you trust, or use Dask's TLS.
 
-    Raises `MissingExtraError` without Dask, `InputError` where there is no scheduler or workers that do not fit.
+    Args:
+        address: where the scheduler listens, `tcp://host:8786`.
+        root: the sweep's folder.
+        timeout: how long to wait for the scheduler.
+
+    Raises:
+        MissingExtraError: Dask is not installed.
+        InputError: no scheduler answers, it has no workers, or a worker has another version or does not see `root`.
     """
     try:
         distributed: Any = importlib.import_module("distributed")  # its functions have no types
@@ -36,17 +43,17 @@ def dask_executor(address: str, root: Path, *, timeout: str = TIMEOUT) -> Iterat
         raise InputError(f"no Dask scheduler answers at {address}: {error}") from error
     with client:
         _check(client.run(look, str(root)), address, root)
-        # Every task is asked for on its own: equal arguments do not make equal answers, what stands may have changed.
+        # Not pure: with equal arguments a task may give another result, since the files in the folder may have changed.
         executor = client.get_executor(pure=False)
         try:
             yield cast("Executor", executor)
         except BaseException:
-            executor.shutdown(wait=False)  # cancels what was asked for
+            executor.shutdown(wait=False)  # cancels the tasks
             raise
 
 
 def look(root: str) -> tuple[str, bool]:
-    """On a worker: the program's version there, and whether the sweep's folder is seen."""
+    """Return the version of the program on the worker that runs this, and whether it sees the sweep's folder."""
     return __version__, Path(root).is_dir()
 
 

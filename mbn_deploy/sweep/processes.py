@@ -1,4 +1,4 @@
-"""An executor of processes that outlives any of them: one that is killed takes its task along, and no other."""
+"""An executor whose processes are independent: one that is killed fails its own task, and no other."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ T = TypeVar("T")
 
 
 class Processes(Executor):
-    """`count` processes of this machine, fresh ones (spawned), which load the frameworks; this one need not.
+    """Runs tasks in `count` spawned processes, which load the frameworks; this process need not.
 
-    The standard pool is lost as a whole with one process, which a model that takes all memory may well cost; here
-    each process is a pool of its own. On Ctrl-C the tasks at work are interrupted, too, wherever the key was
-    pressed, and clean up after themselves.
+    The standard pool breaks as a whole when one process is killed, as by a model that takes all memory. Here each
+    process is a pool of its own. Ctrl-C also interrupts the running tasks, so that they clean up after themselves.
     """
 
     def __init__(self, count: int) -> None:
@@ -34,7 +33,7 @@ class Processes(Executor):
         self._pools: list[ProcessPoolExecutor] = []
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """As of any executor. The task's future raises `InputError` where its process ended before it did."""
+        """Submit a task, see `Executor.submit`. Its future raises `InputError` if its process is killed."""
         return self._threads.submit(self._run, fn, args, kwargs)
 
     def _run(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
@@ -43,7 +42,7 @@ class Processes(Executor):
         except BrokenProcessPool as error:
             self._own.pool.shutdown(wait=False)
             del self._own.pool
-            raise InputError("the process at work on it was killed; perhaps the memory was not enough") from error
+            raise InputError("the process that worked on it was killed, perhaps for lack of memory") from error
 
     def _pool(self) -> ProcessPoolExecutor:
         if not hasattr(self._own, "pool"):
@@ -54,7 +53,7 @@ class Processes(Executor):
         return pool
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 (inherited)
-        """With `cancel_futures`, tasks at work are interrupted and tasks that wait are dropped."""
+        """Shut down; with `cancel_futures`, interrupt running tasks and drop waiting ones."""
         self._threads.shutdown(wait=False, cancel_futures=cancel_futures)
         if cancel_futures:
             for child in multiprocessing.active_children():
@@ -65,12 +64,12 @@ class Processes(Executor):
             pool.shutdown(wait=wait)
 
     def __exit__(self, kind: object, *_: object) -> None:
-        """Wait for what was asked for; after an exception, Ctrl-C among them, stop it."""
+        """Wait for all tasks; after an exception, such as Ctrl-C, stop them."""
         self.shutdown(cancel_futures=kind is not None)
 
 
 def _begin() -> None:
-    """In the child: it lives until it is told to go, and TensorFlow's greetings are dropped."""
+    """Set up a process: it ignores Ctrl-C between tasks, and imports Keras without TensorFlow's startup messages."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     kept = os.dup(2)
@@ -85,7 +84,7 @@ def _begin() -> None:
 
 
 def _interruptible(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
-    """`fn`, which Ctrl-C ends by an exception; between tasks the process has nothing to clean up."""
+    """Call `fn` so that Ctrl-C raises `KeyboardInterrupt` in it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return fn(*args, **kwargs)

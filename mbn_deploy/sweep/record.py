@@ -1,4 +1,4 @@
-"""What is kept of a variant beside its bundle: with which request it was made, and whether that went well."""
+"""The record of a variant, kept beside its bundle: the request that it answers, and how the export went."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ Status = Literal["made", "done", "failed"]
 
 @dataclass(frozen=True)
 class Record:
-    """`made` is a bundle whose evaluation is still missing. `seconds` are of every step of the export.
+    """How the export of a variant went.
 
-    `exit_code` is what the command `export` would have ended with; `manifest` the sha256 of the bundle's manifest,
-    `None` without a bundle. A verdict of the accuracy guard (5) may leave a bundle of the other files.
+    Attributes:
+        name: name of the variant.
+        fingerprint: hash of the request, see `plan.Job`.
+        status: `made` if the evaluation is still missing, else `done` or `failed`.
+        manifest: sha256 of the bundle's manifest; None without a bundle. A verdict of the accuracy guard (exit code 5)
+            may leave a bundle of the other files.
+        error: message of a failure.
+        exit_code: the one that the command `export` would have ended with.
+        seconds: how long each step of the export took.
+        warnings: those of the export.
     """
 
     name: str
@@ -40,12 +48,12 @@ class Record:
 
 
 def record_path(job: Job) -> Path:
-    """Where the job's record lies."""
+    """Return the path of the job's record."""
     return job.root / RECORDS / f"{job.variant.name}.json"
 
 
 def write_record(job: Job, record: Record) -> None:
-    """Replace the job's record, or leave what was there; raises `InputError`."""
+    """Replace the job's record atomically. Raises `InputError` if it cannot be written."""
     path = record_path(job)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,15 +63,16 @@ def write_record(job: Job, record: Record) -> None:
 
 
 def manifest_hash(folder: Path) -> str | None:
-    """sha256 of the bundle's manifest, `None` where there is none."""
+    """Return the sha256 of the bundle's manifest; None if there is none."""
     path = folder / MANIFEST_NAME
     return sha256(path.read_bytes()) if path.is_file() else None
 
 
 def finished_record(job: Job) -> Record | None:
-    """The record of what need not be made again, with a bundle that is whole; else `None`.
+    """Return the job's record if the variant need not be exported again; else None.
 
-    A failure is tried again, but not the guard's verdict, which the same request would only repeat.
+    It need not if the request is the same and the bundle is complete. A failure is tried again, unless it is a verdict
+    of the accuracy guard, which the same request would repeat.
     """
     try:
         data = json.loads(record_path(job).read_bytes())
@@ -76,10 +85,10 @@ def finished_record(job: Job) -> Record | None:
         return None
     if record.manifest is None:
         return record if verdict else None
-    return record if record.manifest == manifest_hash(job.folder) and _whole(job.folder) else None
+    return record if record.manifest == manifest_hash(job.folder) and _is_complete(job.folder) else None
 
 
-def _whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     try:
         Bundle.read(folder)
     except InputError:
@@ -88,10 +97,12 @@ def _whole(folder: Path) -> bool:
 
 
 def bundle_of(job: Job, record: Record) -> Bundle | None:
-    """The variant's bundle, if there is one."""
+    """Open the variant's bundle, if there is one."""
     return None if record.manifest is None else Bundle.read(job.folder)
 
 
 def failed(job: Job, error: str, exit_code: int, **more: Any) -> Record:
-    """The record of a failure."""
-    return Record(job.variant.name, job.fingerprint, "failed", error=error, exit_code=exit_code, **more)
+    """Return the record of a failure."""
+    return Record(
+        name=job.variant.name, fingerprint=job.fingerprint, status="failed", error=error, exit_code=exit_code, **more
+    )

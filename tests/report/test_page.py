@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import sys
 import warnings
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -16,6 +17,7 @@ from hostile_report import HOSTILE, hostile
 from PIL import Image
 
 from mbn_deploy.bundle.open import Bundle
+from mbn_deploy.errors import MissingExtraError
 from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.report.axes import Axis, linear_ticks, padded
 from mbn_deploy.report.examples import choose, class_names, preferred, thumbnail
@@ -23,6 +25,7 @@ from mbn_deploy.report.figures import number, signed, significant, three_digits
 from mbn_deploy.report.page import page
 from mbn_deploy.report.plots import Mark, accuracy_plot
 from mbn_deploy.report.svg import Svg, element, joined
+from mbn_deploy.report.template import render
 from mbn_deploy.text import visible
 from mbn_deploy.verify.latency import Latency, latencies
 from mbn_deploy.verify.scores import top_answers
@@ -232,6 +235,21 @@ def test_html_is_escaped_once():
     assert element("p", "a < b", element("b", "&"), title='"') == '<p title="&quot;">a &lt; b<b>&amp;</b></p>'
     assert joined([None, "<", Svg("<br>")]) == "&lt;<br>"
     assert visible("a\u200bb\ud800") == "a\\u200bb\\ud800"
+
+
+def test_a_template_prints_no_name_as_it_is(tmp_path):
+    (tmp_path / "names.html").write_text(
+        "<p title='{{ name }}'>{{ name }}</p>{% set text %}{{ name }}{% endset %}{{ text }}"
+    )
+    shown = render("names.html", tmp_path, name="<b>'\u202e")
+    assert shown.count("&lt;b&gt;&#39;\\u202e") == 3
+    assert render("names.html", tmp_path, name=Svg("<b>")).count("<b>") == 3
+
+
+def test_without_jinja2_the_extra_that_brings_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingExtraError, match=r"jinja2.*mbn-deploy\[export\]"):
+        render("report.html", tmp_path)
 
 
 def test_axes_have_round_numbers_that_lie_on_them():

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from mbn_deploy.errors import UsageError
-from mbn_deploy.quantize.recipe import RECIPES
+from mbn_deploy.pipeline.option_fields import options_of
+from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.runtime import ModelInfo
 from mbn_deploy.runtime.labels import parse_labels
 from mbn_deploy.runtime.system.files import read_file
@@ -30,6 +31,17 @@ def path_option(*names: str, help: str, panel: str | None = None) -> Any:  # noq
 def path_argument(metavar: str, help: str) -> Any:  # noqa: A002 (typer's word)
     """Return an argument that takes a path; see `path_option`."""
     return typer.Argument(metavar=metavar, help=help, readable=False)
+
+
+def override(name: str) -> Any:
+    """Return the export's option `name` for a command that reads a file and may contradict it."""
+    declared = next(each for each in options_of(ExportOptions) if each.name == name)
+    return typer.Option(
+        declared.flag,
+        metavar=declared.metavar or "|".join(declared.choices),
+        help=declared.command_help.partition(" [default:")[0],
+        rich_help_panel=PREPROCESSING,
+    )
 
 
 Target = Annotated[
@@ -68,44 +80,13 @@ FileLabels = Annotated[
         panel=PREPROCESSING,
     ),
 ]
-Resize = Annotated[
-    str | None,
-    typer.Option(
-        metavar="squash|crop|letterbox",
-        help="How an image is fitted to the input: stretched, cut to its centre, or padded.",
-        rich_help_panel=PREPROCESSING,
-    ),
-]
-PreprocessText = Annotated[
-    str | None,
-    typer.Option(
-        "--preprocess",
-        metavar="raw|unit|tf|torch|caffe|MEAN/STD",
-        help="Pixel values that the model expects, by Keras' mode names: raw is 0 to 255, unit 0 to 1, tf -1 to 1; "
-        "MEAN/STD is (pixel - MEAN) / STD.",
-        rich_help_panel=PREPROCESSING,
-    ),
-]
-Labels = Annotated[Path | None, path_option(help="Text file with the label of class i in line i, from 0.")]
+Resize = Annotated[str | None, override("resize")]
+PreprocessText = Annotated[str | None, override("preprocess")]
 Synsets = Annotated[
     Path | None,
     path_option(
         help="Text file with the name of class i's sub-folder in line i, where sub-folders are not named by label."
     ),
-]
-CropFraction = Annotated[
-    float | None, typer.Option(help="Share of the image's shorter side that `--resize crop` keeps. [default: 0.875]")
-]
-Filter = Annotated[
-    str | None,
-    typer.Option("--filter", metavar="bilinear|bicubic|nearest|lanczos", help="Filter that resamples the image."),
-]
-Formats = Annotated[str, typer.Option(help="File formats, separated by commas: tflite, onnx.")]
-CalibrationCount = Annotated[int, typer.Option(help="Number of calibration images to use.")]
-CalibrationSeed = Annotated[int, typer.Option(help="Random seed that selects the calibration images.")]
-RecipeName = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help=f"Quantization recipe of int8 files: {', '.join(RECIPES)}. [default: int8]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout; messages and progress go to stderr.")]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from mbn_deploy.answers import Answers
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.manifest import FileFormat, ModelFile
+from mbn_deploy.manifest import FileFormat
 from mbn_deploy.runtime.backends import Backend, choose_backend, open_backend
 from mbn_deploy.runtime.bundle import check_file, open_bundle
 from mbn_deploy.runtime.declaration import (
@@ -27,10 +29,52 @@ from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.runtime.threads import ThreadsFrom, choose_thread_count
 
 
+@dataclass(frozen=True)
+class ModelSource:
+    """A model file that was chosen to run.
+
+    Attributes:
+        path: the file.
+        format: its format.
+        data: its bytes.
+        declaration: what a bundle's manifest says about it; None for a lone file, which no manifest vouches for.
+        sha256: of `data`, if it is known.
+        thread_records: the manifest's records of the best number of threads, unchecked.
+    """
+
+    path: Path
+    format: FileFormat
+    data: bytes
+    declaration: Declaration | None = None
+    sha256: str | None = None
+    thread_records: Sequence[Any] = ()
+
+
 def open_model(path: str | PathLike[str], options: OpenOptions) -> OpenedModel:
     """Open a bundle's folder, or a lone .tflite or .onnx file; raises the errors of `Classifier.open`."""
-    where = Path(path)
-    return _open_bundle(where, options) if where.is_dir() else _open_file(where, options)
+    source = _bundle_source(Path(path), options) if Path(path).is_dir() else _file_source(Path(path))
+    where, data = str(source.path), source.data
+    name = choose_backend(source.format, options.backend)
+    threads, threads_from = choose_thread_count(
+        options.threads, data, name, sha256=source.sha256, manifest_records=source.thread_records
+    )
+    backend = open_interpreter(
+        data,
+        source.format,
+        name=name,
+        threads=threads,
+        where=where,
+        isolate=options.isolate,
+        vouched=source.declaration is not None,
+    )
+    with close_on_error([backend]):
+        declaration = source.declaration
+        if declaration is None:
+            declaration = read_declaration(backend, data, source.path)
+        _check(declaration, backend, options, where)
+        info = _model_info(source, declaration, backend, options, threads_from)
+        labels = choose_labels(declaration.labels, options, info.classes, where)
+        return OpenedModel(backend, info, labels, data)
 
 
 def open_interpreter(
@@ -59,93 +103,56 @@ def close_on_error(backends: Sequence[Backend]) -> Iterator[None]:
         raise
 
 
-def _open_bundle(folder: Path, options: OpenOptions) -> OpenedModel:
-    bundle = open_bundle(folder, check_files=False)  # only the file that will run is checked
-    manifest = bundle.manifest
-    entry = choose_file(manifest.files, options.precision, options.backend, str(folder))
-    where = str(folder / entry.path)
-    data = check_file(folder, entry)
-    name = choose_backend(entry.format, options.backend)
-    threads, threads_from = choose_thread_count(
-        options.threads, data, name, sha256=entry.sha256, manifest_records=manifest.threads
+def _bundle_source(folder: Path, options: OpenOptions) -> ModelSource:
+    """Choose and check the file of a bundle; the other files are not read."""
+    bundle = open_bundle(folder, check_files=False)
+    entry = choose_file(bundle.manifest.files, options.precision, options.backend, str(folder))
+    return ModelSource(
+        path=folder / entry.path,
+        format=entry.format,
+        data=check_file(folder, entry),
+        declaration=manifest_declaration(bundle.manifest, entry, bundle.labels),
+        sha256=entry.sha256,
+        thread_records=bundle.manifest.threads,
     )
-    backend = open_interpreter(
-        data, entry.format, name=name, threads=threads, where=where, isolate=options.isolate, vouched=True
-    )
-    with close_on_error([backend]):
-        _check_tensors(entry, backend, where)
-        declaration = manifest_declaration(manifest, entry, bundle.labels)
-        return _opened_model(
-            backend,
-            declaration,
-            options,
-            file_format=entry.format,
-            data=data,
-            threads_from=threads_from,
-            where=where,
-        )
 
 
-def _check_tensors(entry: ModelFile, backend: Backend, where: str) -> None:
-    """Raise `InputError` if the file's input or output is not as the manifest says."""
-    for declared, actual in ((entry.input, backend.input), (entry.output, backend.output)):
+def _file_source(path: Path) -> ModelSource:
+    data = read_file(path)
+    if data[4:8] == IDENTIFIER or path.suffix == ".tflite":
+        return ModelSource(path, "tflite", data)
+    if path.suffix == ".onnx":
+        return ModelSource(path, "onnx", data)
+    raise InputError(f"{path}: not a bundle, a .tflite or an .onnx file; use `mbn-deploy export` on other models first")
+
+
+def _check(declaration: Declaration, backend: Backend, options: OpenOptions, where: str) -> None:
+    """Raise an error if the file is not as its manifest says, or not of the precision that was asked for."""
+    for declared, actual in ((declaration.input, backend.input), (declaration.output, backend.output)):
         if (declared.shape, declared.dtype) != (actual.shape, actual.dtype):
             raise InputError(
                 f"{where}: the manifest says {declared.dtype} {declared.shape}, "
                 f"the file has {actual.dtype} {actual.shape}"
             )
-
-
-def _open_file(path: Path, options: OpenOptions) -> OpenedModel:
-    data, where = read_file(path), str(path)
-    file_format = _file_format(data, path)
-    name = choose_backend(file_format, options.backend)
-    threads, threads_from = choose_thread_count(options.threads, data, name)
-    backend = open_interpreter(
-        data, file_format, name=name, threads=threads, where=where, isolate=options.isolate, vouched=False
-    )
-    with close_on_error([backend]):
-        declaration = read_declaration(backend, data, path)
-        if options.precision not in (None, declaration.precision):
-            raise UsageError(
-                f"{where} is a single file of precision {declaration.precision!r}; "
-                f"precision {options.precision!r} cannot be chosen"
-            )
-        return _opened_model(
-            backend,
-            declaration,
-            options,
-            file_format=file_format,
-            data=data,
-            threads_from=threads_from,
-            where=where,
+    if options.precision not in (None, declaration.precision):
+        raise UsageError(
+            f"{where} is a single file of precision {declaration.precision!r}; "
+            f"precision {options.precision!r} cannot be chosen"
         )
 
 
-def _file_format(data: bytes, path: Path) -> FileFormat:
-    if data[4:8] == IDENTIFIER or path.suffix == ".tflite":
-        return "tflite"
-    if path.suffix == ".onnx":
-        return "onnx"
-    raise InputError(f"{path}: not a bundle, a .tflite or an .onnx file; use `mbn-deploy export` on other models first")
-
-
-def _opened_model(
-    backend: Backend,
+def _model_info(
+    source: ModelSource,
     declaration: Declaration,
+    backend: Backend,
     options: OpenOptions,
-    *,
-    file_format: FileFormat,
-    data: bytes,
     threads_from: ThreadsFrom,
-    where: str,
-) -> OpenedModel:
-    """Settle how the model is fed, and which labels it has; raises the errors of both."""
-    outputs = max(declaration.output.shape[1:], default=0)
-    info = ModelInfo(
+) -> ModelInfo:
+    where, outputs = str(source.path), max(declaration.output.shape[1:], default=0)
+    return ModelInfo(
         path=where,
         model=declaration.model,
-        format=file_format,
+        format=source.format,
         precision=declaration.precision,
         backend=backend.name,
         threads=backend.threads,
@@ -157,4 +164,3 @@ def _opened_model(
         threads_from=threads_from,
         meaning=Answers.for_outputs(declaration.scores, outputs, declaration.meaning).meaning,
     )
-    return OpenedModel(backend, info, choose_labels(declaration.labels, options, info.classes, where), data)

@@ -17,3 +17,8 @@ def sha256_of_parts(parts: Iterable[bytes | memoryview]) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
+
+
+def md5(data: bytes) -> str:
+    """Return the hexadecimal MD5 of `data`, to compare with a sum that somebody published."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()

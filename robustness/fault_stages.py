@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +9,8 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mbn_deploy.hashing import sha256_of_parts
 
 if TYPE_CHECKING:
     from mbn_deploy.runtime.threads import ThreadRecord
@@ -112,12 +113,13 @@ def _bundle(bundle: Path, *, exchange: bool = True) -> Callable[[Path, int], Non
     files = {path.name: path.read_bytes() for path in sorted(bundle.iterdir())}
 
     def work(folder: Path, version: int) -> None:
-        from mbn_deploy.bundle import write
+        from mbn_deploy.bundle import atomic_folder
+        from mbn_deploy.bundle.write import write_bundle
 
         if not exchange:
-            write._exchange = lambda *_: False  # noqa: SLF001
+            atomic_folder.exchange_folders = lambda *_: False
         contents = files | {"manifest.json": files["manifest.json"] + b" " * version}
-        _guarded(lambda: write.write_bundle(folder / "dist", contents, overwrite=True))
+        _guarded(lambda: write_bundle(folder / "dist", contents, overwrite=True))
 
     return work
 
@@ -240,12 +242,9 @@ def found(folder: Path, outputs: Sequence[str]) -> dict[str, str | None]:
 def _hash(path: Path) -> str | None:
     if not path.exists():
         return None
-    digest = hashlib.sha256()
-    for file in sorted([path, *path.rglob("*")]):
-        if file.is_file() and not is_temporary(file):
-            data = file.read_bytes()
-            digest.update(f"{file.relative_to(path).as_posix()}\0{len(data)}\0".encode() + data)
-    return digest.hexdigest()
+    files = [file for file in sorted([path, *path.rglob("*")]) if file.is_file() and not is_temporary(file)]
+    contents = ((file.relative_to(path).as_posix(), file.read_bytes()) for file in files)
+    return sha256_of_parts(f"{name}\0{len(data)}\0".encode() + data for name, data in contents)
 
 
 def is_temporary(path: Path) -> bool:

@@ -274,6 +274,12 @@ def test_the_reader_of_imports_sees_all_three_places():
     ]
 
 
+def test_content_is_hashed_in_one_place():
+    assert [name for name, path in MODULES.items() if "hashlib" in dict(imports(path.read_text("utf-8")))] == [
+        "hashing"
+    ]
+
+
 def names_interpreter(source: str) -> bool:
     """Whether a module imports an interpreter, or has a text by which one could be imported."""
     interpreters = {"onnxruntime", "ai_edge_litert", "tflite_runtime"}

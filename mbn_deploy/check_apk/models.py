@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import posixpath
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from mbn_deploy.check_apk.model import HEAD_BYTES, ModelInfo, ModelKind, kind_is
 from mbn_deploy.check_apk.reference import Reference, References
 from mbn_deploy.check_apk.report import Finding, ModelReport
 from mbn_deploy.errors import InputError
-from mbn_deploy.hashing import sha256
+from mbn_deploy.hashing import sha256, sha256_of_parts
 from mbn_deploy.manifest import TensorInfo
 
 READ_LIMIT = 256 * 2**20  # bytes: larger models are compared by their checksum only
@@ -75,11 +74,8 @@ def _inspect(archive: ZipArchive, entry: ZipInfo) -> _Inspection | None:
     if kind is None or (entry.file_size > READ_LIMIT and not kind_is_sure(name, kind)):
         return None
     if entry.file_size > READ_LIMIT:
-        digest = hashlib.sha256()
-        for piece in archive.chunks(entry):
-            digest.update(piece)
         note = Finding("note", name, f"is larger than {READ_LIMIT >> 20} MiB: its contents were not checked")
-        return _Inspection(kind, digest.hexdigest(), findings=(note,))
+        return _Inspection(kind, sha256_of_parts(archive.chunks(entry)), findings=(note,))
     data = archive.read(entry, READ_LIMIT)
     try:
         info = read_model(kind, data, "it")

@@ -7,7 +7,6 @@ mobilenet_v3.py); it gives sums for V3 only.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.hashing import md5
 from mbn_deploy.models.layers import Spec
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -173,9 +173,9 @@ def _check_sum(path: Path, file: WeightsFile) -> None:
     """Refuse a cached file with another MD5 sum. Keras would delete it, even if it cannot download it again."""
     if file.md5 is None:
         return
-    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    if md5 != file.md5:
+    actual = md5(path.read_bytes())
+    if actual != file.md5:
         raise InputError(
-            f"{path} is not the published file: its MD5 is {md5}, that of {file.url} is {file.md5}. "
+            f"{path} is not the published file: its MD5 is {actual}, that of {file.url} is {file.md5}. "
             "Remove it, or put the right one there"
         )

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mbn_deploy.archives import tar_gz_bytes
-from mbn_deploy.bundle.write import put_back, put_folder
+from mbn_deploy.bundle.atomic_folder import check_parent, restore_interrupted, write_folder_atomically
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime.system.temporary import replacing
 from mbn_deploy.text import shorten
@@ -39,14 +38,12 @@ def check_package_target(folder: Path, *, overwrite: bool) -> None:
     target, archive = folder.resolve(), archive_of(folder)
     if not target.name:
         raise UsageError(f"{folder}: a package needs a folder of its own")
-    put_back(target)
+    restore_interrupted(target)
     if target.exists():
         _check_replaceable(folder, target, overwrite=overwrite)
     if archive.exists() and not (overwrite and archive.is_file()):
         raise UsageError(f"{archive} exists; --overwrite replaces it")
-    parent = next(p for p in target.parents if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"{folder}: {parent} is not a folder, or may not be written to")
+    check_parent(folder)
 
 
 def _check_replaceable(folder: Path, target: Path, *, overwrite: bool) -> None:
@@ -116,5 +113,5 @@ def write_package(
         raise InputError(f"{archive.parent}: cannot be created: {error.strerror or error}") from error
     with replacing(archive) as temporary:
         temporary.write_bytes(tar_gz_bytes(folder.resolve().name, contents, executable))
-        put_folder(folder, contents, executable=executable)
+        write_folder_atomically(folder, contents, executable=executable)
     return archive

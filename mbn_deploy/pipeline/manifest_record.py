@@ -5,7 +5,6 @@ Nothing here depends on the time, the machine's name or a path outside the bundl
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mbn_deploy.hashing import sha256
+from mbn_deploy.hashing import sha256, sha256_of_parts
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.pipeline.option_fields import options_of
 from mbn_deploy.pipeline.options import ExportOptions
@@ -31,13 +30,11 @@ DIGITS = 6  # of measured values: sums of floats are not the same to the last bi
 
 def model_source(source: Source, options: ExportOptions) -> dict[str, Any]:
     """Return where a bundle comes from: the model, a hash of its weights, and the options that are not defaults."""
-    weights = hashlib.sha256()
-    for value in source.model.get_weights():
-        weights.update(np.ascontiguousarray(value).tobytes())
+    weights = sha256_of_parts(np.ascontiguousarray(value).tobytes() for value in source.model.get_weights())
     record: dict[str, Any] = {
         "name": str(source.model.name),
         "parameters": int(source.model.count_params()),
-        "weights_sha256": weights.hexdigest(),
+        "weights_sha256": weights,
         "preprocess": asdict(source.keras_preprocess),
     }
     about = {key: value for key, value in asdict(source.description.about).items() if value}

@@ -6,7 +6,6 @@ here, before anything is converted.
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -191,7 +190,7 @@ def _checked(source: Path, images: dict[str, LoadedImage], left_out: list[str], 
     _refuse_constant(source, pixels, list(images))
     _refuse_scaled(source, pixels)
     warnings += _suspicions(pixels, images)
-    digest = hashlib.sha256("\n".join(image.content for image in images.values()).encode()).hexdigest()
+    digest = sha256("\n".join(image.content for image in images.values()).encode())
     return CalibrationSet(pixels, tuple(images), digest, tuple(warnings))
 
 

@@ -7,13 +7,13 @@ from strangers stay text. Only SVG and what other templates printed are markup a
 from __future__ import annotations
 
 import base64
-import hashlib
 import shlex
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbn_deploy.errors import MissingExtraError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.report import figures
 from mbn_deploy.text import visible
 from mbn_deploy.version import __version__
@@ -39,7 +39,7 @@ def render(template: str, folder: Path = TEMPLATES, **values: object) -> str:
 
 def _policy(style: str) -> str:
     """Allow nothing but images inside the page and this style sheet."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    digest = base64.b64encode(bytes.fromhex(sha256(style.encode()))).decode()
     return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 

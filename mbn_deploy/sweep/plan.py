@@ -5,7 +5,6 @@ No framework is needed here, so that the process which hands out the work stays 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import re
@@ -16,7 +15,7 @@ from typing import Any
 
 from mbn_deploy.data.images import find_images
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.hashing import sha256
+from mbn_deploy.hashing import sha256, sha256_of_parts
 from mbn_deploy.models import tables
 from mbn_deploy.models.imagenet import CLASSES
 from mbn_deploy.models.layers import Spec
@@ -198,8 +197,5 @@ def _listing(folder: Path) -> str:
 
     To read 50,000 images takes longer than to list them.
     """
-    lines = hashlib.sha256()
-    for path in find_images(folder):
-        stat = path.stat()
-        lines.update(f"{path.relative_to(folder)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return lines.hexdigest()
+    files = ((path.relative_to(folder), path.stat()) for path in find_images(folder))
+    return sha256_of_parts(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode() for path, stat in files)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from mbn_deploy.data.dataset import Dataset, load_dataset
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import ModelFile, Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime import Classifier, ModelInfo, open_bundle
@@ -93,7 +93,7 @@ def choose_images(dataset: Dataset, limit: int, seed: int = 0) -> Dataset:
     """Choose `limit` images, kept in their order. A smaller limit chooses a subset of a larger one's images."""
     if limit < 1:
         raise UsageError(f"the limit must be at least 1 image, not {limit}")
-    keys = [hashlib.sha256(f"{seed}/{p.parent.name}/{p.name}".encode()).digest() for p in dataset.paths]
+    keys = [sha256(f"{seed}/{p.parent.name}/{p.name}".encode()) for p in dataset.paths]
     kept = sorted(sorted(range(len(dataset)), key=keys.__getitem__)[:limit])
     return Dataset(dataset.name, tuple(dataset.paths[i] for i in kept), dataset.classes[kept])
 

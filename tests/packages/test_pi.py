@@ -255,12 +255,12 @@ def test_a_package_replaces_a_package_and_nothing_else(exported, wheels, made, t
 
 def test_a_failure_leaves_what_stood_there(exported, wheels, made, tmp_path, monkeypatch):
     before = content(tmp_path)
-    for step in ("put_folder", "tar_gz_bytes"):
+    for step in ("write_folder_atomically", "tar_gz_bytes"):
         with monkeypatch.context() as patched:
             patched.setattr(
                 f"mbn_deploy.packages.package.{step}", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full"))
             )
-            with pytest.raises(InputError, match="full"):
+            with pytest.raises(InputError, match="no space left"):
                 write_pi_package(exported[0], made.folder, wheels=[wheels], overwrite=True)
         assert content(tmp_path) == before
         assert not list(tmp_path.glob(".*"))

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from mbn_deploy.bundle import write
+from mbn_deploy.bundle import atomic_folder
 from mbn_deploy.bundle.write import check_target, write_bundle
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.packages.package import archive_of, write_package
 from mbn_deploy.runtime.system import temporary
-from mbn_deploy.runtime.system.temporary import claimed, remove_abandoned, replace_file, replacing, scratch
+from mbn_deploy.runtime.system.temporary import locked, remove_stale, replace_file, replacing, scratch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no flock there")
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from mbn_deploy.runtime.system.temporary import claimed
-with claimed(lambda: Path(sys.argv[1])):
+from mbn_deploy.runtime.system.temporary import locked
+with locked(lambda: Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -41,11 +41,11 @@ def made_file(path):
 def test_only_what_nobody_holds_is_removed(tmp_path):
     taken, free, other = made(tmp_path / "t-held"), made(tmp_path / "t-free"), made(tmp_path / "other")
     file = made_file(tmp_path / "t-file")
-    with claimed(lambda: taken), claimed(lambda: file):
-        remove_abandoned(tmp_path, "t-*")
+    with locked(lambda: taken), locked(lambda: file):
+        remove_stale(tmp_path, "t-*")
         assert sorted(tmp_path.iterdir()) == sorted([taken, file, other])
     assert not free.exists()
-    remove_abandoned(tmp_path, "t-*")
+    remove_stale(tmp_path, "t-*")
     assert list(tmp_path.iterdir()) == [other]
 
 
@@ -53,11 +53,11 @@ def test_a_killed_process_holds_nothing(tmp_path):
     folder = made(tmp_path / "t-1")
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, folder], stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"held\n"
-    remove_abandoned(tmp_path, "t-*")
+    remove_stale(tmp_path, "t-*")
     assert folder.exists()
     holder.kill()
     holder.communicate()
-    remove_abandoned(tmp_path, "t-*")
+    remove_stale(tmp_path, "t-*")
     assert not folder.exists()
 
 
@@ -67,7 +67,7 @@ def test_links_pipes_and_what_they_lead_to_are_left_alone(tmp_path):
     (tmp_path / "t-dangling").symlink_to(tmp_path / "nothing")
     os.mkfifo(tmp_path / "t-pipe")
     before = sorted(tmp_path.iterdir())
-    remove_abandoned(tmp_path, "t-*")
+    remove_stale(tmp_path, "t-*")
     assert sorted(tmp_path.iterdir()) == before
     assert (target / "file").exists()
 
@@ -81,7 +81,7 @@ def test_what_another_process_takes_before_the_lock_is_made_again(tmp_path):
             temporary.remove(path)
         return path
 
-    with claimed(make) as folder:
+    with locked(make) as folder:
         assert folder.name == "c"
 
 
@@ -97,7 +97,7 @@ def test_a_scratch_folder_goes_and_takes_those_of_killed_runs_along(tmp_path, mo
 
 def test_no_place_for_a_scratch_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    with pytest.raises(InputError, match="no temporary folder can be made: No such file"), scratch("test"):
+    with pytest.raises(InputError, match="temporary folder"), scratch("test"):
         pass
 
 
@@ -121,7 +121,7 @@ def test_a_file_is_replaced_or_stands(tmp_path):
 
 
 def test_a_file_that_cannot_be_written(tmp_path):
-    with pytest.raises(InputError, match=r"a\.json cannot be written: No such file"):
+    with pytest.raises(InputError, match=r"a\.json"):
         replace_file(tmp_path / "missing" / "a.json", b"x")
 
 
@@ -153,18 +153,21 @@ def test_a_folder_that_a_killed_run_set_aside_is_put_back(tmp_path, monkeypatch)
     """Where folders cannot be exchanged, a kill may come while the old one stands under no name of its own."""
     bundle, rename = tmp_path / "dist", Path.rename
     write_bundle(bundle, {"manifest.json": b"old"})
-    monkeypatch.setattr(write, "_exchange", lambda *_: False)
+    monkeypatch.setattr(atomic_folder, "exchange_folders", lambda *_: False)
+
+    dead = []
 
     class Killed(BaseException):
-        pass
+        """Nothing is done after it: no rename, and `remove` does nothing."""
 
     def killed(self, target):
-        if target == bundle:
+        if dead or target == bundle:
+            dead.append(self)
             raise Killed
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", killed)
-    monkeypatch.setattr(write, "remove", lambda _: None)
+    monkeypatch.setattr(atomic_folder, "remove", lambda _: None)
     with pytest.raises(Killed):
         write_bundle(bundle, {"manifest.json": b"new"}, overwrite=True)
     monkeypatch.undo()

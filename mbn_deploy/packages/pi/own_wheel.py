@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from mbn_deploy import version
 from mbn_deploy.archives import zip_bytes
 from mbn_deploy.errors import InputError
+from mbn_deploy.hashing import sha256
 
 OWN = "mbn-deploy"
 _TAG = "py3-none-any"
@@ -118,7 +118,7 @@ def _record(files: Mapping[str, bytes], own: str) -> bytes:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     for name, data in sorted(files.items()):
-        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        digest = base64.urlsafe_b64encode(bytes.fromhex(sha256(data))).rstrip(b"=").decode()
         rows.writerow([name, f"sha256={digest}", len(data)])
     rows.writerow([own, "", ""])
     return text.getvalue().encode()

@@ -8,7 +8,6 @@ caches, and that is the situation to measure.
 from __future__ import annotations
 
 import gc
-import hashlib
 import math
 import statistics
 from array import array
@@ -21,6 +20,7 @@ from time import perf_counter
 import numpy as np
 
 from mbn_deploy.arrays import Doubles
+from mbn_deploy.hashing import sha256
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.benchmark.significance import Difference, Samples, difference
 from mbn_deploy.runtime.classifier import Classifier
@@ -192,9 +192,9 @@ def _yardstick_timer() -> Iterator[Callable[[int], float]]:
     def once(threads: int) -> float:
         start = perf_counter()
         if threads == 1:
-            hashlib.sha256(YARDSTICK_BYTES)
+            sha256(YARDSTICK_BYTES)
         else:
-            list(pools[threads].map(hashlib.sha256, [YARDSTICK_BYTES] * threads))
+            list(pools[threads].map(sha256, [YARDSTICK_BYTES] * threads))
         return perf_counter() - start
 
     def median_of_three(threads: int) -> float:

@@ -1,7 +1,7 @@
-"""Temporary files and folders that no process leaves for good, not even one that is killed.
+"""Temporary files and folders that no process leaves behind for good, not even one that is killed.
 
-Whoever works in one holds a lock on it (flock(2)), which ends with the process however it ends. What can be locked is
-nobody's, and the next run removes it. Where the system has no such locks nothing is removed.
+A process holds a lock (flock(2)) on each that it works in; the lock ends with the process, however that ends. One
+that can be locked is stale, and the next run removes it. Systems without such locks (Windows) remove none.
 """
 
 from __future__ import annotations
@@ -18,28 +18,32 @@ from pathlib import Path
 
 from mbn_deploy.errors import InputError
 
-NEW, OLD = ".tmp", ".old"
-_BYTES = 4  # of chance in a name
-_TRIES = 100  # others are in the way for an instant, if at all
+NEW, OLD = ".tmp", ".old"  # what will take the place of a file or folder, and what had it
+_RANDOM_BYTES = 4  # in a name
+_ATTEMPTS = 100
+_REASONS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "no space left"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "no permission to write there"),
+}
 
 
-def beside(target: Path, suffix: str = NEW) -> Path:
-    """A name for what will take the place of `target`, or took it; in the same folder, hidden, of this run alone."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(_BYTES)}{suffix}")
+def temporary_sibling(target: Path, suffix: str = NEW) -> Path:
+    """Return a new name in the folder of `target`: hidden, and of this run alone."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(_RANDOM_BYTES)}{suffix}")
 
 
-def pattern_beside(name: str, suffix: str = NEW) -> str:
-    """What `beside` makes of a target called `name`, for glob and fnmatch."""
-    return f".{glob.escape(name)}.{'[0-9a-f]' * (2 * _BYTES)}{suffix}"
+def sibling_pattern(name: str, suffix: str = NEW) -> str:
+    """Return the pattern, for glob and fnmatch, of the names that `temporary_sibling` gives to siblings of `name`."""
+    return f".{glob.escape(name)}.{'[0-9a-f]' * (2 * _RANDOM_BYTES)}{suffix}"
 
 
 @contextmanager
-def claimed(make: Callable[[], Path]) -> Iterator[Path]:
-    """The file or folder that `make` makes, which nobody takes for an abandoned one while the block runs.
+def locked(create: Callable[[], Path]) -> Iterator[Path]:
+    """Create a file or folder and hold its lock during the block, so that no other process takes it for stale.
 
-    It is made again where another process took it for one in the instant before the lock.
+    Another process may do so in the instant before the lock; then one more is created.
     """
-    path, descriptor = _claim(make)
+    path, descriptor = _create_locked(create)
     try:
         yield path
     finally:
@@ -47,36 +51,18 @@ def claimed(make: Callable[[], Path]) -> Iterator[Path]:
             os.close(descriptor)
 
 
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Nobody takes `path` for an abandoned one while the block runs, unless somebody does so already."""
-    descriptor = None
-    with suppress(OSError):
-        descriptor = _lock(path)
-    try:
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _claim(make: Callable[[], Path]) -> tuple[Path, int | None]:
-    for _ in range(_TRIES):
-        path = make()
-        try:
+def _create_locked(create: Callable[[], Path]) -> tuple[Path, int | None]:
+    for _ in range(_ATTEMPTS):
+        path = create()
+        with suppress(BlockingIOError, FileNotFoundError):
             return path, _lock(path)
-        except (FileNotFoundError, BlockingIOError):  # it is being removed
-            continue
-        except BaseException:
-            remove(path)
-            raise
     raise OSError(errno.EBUSY, "another process removes it again and again", str(path))
 
 
 def _lock(path: Path) -> int | None:
-    """A descriptor that holds the lock on the path; None where the system has no locks.
+    """Lock `path` and return the descriptor that holds the lock; None if the system has no locks.
 
-    Raises `BlockingIOError` where somebody else holds it, `FileNotFoundError` where the path is gone.
+    Raises `BlockingIOError` if another process holds the lock, `FileNotFoundError` if the path is gone.
     """
     try:
         import fcntl
@@ -85,28 +71,26 @@ def _lock(path: Path) -> int | None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), path.lstat()):
-            return descriptor
-    except (BlockingIOError, FileNotFoundError):
+        if not os.path.samestat(os.fstat(descriptor), path.lstat()):
+            raise FileNotFoundError(path)
+    except OSError as error:
         os.close(descriptor)
-        raise
-    except OSError:
-        os.close(descriptor)
+        if isinstance(error, (BlockingIOError, FileNotFoundError)):
+            raise
         return None
-    os.close(descriptor)
-    raise FileNotFoundError(path)
+    return descriptor
 
 
-def abandoned(parent: Path, pattern: str) -> Iterator[Path]:
-    """One's own files and folders in `parent` that match and that no living process holds; each held while looked at.
+def stale(parent: Path, pattern: str) -> Iterator[Path]:
+    """Yield this user's files and folders in `parent` that match and that no process holds; each is locked meanwhile.
 
-    What cannot be looked at is left out.
+    Those that cannot be looked at are left out.
     """
     with suppress(OSError):
         for path in sorted(parent.glob(pattern)):
             descriptor = None
             with suppress(OSError):
-                descriptor = _lock(path) if _own(path) else None
+                descriptor = _lock(path) if _is_own(path) else None
             if descriptor is not None:
                 try:
                     yield path
@@ -114,15 +98,15 @@ def abandoned(parent: Path, pattern: str) -> Iterator[Path]:
                     os.close(descriptor)
 
 
-def _own(path: Path) -> bool:
+def _is_own(path: Path) -> bool:
     if path.is_symlink() or not (path.is_dir() or path.is_file()):
         return False
     return hasattr(os, "geteuid") and path.lstat().st_uid == os.geteuid()
 
 
-def remove_abandoned(parent: Path, pattern: str) -> None:
-    """Remove what `abandoned` finds."""
-    for path in abandoned(parent, pattern):
+def remove_stale(parent: Path, pattern: str) -> None:
+    """Remove the stale files and folders in `parent` that match."""
+    for path in stale(parent, pattern):
         remove(path)
 
 
@@ -137,36 +121,36 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def scratch(kind: str) -> Iterator[Path]:
-    """An empty folder among the system's temporary ones, gone when the block ends; before it, those of killed runs go.
+    """Yield an empty folder among the system's temporary ones, with `kind` in its name; remove it after the block.
 
-    `kind` is a part of its name. Raises `InputError` where none can be made.
+    Those of killed runs are removed first. Raises `InputError` if no folder can be created.
     """
     prefix = f"mbn-deploy-{kind}-"
-    with claimed(lambda: _made_folder(prefix)) as folder:
+    with locked(lambda: _temporary_folder(prefix)) as folder:
         try:
             yield folder
         finally:
             remove(folder)
 
 
-def _made_folder(prefix: str) -> Path:
+def _temporary_folder(prefix: str) -> Path:
     try:
         parent = Path(tempfile.gettempdir())
-        remove_abandoned(parent, f"{prefix}*")
+        remove_stale(parent, f"{prefix}*")
         return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     except OSError as error:
-        raise InputError(f"no temporary folder can be made: {error.strerror or error}") from error
+        raise InputError(f"no temporary folder can be created: {error.strerror or error}") from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new, empty file that becomes `path` in one step when the block ends well, and goes if it does not.
+    """Yield a new, empty file that becomes `path` in one step if the block succeeds, and is removed if it does not.
 
-    Raises `InputError` where it cannot be made or written; what was there stands then.
+    Raises `InputError` if it cannot be created or written; the old file stays then.
     """
     try:
-        remove_abandoned(path.parent, pattern_beside(path.name))
-        with claimed(lambda: _made_file(beside(path))) as new:
+        remove_stale(path.parent, sibling_pattern(path.name))
+        with locked(lambda: _empty_file(temporary_sibling(path))) as new:
             try:
                 yield new
                 _flush(new)
@@ -174,10 +158,10 @@ def replacing(path: Path) -> Iterator[Path]:
             finally:
                 remove(new)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise InputError(f"{path} cannot be written: {write_problem(error)}") from error
 
 
-def _made_file(path: Path) -> Path:
+def _empty_file(path: Path) -> Path:
     path.open("xb").close()
     return path
 
@@ -188,6 +172,11 @@ def _flush(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` as the whole of `path`, or leave what was there; raises `InputError`."""
+    """Write `data` as the whole of `path`, or leave the old file there and raise `InputError`."""
     with replacing(path) as new:
         new.write_bytes(data)
+
+
+def write_problem(error: OSError) -> str:
+    """Say in a few words why something could not be written."""
+    return _REASONS.get(error.errno or 0) or error.strerror or str(error)

@@ -53,7 +53,8 @@ HOUSE = {
     "models": Room(VALUES, "numpy", "keras h5py"),
     # floor 3: all that a device gets
     "runtime.system": Room(VALUES, "numpy"),
-    "runtime.labels": Room("errors"),
+    "runtime.labels": Room("errors answers"),
+    "runtime.label_files": Room(f"{VALUES} runtime.system"),
     "runtime.formats": Room(f"{VALUES} runtime.labels", "numpy"),
     "runtime.untrusted": Room(f"{VALUES} runtime.system runtime.formats", "numpy"),
     "runtime.images": Room(VALUES, "numpy PIL"),
@@ -62,8 +63,8 @@ HOUSE = {
     "runtime.operation_runs": Room(f"{VALUES} runtime.formats runtime.backends", "numpy"),
     "runtime.cameras": Room(f"{VALUES} runtime.images", "numpy", "cv2 picamera2"),
     "runtime": Room(
-        f"{VALUES} runtime.system runtime.labels runtime.formats runtime.images runtime.bundle runtime.backends "
-        "runtime.cameras",
+        f"{VALUES} runtime.system runtime.labels runtime.label_files runtime.formats runtime.images runtime.bundle "
+        "runtime.backends runtime.cameras",
         "numpy PIL",
     ),
     "runtime.doctor": Room(f"{VALUES} runtime", "numpy"),

@@ -109,7 +109,8 @@ def load_dataset(
     indices = {name: _index(name, names, class_count) for name in folders}
     unknown = [name for name, index in indices.items() if index is None]
     if unknown:
-        raise InputError(f"{root}: {_unknown(unknown, len(folders), names, class_count)}")
+        hint = _labels_hint(root, len(folders), class_count) if not names else ""
+        raise InputError(f"{root}: {_unknown(unknown, len(folders), names, class_count)}{hint}")
     classes = np.array([indices[p.relative_to(root).parts[0]] for p in paths], np.int64)
     return Dataset(root.resolve().name, tuple(paths), classes)
 
@@ -154,5 +155,11 @@ def _unknown(unknown: list[str], folders: int, names: dict[str, int | None], cla
         return f"several classes are called {shorten(map(repr, ambiguous))}; name these sub-folders by class index"
     near = {name: difflib.get_close_matches(name, known, n=2, cutoff=0.6) for name in unknown}
     shown = shorten(repr(n) + (f" (near: {', '.join(near[n])})" if near[n] else "") for n in unknown)
-    hint = "" if names else "; without --labels or --synsets the names must be class indices"
-    return f"{len(unknown)} of {folders} sub-folders are not named like any of the {class_count} classes: {shown}{hint}"
+    return f"{len(unknown)} of {folders} sub-folders are not named like any of the {class_count} classes: {shown}"
+
+
+def _labels_hint(root: Path, folders: int, class_count: int) -> str:
+    """Say how sub-folders become classes if nothing names the classes."""
+    if folders == class_count:
+        return f"; to take the sub-folders as classes in alphabetical order, as Keras does, give --labels {root}"
+    return "; without --labels or --synsets the names must be class indices"

@@ -45,7 +45,7 @@ def find_images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder" if not folder.exists() else f"{folder}: not a folder of images")
     try:
-        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and _visible(p, folder))
+        paths = sorted(_images_below(folder))
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
     if not paths:
@@ -53,8 +53,24 @@ def find_images(folder: Path) -> list[Path]:
     return paths
 
 
-def _visible(path: Path, folder: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _images_below(folder: Path) -> Iterator[Path]:
+    """Yield the image files below a folder. Links to folders are followed, unless they lead back above themselves."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    for root, folders, files in os.walk(folder, onerror=stop, followlinks=True):
+        here = os.path.realpath(root)
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(root, name, here)]
+        for name in files:
+            path = Path(root, name)
+            if path.suffix.lower() in SUFFIXES and not name.startswith(".") and path.is_file():
+                yield path
+
+
+def _leads_back(root: str, name: str, here: str) -> bool:
+    path = os.path.join(root, name)  # noqa: PTH118 (os.walk gives text)
+    return os.path.islink(path) and f"{here}/".startswith(f"{os.path.realpath(path)}/")  # noqa: PTH114
 
 
 def load_image(path: Path, size: tuple[int, int], preprocess: Preprocess, data: bytes | None = None) -> LoadedImage:

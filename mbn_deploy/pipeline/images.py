@@ -13,6 +13,7 @@ from mbn_deploy.pipeline.label_names import read_lines, read_synsets
 from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
+from mbn_deploy.runtime.label_files import read_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,7 @@ def check_inputs(options: ExportOptions) -> None:
     for folder in (options.calibrate, options.evaluate, options.exclude):
         if folder is not None and not Path(folder).exists():
             raise InputError(f"{folder}: no such folder")
-    for lines in (options.labels, options.synsets):
-        if isinstance(lines, (str, Path)):
-            read_lines(lines)
+    if options.labels is not None:
+        read_labels(options.labels)
+    if isinstance(options.synsets, (str, Path)):
+        read_lines(options.synsets)

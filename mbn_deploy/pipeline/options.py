@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from mbn_deploy.export.file_types import (
 )
 from mbn_deploy.graph.quantized import INT16X8
 from mbn_deploy.manifest import FileFormat, Filter, Layout, Preprocess, Resize
-from mbn_deploy.pipeline.label_names import Labels, Lines, labels_in_order
+from mbn_deploy.pipeline.label_names import Lines
 from mbn_deploy.pipeline.option_fields import Option, option, options_of
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.integers import Granularity
 from mbn_deploy.quantize.recipe import RECIPES
+from mbn_deploy.runtime.label_files import Labels, read_labels
 
 Names = str | Sequence[str]  # "a,b" or ["a", "b"]
 FORMATS: tuple[str, ...] = tuple(PRECISIONS)
@@ -121,7 +122,8 @@ class ExportOptions:
     )
     labels: Labels | None = option(
         None,
-        help="Text file with the label of class i in line i, from 0.",
+        help="File that names the classes: one name a line, numbered lines, CSV, JSON or pbtxt; or a folder whose "
+        "sub-folders name them in alphabetical order, as Keras takes them.",
         python="Or a list, or a dict from class to label or from label to class.",
         group=IMAGES,
     )
@@ -203,7 +205,8 @@ class ExportOptions:
             _check_choice(each, value)
             object.__setattr__(self, each.name, value)
         object.__setattr__(self, "preprocess", self.input_preprocess)
-        object.__setattr__(self, "labels", None if self.labels is None else labels_in_order(self.labels))
+        if isinstance(self.labels, Mapping):
+            object.__setattr__(self, "labels", read_labels(self.labels))
         self._check_names()
         self._check_numbers()
         self._check_int16()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 from os import PathLike
 from threading import Lock
@@ -15,6 +15,7 @@ from mbn_deploy.arrays import Array, Floats, Pixels
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.images import Source
+from mbn_deploy.runtime.label_files import Labels
 from mbn_deploy.runtime.model_info import ModelInfo, OpenedModel, OpenOptions
 from mbn_deploy.runtime.opening import close_on_error, open_model
 from mbn_deploy.runtime.preprocess import load_pixels
@@ -63,7 +64,7 @@ class Classifier:
         precision: str | None = None,
         backend: str | None = None,
         threads: int | None = None,
-        labels: str | PathLike[str] | Sequence[str] | None = None,
+        labels: Labels | None = None,
         resize: str | None = None,
         preprocess: str | Preprocess | None = None,
         isolate: bool = False,
@@ -77,7 +78,8 @@ class Classifier:
             backend: `litert`, `tflite` or `onnx`; by default the first installed one that runs the file.
             threads: threads of one inference; by default the number that `benchmark --tune` found best for this
                 file on this kind of machine, else the usable processors, at most 4. `info.threads_from` says which.
-            labels: a text file (line i is class i) or the labels themselves; without any, labels are indices.
+            labels: a file or folder that names the classes, the names themselves, or a dictionary (see
+                `runtime.label_files`); without any, classes are called by their indices.
             resize: `squash`, `crop` or `letterbox`.
             preprocess: `raw`, `unit`, `tf`, `torch`, `caffe`, `MEAN/STD`, or a complete `Preprocess`.
                 A file with a uint8 input that does not say it takes the pixels as they are.

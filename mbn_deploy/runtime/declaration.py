@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
-from mbn_deploy.answers import Meaning, Scores
+from mbn_deploy.answers import Answers, Meaning, Scores
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, Layout, Manifest, ModelFile, Preprocess, TensorInfo
 from mbn_deploy.runtime.backends import Backend
 from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY, GoogleMetadata, google_metadata
-from mbn_deploy.runtime.labels import mismatch, parse_labels
+from mbn_deploy.runtime.label_files import read_labels
+from mbn_deploy.runtime.labels import mismatch
 from mbn_deploy.runtime.model_info import OpenOptions
-from mbn_deploy.runtime.system.files import read_file
 
 CHANNELS = (1, 3)
 
@@ -122,19 +122,18 @@ def choose_preprocess(declaration: Declaration, options: OpenOptions, where: str
 
 
 def choose_labels(
-    declared: tuple[str, ...] | None, options: OpenOptions, classes: int, where: str
+    declared: tuple[str, ...] | None, options: OpenOptions, answers: Answers, outputs: int, where: str
 ) -> tuple[str, ...] | None:
     """Return the labels: those of the options, else the declared ones.
 
-    Raises `InputError` where their number is not the number of classes, or a labels file cannot be read.
+    Raises `InputError` where their number does not fit the model's outputs, or a labels file cannot be read.
     """
-    labels, source = declared, where
-    if isinstance(options.labels, (str, PathLike)):
-        source = str(options.labels)
-        labels = parse_labels(read_file(Path(options.labels)), source)
-    elif options.labels is not None:
-        labels, source = tuple(options.labels), "labels"
-    problem = None if labels is None else mismatch(labels, classes, source)
+    if options.labels is None:
+        labels, source = declared, where
+    else:
+        labels = read_labels(options.labels)
+        source = str(options.labels) if isinstance(options.labels, (str, PathLike)) else "labels"
+    problem = None if labels is None else mismatch(labels, answers, outputs, source)
     if problem is not None:
         raise InputError(problem)
     return labels

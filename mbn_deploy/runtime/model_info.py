@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from os import PathLike
 
 from mbn_deploy.answers import Answers, Meaning, Scores
 from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo
 from mbn_deploy.runtime.backends import Backend
+from mbn_deploy.runtime.label_files import Labels
 from mbn_deploy.runtime.threads import ThreadsFrom
 
 
@@ -19,7 +18,7 @@ class OpenOptions:
     precision: str | None = None
     backend: str | None = None
     threads: int | None = None
-    labels: str | PathLike[str] | Sequence[str] | None = None
+    labels: Labels | None = None
     resize: str | None = None
     preprocess: str | Preprocess | None = None
     isolate: bool = False

@@ -73,7 +73,7 @@ def open_model(path: str | PathLike[str], options: OpenOptions) -> OpenedModel:
             declaration = read_declaration(backend, data, source.path)
         _check(declaration, backend, options, where)
         info = _model_info(source, declaration, backend, options, threads_from)
-        labels = choose_labels(declaration.labels, options, info.classes, where)
+        labels = choose_labels(declaration.labels, options, info.answers, info.classes, where)
         return OpenedModel(backend, info, labels, data)
 
 
@@ -149,6 +149,7 @@ def _model_info(
     threads_from: ThreadsFrom,
 ) -> ModelInfo:
     where, outputs = str(source.path), max(declaration.output.shape[1:], default=0)
+    answers = Answers.for_outputs(declaration.scores, outputs, declaration.meaning)
     return ModelInfo(
         path=where,
         model=declaration.model,
@@ -162,5 +163,5 @@ def _model_info(
         scores=declaration.scores,
         preprocess=choose_preprocess(declaration, options, where),
         threads_from=threads_from,
-        meaning=Answers.for_outputs(declaration.scores, outputs, declaration.meaning).meaning,
+        meaning=answers.meaning,
     )

@@ -13,6 +13,7 @@ from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.backends import MAX_DEFAULT_THREADS, Backend
 from mbn_deploy.runtime.classifier import Classifier, check_top_k
 from mbn_deploy.runtime.images import Source
+from mbn_deploy.runtime.label_files import Labels
 from mbn_deploy.runtime.model_info import OpenedModel, OpenOptions
 from mbn_deploy.runtime.opening import close_on_error, open_interpreter, open_model
 from mbn_deploy.runtime.system.device import usable_processors
@@ -46,7 +47,7 @@ class ClassifierPool(Classifier):
         precision: str | None = None,
         backend: str | None = None,
         threads: int | None = None,
-        labels: str | PathLike[str] | Sequence[str] | None = None,
+        labels: Labels | None = None,
         resize: str | None = None,
         preprocess: str | Preprocess | None = None,
         isolate: bool = False,

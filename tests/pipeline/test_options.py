@@ -13,10 +13,11 @@ from cli_run import run
 from export_models import LABELS, small_model, write_labelled, write_pictures
 
 import mbn_deploy
+from mbn_deploy.answers import Answers
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.pipeline.export import export_model
-from mbn_deploy.pipeline.label_names import labels_in_order, read_labels
+from mbn_deploy.pipeline.label_names import read_labels
 from mbn_deploy.pipeline.manifest_record import options_record
 from mbn_deploy.pipeline.option_fields import options_of
 from mbn_deploy.pipeline.options import ExportOptions
@@ -150,7 +151,7 @@ def test_the_record_has_what_is_not_the_default_and_no_path():
 
 @pytest.mark.parametrize("labels", [["cat", "dog"], {0: "cat", 1: "dog"}, {"dog": 1, "cat": 0}, {1: "dog", 0: "cat"}])
 def test_labels_in_any_form(labels):
-    assert read_labels(labels, 2) == ("cat", "dog")
+    assert read_labels(labels, Answers(), 2) == ("cat", "dog")
     assert ExportOptions(precisions="float32", labels=labels).labels in (["cat", "dog"], ("cat", "dog"))
 
 
@@ -159,8 +160,8 @@ def test_labels_in_any_form(labels):
     [
         ({0: "cat", 2: "dog"}, "class 1"),
         ({"cat": 1, "dog": 1}, "class 1 has two labels, 'cat' and 'dog'"),
-        ({0: 1}, "0: 1"),
-        ({"0": "cat"}, "'0': 'cat'"),
+        ({0: 1}, "1: 0"),
+        ({"cat": "dog"}, "'dog'"),
         ({"cat": 0.5}, "0.5"),
         (["cat"], "1 labels for a model with 2 classes"),
         ({0: "cat", 1: "dog", 2: "owl"}, "3 labels for a model with 2 classes"),
@@ -168,13 +169,14 @@ def test_labels_in_any_form(labels):
 )
 def test_labels_that_do_not_fit_are_named(labels, named):
     with pytest.raises(InputError, match=named):
-        read_labels(labels, 2)
+        read_labels(labels, Answers(), 2)
 
 
 def test_a_dict_with_two_labels_of_one_class_is_refused_at_once():
     with pytest.raises(InputError, match="class 0"):
         ExportOptions(precisions="float32", labels={"cat": 0, "dog": 0})
-    assert labels_in_order({134: "crane", **dict.fromkeys(range(134), "crane")}) == ("crane",) * 135  # as ImageNet has
+    two_cranes = {134: "crane", **dict.fromkeys(range(134), "crane")}  # as ImageNet has
+    assert ExportOptions(precisions="float32", labels=two_cranes).labels == ("crane",) * 135
 
 
 def test_the_command_line_has_every_option_that_is_meant_for_it():

@@ -276,7 +276,7 @@ def test_labels_given_by_file_or_sequence(tmp_path):
         Classifier.open(path, labels=list("ab"))
     with pytest.raises(InputError, match=r"missing\.txt"):
         Classifier.open(path, labels=tmp_path / "missing.txt")
-    text.write_bytes(b"\xff\xfe")
+    text.write_bytes("\u00e9t\u00e9\n".encode("latin-1"))
     with pytest.raises(InputError, match=r"names\.txt.*UTF-8"):
         Classifier.open(path, labels=text)
     text.write_bytes(b"\n")

@@ -86,7 +86,7 @@ HOUSE = {
     "quantize": Room(FILES, "numpy PIL", "tensorflow"),
     "verify": Room(f"{DEVICE} graph export data", "numpy", "tensorflow"),
     # floor 6
-    "diagnose": Room(f"{FILES} quantize", "numpy"),
+    "diagnose": Room(f"{FILES} quantize verify", "numpy"),
     # floor 7: values become a page
     "report": Room(f"{VALUES} verify diagnose", "numpy PIL", "jinja2"),
     # floor 8: the main job

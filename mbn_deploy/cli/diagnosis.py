@@ -1,4 +1,4 @@
-"""The table of `inspect INT8 --reference FLOAT --data DIR`."""
+"""Print the table of `inspect INT8 --reference FLOAT --data DIR`."""
 
 from __future__ import annotations
 
@@ -14,37 +14,41 @@ if TYPE_CHECKING:
 _SHOWN = 4  # names in a line
 
 
-def print_diagnosis(console: Console, found: Diagnosis, rows: int) -> None:
-    """The worst `rows` layers (0: all), and what the figures mean."""
+def print_diagnosis(console: Console, diagnosis: Diagnosis, rows: int) -> None:
+    """Print the worst `rows` layers (0: all) and explain the figures."""
     console.print(
-        f"{plain(found.file)} beside {plain(found.reference)}, {found.images} images: same first answer on "
-        f"{100 * found.agreement:.1f} %, outputs diverge by {found.divergence:.4g} nats",
+        f"{plain(diagnosis.file)} compared with {plain(diagnosis.reference)} on {diagnosis.images} images: same "
+        f"top-1 class on {100 * diagnosis.agreement:.1f} %, outputs diverge by {diagnosis.divergence:.4g} nats",
         soft_wrap=True,
     )
     console.print()
-    shown = found.layers[:rows] if rows else found.layers
+    shown = diagnosis.layers[:rows] if rows else diagnosis.layers
     columns = table("layer", "effect", "alone", "run", "error", "sat %", "w", "ch", left=1)
     for row in shown:
         columns.add_row(plain(_short(row.layer)), *_figures(row))
     console.print(columns)
     console.print()
-    if len(shown) < len(found.layers):
-        console.print(f"{len(shown)} of {len(found.layers)} layers; --layers 0 shows all, --json more of each.")
+    if len(shown) < len(diagnosis.layers):
+        console.print(
+            f"{len(shown)} of {len(diagnosis.layers)} layers; --layers 0 shows all of them, --json more figures."
+        )
     console.print(
         "effect: divergence (nats) of the float output if only this layer is quantized\n"
         "alone, run: signal to noise (dB) on exact inputs, and as the network runs\n"
-        "error: as it runs, root mean square in steps (0.29 is pure rounding)\n"
-        "sat %: values beyond the range; w, ch: widest over median channel of\n"
-        "weights and values"
+        "error: root mean square error in steps as it runs (rounding alone is 0.29)\n"
+        "sat %: values beyond the range; w, ch: the widest channel over the median\n"
+        "channel, of weights and of values"
     )
-    if found.not_compared:
-        console.print(f"not compared (absent, or in another form): {_some(found.not_compared)}")
-    if found.unknown:
-        console.print(f"operations that only the interpreter knows: {_some(found.unknown)}")
+    if diagnosis.not_compared:
+        console.print(
+            f"not compared (the file lacks them, or has them in another form): {_shortened(diagnosis.not_compared)}"
+        )
+    if diagnosis.unknown:
+        console.print(f"operations that could not be run alone: {_shortened(diagnosis.unknown)}")
 
 
 def _short(name: str) -> str:
-    """TensorFlow's converter joins the names of all that it merged."""
+    """Return the first part of a name: TensorFlow's converter joins the names of all layers that it merged."""
     return name.split(";", 1)[0]
 
 
@@ -65,6 +69,6 @@ def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _some(names: tuple[str, ...]) -> str:
+def _shortened(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return plain(", ".join(names[:_SHOWN])) + more

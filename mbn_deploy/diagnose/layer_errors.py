@@ -1,4 +1,4 @@
-"""How far a quantized layer is from the float one: the measures, and the rows of a diagnosis."""
+"""Measures of the error of a quantized layer, and the rows of a diagnosis."""
 
 from __future__ import annotations
 
@@ -6,34 +6,40 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mbn_deploy.arrays import Doubles, Floats
 
-Flags = npt.NDArray[np.bool_]
-
-MAX_DB = 120.0  # float32 arithmetic is not closer
-# Half a level of an 8-bit probability, as in `verify.evaluate`: what lies below cannot be told apart.
+MAX_DB = 120.0  # float32 arithmetic is not more exact
+# Half a level of an 8-bit probability, as in `verify.evaluate`: smaller ones cannot be told apart.
 LEAST_PROBABILITY = 1 / 512
-_TINY = 1e-30
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """One tensor that both files have, and the layer that writes it.
+    """One tensor that both files have, and the layer that writes it. The fields are also keys of the JSON output.
 
-    `layer` and `tensor` are Keras names (the tensor carries the last layer merged into it); `operations`
-    are what the quantized file computes between this tensor and those compared before it. Signal to
-    noise is in dB, errors are root mean squares in steps (`scale`) of the tensor. `..._alone` is with
-    exact float inputs, the others as the network runs.
-    `effect` is the Kullback-Leibler divergence (nats, mean over images) of the float network's output
-    when only this tensor is what it is alone. `saturated_low` and `saturated_high` are shares of values
-    that lie beyond the tensor's range by more than half a step. `weight_spread` and `channel_spread` are the
-    largest over the median channel: of max |weight| an output channel, and of max |value| a channel.
-    `factors` are the smallest and largest by which the file keeps a channel of the float tensor (see
-    `factors`): other than 1 where channels were equalized. All is compared up to these factors, and up to
-    constants that biases take and give back (`absorb`).
-    None stands where something has no meaning: no levels, no weights, an operation that is not known.
+    A field is None if it has no meaning: the tensor is not quantized, the layer has no weights, or one of its
+    operations cannot be run alone. "Alone" means with exact float inputs; the other errors are those of the network as
+    it runs. Values are compared after undoing the rescaling of channels by equalization and absorption.
+
+    Attributes:
+        layer: Keras name of the layer.
+        tensor: Keras name of the last layer merged into the tensor.
+        operations: what the quantized file computes between the compared tensors before and this one.
+        dtype: type of the tensor in the quantized file.
+        scale: its quantization step.
+        zero_point: its zero point.
+        effect: Kullback-Leibler divergence (nats, mean over images) of the float network's output if only this tensor
+            is replaced by its quantized version, computed alone.
+        sqnr_alone: signal to quantization noise ratio in dB, alone.
+        error_alone: root mean square error in quantization steps, alone.
+        sqnr: signal to quantization noise ratio in dB.
+        error: root mean square error in quantization steps.
+        saturated_low: share of values that lie below the tensor's range by more than half a step.
+        saturated_high: share of values that lie above it by more than half a step.
+        weight_spread: largest weight of an output channel, the largest over the median of all channels.
+        channel_spread: largest value of a channel, the largest over the median of all channels.
+        factors: the smallest and the largest factor by which equalization multiplied a channel.
     """
 
     layer: str
@@ -56,11 +62,17 @@ class LayerError:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Every layer of a quantized file beside the float one, what hurts most first.
+    """Every layer of a quantized file compared with the float file, those that hurt most first.
 
-    `divergence` and `agreement` are those of the outputs: KL in nats and the share of images with the same
-    top-1. `not_compared` are tensors of the float file that the quantized one has not, or in another form.
-    `unknown` are operations of either file that could be run in the interpreter only.
+    Attributes:
+        file: the quantized file.
+        reference: the float file.
+        images: how many images were compared.
+        divergence: Kullback-Leibler divergence of the outputs in nats, mean over images.
+        agreement: share of images with the same top-1 class.
+        layers: the compared tensors.
+        not_compared: tensors of the float file that the quantized file lacks or has in another form.
+        unknown: kinds of operations that could be run in the interpreter only.
     """
 
     file: str
@@ -73,21 +85,21 @@ class Diagnosis:
     unknown: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return the diagnosis as plain JSON values."""
         return asdict(self)
 
 
 def badness(row: LayerError) -> tuple[float, float]:
-    """What a diagnosis is sorted by, the least first: effect on the output, then noise of the layer alone."""
+    """Return the key by which layers are sorted, worst first: effect on the output, then noise of the layer alone."""
     alone = row.sqnr if row.sqnr_alone is None else row.sqnr_alone
     return (0.0 if row.effect is None else -row.effect, alone)
 
 
 class ChannelSums:
-    """Sums over values q of a tensor and their reference r, per channel, from which signal and noise follow.
+    """Sums per channel over values q of a tensor and reference values r, from which signal and noise follow.
 
-    Channels are compared up to factors k (`factors`): noise is r - q / k in the units of the reference,
-    q - k r in those of the tensor.
+    A channel of q may be multiplied by a factor k: the noise is r - q / k in the unit of the reference, and q - k r in
+    the unit of the tensor.
     """
 
     def __init__(self, channels: int) -> None:
@@ -95,53 +107,45 @@ class ChannelSums:
         self.largest = np.zeros(channels)
         self.count = 0  # values of all channels
 
-    def add(self, reference: Floats, found: Floats) -> None:
-        """Two arrays of one shape (..., channels)."""
-        r, q = reference.reshape(-1, self.rr.size), found.reshape(-1, self.rr.size)
+    def add(self, reference: Floats, values: Floats) -> None:
+        """Add two arrays of one shape (..., channels)."""
+        r, q = reference.reshape(-1, self.rr.size), values.reshape(-1, self.rr.size)
         self.rr += (r * r).sum(0, dtype=np.float64)
         self.qq += (q * q).sum(0, dtype=np.float64)
         self.rq += (r * q).sum(0, dtype=np.float64)
         self.largest = np.maximum(self.largest, np.abs(q).max(0, initial=0.0))
         self.count += r.size
 
-    def live(self) -> Flags:
-        """Channels in which both had a value, of one sign."""
-        return np.asarray((self.rr > _TINY) & (self.rq > 0))
-
-    def ratios(self) -> Doubles:
-        """Values over reference a channel, by least squares; where it has none, the median of the others."""
-        live = self.live()
-        made = np.where(live, self.rq / np.maximum(self.rr, _TINY), 0.0)
-        made[~live] = np.median(made[live]) if live.any() else 1.0
-        return np.asarray(made)
-
     def sqnr(self, factors: Doubles) -> float:
-        """Signal over noise in dB."""
+        """Return signal over noise in dB, for channels multiplied by `factors`."""
         noise = np.maximum(self.rr - 2 * self.rq / factors + self.qq / factors**2, 0.0).sum()
         return decibel(float(self.rr.sum()), float(noise))
 
     def error(self, factors: Doubles) -> float:
-        """Root mean square of the noise, in the units of the tensor."""
+        """Return the root mean square of the noise in the unit of the tensor."""
         noise = np.maximum(self.qq - 2 * factors * self.rq + factors**2 * self.rr, 0.0).sum()
         return float(np.sqrt(noise / max(self.count, 1)))
 
 
 def decibel(signal: float, noise: float) -> float:
-    """Ten times log10 of the ratio, within what float32 can tell."""
+    """Return the ratio in dB, limited to what float32 arithmetic can resolve."""
     if noise <= 0 or signal <= 0:
         return MAX_DB if noise <= 0 else -MAX_DB
     return float(np.clip(10 * np.log10(signal / noise), -MAX_DB, MAX_DB))
 
 
 def spread(values: Doubles) -> float | None:
-    """Largest over median; channels that are always zero don't count. None if all are."""
+    """Return the largest over the median value without zeros, None if all are zero."""
     live = values[values > 0]
     return float(live.max() / np.median(live)) if live.size else None
 
 
-def divergences(expected: Floats, found: Floats, *, independent: bool) -> Doubles:
-    """KL divergence of each row's probabilities, (N, classes); `independent` classes are one coin each."""
-    p, q = (np.clip(x.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY) for x in (expected, found))
+def divergences(expected: Floats, given: Floats, *, independent: bool) -> Doubles:
+    """Return the Kullback-Leibler divergence of each row of probabilities (N, classes).
+
+    With `independent`, every class is a yes-or-no question of its own (sigmoid outputs).
+    """
+    p, q = (np.clip(x.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY) for x in (expected, given))
     if independent:
         both = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
         return np.asarray(both.sum(-1))

@@ -1,8 +1,9 @@
-"""What quantization did to each layer, cheaply: ranges before and after conditioning, and the error on a few images.
+"""Summarize what quantization did to each layer: ranges before and after the passes, and the error on a few images.
 
-All of it comes from values that `quantize` made. The integers are computed as bias correction computes them, in float
-with every value on its levels, beside the conditioned float network: both keep each channel at the same scale, so
-nothing has to be matched. `diagnose` measures the files themselves, and what each layer does to the output.
+This is the quick alternative to `diagnose`, made from values that `quantize` has at hand. The quantized graph is run as
+in bias correction, in float with every value rounded to its levels, beside the float graph after all passes. Both hold
+each channel at the same scale, so nothing has to be matched. `diagnose` measures the files themselves, and what each
+layer does to the output.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from mbn_deploy.quantize.quantize import Quantization
 from mbn_deploy.quantize.ranges import CalibratedGraph
 from mbn_deploy.runtime.preprocess import normalize
 
-IMAGES = 4  # thousands of values of most tensors each
-BYTES = 2**27  # fewer images where the largest tensor would pass it
+IMAGES = 4  # most tensors have thousands of values in each
+BYTES = 2**27  # fewer images if the largest tensor would exceed this
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """Of one layer's weights, or of the values that it writes: `low` to `high` over all channels.
+    """The smallest and the largest of a layer's weights, or of the values that it writes.
 
-    `spread`: of max |value| a channel, the largest over the median; None if all are zero.
+    `spread` is the largest absolute value of a channel, the largest over the median of all channels; None if all values
+    are zero.
     """
 
     low: float
@@ -42,18 +44,18 @@ class ValueRange:
 
 @dataclass(frozen=True)
 class LayerFigures:
-    """What quantization does to a convolution or dense layer.
+    """A convolution or dense layer of the quantized graph.
 
     Attributes:
         layer: name of the layer.
-        kind: kind of its op in the graph.
-        weights: ranges of the weights (before, after) conditioning; before is None for layers that conditioning adds,
-            such as the second convolution of a pair before an h-swish.
-        values: ranges of the output (before, after) conditioning.
-        covered: the range that the output's integers can represent; None for layers that compute in float.
-        dtype: the type of the output.
-        sqnr_isolated: signal-to-quantization-noise ratio in dB on exact inputs, of the values that the next layer sees.
-        sqnr_accumulated: the same ratio on the inputs that the layer gets in the quantized network.
+        kind: kind of the op, as in `graph.graph.OpKind`.
+        weights: range of the weights before and after the passes. The former is None for a layer that a pass added,
+            as the second convolution before an h-swish.
+        values: range of the values before and after the passes.
+        covered: range that the integers of the result cover; None for a layer that computes in float.
+        dtype: type of the result.
+        sqnr_isolated: signal to quantization noise ratio in dB on exact inputs.
+        sqnr_accumulated: the ratio as the network runs. Both are of the values that the next layer reads.
     """
 
     layer: str
@@ -66,29 +68,36 @@ class LayerFigures:
     sqnr_accumulated: float
 
 
-def summarize_layers(made: Quantization, calibration: CalibrationSet) -> tuple[int, tuple[LayerFigures, ...]]:
-    """The weighted layers in the order of the network; errors on the first images of the set, how many comes first."""
-    images = normalize(calibration.pixels[: _count(made.graph)], made.preprocess)
-    before = {op.name: op for op in made.observed.graph.weighted()}
+def summarize_layers(quantization: Quantization, calibration: CalibrationSet) -> tuple[int, tuple[LayerFigures, ...]]:
+    """Return the number of images used, the first of `calibration`, and the weighted layers in network order."""
+    images = normalize(calibration.pixels[: image_count(quantization.graph)], quantization.preprocess)
+    before = {op.name: op for op in quantization.observed.graph.weighted()}
     rows = (
-        _figures(made, before.get(op.name), op, isolated, accumulated)
-        for op, isolated, accumulated in _noises(made, images)
+        _figures(quantization, before.get(op.name), op, isolated, accumulated)
+        for op, isolated, accumulated in _noise_ratios(quantization, images)
     )
     return len(images), tuple(rows)
 
 
-def _count(quantized: QuantizedGraph) -> int:
+def image_count(quantized: QuantizedGraph) -> int:
+    """Return on how many images layers are compared, so that the largest tensor stays below `BYTES`."""
     largest = max(4 * int(np.prod(shape[1:])) for shape in quantized.graph.shapes.values())
     return int(np.clip(BYTES // largest, 1, IMAGES))
 
 
-def _figures(made: Quantization, before: Op | None, op: Op, isolated: float, accumulated: float) -> LayerFigures:
-    params = None if made.graph.is_float(op) else made.graph.params(op)[op.output]
+def _figures(
+    quantization: Quantization, before: Op | None, op: Op, isolated: float, accumulated: float
+) -> LayerFigures:
+    graph = quantization.graph
+    params = None if graph.is_float(op) else graph.params(op)[op.output]
     return LayerFigures(
         layer=op.name,
         kind=op.kind,
-        weights=(None if before is None else _of_weights(before), _of_weights(op)),
-        values=(None if before is None else _of_values(made.observed, before), _of_values(made.conditioned, op)),
+        weights=(None if before is None else weight_range(before), weight_range(op)),
+        values=(
+            None if before is None else _value_range(quantization.observed, before),
+            _value_range(quantization.conditioned, op),
+        ),
         covered=None if params is None else params.range,
         dtype="float32" if params is None else params.dtype,
         sqnr_isolated=isolated,
@@ -96,46 +105,45 @@ def _figures(made: Quantization, before: Op | None, op: Op, isolated: float, acc
     )
 
 
-def _of_weights(op: Op) -> ValueRange:
-    kernel = op.weights()[0]
-    channels = kernel.reshape(-1, kernel.shape[-1]) if op.kind != "depthwise" else kernel.reshape(-1, _outputs(op))
+def weight_range(op: Op) -> ValueRange:
+    """Return the range of an op's kernel."""
+    kernel, bias = op.weights()
+    channels = kernel.reshape(-1, bias.size if op.kind == "depthwise" else kernel.shape[-1])
     return ValueRange(float(kernel.min()), float(kernel.max()), spread(np.abs(channels).max(0).astype(np.float64)))
 
 
-def _outputs(op: Op) -> int:
-    return int(op.weights()[1].size)
-
-
-def _of_values(state: CalibratedGraph, op: Op) -> ValueRange:
+def _value_range(state: CalibratedGraph, op: Op) -> ValueRange:
     seen = state.ranges[op.output]
-    return ValueRange(
-        float(seen.low.min()), float(seen.high.max()), spread(np.maximum(np.abs(seen.low), np.abs(seen.high)))
-    )
+    largest = np.maximum(np.abs(seen.low), np.abs(seen.high))
+    return ValueRange(float(seen.low.min()), float(seen.high.max()), spread(largest))
 
 
-def _noises(made: Quantization, images: Floats) -> Iterator[tuple[Op, float, float]]:
-    """Yield every weighted op with its SQNR in dB: on exact inputs, and on those of the quantized network."""
-    quantized, graph = made.graph, made.graph.graph
+def _noise_ratios(quantization: Quantization, images: Floats) -> Iterator[tuple[Op, float, float]]:
+    """Yield every weighted op with its signal to noise ratios in dB, on exact inputs and on quantized ones."""
+    quantized, graph = quantization.graph, quantization.graph.graph
     exact: dict[str, Any] = {graph.input: images}
     stored: dict[str, Any] = {graph.input: images}  # pixels are integers already
     last = {name: at for at, op in enumerate(graph.ops) for name in op.inputs}
     for at, op in enumerate(graph.ops):
         shape = (len(images), *graph.shapes[op.output][1:])
-        wanted = activated(op, run_op(op, [exact[name] for name in op.inputs], shape))
-        stored[op.output] = _integer(quantized, op, stored, shape)
+        expected = activated(op, run_op(op, [exact[name] for name in op.inputs], shape))
+        stored[op.output] = _quantized_result(quantized, op, stored, shape)
         if op.kind in WEIGHTED:
-            isolated = _integer(quantized, op, exact, shape)
-            seen = [_seen(made.conditioned, op.output, value) for value in (wanted, isolated, stored[op.output])]
-            yield op, _ratio(seen[0], seen[1]), _ratio(seen[0], seen[2])
-        exact[op.output] = wanted
+            isolated = _quantized_result(quantized, op, exact, shape)
+            e, i, a = (
+                relevant_values(quantization.conditioned, op.output, value)
+                for value in (expected, isolated, stored[op.output])
+            )
+            yield op, _ratio(e, i), _ratio(e, a)
+        exact[op.output] = expected
         for name in op.inputs:
             if last[name] == at:
                 exact.pop(name, None)
                 stored.pop(name, None)
 
 
-def _integer(quantized: QuantizedGraph, op: Op, values: dict[str, Any], shape: tuple[int, ...]) -> Any:
-    """What the op leaves of `values`, through its integers where it has them."""
+def _quantized_result(quantized: QuantizedGraph, op: Op, values: dict[str, Any], shape: tuple[int, ...]) -> Any:
+    """Run `op` on `values` as the quantized graph does, with its integers as real numbers."""
     inputs = stored_inputs(quantized, op, values)
     if op.name in quantized.weights and not quantized.is_float(op):
         weights = quantized.weights[op.name]
@@ -144,14 +152,14 @@ def _integer(quantized: QuantizedGraph, op: Op, values: dict[str, Any], shape: t
     return stored_output(quantized, op, activated(op, run_op(op, inputs, shape)))
 
 
-def _seen(state: CalibratedGraph, name: str, values: Any) -> Floats:
-    """Without what lies beyond bounds that the ops behind it set."""
-    found: Floats = np.asarray(values, np.float32)
+def relevant_values(state: CalibratedGraph, name: str, values: Any) -> Floats:
+    """Clip values of the tensor `name` to the bounds beyond which they make no difference to the ops that read it."""
+    clipped: Floats = np.asarray(values, np.float32)
     if name in state.floors:
-        found = np.maximum(found, state.floors[name].astype(np.float32))
-    return np.minimum(found, state.ceilings[name].astype(np.float32)) if name in state.ceilings else found
+        clipped = np.maximum(clipped, state.floors[name].astype(np.float32))
+    return np.minimum(clipped, state.ceilings[name].astype(np.float32)) if name in state.ceilings else clipped
 
 
-def _ratio(wanted: Floats, found: Floats) -> float:
-    noise = (wanted - found).ravel()
-    return decibel(float(np.dot(wanted.ravel(), wanted.ravel())), float(np.dot(noise, noise)))
+def _ratio(expected: Floats, given: Floats) -> float:
+    noise = (expected - given).ravel()
+    return decibel(float(np.dot(expected.ravel(), expected.ravel())), float(np.dot(noise, noise)))

@@ -91,11 +91,13 @@ def manifest_entry(file: EncodedModel, run: RunResult) -> ModelFile:
 
 def golden_vectors(models: ExportedModels) -> Golden:
     """Return the golden inputs and outputs, with how far the outputs of another machine may differ."""
+    quantizations = [search.accepted.quantization for search in models.searches if search.accepted is not None]
     return Golden(
-        models.pixels,
-        {name: run.outputs for name, run in models.runs.items()},
-        {file.name: _tolerance(file, models) for file in models.files},
-        {file.name: _provenance(file, models) for file in models.files},
+        pixels=models.pixels,
+        outputs={name: run.outputs for name, run in models.runs.items()},
+        tolerances={file.name: _tolerance(file, models) for file in models.files},
+        provenance={file.name: _provenance(file, models) for file in models.files},
+        rescalings={quantization.graph.precision: quantization.rescalings for quantization in quantizations},
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mbn_deploy.diagnose.diagnose import diagnose
 from mbn_deploy.errors import MbnError
 from mbn_deploy.export.encode import EncodedModel
+from mbn_deploy.pipeline.encoding import Attempt
 from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.recipe_search import SearchResult
 from mbn_deploy.runtime.system.temporary import scratch
@@ -31,11 +32,12 @@ def rejection(rejected: Sequence[SearchResult], files: Sequence[EncodedModel], o
 
 def _rejection(search: SearchResult, files: Sequence[EncodedModel], data: Path, max_drop: float) -> str:
     tried = "; ".join(f"{result.recipe}: {sentence(result.verdict, max_drop)}" for result in search.results)
-    layers = _worst_layers(search.last_tried.files[0], files, data)
+    layers = _worst_layers(search.last_tried, files, data)
     return f"no {search.precision} file keeps the accuracy within {max_drop:g} points. Tried: {tried}. {layers}"
 
 
-def _worst_layers(file: EncodedModel, files: Sequence[EncodedModel], data: Path) -> str:
+def _worst_layers(attempt: Attempt, files: Sequence[EncodedModel], data: Path) -> str:
+    file = attempt.files[0]
     reference = next((f for f in files if f.format == file.format and f.precision == "float32"), None)
     if reference is None or not data.is_dir():
         return "Export float32 too, and see with: mbn-deploy inspect INT8 --reference FLOAT32 --data IMAGES"
@@ -43,7 +45,13 @@ def _worst_layers(file: EncodedModel, files: Sequence[EncodedModel], data: Path)
         with scratch("diagnosis") as folder:
             for written in (file, reference):
                 (folder / written.name).write_bytes(written.data)
-            report = diagnose(folder / file.name, folder / reference.name, data, count=DIAGNOSED)
+            report = diagnose(
+                folder / file.name,
+                folder / reference.name,
+                data,
+                count=DIAGNOSED,
+                rescalings=attempt.quantization.rescalings,
+            )
     except (MbnError, OSError) as error:  # the verdict stands without it
         return f"The layers that lose most could not be determined: {error}"
     return "The layers that lose most: " + ", ".join(row.layer for row in report.layers[:WORST])

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mbn_deploy.arrays import Floats
 from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
 from mbn_deploy.graph.quantized import INT8_STEPS, INT16_MAX, INT16X8, QuantizedGraph
+from mbn_deploy.graph.rescaling import IDENTITY, Rescaling
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.calibration import CalibrationSet
@@ -20,6 +23,7 @@ from mbn_deploy.quantize.passes.absorb import absorb
 from mbn_deploy.quantize.passes.bias import bias_image_count, correct_biases
 from mbn_deploy.quantize.passes.bounds import fuse_bounds
 from mbn_deploy.quantize.passes.equalize import equalize
+from mbn_deploy.quantize.passes.hard_swish import GATE_BOUND
 from mbn_deploy.quantize.passes.lower import pixel_input
 from mbn_deploy.quantize.passes.split import split_vectors
 from mbn_deploy.quantize.range_choice import narrow_ranges
@@ -38,6 +42,8 @@ class Quantization:
         record: what the manifest records, as JSON values.
         observed: the lowered float graph with the ranges that calibration saw.
         conditioned: the float graph and the ranges after all passes, of which the integers were made.
+        rescalings: by tensor of the float graph, what the passes did to the scale and the centre of its channels.
+            Tensors that are not there were left as they are, or have no counterpart in the quantized graph.
         warnings: about ranges that differ between the calibration images.
     """
 
@@ -46,6 +52,7 @@ class Quantization:
     record: dict[str, Any]
     observed: CalibratedGraph
     conditioned: CalibratedGraph
+    rescalings: dict[str, Rescaling]
     warnings: tuple[str, ...] = ()
 
 
@@ -71,7 +78,8 @@ def quantize(
     layer_outputs(pixels.graph, recipe.int16_layers)  # raises for names that the lowered graph would not miss
     lowered = lower(pixels.graph, recipe, images(CHOICE_IMAGES), in_float)
     ranges = observe(lowered.graph, images(), len(calibration), progress)
-    observed = CalibratedGraph(lowered.graph, ranges, lowered.floors)
+    sixfold = dict.fromkeys(lowered.sixfold, IDENTITY.scaled(np.array([GATE_BOUND])))
+    observed = CalibratedGraph(lowered.graph, ranges, lowered.floors, sixfold)
     state = _rescale(observed, recipe)
     in_int16 = _int16_outputs(state.graph, recipe) - in_float
     if recipe.split_vectors:
@@ -90,6 +98,7 @@ def quantize(
         record=_record(quantized, state, calibration, recipe),
         observed=observed,
         conditioned=state,
+        rescalings=_rescalings(graph, state),
         warnings=unsteady_ranges(ranges),
     )
 
@@ -109,6 +118,12 @@ def _int16_outputs(graph: Graph, recipe: Recipe) -> frozenset[str]:
     if recipe.activations == "int16":
         return frozenset(op.output for op in graph.ops)
     return int16_outputs(graph, recipe.int16_layers)
+
+
+def _rescalings(graph: Graph, state: CalibratedGraph) -> dict[str, Rescaling]:
+    """Return the rescalings of the tensors that the float `graph` and the rewritten one have in common."""
+    common = (name for name in graph.shapes if state.graph.shapes.get(name) == graph.shapes[name])
+    return {name: state.rescalings[name] for name in common if name in state.rescalings}
 
 
 def _record(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from mbn_deploy.arrays import Doubles, Floats
 from mbn_deploy.graph.graph import Graph, Op
 from mbn_deploy.graph.quantized import INT8_STEPS
+from mbn_deploy.graph.rescaling import IDENTITY, Rescaling
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.channel_groups import channel_groups
 from mbn_deploy.runtime.backends.modules import load_interpreter
@@ -60,12 +61,14 @@ class ChannelRange:
 class CalibratedGraph:
     """A float graph with the ranges of its tensors, which the passes before quantization rewrite.
 
-    `floors` has, per channel, a bound below which a tensor's values make no difference to the network.
+    `floors` has, per channel, a bound below which a tensor's values make no difference to the network. `rescalings`
+    has the tensors that the passes have multiplied or shifted so far.
     """
 
     graph: Graph
     ranges: dict[str, ChannelRange]
     floors: dict[str, Doubles]
+    rescalings: dict[str, Rescaling] = field(default_factory=dict)
 
     @cached_property
     def writers(self) -> dict[str, Op]:
@@ -92,12 +95,14 @@ class CalibratedGraph:
             graph=graph,
             ranges={n: r.scaled(factors) if n in touched else r for n, r in self.ranges.items()},
             floors={n: f * factors if n in touched else f for n, f in self.floors.items()},
+            rescalings=self.rescalings | {n: self.rescalings.get(n, IDENTITY).scaled(factors) for n in touched},
         )
 
     def shifted(self, graph: Graph, shifts: Mapping[str, Doubles]) -> CalibratedGraph:
         """Return `graph`, in which the tensors in `shifts` are lowered, with their ranges. None of them has floors."""
         ranges = {n: r.shifted(shifts[n]) if n in shifts else r for n, r in self.ranges.items()}
-        return replace(self, graph=graph, ranges=ranges)
+        rescalings = {n: self.rescalings.get(n, IDENTITY).lowered(constants) for n, constants in shifts.items()}
+        return replace(self, graph=graph, ranges=ranges, rescalings=self.rescalings | rescalings)
 
 
 def observe(

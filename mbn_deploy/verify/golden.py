@@ -18,11 +18,12 @@ import numpy as np
 from mbn_deploy.archives import OWNER_ONLY, zip_bytes
 from mbn_deploy.arrays import Array, Pixels
 from mbn_deploy.errors import InputError, UsageError, VerificationError
+from mbn_deploy.graph.rescaling import Rescaling
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import ModelFile
 from mbn_deploy.runtime.backends import Backend, open_backend
 from mbn_deploy.runtime.backends.modules import backend_version
-from mbn_deploy.runtime.bundle import check_file, open_bundle
+from mbn_deploy.runtime.bundle import OpenedBundle, check_file, open_bundle
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.runtime.tensors import PixelEncoder
 from mbn_deploy.verify.operation_check import OperationCheck, Subject, check, record
@@ -33,6 +34,7 @@ LARGEST_EXPANSION = 2**26  # bytes that an archive may unpack to beyond its own 
 COUNT = 4  # calibration images; one image of noise is added, which reaches values that photographs do not
 # Names of arrays. A model file's outputs are stored under its own name, which never contains a colon.
 _PIXELS, _TOLERANCE, _MADE, _LIMITS, _SAMPLES = "pixels", "tolerance:", "made:", "limits:", "operations:"
+_RESCALED, _RESCALING = "rescaled:", "rescaling:"
 # Levels that int16 outputs may differ by: half of one int8 level for logits, a whole one for probabilities.
 WIDE_LEVELS = 128
 
@@ -60,13 +62,16 @@ class GoldenProvenance:
 class Golden:
     """The golden inputs, uint8 (N, H, W, C), and for each file its raw outputs (N, classes) and their tolerance.
 
-    `provenance` is empty for bundles of versions that did not store it.
+    `provenance` is empty for bundles of versions that did not store it. `rescalings` has, by precision of a quantized
+    file and then by tensor, how its channels are rescaled compared with the float files; a bundle of a version that did
+    not store them has none for a precision.
     """
 
     pixels: Pixels
     outputs: dict[str, Array]
     tolerances: dict[str, float]
     provenance: dict[str, GoldenProvenance] = field(default_factory=dict)
+    rescalings: dict[str, dict[str, Rescaling]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,9 @@ def golden_bytes(golden: Golden) -> bytes:
     for name, origin in golden.provenance.items():
         arrays |= {_MADE + name: np.array([origin.backend, origin.kernels]), _SAMPLES + name: origin.samples}
         arrays[_LIMITS + name] = np.array([origin.cross_kernel_tolerance, origin.relative_tolerance], np.float64)
+    for precision, by_tensor in golden.rescalings.items():
+        arrays[_RESCALED + precision] = np.array([len(by_tensor)], np.int32)
+        arrays |= {f"{_RESCALING}{precision}:{name}": value.to_array() for name, value in by_tensor.items()}
     return zip_bytes({f"{name}.npy": _npy(array) for name, array in sorted(arrays.items())}, mode=OWNER_ONLY)
 
 
@@ -262,11 +270,12 @@ def read_golden(data: bytes, where: str) -> Golden:
         outputs = {name: array for name, array in arrays.items() if ":" not in name}
         tolerances = {name: float(arrays[_TOLERANCE + name].item()) for name in outputs}
         provenance = {name: _provenance(arrays, name) for name in outputs if _MADE + name in arrays}
+        rescalings = _rescalings(arrays)
     except Exception as error:  # numpy parses headers as Python literals, which may raise almost anything
         raise InputError(f"{where}: not a file of golden vectors: {error}") from error
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or not pixels.size:
         raise InputError(f"{where}: not a file of golden vectors: its pixels are {pixels.dtype} {pixels.shape}")
-    return Golden(pixels, outputs, tolerances, provenance)
+    return Golden(pixels, outputs, tolerances, provenance, rescalings)
 
 
 def _arrays(data: bytes) -> dict[str, Array]:
@@ -299,6 +308,35 @@ def _provenance(arrays: dict[str, Array], name: str) -> GoldenProvenance:
     )
 
 
+def _rescalings(arrays: dict[str, Array]) -> dict[str, dict[str, Rescaling]]:
+    rescalings: dict[str, dict[str, Rescaling]] = {}
+    for name, count in arrays.items():
+        if name.startswith(_RESCALED):
+            precision = name.removeprefix(_RESCALED)
+            start = f"{_RESCALING}{precision}:"
+            found = {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
+            if len(found) != int(count.item()):
+                raise ValueError(f"{len(found)} of {int(count.item())} rescaled tensors of {precision}")
+            rescalings[precision] = {tensor: Rescaling.from_array(array) for tensor, array in found.items()}
+    return rescalings
+
+
+def open_golden(folder: str | PathLike[str], *, check_files: bool = True) -> tuple[OpenedBundle, Golden]:
+    """Open the bundle `folder` and read its golden vectors; `check_files` as for `open_bundle`.
+
+    Raises:
+        InputError: the bundle is damaged or has no golden vectors.
+    """
+    opened = open_bundle(folder, check_files=check_files)
+    if opened.manifest.golden is None:
+        raise InputError(f"{folder}: the bundle has no golden vectors")
+    where = opened.folder / opened.manifest.golden
+    data = read_file(where)
+    if sha256(data) != opened.manifest.golden_sha256:
+        raise InputError(f"{where}: sha256 is not what the manifest says: it was changed or damaged after the export")
+    return opened, read_golden(data, str(where))
+
+
 def verify_golden(
     folder: str | PathLike[str], *, backend: str | None = None, threads: int | None = None
 ) -> list[GoldenResult]:
@@ -315,14 +353,7 @@ def verify_golden(
         MissingExtraError: the interpreter is not installed.
         VerificationError: a file answers with values that are not finite.
     """
-    opened = open_bundle(folder)
-    where = opened.folder / str(opened.manifest.golden)
-    if opened.manifest.golden is None:
-        raise InputError(f"{folder}: the bundle has no golden vectors")
-    data = read_file(where)
-    if sha256(data) != opened.manifest.golden_sha256:
-        raise InputError(f"{where}: sha256 is not what the manifest says: it was changed or damaged after the export")
-    golden = read_golden(data, str(where))
+    opened, golden = open_golden(folder)
     formats = _formats(backend)
     entries = [e for e in opened.manifest.files if e.format in formats and e.path in golden.outputs]
     if not entries:

@@ -7,20 +7,12 @@ import numpy as np
 import pytest
 import runtime_models as models
 
-from mbn_deploy.diagnose.channel_factors import (
-    TensorFactors,
-    _joined,
-    _snapped,
-    bias_shift,
-    in_reference,
-    shown_shift,
-    weight_factors,
-)
-from mbn_deploy.diagnose.diagnose import _chunks, _Comparison, _points
+from mbn_deploy.diagnose.comparison import Comparison, chunks
+from mbn_deploy.diagnose.diagnose import match_models
 from mbn_deploy.diagnose.file_graph import FileGraph, FileOp
 from mbn_deploy.diagnose.layer_errors import MAX_DB, ChannelSums, LayerError, badness, decibel, divergences, spread
-from mbn_deploy.diagnose.layer_summary import _count, _of_weights, _seen
-from mbn_deploy.diagnose.matching import MatchedTensor, _essential, _stored, is_part, movable
+from mbn_deploy.diagnose.layer_summary import image_count, relevant_values, weight_range
+from mbn_deploy.diagnose.matching import MatchedTensor, essential_shape, is_part, stored_tensor
 from mbn_deploy.diagnose.model_file import open_model
 from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
 from mbn_deploy.graph.graph import Graph, Op
@@ -42,11 +34,7 @@ def test_sums_over_channels():
     assert (made.rr.tolist(), made.qq.tolist(), made.rq.tolist()) == ([10, 5, 0], [29, 8, 25], [17, 6, 0])
     assert made.largest.tolist() == [5, 2, 5]
     assert made.count == 6
-    assert made.live().tolist() == [True, True, False]
-    np.testing.assert_allclose(made.ratios(), [1.7, 1.2, (1.7 + 1.2) / 2])
-    assert sums([[0.0]], [[1.0]]).ratios().tolist() == [1]
     assert sums([[0.0]], [[-0.25]]).largest.tolist() == [0.25]
-    assert sums([[1.0]], [[-1.0]]).live().tolist() == [False]
 
 
 def test_signal_to_noise_and_error_up_to_factors():
@@ -102,95 +90,6 @@ def layer(kernel, *, bias=0.0, depthwise=False, kind="CONV_2D", inputs=("x",), o
 KERNEL = np.arange(1.0, 13.0).reshape(1, 2, 2, 3)
 
 
-def test_factors_by_weights():
-    to = np.array([2.0, 0.5, 4.0])
-    behind = np.array([0.25, 8.0])
-    made = KERNEL * to / behind[:, None]
-    np.testing.assert_allclose(weight_factors(layer(made), layer(KERNEL), behind), to, rtol=1e-6)
-    np.testing.assert_allclose(weight_factors(layer(KERNEL * to), layer(KERNEL), None), to, rtol=1e-6)
-    np.testing.assert_allclose(weight_factors(layer(KERNEL * to), layer(KERNEL), np.ones(5)), to, rtol=1e-6)
-    assert weight_factors(layer(KERNEL * [1, -1, 0]), layer(KERNEL), None).tolist() == [1, 0, 0]
-    assert weight_factors(layer(KERNEL), layer(KERNEL[..., :1]), None) is None
-    assert weight_factors(layer(None), layer(KERNEL), None) is None
-    assert weight_factors(layer(KERNEL), layer(None), None) is None
-    assert weight_factors(layer(KERNEL, depthwise=True), layer(KERNEL), None) is None
-
-
-def test_factors_by_depthwise_weights():
-    kernel = np.arange(1.0, 9.0).reshape(2, 2, 2, 1)
-    to, behind = np.array([2.0, 16.0]), np.array([0.5, 4.0])
-    made = kernel * (to / behind)[:, None]
-    found = weight_factors(layer(made, depthwise=True), layer(kernel, depthwise=True), behind)
-    np.testing.assert_allclose(found, to, rtol=1e-6)
-
-
-def test_one_factor_seen_through_rounding_is_one_factor():
-    assert weight_factors(layer(KERNEL * [1.01, 1.0, 0.99]), layer(KERNEL), None).tolist() == [1, 1, 1]
-    found = weight_factors(layer(KERNEL * [1.05, 1.0, 0.95]), layer(KERNEL), None)
-    np.testing.assert_allclose(found, [1.05, 1.0, 0.95], rtol=1e-6)
-    assert (_snapped(5.5), _snapped(0.16), _snapped(1.1), _snapped(3.0)) == (6, 1 / 6, 1, 3)
-    assert (_snapped(0.8), _snapped(1.2)) == (0.8, 1.2)
-
-
-def test_factors_by_weights_times_what_lowering_put_on_all():
-    fitted, seen = np.array([6.0, 12.5, 9.0]), np.array([True, True, False])
-    np.testing.assert_allclose(_joined(fitted, seen, np.array([1.0, 2.0, 0.0])), [6, 12, 9])
-    np.testing.assert_allclose(_joined(fitted, ~seen, np.array([1.0, 2.0, 0.0])), [1, 2, 9])
-
-
-def test_shifts_by_biases():
-    kernel = np.ones((1, 1, 2, 3))
-    ours, theirs = layer(kernel, bias=np.array([1.0, 2.0, 3.0])), layer(kernel, bias=np.array([2.0, 2.0, 2.0]))
-    factors = np.array([2.0, 0.0, 1.0])
-    np.testing.assert_allclose(bias_shift(ours, theirs, factors, None), [2 * 2 - 1, 2 - 2, 2 - 3])
-    lowered = np.array([0.25, 0.5])  # what is taken off the input comes back in the bias
-    np.testing.assert_allclose(bias_shift(ours, theirs, factors, lowered), [3.75, 0.75, -0.25])
-    assert bias_shift(layer(None), theirs, factors, None) is None
-    assert bias_shift(replace(ours, run=None), theirs, factors, None) is None
-
-
-def test_shifts_by_means():
-    reference, made = np.array([[1.0, -2.0], [3.0, 0.0]], np.float32), np.array([[0.0, -3.0], [4.0, 1.0]], np.float32)
-    factors, large = np.array([2.0, 0.0]), np.array([1.0, 0.0])
-    np.testing.assert_allclose(shown_shift(reference, made, factors, large), [2 * 2 - 2, -1 + 1])
-    assert shown_shift(np.abs(reference), made, factors, large) is None
-    least = 0.5 / 255 * 7  # half a step of what the tensor spans
-    assert shown_shift(reference, made, factors, np.array([0.0, -0.99 * least])) is None
-    assert shown_shift(reference, made, factors, np.array([0.0, -1.01 * least])) is not None
-    assert in_reference(np.array([1.0, 3.0]), factors).tolist() == [0.5, 3.0]
-    assert in_reference(None, factors) is None
-    assert in_reference(large, None) is large
-
-
-def test_factors_by_values():
-    reference, made = np.array([[1.0, 2.0], [2.0, 4.0]]), np.array([[3.0, 1.0], [6.0, 2.0]])
-    assert TensorFactors(2, weighted=False).update(reference, made, None).tolist() == [3, 0.5]
-    near = reference * 1.1
-    assert TensorFactors(2, weighted=True).update(reference, near, None).tolist() == [1, 1]
-    np.testing.assert_allclose(TensorFactors(2, weighted=False).update(reference, near, None), [1.1, 1.1])
-    strong = np.array([[1.0, 1.0, 3.0]])  # most channels are as they were, but not most of the power
-    assert TensorFactors(3, weighted=True).update(strong, strong * [1, 1, 2], None).tolist() == [1, 1, 2]
-    dead = np.array([[1.0, 0.0], [2.0, 0.0]])
-    by_input = np.array([2.0, 5.0])
-    found = TensorFactors(2, weighted=False).update(dead, 6 * dead, None, by_input=by_input)
-    np.testing.assert_allclose(found, [6, 15])
-    found = TensorFactors(2, weighted=False).update(dead, 6 * dead, None)
-    np.testing.assert_allclose(found, [6, 6])
-    found = TensorFactors(2, weighted=True).update(reference, made * [2, 12], None, by_weights=np.array([1.0, 1.0]))
-    assert found.tolist() == [6, 6]
-
-
-def test_what_saturates_counts_where_nothing_else_is_seen():
-    levels = QuantParams(1.0, 0, "int8")  # -128 to 127
-    reference = np.array([[1.0, 100.0, 0.0], [50.0, 200.0, 0.0]], np.float32)
-    made = reference * np.float32([3, 2, 1])
-    found = TensorFactors(3, weighted=False).update(reference, made, levels)
-    of_clipped = 127 * (100 + 200) / (100**2 + 200**2)
-    np.testing.assert_allclose(found, [3, of_clipped, (3 + of_clipped) / 2])
-    ends = TensorFactors(3, weighted=False).update(reference, np.clip(made, -128, 127), levels)
-    np.testing.assert_allclose(ends, found)
-
-
 def test_near_pictures_are_those_that_correlate():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 200, (21, 32, 32, 3)).astype(np.uint8)
@@ -239,46 +138,31 @@ def test_ranges_that_drift():
     assert "(c, a)" in text
 
 
-def test_what_a_shift_may_have_moved():
-    ops = (
-        layer(KERNEL, output="a"),
-        FileOp("", "ADD", ("a", "b"), "s"),
-        FileOp("", "MEAN", ("s", "axes"), "p"),
-        layer(KERNEL, inputs=("p",), output="y"),
-        FileOp("", "LOGISTIC", ("y",), "z"),
-    )
-    shapes = dict.fromkeys(("x", "a", "s", "p", "y", "z", "conv", "conv/linear"), (1, 2))
-    network = FileGraph("here", "tflite", "x", "z", ops, shapes, {})
-    assert movable(network) == {"a", "s", "p"}
-    assert is_part("conv/linear", network)
-    assert not is_part("conv", network)
-
-
-def test_a_sum_with_a_constant_hands_no_shift_on():
-    ops = (layer(KERNEL, output="a"), FileOp("", "ADD", ("a",), "s"), layer(KERNEL, inputs=("s",), output="y"))
-    network = FileGraph("here", "tflite", "x", "y", ops, dict.fromkeys(("x", "a", "s", "y"), (1, 2)), {})
-    assert movable(network) == {"s"}
+def test_a_step_inside_a_layer_is_a_part_of_it():
+    graph = FileGraph("here", "tflite", "x", "y", (), dict.fromkeys(("x", "conv", "conv/linear"), (1, 2)), {})
+    assert is_part("conv/linear", graph)
+    assert not is_part("conv", graph)
 
 
 def test_a_clip_belongs_to_what_it_stands_behind():
     conv, clip = layer(KERNEL, kind="Conv", output="c"), FileOp("", "Clip", ("c",), "k")
-    point = MatchedTensor("y", "y", "k", None, (conv, clip))
-    assert (point.operations, point.writer, point.layer) == (("Conv",), "c", "l")
-    alone = replace(point, segment=(clip,))
-    assert (alone.operations, alone.writer, alone.layer) == (("Clip",), "k", "y")
+    tensor = MatchedTensor("y", "y", "k", None, (conv, clip))
+    assert (tensor.operations, tensor.layer) == (("Conv",), "l")
+    alone = replace(tensor, segment=(clip,))
+    assert (alone.operations, alone.layer) == (("Clip",), "y")
 
 
 def test_shapes_of_one_number_of_channels_are_the_same():
-    assert _essential((4, 1, 1, 7)) == _essential((1, 7)) == (7,)
-    assert _essential((4, 2, 1, 7)) == (2, 7)
-    assert _essential(None) is None
+    assert essential_shape((4, 1, 1, 7)) == essential_shape((1, 7)) == (7,)
+    assert essential_shape((4, 2, 1, 7)) == (2, 7)
+    assert essential_shape(None) is None
 
 
 def test_where_the_integers_of_an_onnx_tensor_are():
     def stored(*behind):
         ops = (layer(KERNEL, output="y"), FileOp("", "QuantizeLinear", ("y",), "q"), *behind)
         network = FileGraph("here", "onnx", "x", "z", ops, {}, {})
-        return _stored("y", network.writers(), network.readers())
+        return stored_tensor("y", network.writers(), network.readers())
 
     clip, back = FileOp("", "Clip", ("q",), "k"), FileOp("", "DequantizeLinear", ("q",), "d")
     assert (stored(clip), stored(back), stored(clip, back), stored()) == ("k", "q", "q", "q")
@@ -287,42 +171,42 @@ def test_where_the_integers_of_an_onnx_tensor_are():
 def test_figures_by_layer_are_of_as_many_images_as_fit():
     def count(*sizes):
         graph = Graph("net", "x", "x", (), {f"t{at}": (1, size, 1) for at, size in enumerate(sizes)})
-        return _count(QuantizedGraph(graph, {}, {}))
+        return image_count(QuantizedGraph(graph, {}, {}))
 
     mebi = 2**20
     assert [count(size * mebi) for size in (1, 8, 16, 32, 64)] == [4, 4, 2, 1, 1]
     assert count(16 * mebi, 8 * mebi) == 2  # the largest tensor decides
 
 
-def test_ends_and_spread_of_weights():
+def test_ends_and_spreadweight_range():
     kernel = np.float32([[1, -2, 8], [0.5, -1, 4]]).reshape(1, 1, 2, 3)
-    found = _of_weights(Op("conv", "c", ("x",), "c", kernel, np.zeros(3, np.float32)))
+    found = weight_range(Op("conv", "c", ("x",), "c", kernel, np.zeros(3, np.float32)))
     assert (found.low, found.high, found.spread) == (-2, 8, 4)
     kernel = np.float32([[1, -2], [1, 4]]).reshape(2, 1, 2, 1)  # two taps of two channels
-    found = _of_weights(Op("depthwise", "d", ("x",), "d", kernel, np.zeros(2, np.float32)))
+    found = weight_range(Op("depthwise", "d", ("x",), "d", kernel, np.zeros(2, np.float32)))
     assert (found.low, found.high, found.spread) == (-2, 4, 4 / 2.5)
 
 
 def test_what_lies_beyond_bounds_is_not_seen():
     ops = (Op("minimum", "m", ("x",), "m", offset=np.array([1.0, 4.0])),)
     state = CalibratedGraph(Graph("net", "x", "m", ops, {"m": (1, 2)}), {}, {"x": np.array([-3.0, -0.5])})
-    found = _seen(state, "x", np.float32([[-4, -4], [2, 2]]))
+    found = relevant_values(state, "x", np.float32([[-4, -4], [2, 2]]))
     assert found.tolist() == [[-3, -0.5], [1, 2]]
     assert found.dtype == np.float32
-    assert _seen(state, "m", np.float32([-4, 5])).tolist() == [-4, 5]
+    assert relevant_values(state, "m", np.float32([-4, 5])).tolist() == [-4, 5]
 
 
 def test_images_are_compared_as_many_at_once_as_fit():
-    def chunks(values):
+    def sizes(values):
         ops = (layer(None, output="a"), layer(None, output="b"))
         shapes = {"x": (1, 1), "a": (1, values), "b": (1, values)}
         network = FileGraph("here", "tflite", "x", "b", ops, shapes, {})
-        return [len(pixels) for pixels in _chunks(np.zeros((20, 1, 1, 3), np.uint8), network)]
+        return [len(pixels) for pixels in chunks(np.zeros((20, 1, 1, 3), np.uint8), network)]
 
     mebi = 2**20
-    assert chunks(1) == [16, 4]
-    assert chunks(2 * mebi) == [8, 8, 4]
-    assert chunks(64 * mebi) == [1] * 20
+    assert sizes(1) == [16, 4]
+    assert sizes(2 * mebi) == [8, 8, 4]
+    assert sizes(64 * mebi) == [1] * 20
 
 
 # A level of `c` is so wide that the pixels 64 to 191 are within half a step of its range, and no other.
@@ -352,10 +236,10 @@ def pair(tmp_path_factory):
 
 
 def compared(pair, left_out=()):
-    made = _Comparison(*pair, [point for point in _points(*pair) if point.name not in left_out])
-    made.add(PIXELS)
-    found = made.result(1)
-    return {row.tensor: row for row in found.layers}, found.not_compared
+    comparison = Comparison(*pair, [t for t in match_models(*pair) if t.name not in left_out], {})
+    comparison.add(PIXELS)
+    diagnosis = comparison.result()
+    return {row.tensor: row for row in diagnosis.layers}, diagnosis.not_compared
 
 
 def test_values_more_than_half_a_step_beyond_the_range_saturate(pair):

@@ -1,16 +1,16 @@
-"""Which layers hurt: the figures against theory, a spoiled layer found, rescaled channels recognized."""
+"""Which layers hurt: the figures against theory, a spoiled layer found, rescaled channels compared."""
 
 import json
-from dataclasses import replace
-from importlib import resources
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from cli_run import run
+from quantize_graphs import demo_model
 
-from mbn_deploy.cli.main import app
 from mbn_deploy.demo.digits import shipped
-from mbn_deploy.demo.networks import DEMO_SPECS, weights_name
 from mbn_deploy.diagnose.diagnose import diagnose
 from mbn_deploy.diagnose.layer_errors import ChannelSums, decibel, divergences, spread
 from mbn_deploy.diagnose.read_graph import read_file_graph
@@ -18,13 +18,16 @@ from mbn_deploy.diagnose.tensor_runner import open_runner
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.encode import encode_float, encode_int8
 from mbn_deploy.graph.quantized import QuantParams
-from mbn_deploy.models.api import build
+from mbn_deploy.graph.rescaling import Rescaling
+from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.source import open_source
 from mbn_deploy.quantize.calibration import load_calibration
 from mbn_deploy.quantize.channel_groups import channel_groups, rescale
 from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.recipe import INT8, PLAIN
+from mbn_deploy.runtime.bundle import open_bundle
+from mbn_deploy.verify.golden import open_golden
 
 ROUNDING = 1 / np.sqrt(12)  # of a step: the error of uniform rounding
 NETWORKS = ("mobilenet_v2", "mobilenet_v3_small")
@@ -45,36 +48,44 @@ def digits(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sources(digits):
     """By network: what an export starts from, and the calibration set."""
-    found = {}
-    for name in NETWORKS:
-        spec = DEMO_SPECS[name]
-        weights = str(resources.files("mbn_deploy.demo") / weights_name(name))
-        model = build(name, alpha=spec.alpha, size=spec.size, classes=spec.classes, weights=weights)
-        source = open_source(model, ExportOptions(resize="squash", calibrate="x"))
-        preprocess = source.description.preprocess
-        found[name] = source, load_calibration(digits / "calibration", source.size, preprocess, count=60)
-    return found
+    sources = {name: open_source(demo_model(name), ExportOptions(resize="squash", calibrate="x")) for name in NETWORKS}
+    return {
+        name: (s, load_calibration(digits / "calibration", s.size, s.description.preprocess, count=60))
+        for name, s in sources.items()
+    }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A quantized and a float file, and what quantization did to channels."""
+
+    quantized: Path
+    exact: Path
+    rescalings: dict[str, Rescaling]
+
+    def compared(self, images, count=12):
+        return diagnose(self.quantized, self.exact, images, count=count, rescalings=self.rescalings)
 
 
 @pytest.fixture(scope="module")
 def write(sources, tmp_path_factory):
-    """Writes float and int8 files of a network; returns {format: (int8 path, float path)}."""
+    """Writes float and int8 files of a network in both formats."""
 
-    def files(name, quantization, graph=None):
+    def pairs(name, quantization):
         folder = tmp_path_factory.mktemp(name)
         source, _ = sources[name]
-        made = {}
+        pairs = {}
         for kind in FORMATS:
             encoded = (
                 encode_int8(quantization.graph, quantization.preprocess, source.description, kind),
-                encode_float(graph or source.graph, source.description, kind, "float32"),
+                encode_float(source.graph, source.description, kind, "float32"),
             )
             for file in encoded:
                 (folder / file.name).write_bytes(file.data)
-            made[kind] = tuple(folder / file.name for file in encoded)
-        return made
+            pairs[kind] = Pair(*(folder / file.name for file in encoded), quantization.rescalings)
+        return pairs
 
-    return files
+    return pairs
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +100,7 @@ def files(write, quantized):
 
 @pytest.fixture(scope="module")
 def found(files, digits):
-    return {
-        (name, kind): diagnose(*files[name][kind], digits / "held-back", count=12)
-        for name in NETWORKS
-        for kind in FORMATS
-    }
+    return {(name, kind): files[name][kind].compared(digits / "held-back") for name in NETWORKS for kind in FORMATS}
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -122,7 +129,7 @@ def test_both_formats_and_mixed_pairs_tell_the_same(found, files, digits, name):
         assert row.sqnr_alone == pytest.approx(second[tensor].sqnr_alone, abs=0.5), tensor
         assert row.factors == pytest.approx(second[tensor].factors, rel=1e-2), tensor
         assert row.sqnr == pytest.approx(second[tensor].sqnr, abs=3), tensor
-    crossed = diagnose(files[name]["tflite"][0], files[name]["onnx"][1], digits / "held-back", count=12)
+    crossed = replace(files[name]["tflite"], exact=files[name]["onnx"].exact).compared(digits / "held-back")
     for row in crossed.layers:
         assert row.sqnr == pytest.approx(first[row.tensor].sqnr, abs=0.05)
 
@@ -132,7 +139,7 @@ def test_both_formats_and_mixed_pairs_tell_the_same(found, files, digits, name):
 def test_ops_of_a_file_run_one_by_one_are_what_the_interpreter_runs(files, name, kind):
     """The float file, every tensor; of the int8 one the output, within two of its levels."""
     rng = np.random.default_rng(0)
-    for path in files[name][kind]:
+    for path in (files[name][kind].quantized, files[name][kind].exact):
         data = path.read_bytes()
         network = read_file_graph(data, kind, path.name)
         assert all(op.run for op in network.ops)
@@ -169,7 +176,7 @@ def spoiled(quantization, tensor, factor):
 def test_a_layer_with_a_scale_eight_times_too_wide_is_first(write, quantized, found, digits, kind):
     name, layer = "mobilenet_v3_small", "expanded_conv_1_project"
     files = write(name, spoiled(quantized[name], f"{layer}_bn", 8))
-    rows = diagnose(*files[kind], digits / "held-back", count=12).layers
+    rows = files[kind].compared(digits / "held-back").layers
     (before,) = (row for row in found[name, kind].layers if row.layer == layer)
     assert rows[0].layer == layer
     assert rows[0].effect > 3 * rows[1].effect
@@ -180,13 +187,13 @@ def test_a_layer_with_a_scale_eight_times_too_wide_is_first(write, quantized, fo
 def test_a_range_that_is_too_narrow_is_first_and_saturates(write, quantized, digits):
     name, layer = "mobilenet_v3_small", "expanded_conv_1_project"
     files = write(name, spoiled(quantized[name], f"{layer}_bn", 1 / 8))
-    first = diagnose(*files["tflite"], digits / "held-back", count=12).layers[0]
+    first = files["tflite"].compared(digits / "held-back").layers[0]
     assert first.layer == layer
     assert first.saturated_low + first.saturated_high > 0.3
     assert first.error > 20
 
 
-def test_rescaled_channels_are_recognized(sources, write, digits):
+def test_rescaled_channels_are_compared_in_their_own_scale(sources, write, digits):
     """The float file keeps the original scale, the int8 one has every free group multiplied by factors of 1/4 to 4."""
     name = "mobilenet_v2"
     source, calibration = sources[name]
@@ -195,23 +202,25 @@ def test_rescaled_channels_are_recognized(sources, write, digits):
     for group in channel_groups(graph):
         factors = 4 ** rng.uniform(-1, 1, group.channels)
         graph = rescale(graph, group, factors)
-        expected.update(dict.fromkeys(group.tensors, (factors.min(), factors.max())))
+        expected.update(dict.fromkeys(group.tensors, Rescaling(factors, np.zeros(1))))
     assert len(expected) > 20
-    files = write(name, quantize(graph, source.description.preprocess, calibration, PLAIN))
-    rows = diagnose(*files["tflite"], digits / "held-back", count=12).layers
-    for row in rows:
-        assert row.factors == pytest.approx(expected.get(row.tensor, (1.0, 1.0)), rel=0.06), row.tensor
+    files = write(
+        name, replace(quantize(graph, source.description.preprocess, calibration, PLAIN), rescalings=expected)
+    )
+    for row in files["tflite"].compared(digits / "held-back").layers:
+        factors = expected[row.tensor].factor if row.tensor in expected else np.ones(1)
+        assert row.factors == (factors.min(), factors.max()), row.tensor
         assert row.sqnr_alone > 15, row.tensor
 
 
 @pytest.mark.parametrize(("name", "kind"), [("mobilenet_v2", "onnx"), ("mobilenet_v3_small", "tflite")])
-def test_absorbed_channels_are_recognized(sources, found, write, digits, *, name, kind):
+def test_absorbed_channels_are_compared_around_their_own_centre(sources, found, write, digits, *, name, kind):
     """Projections and sums around other centres than in float: each layer alone is as close as without it."""
     source, calibration = sources[name]
     files = write(
         name, quantize(source.graph, source.description.preprocess, calibration, replace(ROUNDS, absorb=True))
     )
-    rows = {row.tensor: row for row in diagnose(*files[kind], digits / "held-back", count=12).layers}
+    rows = {row.tensor: row for row in files[kind].compared(digits / "held-back").layers}
     plain = {row.tensor: row for row in found[name, kind].layers}
     assert rows.keys() == plain.keys()
     moved = [t for t, row in rows.items() if row.sqnr_alone is not None and row.scale < 0.99 * plain[t].scale]
@@ -223,43 +232,121 @@ def test_absorbed_channels_are_recognized(sources, found, write, digits, *, name
 
 
 def test_bad_pairs_are_refused(files, digits, tmp_path):
-    small, float_small = files["mobilenet_v3_small"]["tflite"]
-    _, other = files["mobilenet_v2"]["tflite"]
-    images = digits / "held-back"
-    with pytest.raises(UsageError, match=r"int8\.tflite is quantized; the reference must be a float file"):
-        diagnose(small, small, images)
-    with pytest.raises(UsageError, match="is not quantized"):
-        diagnose(float_small, float_small, images)
-    with pytest.raises(UsageError, match="at least 1 image"):
-        diagnose(small, float_small, images, count=0)
-    with pytest.raises(InputError, match="no such folder"):
-        diagnose(small, float_small, tmp_path / "absent")
-    with pytest.raises(InputError, match=r"absent\.onnx"):
-        diagnose(small, tmp_path / "absent.onnx", images)
+    pair, images = files["mobilenet_v3_small"]["tflite"], digits / "held-back"
+    small, exact, other = pair.quantized, pair.exact, files["mobilenet_v2"]["tflite"].exact
+
+    def refused(error, names, file, reference, data=images, **options):
+        with pytest.raises(error, match=names):
+            diagnose(file, reference, data, rescalings=pair.rescalings, **options)
+
+    refused(UsageError, r"int8\.tflite is quantized", small, small)
+    refused(UsageError, r"float32\.tflite is not quantized", exact, exact)
+    refused(UsageError, "not 0", small, exact, count=0)
+    refused(InputError, "absent", small, exact, data=tmp_path / "absent")
+    refused(InputError, r"absent\.onnx", small, tmp_path / "absent.onnx")
     # Two networks share few names, of other shapes; what they share is no reason for an answer.
-    with pytest.raises(InputError, match="must come from one export of one model"):
-        diagnose(small, other, images)
+    refused(InputError, rf"{small.name} and .*{other.name}", small, other)
 
 
-def run(*args, columns=80):
-    return CliRunner().invoke(app, [str(a) for a in args], env={"COLUMNS": str(columns), "TERM": "dumb"})
+@pytest.fixture(scope="module")
+def bundle(digits, tmp_path_factory):
+    """A V3-Small with everything that the demo's recipes do, as anybody exports it: (float32, int8) by format."""
+    out = tmp_path_factory.mktemp("bundle") / "dist"
+    export_model(
+        demo_model("mobilenet_v3_small"), out,
+        precisions=("float32", "int8"), resize="squash", calibrate=digits / "calibration", calibration_count=60,
+        report=False,
+    )  # fmt: skip
+    return out
+
+
+def files_of(bundle, kind):
+    manifest = open_bundle(bundle).manifest
+    files = {entry.precision: bundle / entry.path for entry in manifest.files if entry.format == kind}
+    return files["int8"], files["float32"]
+
+
+def fitted_factors(quantized, exact, rescalings):
+    """Output factors (recorded, as the weights show them) by layer: weights are q = f * out / in, up to rounding."""
+    of_layer = {op.layer: op for op in exact.ops if op.kernel is not None}
+    one = Rescaling(np.ones(1), np.zeros(1))
+    for op in quantized.ops:
+        other = of_layer.get(op.layer)
+        if op.kernel is None or other is None or op.output != other.output or op.kernel.shape != other.kernel.shape:
+            continue
+        source, result = (rescalings.get(name, one).factor for name in (other.inputs[0], op.output))
+        channels = op.kernel.shape[-2]
+        expected = replace(other, kernel=other.kernel / np.broadcast_to(source, channels)[:, None]).columns()
+        live = np.abs(expected).max(0) > 0
+        fitted = (op.columns() * expected).sum(0)[live] / (expected**2).sum(0)[live]
+        yield op.layer, np.broadcast_to(result, live.shape)[live], fitted
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "recipe", [INT8, replace(INT8, name="per-tensor", granularity="per-tensor")], ids=lambda r: r.name
+)
+def test_recorded_factors_are_those_that_the_weights_of_the_file_show(sources, name, recipe):
+    source, calibration = sources[name]
+    quantization = quantize(source.graph, source.description.preprocess, calibration, recipe)
+    quantized = encode_int8(quantization.graph, quantization.preprocess, source.description, "tflite").data
+    exact = encode_float(source.graph, source.description, "tflite", "float32").data
+    graphs = [read_file_graph(data, "tflite", "m") for data in (quantized, exact)]
+    layers = list(fitted_factors(*graphs, quantization.rescalings))
+    assert len(layers) > 25
+    rescaled = [layer for layer, recorded, _ in layers if np.ptp(recorded) > 0.01]
+    assert len(rescaled) > (0 if recipe is INT8 and name == "mobilenet_v2" else 5)
+    for layer, recorded, fitted in layers:
+        # Rounding averages out over a channel's weights, of which some have few.
+        np.testing.assert_allclose(fitted, recorded, rtol=0.1, err_msg=layer)
+        assert np.median(np.abs(fitted / recorded - 1)) < 0.01, layer
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_bundle_records_what_quantization_did_to_channels(bundle, sources, digits, kind):
+    source, calibration = sources["mobilenet_v3_small"]
+    quantization = quantize(source.graph, source.description.preprocess, calibration, INT8)
+    recorded = open_golden(bundle)[1].rescalings
+    assert list(recorded) == ["int8"]
+    assert recorded["int8"].keys() == quantization.rescalings.keys()
+    for name, rescaling in quantization.rescalings.items():
+        for part in ("factor", "shift"):
+            given = getattr(recorded["int8"][name], part)
+            np.testing.assert_allclose(given, np.broadcast_to(getattr(rescaling, part), given.shape), rtol=1e-6)
+    rows = diagnose(*files_of(bundle, kind), digits / "held-back", count=12).layers
+    assert np.median([row.error_alone for row in rows]) == pytest.approx(ROUNDING, rel=0.2)
+    assert any(row.factors[1] > 1.5 * row.factors[0] for row in rows)
+
+
+def test_a_file_is_found_in_the_bundle_of_the_reference_and_nowhere_else(bundle, digits, tmp_path):
+    quantized, exact = files_of(bundle, "tflite")
+    lone, lone_exact = (Path(shutil.copy(path, tmp_path)) for path in (quantized, exact))
+    inside = diagnose(quantized, exact, digits / "held-back", count=2)
+    assert replace(diagnose(lone, exact, digits / "held-back", count=2), file=inside.file) == inside
+    with pytest.raises(InputError, match=rf"{lone.name}.*golden\.npz"):
+        diagnose(lone, lone_exact, digits / "held-back", count=2)
+    changed = Path(shutil.copytree(bundle, tmp_path / "changed"))
+    (changed / "golden.npz").write_bytes((changed / "golden.npz").read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"golden\.npz"):
+        diagnose(changed / quantized.name, exact, digits / "held-back", count=2)
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_the_table(files, digits, columns):
-    quantized, exact = files["mobilenet_v3_small"]["tflite"]
+def test_the_table(bundle, digits, columns):
+    quantized, exact = files_of(bundle, "tflite")
     args = ("inspect", quantized, "--reference", exact, "--data", digits / "held-back", "--count", 3, "--layers", 7)
     result = run(*args, columns=columns)
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert "3 images: same first answer on 100.0 %" in lines[0]
+    assert "3 images" in lines[0]
+    assert "100.0 %" in lines[0]
     assert lines[2].split() == ["layer", "effect", "alone", "run", "error", "sat", "%", "w", "ch"]
     assert max(map(len, lines[1:])) <= columns
     assert "7 of" in result.stdout
 
 
-def test_json_has_every_layer(files, digits):
-    quantized, exact = files["mobilenet_v2"]["onnx"]
+def test_json_has_every_layer(bundle, digits):
+    quantized, exact = files_of(bundle, "onnx")
     result = run("inspect", quantized, "--reference", exact, "--data", digits / "held-back", "--count", 2, "--json")
     assert result.exit_code == 0, result.stderr
     said = json.loads(result.stdout)
@@ -270,10 +357,10 @@ def test_json_has_every_layer(files, digits):
     assert {"sqnr", "sqnr_alone", "error", "saturated_high", "weight_spread", "channel_spread"} < set(said["layers"][0])
 
 
-def test_options_that_belong_together(files):
-    quantized, exact = files["mobilenet_v2"]["onnx"]
+def test_options_that_belong_together(bundle):
+    quantized, exact = files_of(bundle, "onnx")
     result = run("inspect", quantized, "--reference", exact)
-    assert (result.exit_code, "--reference and --data" in result.stderr) == (2, True)
+    assert (result.exit_code, "--reference" in result.stderr, "--data" in result.stderr) == (2, True, True)
     result = run("inspect", quantized, "--reference", exact, "--data", "absent", "--layers", -1)
     assert (result.exit_code, "--layers" in result.stderr) == (2, True)  # before anything is compared
 
@@ -288,7 +375,6 @@ def test_sums_give_noise_up_to_factors():
     sums.add(r[600:], ((r + noise) * factors)[600:].astype(np.float32))
     assert sums.sqnr(factors) == pytest.approx(40, abs=0.5)
     assert sums.error(factors) == pytest.approx(0.01 * np.sqrt((factors**2).mean()), rel=0.05)
-    assert sums.ratios() == pytest.approx(factors, rel=1e-2)
     lost = ChannelSums(1)
     lost.add(np.ones((5, 1), np.float32), np.zeros((5, 1), np.float32))
     assert lost.sqnr(np.ones(1)) == pytest.approx(0)  # a channel that vanished is all noise
@@ -305,13 +391,12 @@ def test_small_measures():
 
 
 def test_mixed_files_have_float_layers_without_levels(sources, write, digits):
-    """Channels that are always zero carry a factor, too, which the weights of the next layer show."""
     name = "mobilenet_v3_small"
     source, calibration = sources[name]
     recipe = replace(INT8, float_blocks=1)
     files = write(name, quantize(source.graph, source.description.preprocess, calibration, recipe))
     for kind in FORMATS:
-        rows = diagnose(*files[kind], digits / "held-back", count=8).layers
+        rows = files[kind].compared(digits / "held-back", count=8).layers
         floats = [row for row in rows if row.dtype == "float32"]
         assert len(floats) > 5
         assert all(row.scale is None and row.error is None and row.saturated_high is None for row in floats)

@@ -77,7 +77,7 @@ def test_noise_is_what_the_file_has(source, calibration, monkeypatch, tmp_path):
     ):
         (tmp_path / file.name).write_bytes(file.data)
     files = {path.stem.rpartition("_")[2]: path for path in tmp_path.iterdir()}
-    found = diagnose(files["int8"], files["float32"], calibration[0], count=COUNT)
+    found = diagnose(files["int8"], files["float32"], calibration[0], count=COUNT, rescalings=made.rescalings)
     outputs = {op.output: op.name for op in made.graph.graph.weighted()}
     compared = [(rows[outputs[row.tensor]], row) for row in found.layers if row.tensor in outputs]
     assert len(compared) > 40

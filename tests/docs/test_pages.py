@@ -190,6 +190,12 @@ def test_the_format_is_that_of_a_bundle(exported):
             name.replace("FILE", file) for name in re.findall(r"^\| `(\S*FILE|pixels)` \|", FORMAT, re.MULTILINE)
         }
         assert documented == {name for name in golden.files if name == "pixels" or name.endswith(file)}
+        patterns = [
+            name.replace("PRECISION", "int8(-mixed)?|int16x8").replace("TENSOR", ".+")
+            for name in re.findall(r"^\| `(\S*PRECISION\S*)` \|", FORMAT, re.MULTILINE)
+        ]
+        others = set(golden.files) - {"pixels", *(n for n in golden.files if n.endswith((".tflite", ".onnx")))}
+        assert all(any(re.fullmatch(pattern, name) for pattern in patterns) for name in others)
 
 
 def test_outputs_stand_behind_their_blocks():

@@ -12,8 +12,8 @@ WEIGHTS = str(resources.files("mbn_deploy.demo") / weights_name("mobilenet_v1"))
 NETWORK = ["mobilenet_v1", "--alpha", "0.25", "--size", "32", "--classes", "10", "--weights", WEIGHTS]
 
 
-def run(*args):
-    return CliRunner().invoke(app, [str(a) for a in args], env={"COLUMNS": "80", "TERM": "dumb"})
+def run(*args, columns=80):
+    return CliRunner().invoke(app, [str(a) for a in args], env={"COLUMNS": str(columns), "TERM": "dumb"})
 
 
 def rest_of(screen):

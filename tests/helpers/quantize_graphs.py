@@ -110,17 +110,22 @@ def integers(made, x):
     return {name: np.asarray(value) for name, value in values.items()}
 
 
-@cache
-def demo_graph(name):
-    """Return (folded graph, preprocess) of the demo's trained network `name`."""
+def demo_model(name):
+    """Return the demo's trained Keras model `name`."""
     from mbn_deploy.models.api import build
-    from mbn_deploy.pipeline.options import ExportOptions
-    from mbn_deploy.pipeline.source import open_source
 
     spec = DEMO_SPECS[name]
     with resources.as_file(resources.files("mbn_deploy.demo") / weights_name(name)) as weights:
-        model = build(name, alpha=spec.alpha, size=spec.size, classes=spec.classes, weights=weights)
-    source = open_source(model, ExportOptions(precisions=("float32",), resize="squash"))
+        return build(name, alpha=spec.alpha, size=spec.size, classes=spec.classes, weights=weights)
+
+
+@cache
+def demo_graph(name):
+    """Return (folded graph, preprocess) of the demo's trained network `name`."""
+    from mbn_deploy.pipeline.options import ExportOptions
+    from mbn_deploy.pipeline.source import open_source
+
+    source = open_source(demo_model(name), ExportOptions(precisions=("float32",), resize="squash"))
     return source.graph, source.description.preprocess
 
 

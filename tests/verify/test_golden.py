@@ -10,6 +10,7 @@ import pytest
 from export_models import SIZE, small_model
 
 from mbn_deploy.errors import InputError, UnknownNameError
+from mbn_deploy.graph.rescaling import Rescaling
 from mbn_deploy.manifest import GOLDEN_NAME, MANIFEST_NAME, Preprocess
 from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.verify.evaluate import keras_predictor
@@ -63,6 +64,25 @@ def test_bytes_are_the_same_every_time_and_come_back():
     np.testing.assert_array_equal(back.outputs["a.tflite"], golden.outputs["a.tflite"])
     assert back.outputs["a.tflite"].dtype == np.uint8
     assert back.tolerances == {"a.tflite": 1.0}
+
+
+def test_rescalings_come_back_and_a_lost_one_is_noticed():
+    halved = Rescaling(np.array([0.5, 0.25]), np.array([0.0, 1.0]))
+    golden = Golden(PIXELS, {}, {}, rescalings={"int8": {"block/add": halved, "conv": halved}, "int16x8": {}})
+    data = golden_bytes(golden)
+    back = read_golden(data, "here").rescalings
+    assert {precision: set(by_tensor) for precision, by_tensor in back.items()} == {
+        "int8": {"block/add", "conv"}, "int16x8": set()
+    }  # fmt: skip
+    np.testing.assert_array_equal(back["int8"]["block/add"].to_array(), halved.to_array())
+    assert read_golden(golden_bytes(Golden(PIXELS, {}, {})), "here").rescalings == {}
+    lost = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as whole, zipfile.ZipFile(lost, "w") as archive:
+        for name in whole.namelist():
+            if name != "rescaling:int8:conv.npy":
+                archive.writestr(name, whole.read(name))
+    with pytest.raises(InputError, match=r"here: .*int8"):
+        read_golden(lost.getvalue(), "here")
 
 
 def test_pixels_are_chosen_images_and_noise():

@@ -40,7 +40,7 @@ class LoweredGraph:
     """The rewritten graph, and what is known of its tensors.
 
     `floors` has, per channel, a bound below which a tensor's values make no difference. `sixfold` are the tensors
-    that are six times what they are in the float graph.
+    whose values are six times those in the float graph.
     """
 
     graph: Graph

@@ -101,9 +101,9 @@ def test_it_says_what_the_manifest_says(made, tree):
 
 def test_the_recipes_that_the_guard_tried_are_there_with_their_latencies(result, tree):
     assert "Recipes tried" in tree.text
-    for rung in result.searches[0].results:
-        assert rung.recipe in tree.text
-        assert three_digits(rung.latency_ms) in tree.text
+    for tried in result.searches[0].results:
+        assert tried.recipe in tree.text
+        assert three_digits(tried.latency_ms) in tree.text
     assert "99 percentage points" in tree.text
 
 

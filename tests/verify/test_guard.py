@@ -1,4 +1,4 @@
-"""The accuracy guard: judged by paired images, rungs in order, and never silently a worse model."""
+"""The accuracy guard: judged by paired images, recipes in order, and never silently a worse model."""
 
 import json
 from dataclasses import replace
@@ -89,7 +89,7 @@ def test_the_worst_file_decides():
     assert not found.holds
 
 
-def rung(name, holds):
+def recipe_result(name, holds):
     lost = 10 if holds else 500
     return RecipeResult(name, "int8", judge(evaluation(5000, lost, 10), FILES, 1.0), 1000, 1.5)
 
@@ -107,18 +107,18 @@ def test_the_first_recipe_that_keeps_the_accuracy_is_accepted(monkeypatch):
         recipe_search.search_recipe, "int8", SimpleNamespace(graph=graph_of("mobilenet_v3_small")), None, None, None,
         options=options, timer=StepTimer(silent),
     )  # fmt: skip
-    monkeypatch.setattr(recipe_search, "measure_attempt", lambda made, *_: rung(made.name, made == LADDER[1]))
+    monkeypatch.setattr(recipe_search, "measure_attempt", lambda made, *_: recipe_result(made.name, made == LADDER[1]))
     result = search()
     assert tried == [LADDER[0].name, LADDER[1].name]
     assert result.accepted == result.last_tried == LADDER[1]
     assert [r.holds for r in result.results] == [False, True]
-    monkeypatch.setattr(recipe_search, "measure_attempt", lambda made, *_: rung(made.name, holds=False))
+    monkeypatch.setattr(recipe_search, "measure_attempt", lambda made, *_: recipe_result(made.name, holds=False))
     result = search()
     assert (result.accepted, result.last_tried) == (None, LADDER[-1])
 
 
 def test_facts_have_no_latency():
-    made = rung("int8", holds=True)
+    made = recipe_result("int8", holds=True)
     assert "latency" not in json.dumps(recipe_record(made))
     assert recipe_record(made) == recipe_record(replace(made, latency_ms=99.0))
     assert SearchResult("int8", None, None, (made,)).record()["rungs"][0]["holds"]

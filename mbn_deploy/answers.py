@@ -1,4 +1,4 @@
-"""What the numbers at a model's end mean: one value, from the Keras model to the device."""
+"""The meaning of a model's outputs: one value, from the Keras model to the device."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENDS: dict[Meaning, tuple[Scores, ...]] = {
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model answers (`meaning`), and what its file computes last (`scores`).
+    """The meaning of a model's outputs (`meaning`), and the last function that its file computes (`scores`).
 
     - `classes`: one of several classes, by softmax or as logits;
     - `labels`: any number of labels, each by a sigmoid of its own or as its logit;

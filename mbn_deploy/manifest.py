@@ -200,7 +200,7 @@ class Manifest:
 
     @property
     def answers(self) -> Answers:
-        """What the model's outputs mean."""
+        """The meaning of the model's outputs."""
         return Answers.for_outputs(self.scores, self.classes, self.meaning)
 
     def to_json(self) -> str:

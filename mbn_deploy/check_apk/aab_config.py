@@ -1,4 +1,4 @@
-"""How the store makes APKs of an app bundle (.aab), as its BundleConfig.pb says.
+"""The settings for the store's APKs in the BundleConfig.pb of an app bundle (.aab).
 
 How files lie in the bundle itself does not matter: all are compressed there. The field numbers are those of
 bundletool's config.proto. Its patterns are matched against a file's path without the module's name.

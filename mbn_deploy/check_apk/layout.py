@@ -1,4 +1,4 @@
-"""Where files lie in the three kinds of Android archives, and how they will lie on a phone.
+"""The layout of files in the three kinds of Android archives, and on a phone.
 
 A phone maps an APK as it is. The store makes APKs of an app bundle (.aab), as its BundleConfig.pb says. The build of
 the app that uses a library (.aar) unpacks it.

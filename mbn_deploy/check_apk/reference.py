@@ -44,7 +44,7 @@ def bundle_reference(folder: Path) -> Reference:
 
 
 class References:
-    """What the models of an archive are compared with; `findings` collects what is wrong with manifests and labels."""
+    """The bundles that an archive's models are compared with; `findings` collects wrong manifests and labels."""
 
     def __init__(self, archive: ZipArchive, bundle: Reference | None) -> None:
         """Compare with `bundle`, or without it with the manifests in the archive."""

@@ -99,7 +99,7 @@ class Relu6Range:
 
 @dataclass(frozen=True)
 class DelegateReport:
-    """How XNNPACK divides a .tflite file: `partitions` pieces, and the ops left to the interpreter's own kernels.
+    """XNNPACK's division of a .tflite file: `partitions` pieces, and the ops left to the interpreter's own kernels.
 
     `outside` are the kinds of those ops, `outside_tensors` the names of their outputs. `error` says why the
     interpreter did not open the file, if so.

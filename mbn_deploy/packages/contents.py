@@ -1,4 +1,4 @@
-"""What every kind of package takes from a bundle."""
+"""The files that every kind of package takes from a bundle."""
 
 from __future__ import annotations
 

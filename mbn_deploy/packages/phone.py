@@ -1,4 +1,4 @@
-"""What packages for phones share: golden vectors in a form that phones read, a class name, a check of the input."""
+"""Parts of packages for phones: golden vectors in a form that phones read, a class name, a check of the input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How exported files are compared with the Keras model that they came from."""
+"""Compare exported files with the Keras model that they came from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How options are declared: once, as fields of a dataclass.
+"""Declare options once, as fields of a dataclass.
 
 `option` declares a field with its help and what else is known of it. The Python signature and the docstring
 (`takes_options`), the command line (`cli.export_options`) and the records are derived from the fields.

@@ -270,12 +270,12 @@ class ExportOptions:
 
     @property
     def input_preprocess(self) -> Preprocess | None:
-        """What the pixels of the Keras model's input are, if it was given."""
+        """The preprocessing of the Keras model's input, if it was given."""
         return Preprocess.parse(self.preprocess) if isinstance(self.preprocess, str) else self.preprocess
 
     @property
     def about(self) -> About:
-        """What the files say of the model's origin."""
+        """The texts about the model's origin for the files' metadata."""
         return About(description=self.description, version=self.model_version, author=self.author, license=self.license)
 
     def with_geometry(self, preprocess: Preprocess) -> Preprocess:

@@ -1,4 +1,4 @@
-"""What the page shows, as frozen values."""
+"""The values that the page shows, all frozen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Example:
-    """What two models answer for one image.
+    """The answers of two models to one image.
 
     Attributes:
         name: name of the image file.
@@ -62,7 +62,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Layers:
-    """What a recipe did to every layer. `written` says whether its files are in the bundle."""
+    """The effect of a recipe on every layer. `written` tells whether its files are in the bundle."""
 
     recipe: str
     precision: str

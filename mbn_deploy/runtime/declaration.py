@@ -24,7 +24,7 @@ CHANNELS = (1, 3)
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a bundle's manifest or a lone model file says about the model; None where it says nothing.
+    """The properties of a model that a manifest or a single model file declares; None for what it leaves out.
 
     `preprocess` is complete. `normalization` has the right mean and std only: a uint8 input or Google's TFLite
     metadata imply them, but not how an image is resized.

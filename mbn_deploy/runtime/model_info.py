@@ -60,7 +60,7 @@ class ModelInfo:
 
     @property
     def answers(self) -> Answers:
-        """What the outputs mean, with what the file computes last."""
+        """The meaning of the outputs, with the last function that the file computes."""
         return Answers(self.meaning, self.scores)
 
     @property

@@ -1,4 +1,4 @@
-"""Where the pixels of a model's input come from in an image, for each way to resize.
+"""The part of an image that a model's input shows, for each way to resize.
 
 A plan is arithmetic on sizes: nothing is decoded here. The packages for Android and iOS compute the same plans, and
 their tests compare them with these.

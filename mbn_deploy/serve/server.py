@@ -34,7 +34,7 @@ HEAD_BYTES = 16_384  # of a request's line and headers
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How a server is started; see the command `serve`.
+    """The settings of a server; see the command `serve`.
 
     `names` are further names of the host. `camera` opens the source each time that the first viewer comes, and
     `frames_per_second` limits its rate.
@@ -52,7 +52,7 @@ class ServerOptions:
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where a server answers, and its token: generated, given, or None."""
+    """The address of a server, and its token: generated, given, or None."""
 
     url: str
     host: str

@@ -27,7 +27,7 @@ EXIT_CODES = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What a score is plotted against: the row's columns of the cost and of its front, and the axis."""
+    """A cost that scores are plotted against: its column and that of its front in a row, and the axis."""
 
     column: str
     front: str

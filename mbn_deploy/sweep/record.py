@@ -19,7 +19,7 @@ Status = Literal["made", "done", "failed"]
 
 @dataclass(frozen=True)
 class Record:
-    """How the export of a variant went.
+    """The outcome of exporting a variant.
 
     Attributes:
         name: name of the variant.

@@ -41,7 +41,7 @@ WIDE_LEVELS = 128
 
 @dataclass(frozen=True, eq=False)
 class GoldenProvenance:
-    """How the golden outputs of a file were computed, and how far other kernels may differ from them.
+    """The origin of a file's golden outputs, and how far other kernels may differ from them.
 
     Attributes:
         backend: the interpreter and its version.

@@ -34,7 +34,7 @@ class FileToRun:
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """How the interpreter describes a file, and the file's raw outputs (N, classes) on the pixels it was run on."""
+    """The interpreter's description of a file, and the file's raw outputs (N, classes) on the pixels it was run on."""
 
     backend: str
     kernels: str

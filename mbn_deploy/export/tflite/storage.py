@@ -1,4 +1,4 @@
-"""How each precision of .tflite stores activations and weights: one class for each."""
+"""The storage of activations and weights in each precision of .tflite: one class for each."""
 
 from __future__ import annotations
 

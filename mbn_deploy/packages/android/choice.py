@@ -19,7 +19,7 @@ _ASSET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 
 
 class PictureFormat(NamedTuple):
-    """How a picture becomes a model's pixels: the input's size, and how the picture is resized to it."""
+    """The conversion of a picture to a model's pixels: the input's size, and how the picture is resized to it."""
 
     height: int
     width: int

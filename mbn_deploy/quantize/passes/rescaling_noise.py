@@ -21,7 +21,7 @@ _TINY = np.finfo(np.float64).tiny
 
 @dataclass(frozen=True, eq=False)
 class _Reader:
-    """What the noise in the output of a weighted op depends on, computed once for all candidate factors.
+    """The values that the noise in a weighted op's output depends on, computed once for all candidate factors.
 
     `squares` (C,) are the summed squares of the weights that read each channel, `largest` (C, outputs) the largest
     weight between a channel and an output, and `taps` is the number of kernel positions.

@@ -40,7 +40,7 @@ YARDSTICK_BYTES = bytes(range(256)) * 1024
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is measured of each case: `runs`, or as many as fit into `seconds`, after `warmup` runs."""
+    """The amount of measurement for each case: `runs`, or as many as fit into `seconds`, after `warmup` runs."""
 
     seconds: float | None = 10.0
     runs: int | None = None

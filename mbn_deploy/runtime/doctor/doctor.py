@@ -61,7 +61,7 @@ class InterpreterReport:
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """What this machine can run.
+    """The machine, and the interpreters and files that it can run.
 
     Attributes:
         python: the version of Python.

@@ -26,7 +26,7 @@ EXPECTED = (0.135, 0.356, 0.310, 0.200)
 
 @dataclass(frozen=True)
 class Probe:
-    """How an interpreter ran one precision: the `kernels` that it used (see `Backend.kernels`), or the `error`."""
+    """The result of running one precision: the `kernels` that computed (see `Backend.kernels`), or the `error`."""
 
     backend: str
     precision: str

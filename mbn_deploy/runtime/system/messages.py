@@ -22,7 +22,7 @@ _NUMBER_KINDS = "biuf"  # of numpy's dtypes: truth values, integers and floats
 
 
 class MessageError(ValueError):
-    """What was read is no message, or is larger than the reader allows."""
+    """Bytes that are not a message, or a message larger than the reader allows."""
 
 
 def write_message(pipe: IO[bytes], value: Any) -> None:

@@ -1,1 +1,1 @@
-"""How each Keras layer and operation becomes ops of the graph: one function per kind, by theme."""
+"""Turn each Keras layer and operation into ops of the graph: one function per kind, by theme."""

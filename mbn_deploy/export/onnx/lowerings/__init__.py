@@ -1,1 +1,1 @@
-"""How each op of the graph is written to ONNX: one function per kind, by theme, and the tables."""
+"""Write each op of the graph to ONNX: one function per kind, by theme, and the tables."""

@@ -1,1 +1,1 @@
-"""How each op of the graph is written to TFLite: one function per kind, by theme, and one table."""
+"""Write each op of the graph to TFLite: one function per kind, by theme, and one table."""

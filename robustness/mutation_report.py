@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -40,16 +41,22 @@ skips decorated functions and everything at the level of a module, which here ar
 - "At first" is the share that was killed when a mutant was tried for the first time. Most tests of the manifest and of
   the arithmetic of `quantize/` and `diagnose/` were written earlier, with such mutants in mind. So only the
   preprocessing shows what the tests were worth before mutation testing.
-- Modules have moved and lines were reworded since the measurement; a survivor is shown as its line was then.
+
+The results are those of commit `{commit}` of {date}, and so are the names of modules and the lines: later versions may
+have renamed, moved or deleted them.
 
 """
 
 
 def summary(found: Rows, each: int, seed: int) -> dict[str, Any]:
-    """Summarize a run: counts by module, and every survivor.
+    """Summarize a run: the commit and its date, counts by module, and every survivor.
 
     `survived_at_first` counts before tests were written for what survived.
     """
+    described = subprocess.run(
+        ["git", "log", "-1", "--format=%cs %h"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    committed, commit = described.stdout.split()
     modules = {}
     for module in found:
         rows = module["rows"]
@@ -62,7 +69,7 @@ def summary(found: Rows, each: int, seed: int) -> dict[str, Any]:
             "survived_at_first": sum(row["first"] == "survived" for row in rows),
             "survivors": survivors,
         }
-    return {"each": each, "seed": seed, "modules": modules}
+    return {"date": committed, "commit": commit, "each": each, "seed": seed, "modules": modules}
 
 
 def reasons() -> dict[tuple[str, str, str], str]:
@@ -81,7 +88,12 @@ def page() -> str:
     data = json.loads(RESULTS.read_text())
     config = tomllib.loads((ROOT / "robustness" / "mutation.toml").read_text())
     head = HEAD.format(
-        each=data["each"], seed=data["seed"], budget=config["seconds_a_mutant"], slowest=config["slowest_test"]
+        date=data["date"],
+        commit=data["commit"],
+        each=data["each"],
+        seed=data["seed"],
+        budget=config["seconds_a_mutant"],
+        slowest=config["slowest_test"],
     )
     return head + _table(data["modules"]) + _survivors(data["modules"])
 

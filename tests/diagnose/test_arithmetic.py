@@ -17,7 +17,6 @@ from mbn_deploy.diagnose.model_file import open_model
 from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
 from mbn_deploy.graph.graph import Graph, Op
 from mbn_deploy.graph.quantized import QuantizedGraph, QuantParams
-from mbn_deploy.quantize.calibration_checks import dominant_folder, near_duplicates, thumbnail, unsteady_ranges
 from mbn_deploy.quantize.integers import quantize_graph
 from mbn_deploy.quantize.ranges import CalibratedGraph, ChannelRange
 
@@ -88,54 +87,6 @@ def layer(kernel, *, bias=0.0, depthwise=False, kind="CONV_2D", inputs=("x",), o
 
 
 KERNEL = np.arange(1.0, 13.0).reshape(1, 2, 2, 3)
-
-
-def test_near_pictures_are_those_that_correlate():
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 200, (21, 32, 32, 3)).astype(np.uint8)
-    names = [f"{i}.png" for i in range(21)]
-    assert near_duplicates(pixels, names) == ()
-    assert np.linalg.norm(thumbnail(pixels[0])) == pytest.approx(1)
-    assert abs(thumbnail(pixels[0]).sum()) < 1e-4
-    assert thumbnail(np.zeros((8, 8, 3), np.uint8)).tolist() == [0] * 256
-    pixels[7] = pixels[2] + 30  # brighter
-    assert near_duplicates(pixels, names) == ()  # one of 21 is let pass
-    assert near_duplicates(pixels[:20], names[:20]) == ()  # and just so one of 20
-    pixels[20] = pixels[3] // 2
-    (text,) = near_duplicates(pixels, names)
-    assert text.startswith("2 of 21 calibration images")
-    assert "(2.png and 7.png, 3.png and 20.png)" in text
-    pixels[20] = pixels[2] + 10
-    (text,) = near_duplicates(pixels, names)
-    assert "(2.png and 7.png, 2.png and 20.png)" in text  # the first of all that are alike
-
-
-def test_a_small_grey_picture_is_the_right_way_round():
-    image = np.zeros((32, 32, 3), np.uint8)
-    image[:, 16:] = [30, 60, 90]
-    np.testing.assert_allclose(
-        thumbnail(image).reshape(16, 16), np.where(np.arange(16) < 8, -1, 1)[None] / 16 * np.ones((16, 1))
-    )
-
-
-def test_sub_folders_that_hold_too_much():
-    assert dominant_folder(["a/1"] * 10) == ()
-    assert dominant_folder(["a/1"] * 9 + ["b/1"]) == ()  # 0.9 of two folders is the last that is taken
-    assert "91%" in dominant_folder(["a/1"] * 10 + ["b/1"])[0]
-    assert dominant_folder(["a/1"] * 6 + ["b/1"] * 2 + ["c/1"] * 2) == ()
-    assert "60%" in dominant_folder(["a/1"] * 6 + ["b/1", "c/1", "d/x/y", "d/2"])[0]
-    assert dominant_folder(["a/1"] * 10 + ["b/1", "top"]) == ()
-    assert dominant_folder(["a/1"] * 12 + ["b/1"] * 5 + ["c/1"] * 4 + ["d/1"] * 4) == ()  # less than half
-
-
-def test_ranges_that_drift():
-    def seen(drift):
-        return ChannelRange(*np.zeros((4, 1)), drift)
-
-    assert unsteady_ranges({"a": seen(1.0)}) == ()
-    (text,) = unsteady_ranges({"a": seen(1.5), "b": seen(0.1), "c": seen(3.0)})
-    assert text.startswith("2 of 3 tensors")
-    assert "(c, a)" in text
 
 
 def test_a_step_inside_a_layer_is_a_part_of_it():

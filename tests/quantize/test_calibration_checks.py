@@ -14,7 +14,13 @@ from mbn_deploy.graph.fold import fold
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.quantize.calibration import load_calibration
-from mbn_deploy.quantize.calibration_checks import check_images, unsteady_ranges
+from mbn_deploy.quantize.calibration_checks import (
+    check_images,
+    dominant_folder,
+    near_duplicates,
+    thumbnail,
+    unsteady_ranges,
+)
 from mbn_deploy.quantize.ranges import ChannelRange, observe
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -82,6 +88,44 @@ def test_halves_are_observed_in_the_one_pass():
     assert wild[first].drift > 1
     assert first in unsteady_ranges(wild)[0]
     assert observe(graph, iter(base[:1]), 1)[first].drift == 0  # one image has no halves
+
+
+def test_near_pictures_are_those_that_correlate():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 200, (21, 32, 32, 3)).astype(np.uint8)
+    names = [f"{i}.png" for i in range(21)]
+    assert near_duplicates(pixels, names) == ()
+    assert np.linalg.norm(thumbnail(pixels[0])) == pytest.approx(1)
+    assert abs(thumbnail(pixels[0]).sum()) < 1e-4
+    assert thumbnail(np.zeros((8, 8, 3), np.uint8)).tolist() == [0] * 256
+    pixels[7] = pixels[2] + 30  # brighter
+    assert near_duplicates(pixels, names) == ()  # one of 21 is let pass
+    assert near_duplicates(pixels[:20], names[:20]) == ()  # and just so one of 20
+    pixels[20] = pixels[3] // 2
+    (text,) = near_duplicates(pixels, names)
+    assert text.startswith("2 of 21 calibration images")
+    assert "(2.png and 7.png, 3.png and 20.png)" in text
+    pixels[20] = pixels[2] + 10
+    (text,) = near_duplicates(pixels, names)
+    assert "(2.png and 7.png, 2.png and 20.png)" in text  # the first of all that are alike
+
+
+def test_a_small_grey_picture_is_the_right_way_round():
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, 16:] = [30, 60, 90]
+    np.testing.assert_allclose(
+        thumbnail(image).reshape(16, 16), np.where(np.arange(16) < 8, -1, 1)[None] / 16 * np.ones((16, 1))
+    )
+
+
+def test_sub_folders_that_hold_too_much():
+    assert dominant_folder(["a/1"] * 10) == ()
+    assert dominant_folder(["a/1"] * 9 + ["b/1"]) == ()  # 0.9 of two folders is the last that is taken
+    assert "91%" in dominant_folder(["a/1"] * 10 + ["b/1"])[0]
+    assert dominant_folder(["a/1"] * 6 + ["b/1"] * 2 + ["c/1"] * 2) == ()
+    assert "60%" in dominant_folder(["a/1"] * 6 + ["b/1", "c/1", "d/x/y", "d/2"])[0]
+    assert dominant_folder(["a/1"] * 10 + ["b/1", "top"]) == ()
+    assert dominant_folder(["a/1"] * 12 + ["b/1"] * 5 + ["c/1"] * 4 + ["d/1"] * 4) == ()  # less than half
 
 
 def test_export_shows_what_the_linter_says(tmp_path):

@@ -30,6 +30,20 @@ def test_the_page_is_made_from_the_results():
     assert report.PAGE.read_text() == report.page()
 
 
+def test_the_page_says_of_which_commit_its_names_and_lines_are():
+    results = json.loads(report.RESULTS.read_text())
+    assert f"commit `{results['commit']}` of {results['date']}" in report.page()
+
+
+def test_modules_and_tests_of_the_next_run_exist():
+    config = tomllib.loads((report.ROOT / "robustness" / "mutation.toml").read_text())
+    paths = [
+        path for group in config["group"] for key in ("modules", "tests", "more_tests") for path in group.get(key, [])
+    ]
+    assert len(paths) > 40
+    assert [path for path in paths if not (report.ROOT / path).is_file()] == []
+
+
 def test_every_survivor_has_a_reason_and_every_reason_a_survivor():
     modules = json.loads(report.RESULTS.read_text())["modules"]
     survivors = {(name, row["old"], row["new"]) for name, found in modules.items() for row in found["survivors"]}

@@ -20,10 +20,10 @@ from mbn_deploy.cli.options import (
     Target,
     Threads,
     path_option,
-    read_synsets,
 )
 from mbn_deploy.cli.output import plain, print_json, stdout, table
 from mbn_deploy.cli.progress_bar import progress_bar
+from mbn_deploy.pipeline.label_names import read_synsets
 from mbn_deploy.verify.evaluate import Evaluation
 from mbn_deploy.verify.statistics import Estimate
 

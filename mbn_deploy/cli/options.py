@@ -11,8 +11,6 @@ from mbn_deploy.errors import UsageError
 from mbn_deploy.pipeline.option_fields import options_of
 from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.runtime import ModelInfo
-from mbn_deploy.runtime.labels import parse_labels
-from mbn_deploy.runtime.system.files import read_file
 
 # Headings of `--help`, for options that are listed together in several commands.
 INTERPRETER = "Model file and interpreter"
@@ -95,13 +93,6 @@ def model_summary(info: ModelInfo) -> dict[str, Any]:
     """Return the file, its interpreter and its threads as JSON values, for the output of `run` and `serve`."""
     names = ("path", "model", "format", "precision", "backend", "threads", "threads_from")
     return {name: getattr(info, name) for name in names}
-
-
-def read_synsets(path: Path | None) -> tuple[str, ...] | None:
-    """Read the first word of each line, as `export` reads the same file; raises `InputError`."""
-    if path is None:
-        return None
-    return tuple(line.split()[0] for line in parse_labels(read_file(path), str(path)) if line.strip())
 
 
 def comma_list(text: str, option: str) -> tuple[str, ...]:

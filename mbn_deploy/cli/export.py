@@ -53,7 +53,7 @@ def export(
             rich_help_panel=NAMED_MODEL,
         ),
     ] = None,
-    options: ExportOptions,
+    options: dict[str, Any],
     as_json: Json = False,
 ) -> None:
     """Export a Keras model to TFLite and ONNX files, float and int8, in one folder with labels and a manifest.
@@ -61,8 +61,7 @@ def export(
     Every file is loaded and run once before the export succeeds.
     """
     network = {"alpha": alpha, "classes": classes, "weights": weights}
-    given = {name: value for name, value in network.items() if value is not None}
-    result = _export(model, output, given, options)
+    result = _export(model, output, {name: value for name, value in network.items() if value is not None}, options)
     for warning in result.warnings:
         print_note(f"warning: {warning}")
     if as_json:
@@ -79,7 +78,7 @@ def is_file(model: str) -> bool:
     )
 
 
-def _export(model: str, output: Path, network: dict[str, Any], options: ExportOptions) -> ExportResult:
+def _export(model: str, output: Path, network: dict[str, Any], given: dict[str, Any]) -> ExportResult:
     """Check everything that can be checked before the frameworks are loaded, which takes seconds; then export."""
     from mbn_deploy.bundle.write import check_target
     from mbn_deploy.export.from_keras.load import check_model_file
@@ -88,27 +87,28 @@ def _export(model: str, output: Path, network: dict[str, Any], options: ExportOp
 
     by_name = not is_file(model)
     if by_name:
-        Spec(tables.network(model), **_numbers(network, options))
+        Spec(tables.network(model), **_numbers(network, given["size"]))
     elif network:
         flags = ", ".join(f"--{option}" for option in network)
         raise UsageError(f"{flags}: only for a model by name; the file {model} fixes them")
     else:
         check_model_file(Path(model))
-    check_inputs(options)
+    check_inputs(given)
+    options = ExportOptions(**given)
     check_target(output, overwrite=options.overwrite)
     load_frameworks()
     with progress_bar() as progress:
-        source = _build(model, network, options) if by_name else Path(model)
+        source = _build(model, network, given["size"]) if by_name else Path(model)
         return export_model(source, output, **keywords(replace(options, progress=progress)))
 
 
-def _build(name: str, network: dict[str, Any], options: ExportOptions) -> Any:
+def _build(name: str, network: dict[str, Any], size: int | None) -> Any:
     from mbn_deploy.models.api import build
 
     weights = network.get("weights", IMAGENET)
-    return build(name, **_numbers(network, options), weights=None if weights == "none" else weights)
+    return build(name, **_numbers(network, size), weights=None if weights == "none" else weights)
 
 
-def _numbers(network: dict[str, Any], options: ExportOptions) -> dict[str, Any]:
+def _numbers(network: dict[str, Any], size: int | None) -> dict[str, Any]:
     numbers = {name: value for name, value in network.items() if name != "weights"}
-    return numbers if options.size is None else numbers | {"size": options.size}
+    return numbers if size is None else numbers | {"size": size}

@@ -19,12 +19,12 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def with_options(
-    options_class: Callable[..., Any], *, sweep: bool = False, defaults: Mapping[str, Any] = _NOTHING
+    options_class: type, *, sweep: bool = False, defaults: Mapping[str, Any] = _NOTHING
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of a dataclass.
 
-    The decorated function has a parameter `options`. The command has an option for each field in its place, and passes
-    a value of the dataclass.
+    The decorated function has a parameter `options`, a dict. The command has an option for each field in its place,
+    and passes their values by name, unchecked: it is the command that knows what to check first.
 
     Args:
         options_class: the dataclass.
@@ -37,8 +37,7 @@ def with_options(
 
         @functools.wraps(command)
         def wrapper(**given: Any) -> None:
-            values = {each.name: given.pop(each.name) for each in declared}
-            command(**given, options=options_class(**values))
+            command(options={each.name: given.pop(each.name) for each in declared}, **given)
 
         wrapper.__signature__ = _signature(command, declared, defaults)  # type: ignore[attr-defined]
         return wrapper

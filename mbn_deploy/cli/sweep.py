@@ -69,7 +69,7 @@ def sweep(
             rich_help_panel=VARIANTS,
         ),
     ] = None,
-    options: ExportOptions,
+    options: dict[str, Any],
     jobs: Annotated[
         int, typer.Option(help="Number of processes on this machine that export side by side.", rich_help_panel=WORK)
     ] = 1,
@@ -99,9 +99,10 @@ def sweep(
     variants = _variants(models=models, alphas=alphas, sizes=sizes, files=files, classes=classes, weights=weights)
     from mbn_deploy.sweep import run
 
-    run.check(variants, output, options)
+    export_options = ExportOptions(**options)
+    run.check(variants, output, export_options)
     with progress_bar() as progress, _executor(jobs, dask, output) as executor:
-        result = run.sweep(variants, output, options, executor=executor, latency=seconds, progress=progress)
+        result = run.sweep(variants, output, export_options, executor=executor, latency=seconds, progress=progress)
     _print(result, as_json=as_json)
     for record in result.failures:
         print_error(f"error: {record.name}: {record.error}")

@@ -20,7 +20,7 @@ from mbn_deploy.pipeline.bundle_files import ExportedModels, bundle_files
 from mbn_deploy.pipeline.encoding import encode_files
 from mbn_deploy.pipeline.evaluation import REFERENCE, evaluate_files, keras_scores
 from mbn_deploy.pipeline.images import ExportImages, check_inputs, load_images
-from mbn_deploy.pipeline.option_fields import takes_options
+from mbn_deploy.pipeline.option_fields import keywords, takes_options
 from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.recipe_search import SearchResult, file_to_run, search_recipes
 from mbn_deploy.pipeline.rejection import rejection
@@ -76,7 +76,7 @@ def export_model(model: keras.Model | str | Path, output: str | Path, options: E
     """
     folder, timer = Path(output), StepTimer(options.progress)
     check_target(folder, overwrite=options.overwrite)
-    check_inputs(options)
+    check_inputs(keywords(options))
     with timer.step("read the model"):
         source = open_source(model, options)
     with timer.step("load images"):

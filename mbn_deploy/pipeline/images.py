@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mbn_deploy.arrays import Pixels
 from mbn_deploy.data.dataset import Dataset, all_images, load_dataset
@@ -72,16 +74,16 @@ def load_images(source: Source, options: ExportOptions) -> ExportImages:
     return ExportImages(calibration=calibration, evaluation=evaluation, evaluation_preprocess=resized)
 
 
-def check_inputs(options: ExportOptions) -> None:
-    """Check that folders exist and text files can be read, before anything takes time.
+def check_inputs(options: Mapping[str, Any]) -> None:
+    """Check that the folders among the options exist and text files can be read, before anything takes time.
 
     Raises:
         InputError: names the folder or file.
     """
-    for folder in (options.calibrate, options.evaluate, options.exclude):
+    for folder in (options.get("calibrate"), options.get("evaluate"), options.get("exclude")):
         if folder is not None and not Path(folder).exists():
             raise InputError(f"{folder}: no such folder")
-    if options.labels is not None:
-        read_labels(options.labels)
-    if isinstance(options.synsets, (str, Path)):
-        read_lines(options.synsets)
+    if options.get("labels") is not None:
+        read_labels(options["labels"])
+    if options.get("synsets") is not None:
+        read_lines(options["synsets"])

@@ -18,8 +18,10 @@ from mbn_deploy.data.dataset import Dataset, load_dataset
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import MANIFEST_NAME
 from mbn_deploy.pipeline.evaluation import REFERENCE
+from mbn_deploy.pipeline.images import check_inputs
 from mbn_deploy.pipeline.label_names import read_synsets
 from mbn_deploy.pipeline.manifest_record import evaluation_metrics
+from mbn_deploy.pipeline.option_fields import keywords
 from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.system.temporary import replace_file
@@ -115,6 +117,7 @@ def sweep(
 
 def check(variants: Sequence[Variant], output: str | Path, options: ExportOptions) -> list[Job]:
     """Plan a sweep and make its folder: find whatever is wrong before anything is started. Raises as `sweep`."""
+    check_inputs(keywords(options))
     jobs = plan_jobs(variants, output, options)
     _make_folder(Path(output))
     return jobs

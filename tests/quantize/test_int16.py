@@ -260,7 +260,7 @@ def test_layer_names_reach_what_lowering_makes_of_them():
 
 
 def test_onnx_has_no_16_bits():
-    with pytest.raises(InputError, match="8 bits only"):
+    with pytest.raises(InputError, match="8-bit integers only"):
         write_onnx_int8(wide(network("first")))
     with pytest.raises(UsageError, match="TFLite only"):
         ExportOptions(formats=("onnx",), precisions=("float32", "int16x8"), calibrate="c")

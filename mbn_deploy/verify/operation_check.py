@@ -160,7 +160,7 @@ def _run_isolated(
     subject: Subject, sources: Sequence[Array], results: Sequence[Sequence[Array]]
 ) -> Iterator[list[Array]]:
     """Run each operation alone with fast kernels, on its inputs among `results`. Yield its results image by image."""
-    from mbn_deploy.runtime.operation_runs.tflite import LoneOperation, Wiring
+    from mbn_deploy.runtime.operation_runs.tflite import SingleOperation, Wiring
 
     wiring = Wiring(subject.data, subject.where)
     tensors = [
@@ -169,7 +169,7 @@ def _run_isolated(
     ]
     by_operation = []
     for index in range(len(wiring.written)):
-        lone = LoneOperation(wiring, index, subject.backend, subject.threads, subject.where)
+        lone = SingleOperation(wiring, index, subject.backend, subject.threads, subject.where)
         by_operation.append([lone.run(known) for known in tensors])
     yield from (list(values) for values in zip(*by_operation, strict=True))
 

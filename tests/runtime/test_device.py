@@ -125,10 +125,10 @@ def test_what_made_a_benchmark_slow_is_said(on_a_board):
     said(SLOW, load=1000.0)
     few = Amount(seconds=None, runs=3, warmup=1)
     busy, governor, firmware, hot = benchmark([path], threads=[1], amount=few, openings=0).notes[:4]
-    assert "the machine was busy before anything was measured (load 1000.0" in busy
-    assert governor.startswith("the processor's governor is powersave")
+    assert "load 1000.0" in busy
+    assert "powersave" in governor
     assert "under-voltage now, throttled now" in firmware
-    assert hot.startswith("82 °C at the end")
+    assert "82 °C" in hot
     said(QUICK)
     notes = benchmark([path], threads=[1], amount=few, openings=0).notes
     assert [note for note in notes if "the last third" not in note] == []
@@ -139,6 +139,6 @@ def test_a_board_on_the_screen(on_a_board):
     said({})
     done = run("benchmark", path, "--runs", 3, "--threads", 1, "--openings", 0)
     assert done.exit_code == 0, done.stderr
-    facts = "governor ondemand, 600 MHz before, 600 after, 48 °C before, 48 after, throttling flags 0x50005 before"
-    assert facts in " ".join(done.stdout.split())
-    assert "not told" not in done.stdout
+    printed = " ".join(done.stdout.split())
+    for fact in ("ondemand", "600 MHz before", "48 °C before", "0x50005 before", "0x50005 after"):
+        assert fact in printed

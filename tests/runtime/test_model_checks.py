@@ -66,11 +66,11 @@ DAMAGE = {
     "a filter of other channels": edit(lambda e: e.element(e.tensor(CONV, 1, 1), 0, 3, 2)),
     "a longer bias": edit(lambda e: e.element(e.tensor(CONV, 1, 2), 0, 0, 9)),
     "another output": edit(lambda e: e.element(e.tensor(CONV, 2, 0), 0, 1, 3)),
-    "a stride of 0": edit(lambda e: e.put(e.operator(CONV).table(4).place(1), "i", 0)),
-    "a stride without end": edit(lambda e: e.put(e.operator(CONV).table(4).place(1), "i", 2**31 - 1)),
-    "options of another operation": edit(lambda e: e.put(e.operator(CONV).place(3), "B", 9)),
-    "an operation of later days": edit(lambda e: e.put(e.model.tables(1)[0].place(3), "i", 206)),
-    "control flow": edit(lambda e: e.put(e.model.tables(1)[0].place(0), "b", 119)),
+    "a stride of 0": edit(lambda e: e.put(e.operator(CONV).table(4).field_position(1), "i", 0)),
+    "a stride without end": edit(lambda e: e.put(e.operator(CONV).table(4).field_position(1), "i", 2**31 - 1)),
+    "options of another operation": edit(lambda e: e.put(e.operator(CONV).field_position(3), "B", 9)),
+    "an operation of later days": edit(lambda e: e.put(e.model.tables(1)[0].field_position(3), "i", 206)),
+    "control flow": edit(lambda e: e.put(e.model.tables(1)[0].field_position(0), "b", 119)),
     "a string without end": edit(lambda e: e.length(e.graph, 4, 2)),
 }
 
@@ -113,14 +113,14 @@ def test_an_output_of_another_type():
     edited = Editor(models.int8_tflite())
     number = next(n for n, o in enumerate(edited.graph.tables(3)) if len(o.numbers(1, "i")) == 3)
     with pytest.raises(InputError, match="types 9, 9 and 6"):
-        check_model(edited.put(edited.tensor(number, 2, 0).place(1), "b", 6), "tflite", "m.tflite")
+        check_model(edited.put(edited.tensor(number, 2, 0).field_position(1), "b", 6), "tflite", "m.tflite")
 
 
 def test_tables_that_are_named_again_and_again_end():
     """Each of many operators could name the same large table."""
     edited = Editor(models.float_tflite())
     start, _ = edited.graph.vector(0, 4)
-    place = edited.graph.place(0)
+    place = edited.graph.field_position(0)
     position = edited.graph.tables(0)[0].position
     count = 300_000
     at = len(edited.data) + -len(edited.data) % 4

@@ -221,19 +221,21 @@ def _options_of(model):
 def _cut_options(data, model):
     """The options' table ends a byte behind the start of their last number."""
     options = _options_of(model)
-    last = max(place for place in map(options.place, range(7)) if place is not None)
+    last = max(place for place in map(options.field_position, range(7)) if place is not None)
     return _put(data, _vtable(data, options) + 2, "H", last - options.position + 1)
 
 
 PLACE_WRONG = [
-    (lambda data, model: _put(data, model.place(2), "I", 0), r"the reference at byte \d+ points nowhere"),
-    (lambda data, model: _put(data, model.place(2), "I", 2**31), r"the reference at byte \d+ points nowhere"),
+    (lambda data, model: _put(data, model.field_position(2), "I", 0), r"the reference at byte \d+ points nowhere"),
+    (lambda data, model: _put(data, model.field_position(2), "I", 2**31), r"the reference at byte \d+ points nowhere"),
     (
         lambda data, model: _put(data, model.tables(4)[1].vector(0, 1)[0] - 4, "I", 2**31),
         r"2147483648 elements of 1 bytes at byte \d+ reach beyond",
     ),
     (
-        lambda data, model: _put(data, model.place(2), "I", model.vector(2, 4)[0] - 4 - model.place(2) + 2),
+        lambda data, model: _put(
+            data, model.field_position(2), "I", model.vector(2, 4)[0] - 4 - model.field_position(2) + 2
+        ),
         r"byte \d+ is no place for a number of 4 bytes",
     ),
     (

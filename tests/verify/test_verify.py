@@ -19,7 +19,7 @@ from mbn_deploy.runtime.backends.delegation import BUILT_IN, XNNPACK
 from mbn_deploy.runtime.backends.modules import load_interpreter
 from mbn_deploy.runtime.operation_runs.open import open_operations
 from mbn_deploy.runtime.operation_runs.operation import Operation
-from mbn_deploy.runtime.operation_runs.tflite import LoneOperation, Wiring
+from mbn_deploy.runtime.operation_runs.tflite import SingleOperation, Wiring
 from mbn_deploy.verify import operation_check as operations
 from mbn_deploy.verify.golden import Golden, golden_bytes, read_golden, verify_golden
 
@@ -159,14 +159,14 @@ def test_other_kernels_do_not_hide_changed_weights(bundle, other_kernels):
 
 def test_a_kernel_that_is_wrong_on_this_machine_is_told_from_a_changed_file(bundle, other_kernels, monkeypatch):
     """No kernel here is wrong, so one operation's result is moved behind it."""
-    right = LoneOperation.run
+    right = SingleOperation.run
 
     def wrong(self, tensors):
         value = right(self, tensors)
         return value ^ 0x40 if self._written == wiring.written[7] else value
 
     wiring = Wiring((bundle / NAMES["int8.tflite"]).read_bytes(), "here")
-    monkeypatch.setattr(LoneOperation, "run", wrong)
+    monkeypatch.setattr(SingleOperation, "run", wrong)
     found = replayed(bundle, NAMES["int8.tflite"])
     assert not found.passed
     first = found.operations.first
@@ -244,7 +244,7 @@ def test_lone_operations_together_are_the_whole(exported):
     values = whole.run(source)
     tensors = {wiring.source: source} | dict(zip(wiring.written, values, strict=True))
     for index, value in enumerate(values):
-        np.testing.assert_array_equal(LoneOperation(wiring, index, "litert", 1, "lone").run(tensors), value)
+        np.testing.assert_array_equal(SingleOperation(wiring, index, "litert", 1, "lone").run(tensors), value)
 
 
 def test_operations_on_constants_are_left_out(exported, tmp_path):

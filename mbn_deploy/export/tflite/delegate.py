@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mbn_deploy.export.file_report import DelegateReport
-from mbn_deploy.runtime.backends.delegation import division
+from mbn_deploy.runtime.backends.delegation import partitioning
 from mbn_deploy.runtime.backends.modules import load_interpreter
 from mbn_deploy.runtime.system.child import ChildError, call_in_child
 
@@ -38,10 +38,10 @@ def divide(path: str) -> dict[str, Any]:
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         return {"error": str(error)}
-    divided = division(interpreter)
+    divided = partitioning(interpreter)
     names = {int(tensor["index"]): str(tensor["name"]) for tensor in interpreter.get_tensor_details()}
     return {
         "partitions": divided.partitions,
-        "outside": tuple(op["op_name"] for op in divided.left),
-        "outside_tensors": tuple(names.get(int(tensor), "") for op in divided.left for tensor in op["outputs"]),
+        "outside": tuple(op["op_name"] for op in divided.outside),
+        "outside_tensors": tuple(names.get(int(tensor), "") for op in divided.outside for tensor in op["outputs"]),
     }

@@ -1,7 +1,7 @@
-"""What TensorFlow Lite Micro needs and answers: its own code runs the model, in a process of its own.
+"""Run a model with the code of TensorFlow Lite Micro in a child process, and find the arena that it needs.
 
-The interpreter has no getter for the memory that it needs, so the smallest arena is searched. Some arenas
-that are too small end in an exception, some in a crash: hence a process for each attempt.
+The interpreter has no getter for the memory that it needs, so the smallest arena is searched for. An arena that is too
+small ends in an exception or in a crash, so each attempt is a process of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class MicroTrial:
 def try_micro(data: bytes, inputs: Array, where: str) -> MicroTrial:
     """Run a .tflite file in TensorFlow Lite Micro on `inputs` (N, H, W, C), of the input's own type.
 
-    Raises `MissingExtraError` without the package, `InputError` where the interpreter cannot run the file.
+    Raises `MissingExtraError` without the package, `InputError` if the interpreter cannot run the file.
     """
     if find_spec("tflite_micro") is None:
         raise MissingExtraError("tflite-micro", "micro", "to find the arena that the model needs")
@@ -51,7 +51,7 @@ def run_micro(model: bytes, inputs: Array) -> dict[str, Any]:
 
 
 def _least_arena(model: bytes, image: Array) -> int:
-    """The smallest multiple of 16 with which the model runs."""
+    """Return the smallest arena, a multiple of 16 bytes, with which the model runs."""
     high = 4096
     while not _works(model, high, image):
         high *= 2
@@ -66,7 +66,7 @@ def _least_arena(model: bytes, image: Array) -> int:
 
 
 def _works(model: bytes, arena: int, image: Array) -> bool:
-    """Whether the model runs, tried in a fork: the package's wheels are for Linux."""
+    """Return whether the model runs, tried in a fork: the package has wheels for Linux only."""
     child = os.fork()
     if child == 0:
         silent = os.open(os.devnull, os.O_WRONLY)

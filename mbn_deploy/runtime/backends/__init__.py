@@ -1,4 +1,7 @@
-"""Interpreters behind one small protocol. None is imported before a file is opened with it."""
+"""Open a model file with an interpreter, behind one small protocol.
+
+An interpreter is imported when the first file is opened with it.
+"""
 
 from __future__ import annotations
 
@@ -22,37 +25,37 @@ MAX_DEFAULT_THREADS = 4
 class Backend(Protocol):
     """An opened model file with one input and one output.
 
-    Not thread-safe: one call at a time. `shape` of `input` and `output` is what `run` takes and gives;
-    a batch axis that the file leaves open is 1.
+    It is not thread-safe: one call at a time. `input.shape` and `output.shape` are the shapes that `run` takes and
+    returns; a batch axis that the file leaves open is 1.
     """
 
     name: str
     threads: int
     input: TensorInfo
     output: TensorInfo
-    metadata: Mapping[str, bytes]  # what the file holds beside the network, by name
+    metadata: Mapping[str, bytes]  # entries of the file by name, such as its `Description`
 
     @property
     def kernels(self) -> str:
-        """Which implementation computes: a delegate's, the interpreter's own, an execution provider's."""
+        """The implementation that computes: a delegate's, the interpreter's own, or an execution provider's."""
 
     def run(self, values: Array) -> Array:
-        """The output for `values` of exactly the input's shape and dtype: a copy, never the interpreter's memory."""
+        """Run the file on `values` of exactly the input's shape and dtype; return a copy of the output."""
 
     def close(self) -> None:
         """Free the interpreter; `run` must not be called again."""
 
 
 def default_threads() -> int:
-    """Processors that this process may use, at most 4; interpreters themselves take one if nobody says."""
+    """Return the number of processors that this process may use, at most 4; interpreters' own default is one thread."""
     return min(MAX_DEFAULT_THREADS, usable_processors())
 
 
 def choose_backend(file_format: FileFormat, name: str | None = None) -> str:
-    """The backend to open `file_format` with: the one asked for, else the first that is installed.
+    """Return the backend to open a file with: the one of that name, by default the first that is installed.
 
-    Raises `UnknownNameError` or `UsageError` for a name that makes no sense, `MissingExtraError`
-    where nothing is installed that could run the file.
+    Raises `UnknownNameError` for an unknown name, `UsageError` for a backend that cannot run the format,
+    `MissingExtraError` if no backend for the format is installed.
     """
     if name is not None:
         if name not in MODULES:
@@ -60,11 +63,11 @@ def choose_backend(file_format: FileFormat, name: str | None = None) -> str:
         if name not in BACKENDS[file_format]:
             raise UsageError(f"backend {name!r} cannot run .{file_format}; {' or '.join(BACKENDS[file_format])} can")
         return name
-    found = next((known for known in BACKENDS[file_format] if installed(known)), None)
-    if found is None:
+    available = next((known for known in BACKENDS[file_format] if installed(known)), None)
+    if available is None:
         first = BACKENDS[file_format][0]
         raise MissingExtraError(PACKAGES[first], first, f"to run .{file_format} files")
-    return found
+    return available
 
 
 def open_backend(
@@ -82,14 +85,15 @@ def open_backend(
         source: the file's bytes or its path.
         file_format: `tflite` or `onnx`.
         name: `litert`, `tflite` or `onnx`; by default the first that is installed.
-        threads: for one inference; by default `default_threads()`.
-        where: how errors call the file, if bytes are given.
-        vouched: the bytes are those that a manifest names, or were opened before: `check_model` is left out.
+        threads: the number of threads for one inference; by default `default_threads()`.
+        where: the file's name in errors, if bytes are given.
+        vouched: a manifest has the hash of these bytes, or they were opened before, so that `check_model` is left out.
 
     Raises:
         InputError: the file is damaged, the interpreter does not accept it, or it is not one image to one row of
             scores.
-        UsageError, MissingExtraError: as `choose_backend`; a thread count below 1.
+        UsageError: the name is unknown, the backend cannot run the format, or `threads` is below 1.
+        MissingExtraError: no backend for the format is installed.
     """
     chosen = choose_backend(file_format, name)
     count = default_threads() if threads is None else threads
@@ -108,7 +112,7 @@ def open_backend(
 
 
 def check_model(data: bytes, file_format: FileFormat, where: str) -> None:
-    """Refuse what an interpreter could stumble over, before it sees the file: some milliseconds.
+    """Refuse a file that could crash an interpreter; takes some milliseconds.
 
     Interpreters are C++ and end the process on some damaged files. Raises `InputError` that names `where`.
     """
@@ -120,6 +124,14 @@ def check_model(data: bytes, file_format: FileFormat, where: str) -> None:
     from mbn_deploy.runtime.untrusted.onnx_check import check_onnx
 
     check_onnx(data, where)
+
+
+def check_input(info: TensorInfo, values: Array, where: str) -> None:
+    """Raise `UsageError` if `values` do not have exactly the shape and dtype of a file's input."""
+    if values.shape != info.shape or values.dtype != info.dtype:
+        raise UsageError(
+            f"{where} takes {info.dtype} of shape {info.shape}, not {values.dtype} of shape {values.shape}"
+        )
 
 
 def _contents(source: bytes | str | PathLike[str], where: str) -> tuple[bytes, str]:

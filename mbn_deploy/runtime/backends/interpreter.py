@@ -1,4 +1,4 @@
-"""TensorFlow Lite's Python interface, which ai-edge-litert and tflite-runtime both have."""
+"""Run .tflite files through the Python interface that ai-edge-litert and tflite-runtime share."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mbn_deploy.arrays import Array
-from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import TensorInfo
+from mbn_deploy.runtime.backends import check_input
 from mbn_deploy.runtime.backends.delegation import kernel_family
 from mbn_deploy.runtime.formats.tflite_file import read_metadata
 
@@ -17,7 +18,7 @@ Details = list[dict[str, Any]]
 
 
 class InterpreterBackend:
-    """A .tflite file in an `Interpreter` (a class of either package), with its default delegate. See `Backend`."""
+    """A .tflite file in an `Interpreter`, a class of either package, with its default delegate. See `Backend`."""
 
     def __init__(self, interpreter: Any, name: str, data: bytes, threads: int, where: str) -> None:
         self.name, self.threads, self._where = name, threads, where
@@ -26,12 +27,10 @@ class InterpreterBackend:
         source, result = _only("input", sources, where), _only("output", results, where)
         self.input, self.output = _info(source, where), _info(result, where)
         self._input_index, self._output_index = int(source["index"]), int(result["index"])
-        self._shape, self._dtype = self.input.shape, np.dtype(self.input.dtype)
 
     def run(self, values: Array) -> Array:
-        """Copies `values` once, into the interpreter's own buffer, and the result once, out of it."""
-        if values.shape != self._shape or values.dtype != self._dtype:
-            raise UsageError(_wanted(self.input, values, self._where))
+        """Copy `values` into the interpreter's own buffer, run, and copy the result out of it; see `Backend`."""
+        check_input(self.input, values, self._where)
         try:
             self._interpreter.set_tensor(self._input_index, values)
             self._interpreter.invoke()
@@ -42,7 +41,7 @@ class InterpreterBackend:
 
     @property
     def kernels(self) -> str:
-        """See `Backend`; asked of the interpreter, which may leave operations to its built-in kernels."""
+        """See `Backend`; XNNPACK may leave ops to the interpreter's built-in kernels."""
         return kernel_family(self._interpreter)
 
     def close(self) -> None:
@@ -50,16 +49,15 @@ class InterpreterBackend:
         self._interpreter = None
 
 
-def _wanted(info: TensorInfo, values: Array, where: str) -> str:
-    return f"{where} takes {info.dtype} of shape {info.shape}, not {values.dtype} of shape {values.shape}"
-
-
 def allocated(interpreter: Any, data: bytes, threads: int, where: str, **options: Any) -> tuple[Any, Details, Details]:
-    """The interpreter, ready to run, and what it says of its inputs and outputs."""
+    """Open a file; return the interpreter, ready to run, and the details of its inputs and outputs.
+
+    Raises `InputError` if the interpreter refuses the file.
+    """
     try:
-        made = interpreter(model_content=data, num_threads=threads, **options)
-        made.allocate_tensors()
-        return made, made.get_input_details(), made.get_output_details()
+        opened = interpreter(model_content=data, num_threads=threads, **options)
+        opened.allocate_tensors()
+        return opened, opened.get_input_details(), opened.get_output_details()
     except (ValueError, RuntimeError, TypeError, MemoryError) as error:  # TypeError: a tensor type without a numpy one
         raise InputError(f"{where}: the interpreter does not accept it: {error}") from error
 

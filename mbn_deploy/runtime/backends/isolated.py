@@ -16,7 +16,7 @@ import numpy as np
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import FileFormat, TensorInfo
-from mbn_deploy.runtime.backends import Backend, choose_backend, default_threads, open_backend
+from mbn_deploy.runtime.backends import Backend, check_input, choose_backend, default_threads, open_backend
 from mbn_deploy.runtime.backends.modules import preload
 from mbn_deploy.runtime.system.child import ChildError, ChildProcess
 
@@ -68,9 +68,7 @@ class IsolatedBackend:
 
     def run(self, values: Array) -> Array:
         """Send the tensor through a pipe; see `Backend`."""
-        if values.shape != self.input.shape or values.dtype != np.dtype(self.input.dtype):
-            wanted = f"{self.input.dtype} of shape {self.input.shape}"
-            raise UsageError(f"{self._where} takes {wanted}, not {values.dtype} of shape {values.shape}")
+        check_input(self.input, values, self._where)
         result = self._call(run_in_child, values)
         expected = self.output.shape, np.dtype(self.output.dtype)
         if not isinstance(result, np.ndarray) or (result.shape, result.dtype) != expected:

@@ -1,15 +1,14 @@
-"""onnxruntime on the CPU."""
+"""Run .onnx files with onnxruntime on the CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from mbn_deploy.arrays import Array
-from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import TensorInfo
+from mbn_deploy.runtime.backends import check_input
 from mbn_deploy.runtime.backends.modules import load_interpreter
 
 _TYPES = {
@@ -25,7 +24,7 @@ _ERRORS_ONLY = 3  # log severity
 class OnnxBackend:
     """An .onnx file in an inference session. See `Backend`.
 
-    onnxruntime does not tell the scale of a quantized input or output; a manifest does.
+    onnxruntime does not know the scale of a quantized input or output; the manifest states it.
     """
 
     name = "onnx"
@@ -41,13 +40,11 @@ class OnnxBackend:
             raise InputError(f"{where}: damaged: a name or an entry of its metadata is no text: {error}") from error
         self.input, self.output = _info("input", sources, where), _info("output", results, where)
         self.metadata: Mapping[str, bytes] = {key: value.encode() for key, value in properties.items()}
-        self._dtype, self._outputs = np.dtype(self.input.dtype), [self.output.name]
+        self._outputs = [self.output.name]
 
     def run(self, values: Array) -> Array:
-        """The session reads `values` where they lie; the result is its own array."""
-        if values.shape != self.input.shape or values.dtype != self._dtype:
-            wanted = f"{self.input.dtype} of shape {self.input.shape}"
-            raise UsageError(f"{self._where} takes {wanted}, not {values.dtype} of shape {values.shape}")
+        """Run the session, which reads `values` without a copy; see `Backend`."""
+        check_input(self.input, values, self._where)
         try:
             result: Array = self._session.run(self._outputs, {self.input.name: values})[0]
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
@@ -60,7 +57,7 @@ class OnnxBackend:
 
 
 def open_session(data: bytes, threads: int, where: str) -> Any:
-    """An inference session; errors as `open_backend`."""
+    """Open an inference session; raises `InputError` if onnxruntime refuses the file."""
     onnxruntime = load_interpreter("onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1

@@ -1,4 +1,4 @@
-"""Reading flatbuffers with bounds checks and without the flatbuffers package (google/flatbuffers, internals.md)."""
+"""Read flatbuffers with bounds checks and without the flatbuffers package (google/flatbuffers, internals.md)."""
 
 from __future__ import annotations
 
@@ -11,58 +11,65 @@ from mbn_deploy.errors import InputError
 
 
 class DamagedError(ValueError):
-    """The bytes contradict the format."""
+    """Bytes that contradict their format."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A flatbuffer table at `position` of `data`."""
+    """A flatbuffer table at the byte `position` of `data`.
+
+    Fields are numbered in the order of their declaration in the schema. Methods raise `DamagedError` for references
+    and lengths that lead outside of `data`.
+    """
 
     data: bytes
     position: int
 
     def table(self, field: int) -> Table | None:
-        """The table that a field points to, None where it is not there."""
-        place = self.place(field)
-        return None if place is None else Table(self.data, place + _number(self.data, "<I", place))
+        """Return the table that a field refers to, or None if this table omits the field."""
+        position = self.field_position(field)
+        return None if position is None else Table(self.data, position + _number(self.data, "<I", position))
 
     def tables(self, field: int) -> list[Table]:
-        """A vector of tables, empty where it is not there."""
+        """Return the tables of a vector field, none if this table omits it."""
         start, count = self.vector(field, 4)
         return [Table(self.data, at + _number(self.data, "<I", at)) for at in range(start, start + 4 * count, 4)]
 
     def numbers(self, field: int, code: str) -> tuple[float, ...]:
-        """A vector of numbers of struct's type `code`."""
+        """Return the numbers of a vector field; `code` is their type in `struct`."""
         start, count = self.vector(field, struct.calcsize(code))
         return struct.unpack_from(f"<{count}{code}", self.data, start)
 
     def blob(self, field: int) -> bytes:
-        """A vector of bytes, or a string."""
+        """Return the bytes of a vector or string field."""
         start, count = self.vector(field, 1)
         return self.data[start : start + count]
 
     def text(self, field: int) -> str:
-        """A string; what is no UTF-8 is replaced."""
+        """Return a string field; bytes that are no UTF-8 are replaced."""
         return self.blob(field).decode("utf-8", "replace")
 
     def scalar(self, field: int, code: str, default: int) -> int:
-        """A number of struct's type `code`."""
-        place = self.place(field)
-        return default if place is None else _number(self.data, f"<{code}", place)
+        """Return a number field, or `default` if this table omits it; `code` is its type in `struct`."""
+        position = self.field_position(field)
+        return default if position is None else _number(self.data, f"<{code}", position)
 
     def vector(self, field: int, width: int) -> tuple[int, int]:
-        """(position of the first element, count), (0, 0) where the field is not there."""
-        place = self.place(field)
-        if place is None:
+        """Return the byte position of a vector's first element and the number of elements; (0, 0) if it is omitted."""
+        position = self.field_position(field)
+        if position is None:
             return 0, 0
-        start = place + _number(self.data, "<I", place)
+        start = position + _number(self.data, "<I", position)
         count = _number(self.data, "<I", start)
         if start + 4 + count * width > len(self.data):
             raise DamagedError(f"{count} elements of {width} bytes at byte {start} reach beyond the end of the file")
         return start + 4, count
 
-    def place(self, field: int) -> int | None:
-        """Where a field lies in `data`, None where it is not there; a reference counts from its own place."""
+    def field_position(self, field: int) -> int | None:
+        """Return the byte position of a field, or None if this table omits it.
+
+        References stored in a field are relative to that position.
+        """
         vtable = self.position - _number(self.data, "<i", self.position)
         slot = 4 + 2 * field
         if slot + 2 > _number(self.data, "<H", vtable):
@@ -79,7 +86,7 @@ def _number(data: bytes, code: str, position: int) -> int:
 
 
 def root(data: bytes, identifier: bytes) -> Table:
-    """The root table of a flatbuffer that begins with this file identifier."""
+    """Return the root table; raises `DamagedError` if the file identifier is another one."""
     if data[4:8] != identifier:
         raise DamagedError(f"the identifier {identifier.decode()} is not there")
     return Table(data, _number(data, "<I", 0))
@@ -87,7 +94,7 @@ def root(data: bytes, identifier: bytes) -> Table:
 
 @contextmanager
 def damage_named(where: str, kind: str = "TFLite") -> Iterator[None]:
-    """Makes `DamagedError` an `InputError` that names `where`."""
+    """Turn a `DamagedError` into an `InputError` that names `where`."""
     try:
         yield
     except DamagedError as error:

@@ -1,4 +1,4 @@
-"""Reading and writing protobuf messages field by field (protobuf.dev, "Encoding"), without the protobuf package."""
+"""Read and write protobuf messages field by field (protobuf.dev, "Encoding"), without the protobuf package."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ _MORE, _LOW = 0x80, 0x7F
 
 
 def messages(data: memoryview, field: int) -> list[memoryview]:
-    """The values of a field of strings, bytes or messages, in their order. Raises `DamagedError`."""
+    """Return the values of a field of strings, bytes or messages, in their order. Raises `DamagedError`."""
     return [value for number, value in numbered(data) if number == field and isinstance(value, memoryview)]
 
 
 def numbers(data: memoryview, field: int) -> list[int]:
-    """The values of a field of integers that are written one by one, unsigned. Raises `DamagedError`."""
+    """Return the values, unsigned, of a field of integers that are not packed. Raises `DamagedError`."""
     return [value for number, value in numbered(data) if number == field and isinstance(value, int)]
 
 
 def texts(data: memoryview, field: int) -> list[str]:
-    """The values of a field of strings."""
+    """Return the values of a field of strings; bytes that are no UTF-8 are replaced."""
     return [bytes(value).decode("utf-8", "replace") for value in messages(data, field)]
 
 
 def text(data: memoryview, field: int) -> str:
-    """A string; empty where it is not there. Of several the last counts."""
+    """Return a string field: the last of several, empty if there is none."""
     return next(reversed(texts(data, field)), "")
 
 
 def encoded(field: int, value: bytes) -> bytes:
-    """A field of bytes, a string or a message."""
+    """Encode a field of bytes, a string or a message."""
     return _varint(field << 3 | _BYTES) + _varint(len(value)) + value
 
 
 def numbered(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(number, value) of every field in its order; numbers of fixed width are given as if unsigned."""
+    """Yield number and value of every field in their order; numbers of fixed width as if they were unsigned."""
     at = 0
     while at < len(data):
         key, at = number_at(data, at)
@@ -59,7 +59,7 @@ def numbered(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def number_at(data: memoryview, at: int) -> tuple[int, int]:
-    """A varint, and the place behind it."""
+    """Read the varint at byte `at`; return it and the position behind it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
@@ -72,9 +72,9 @@ def number_at(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _varint(value: int) -> bytes:
-    made = bytearray()
+    data = bytearray()
     while value > _LOW:
-        made.append(value & _LOW | _MORE)
+        data.append(value & _LOW | _MORE)
         value >>= 7
-    made.append(value)
-    return bytes(made)
+    data.append(value)
+    return bytes(data)

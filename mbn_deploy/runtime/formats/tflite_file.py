@@ -1,7 +1,7 @@
-"""Whether a .tflite file hangs together, told before an interpreter sees it.
+"""Check that a .tflite file is consistent before an interpreter opens it, and read its metadata.
 
-Interpreters check little: an index without a target or weights of another size end the process. Field
-numbers are the declaration order of TensorFlow Lite's schema.fbs (version 3).
+Interpreters check little: an index without a target or weights of another size crash the process. Field numbers are
+the declaration order of TensorFlow Lite's schema.fbs (version 3).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _ZERO_POINTS = {2: (0, 0), 3: (0, 255), 7: (0, 0), 9: (-128, 127)}
 
 
 def read_metadata(data: bytes, where: str) -> dict[str, bytes]:
-    """The metadata buffers of a .tflite file by name, after its structure was checked.
+    """Check the structure of a .tflite file and return its metadata buffers by name.
 
-    Raises `InputError` for what an interpreter could stumble over: no identifier, another schema
-    version, buffers that reach beyond the end (a truncated file), indices without a target, constants
-    whose size is not their shape's, tensors that are read before anything writes them.
+    Raises `InputError` for a missing identifier, another schema version, buffers that reach beyond the end (a truncated
+    file), indices without a target, constants whose size is not that of their shape, and tensors that are read before
+    an op writes them.
     """
     with damage_named(where):
         model = root(data, IDENTIFIER)
@@ -61,7 +61,7 @@ def _check_graph(graph: Table, sizes: list[int], codes: int) -> None:
     known = {*constants, *sources, *variables}
     for operator in graph.tables(3):
         _check_indices("operator code", [operator.scalar(0, "I", 0)], codes)
-        inputs = [i for i in operator.numbers(1, "i") if i != -1]  # -1: an optional input that is not there
+        inputs = [i for i in operator.numbers(1, "i") if i != -1]  # -1: an optional input that is omitted
         outputs = operator.numbers(2, "i")
         _check_indices("tensor", (*inputs, *outputs), len(tensors))
         _check_written(inputs, known)
@@ -70,7 +70,7 @@ def _check_graph(graph: Table, sizes: list[int], codes: int) -> None:
 
 
 def _is_constant(tensor: Table, sizes: list[int]) -> bool:
-    """Whether the tensor has data in the file, after its shape, data and quantization were compared."""
+    """Check that a tensor's shape, data and quantization fit together; return whether it has data in the file."""
     index = tensor.scalar(2, "I", 0)
     _check_indices("buffer", [index], len(sizes))
     shape = [int(n) for n in tensor.numbers(0, "i")]

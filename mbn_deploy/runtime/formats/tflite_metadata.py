@@ -25,9 +25,9 @@ _AXIS_LABELS = 2  # AssociatedFileType
 
 @dataclass(frozen=True)
 class GoogleMetadata:
-    """What TFLITE_METADATA says of the first input and output; None where it says nothing.
+    """The normalization of the first input and the labels of the first output; None if they are not stated.
 
-    x = (pixel - mean) / std, one number or one a channel. It never says how a picture is resized.
+    x = (pixel - mean) / std, with one number or one for each channel. How images are resized is never stated.
     """
 
     mean: tuple[float, ...] | None = None
@@ -36,7 +36,7 @@ class GoogleMetadata:
 
 
 def google_metadata(buffer: bytes, data: bytes, where: str) -> GoogleMetadata:
-    """Read the metadata `buffer` of the file `data`; raises `InputError` where it is damaged."""
+    """Read the metadata `buffer` of the file `data`; raises `InputError` if it is damaged."""
     with damage_named(f"{where}: {GOOGLE_KEY}"):
         graphs = root(buffer, GOOGLE_IDENTIFIER).tables(3)
         if not graphs:

@@ -1,1 +1,1 @@
-"""Run single operations of a model file."""
+"""Run a model file op by op."""

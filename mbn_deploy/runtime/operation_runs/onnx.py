@@ -1,4 +1,4 @@
-"""The operations of an .onnx file, all at once: more outputs are appended to it (see `operations`)."""
+"""Run an .onnx file to which the results of its ops are appended as outputs (see `open`)."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Node:
 
 
 class OnnxOperations:
-    """See `Operations`. Of a quantized file integers are asked for, so that the runtime joins its operations as ever.
+    """An .onnx file in a session. See `Operations`.
 
-    Joined are DequantizeLinear, an operation and QuantizeLinear, and a Clip of integers behind them; the value
-    that the next DequantizeLinear reads is what they give. 4-dimensional values come with their channels last.
+    ONNX Runtime fuses DequantizeLinear, op, QuantizeLinear and a Clip of integers after them into one integer kernel.
+    So that it still does, only the integers that a DequantizeLinear reads become outputs of a quantized file.
     """
 
     def __init__(self, data: bytes, threads: int, where: str) -> None:
         self._where = where
         with damage_named(where, "ONNX"):
             nodes, outputs = data_nodes(data)
-        asked = _asked(nodes)
-        self.operations = tuple(operation for _, operation in asked)
-        self._names = [name for name, _ in asked]
+        requested = _requested(nodes)
+        self.operations = tuple(operation for _, operation in requested)
+        self._names = [name for name, _ in requested]
         more = b"".join(encoded(_OUTPUT, encoded(_VALUE_NAME, n.encode())) for n in self._names if n not in outputs)
         # Messages of one field are merged, and lists in them joined, when the bytes are read.
         self._session = open_session(data + encoded(_GRAPH, more), threads, where)
@@ -52,38 +52,38 @@ class OnnxOperations:
     def run(self, values: Array) -> list[Array]:
         """See `Operations`."""
         try:
-            found = self._session.run(self._names, {self._source: values})
+            results = self._session.run(self._names, {self._source: values})
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise InputError(f"{self._where}: onnxruntime failed on it: {error}") from error
-        return [np.moveaxis(value, 1, -1) if value.ndim == 4 else value for value in found]
+        return [np.moveaxis(value, 1, -1) if value.ndim == 4 else value for value in results]
 
 
 def data_nodes(data: bytes) -> tuple[list[Node], set[str]]:
     """Return the nodes that depend on the input, in the order of the file, and the names of the outputs."""
     graph = memoryview(b"".join(bytes(part) for part in messages(memoryview(data), _GRAPH)))
     constants = {text(tensor, _TENSOR_NAME) for tensor in messages(graph, _INITIALIZER)}
-    found = []
+    nodes = []
     for node in messages(graph, _NODE):
         read = tuple(name for name in texts(node, _READ) if name not in constants)
         written = texts(node, _WRITTEN)
         if read and written:
-            found.append(Node(text(node, _OP_TYPE), read, written[0]))
+            nodes.append(Node(text(node, _OP_TYPE), read, written[0]))
         else:
             constants.update(written)
-    return found, {text(output, _VALUE_NAME) for output in messages(graph, _OUTPUT)}
+    return nodes, {text(output, _VALUE_NAME) for output in messages(graph, _OUTPUT)}
 
 
-def _asked(nodes: list[Node]) -> list[tuple[str, Operation]]:
-    """What is asked for, with the operation that it is the result of."""
+def _requested(nodes: list[Node]) -> list[tuple[str, Operation]]:
+    """Return the names of the tensors to be outputs, each with the op that computes it."""
     writers = {node.written: node for node in nodes}
     integers = {node.read[0] for node in nodes if node.kind == _DEQUANTIZE and node.read[0] in writers}
     if not integers:
         return [(node.written, Operation(node.kind, node.written)) for node in nodes]
-    return [(n.written, _behind(n, writers)) for n in nodes if n.written in integers]
+    return [(n.written, _quantized_op(n, writers)) for n in nodes if n.written in integers]
 
 
-def _behind(node: Node, writers: dict[str, Node]) -> Operation:
-    """The operation whose result is quantized: not the QuantizeLinear, nor a Clip behind it."""
+def _quantized_op(node: Node, writers: dict[str, Node]) -> Operation:
+    """Return the op whose result `node` quantizes, before the QuantizeLinear and a Clip after it."""
     written = node.written
     while node.kind in (_QUANTIZE, "Clip") and node.read[0] in writers:
         node = writers[node.read[0]]

@@ -1,4 +1,4 @@
-"""A single operation of a model file, and an opened file whose operations are run one by one."""
+"""An op of a model file, and the protocol of an opened file that returns the result of each of its ops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mbn_deploy.arrays import Array
 
 @dataclass(frozen=True)
 class Operation:
-    """`kind` as the format calls it, `name` of what it writes."""
+    """An op: its `kind` in the words of the file's format, and the `name` of the tensor that it writes."""
 
     kind: str
     name: str
@@ -20,9 +20,9 @@ class Operation:
 
 
 class Operations(Protocol):
-    """An opened file, operations in the order in which they run."""
+    """An opened file, with its ops in the order in which they run."""
 
     operations: tuple[Operation, ...]
 
     def run(self, values: Array) -> list[Array]:
-        """The result of each operation for the file's input `values`: copies."""
+        """Run the file on the input `values`; return a copy of each op's result, 4-D ones as NHWC."""

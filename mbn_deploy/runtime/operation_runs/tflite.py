@@ -1,7 +1,7 @@
-"""The operations of a .tflite file: all of them at once, or one alone.
+"""Run a .tflite file that returns the results of all its ops, or one of its ops alone.
 
-A flatbuffer is changed without being written anew: a vector of numbers is put behind its end and the
-field that pointed to the old one is pointed there (google/flatbuffers, internals.md: references count forward).
+The flatbuffer is edited in place: a new vector of numbers is appended, and the field that referred to the old one now
+refers to it (google/flatbuffers, internals.md: references count forward).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
-from mbn_deploy.runtime.backends.delegation import division
+from mbn_deploy.runtime.backends.delegation import partitioning
 from mbn_deploy.runtime.backends.interpreter import allocated
 from mbn_deploy.runtime.backends.modules import load_interpreter
 from mbn_deploy.runtime.formats.flatbuffer import Table, damage_named, root
@@ -25,9 +25,10 @@ _READ, _WRITTEN = 1, 2
 
 
 class Wiring:
-    """Which tensors the operations of the first graph read and write, by index: those that the input flows through.
+    """The ops of the first graph that depend on the input, and the indices of the tensors that they read and write.
 
-    Raises `InputError` for damaged bytes.
+    `numbers` are the indices of the ops; `written` and `read` have an entry for each of them. Raises `InputError` for
+    damaged bytes.
     """
 
     def __init__(self, data: bytes, where: str) -> None:
@@ -39,9 +40,9 @@ class Wiring:
             self.numbers, self.written, self.read = self._followed(operators)
 
     def _followed(self, operators: list[Table]) -> tuple[list[int], list[int], list[list[int]]]:
-        """Operations that something flows through, from the source on: number, tensor written, tensors read.
+        """Follow the data from the input: for each op that depends on it, its index, its output and its inputs.
 
-        What is left out turns constants into constants: delegates may never compute it.
+        Ops on constants only are skipped; delegates may fold them away.
         """
         flowing = {self.source}
         numbers, written, read = [], [], []
@@ -54,12 +55,12 @@ class Wiring:
                 flowing.add(written[-1])
         return numbers, written, read
 
-    def all_outputs(self) -> bytes:
-        """The file with every operation's result as an output, in their order."""
+    def file_with_all_outputs(self) -> bytes:
+        """Return the file with the result of every op as an output, in their order."""
         return bytes(self._with_vector(bytearray(self.data), _OUTPUTS, self.written))
 
-    def alone(self, index: int) -> bytes:
-        """The file with one operation, the `index`-th of `numbers`: its inputs and result are the file's."""
+    def file_with_one_op(self, index: int) -> bytes:
+        """Return the file with only the `index`-th op of `numbers`, whose inputs and result are the file's."""
         changed = bytearray(self.data)
         with damage_named(self._where):
             start, _ = self._graph.vector(_OPERATORS, 4)
@@ -69,23 +70,23 @@ class Wiring:
         return bytes(self._with_vector(changed, _OUTPUTS, [self.written[index]]))
 
     def _with_vector(self, data: bytearray, field: int, values: Sequence[int]) -> bytearray:
-        place = self._graph.place(field)
-        if place is None:
+        position = self._graph.field_position(field)
+        if position is None:
             raise InputError(f"{self._where}: damaged: its graph has no inputs or outputs")
         data += bytes(-len(data) % 4)
-        struct.pack_into("<I", data, place, len(data) - place)
+        struct.pack_into("<I", data, position, len(data) - position)
         return data + struct.pack(f"<{len(values) + 1}i", len(values), *values)
 
 
 class TfliteOperations:
-    """See `Operations`."""
+    """A .tflite file in an interpreter. See `Operations`."""
 
     def __init__(self, data: bytes, backend: str, threads: int, where: str, *, reference: bool) -> None:
         self.wiring = Wiring(data, where)
         self._where = where
-        self._interpreter = _open(self.wiring.all_outputs(), backend, threads, where, reference=reference)
+        self._interpreter = _open(self.wiring.file_with_all_outputs(), backend, threads, where, reference=reference)
         names = {int(tensor["index"]): str(tensor["name"]) for tensor in self._interpreter.get_tensor_details()}
-        kinds = [str(op["op_name"]) for op in division(self._interpreter).operations]
+        kinds = [str(op["op_name"]) for op in partitioning(self._interpreter).ops]
         wired = zip(self.wiring.numbers, self.wiring.written, strict=True)
         self.operations = tuple(Operation(kinds[number], names[tensor]) for number, tensor in wired)
 
@@ -94,15 +95,15 @@ class TfliteOperations:
         return _computed(self._interpreter, {self.wiring.source: values}, self.wiring.written, self._where)
 
 
-class LoneOperation:
-    """The operation `index` of a file alone, in `backend`, with its default delegate."""
+class SingleOperation:
+    """The `index`-th op of a file alone, in `backend`, with its default delegate."""
 
     def __init__(self, wiring: Wiring, index: int, backend: str, threads: int, where: str) -> None:
         self._read, self._written, self._where = wiring.read[index], wiring.written[index], where
-        self._interpreter = _open(wiring.alone(index), backend, threads, where, reference=False)
+        self._interpreter = _open(wiring.file_with_one_op(index), backend, threads, where, reference=False)
 
     def run(self, tensors: dict[int, Array]) -> Array:
-        """The result, read off `tensors`: values by index."""
+        """Return the op's result for the values of the tensors that it reads, given by their index."""
         return _computed(self._interpreter, {i: tensors[i] for i in self._read}, [self._written], self._where)[0]
 
 

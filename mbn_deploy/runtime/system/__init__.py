@@ -1,1 +1,1 @@
-"""What the operating system knows and does: the machine, processes, files."""
+"""The operating system: the machine, child processes, files."""

@@ -245,7 +245,7 @@ def _signal_name(number: int) -> str:
 
 
 def child_command() -> list[str]:
-    """The command of a child process. It takes the folders of modules as arguments and calls on its stdin."""
+    """Return the command of a child process. It takes the folders of modules as arguments, and calls on its stdin."""
     return [sys.executable, "-c", _CODE, *sys.path]
 
 
@@ -271,7 +271,7 @@ def _rebuilt(name: str, text: str, attributes: dict[str, Any]) -> MbnError:
 
 
 def main() -> None:
-    """The child: answer calls until there are no more."""
+    """Run the child process: answer calls until there are no more."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # interpreters print
     with suppress(EOFError):

@@ -1,6 +1,6 @@
-"""What the processor has that fast kernels use, how much of it this process may use, and how much memory there is.
+"""The processor's instruction sets that fast kernels use, and the limits on processor time and memory.
 
-Standard library only; what a system does not tell is None, never guessed.
+Standard library only. What a system does not report is None, never guessed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ NEON, DOT_PRODUCT, I8MM = "NEON", "dot product", "i8mm"
 AVX2, AVX512, VNNI, AMX = "AVX2", "AVX-512", "VNNI", "AMX int8"
 ARMV7, AARCH64, X86_64 = "armv7l", "aarch64", "x86_64"
 
-# Names that architectures have on other systems, and what a 64-bit ARM kernel calls its 32-bit side.
+# Names of architectures on other systems, and what a 64-bit ARM kernel calls 32-bit processes.
 _ARCHITECTURES = {"amd64": X86_64, "x64": X86_64, "arm64": AARCH64, "armv8l": ARMV7}
 
-# Flags of /proc/cpuinfo, any of which is the feature (Linux, arch/x86/include/asm/cpufeatures.h).
+# Flags of /proc/cpuinfo, any one of which means the feature (Linux, arch/x86/include/asm/cpufeatures.h).
 _X86_FLAGS = {
     AVX2: {"avx2"},
     AVX512: {"avx512f"},
@@ -28,8 +28,8 @@ _X86_FLAGS = {
     AMX: {"amx_int8"},
 }
 
-# (entry of the auxiliary vector, bit): arch/arm64 and arch/arm, include/uapi/asm/hwcap.h. /proc/cpuinfo says the
-# same, except under emulation, where it may be the host's.
+# (entry of the auxiliary vector, bit): arch/arm64 and arch/arm, include/uapi/asm/hwcap.h. /proc/cpuinfo has the same
+# features, but may be the host's under emulation.
 _HWCAP, _HWCAP2 = 16, 26
 _AARCH64_BITS = {
     NEON: (_HWCAP, 1),
@@ -50,9 +50,9 @@ _ARM_BITS = {
 
 
 def architecture() -> str:
-    """What this Python was built for: `x86_64`, `aarch64`, `armv7l`, else the machine's own word.
+    """Return the architecture that this Python was built for: `x86_64`, `aarch64`, `armv7l`, else the system's name.
 
-    A 32-bit Python on a 64-bit ARM kernel (older Raspberry Pi images) is `armv7l`, whatever the kernel says.
+    It is `armv7l` for a 32-bit Python on a 64-bit ARM kernel (older Raspberry Pi images), whatever the kernel reports.
     """
     machine = platform.machine().lower()
     known = _ARCHITECTURES.get(machine, machine)
@@ -63,7 +63,7 @@ def architecture() -> str:
 
 
 def features(machine: str, root: Path = Path("/")) -> tuple[str, ...] | None:
-    """Of an architecture: what the processor has. None where the system does not tell (not Linux, no /proc)."""
+    """Return the processor's features, given its architecture; None if unknown (not Linux, no /proc)."""
     if not sys.platform.startswith("linux"):
         return None
     if machine in (X86_64, "i686"):
@@ -78,12 +78,12 @@ def features(machine: str, root: Path = Path("/")) -> tuple[str, ...] | None:
 
 def _flags(root: Path) -> set[str] | None:
     text = _text(root / "proc/cpuinfo") or ""
-    found = (line.partition(":")[2].split() for line in text.splitlines() if line.startswith("flags"))
-    return next((set(words) for words in found), None)
+    flags = (line.partition(":")[2].split() for line in text.splitlines() if line.startswith("flags"))
+    return next((set(words) for words in flags), None)
 
 
 def _auxiliary(entry: int) -> int | None:
-    """An entry of the auxiliary vector (getauxval(3)); glibc and musl have the function."""
+    """Return an entry of the auxiliary vector by getauxval(3), which glibc and musl have."""
     try:
         read = ctypes.CDLL(None).getauxval
     except (OSError, AttributeError, TypeError):
@@ -93,7 +93,7 @@ def _auxiliary(entry: int) -> int | None:
 
 
 def processor_quota(root: Path = Path("/")) -> float | None:
-    """Processors' worth of time that a container may use (control groups 2, cpu.max); None without a limit."""
+    """Return how many processors' time a container may use (cpu.max of cgroup v2); None without a limit."""
     quota, _, period = (_text(root / "sys/fs/cgroup/cpu.max") or "").partition(" ")
     with suppress(ValueError, ZeroDivisionError):
         return int(quota) / int(period)
@@ -101,13 +101,13 @@ def processor_quota(root: Path = Path("/")) -> float | None:
 
 
 def memory(root: Path = Path("/")) -> tuple[int | None, int | None]:
-    """(all, available) bytes of memory; a container's limit counts."""
-    facts = {}
+    """Return the bytes of memory in total and available, within a container's limit."""
+    entries = {}
     for line in (_text(root / "proc/meminfo") or "").splitlines():
         name, _, value = line.partition(":")
         with suppress(ValueError, IndexError):
-            facts[name] = int(value.split()[0]) * 1024
-    total, available = facts.get("MemTotal"), facts.get("MemAvailable")
+            entries[name] = int(value.split()[0]) * 1024
+    total, available = entries.get("MemTotal"), entries.get("MemAvailable")
     if total is None:
         with suppress(ValueError, OSError, AttributeError):
             total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

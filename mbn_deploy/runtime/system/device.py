@@ -1,7 +1,7 @@
-"""Which machine this is, and in what state its processor is: what a measured time depends on.
+"""The machine and the state of its processor, on which measured times depend.
 
-Read from Linux' /proc and /sys; what a machine does not tell is None, never guessed. On a Raspberry Pi the firmware
-also says whether it slows the processor down, for heat or for a weak power supply.
+Both are read from /proc and /sys of Linux. What a machine does not report is None, never guessed. The firmware of a
+Raspberry Pi also reports whether it throttles the processor because of heat or a weak power supply.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
 
-# What the bits of `get_throttled` mean: the lower half is so now, the upper half was so since the board started
+# The bits of `get_throttled`: the lower half is the state now, the upper half has been so since the board started
 # (Raspberry Pi documentation, "vcgencmd: get_throttled").
 THROTTLED_BITS = {
     0: "under-voltage now",
@@ -30,7 +30,7 @@ _SECONDS = 5  # for vcgencmd, which answers at once or hangs
 
 @dataclass(frozen=True)
 class Machine:
-    """What must be equal for two times to be comparable. `processors` are those that this process may use."""
+    """A machine: two measured times compare only if it is equal. `processors` are those that this process may use."""
 
     system: str
     architecture: str
@@ -42,17 +42,17 @@ class Machine:
 
     @property
     def key(self) -> str:
-        """One line that machines of the same kind share."""
+        """One line that is the same for machines of the same kind."""
         return f"{self.system}/{self}"
 
 
 @dataclass(frozen=True)
 class Condition:
-    """The processor's state at one moment; None or empty where the machine does not tell.
+    """The processor's state at one moment; None or empty what the machine does not report.
 
-    `temperatures` are degrees Celsius by thermal zone, frequencies MHz of the slowest group of cores,
-    `throttled` the firmware's bits and `throttling` what they mean, `load` the runnable processes of
-    the last minute.
+    Frequencies are in MHz, of the slowest group of cores; `temperatures` in degrees Celsius by thermal zone.
+    `throttled` are the firmware's bits, `throttling` their meaning. `load` is the number of runnable processes,
+    averaged over the last minute.
     """
 
     governors: tuple[str, ...]
@@ -70,28 +70,33 @@ class Condition:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """What this machine does not tell."""
-        told = {
+        """The names of the values that this machine does not report."""
+        reported = {
             "governor": bool(self.governors),
             "frequency": self.frequency is not None,
             "temperature": bool(self.temperatures),
             "throttling": self.throttled is not None,
         }
-        return tuple(name for name, known in told.items() if not known)
+        return tuple(name for name, known in reported.items() if not known)
 
 
 def usable_processors() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def this_machine(root: Path = Path("/")) -> Machine:
-    """The machine at hand. `root` is where /proc lies."""
-    return Machine(platform.system(), platform.machine(), _model(root), usable_processors())
+    """Return the machine that this process runs on. `root` is the folder that has /proc."""
+    return Machine(
+        system=platform.system(),
+        architecture=platform.machine(),
+        model=_model(root),
+        processors=usable_processors(),
+    )
 
 
 def condition(root: Path = Path("/")) -> Condition:
-    """The processor's state now; a few milliseconds. `root` is where /proc and /sys lie."""
+    """Return the processor's state now; takes a few milliseconds. `root` is the folder that has /proc and /sys."""
     policies = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*"))
     governors = {_text(policy / "scaling_governor") for policy in policies}
     frequencies = [_number(policy / "scaling_cur_freq") for policy in policies]
@@ -109,44 +114,44 @@ def condition(root: Path = Path("/")) -> Condition:
 
 
 def meaning(throttled: int) -> tuple[str, ...]:
-    """The bits of `get_throttled` in words."""
+    """Return the meaning of the bits of `get_throttled`."""
     return tuple(words for bit, words in THROTTLED_BITS.items() if throttled >> bit & 1)
 
 
 def _model(root: Path) -> str:
-    """A board's name from its device tree, else the processor's; "unknown" if neither is told."""
+    """Return a board's name from its device tree, else the processor's name, else "unknown"."""
     board = _text(root / "proc/device-tree/model")
     if board:
         return board.strip("\0")
-    facts = _cpuinfo(root)
-    part = "CPU implementer {CPU implementer} part {CPU part}".format_map(facts) if "CPU part" in facts else None
+    fields = _cpuinfo(root)
+    part = "CPU implementer {CPU implementer} part {CPU part}".format_map(fields) if "CPU part" in fields else None
     elsewhere = "" if platform.system() == "Linux" else platform.processor()  # starts a process on Linux
-    return facts.get("Model") or facts.get("model name") or part or elsewhere or "unknown"
+    return fields.get("Model") or fields.get("model name") or part or elsewhere or "unknown"
 
 
 def _cpuinfo(root: Path) -> dict[str, str]:
-    """The first value of each field."""
-    facts: dict[str, str] = {}
+    """Return the first value of each field of /proc/cpuinfo."""
+    fields: dict[str, str] = {}
     for line in (_text(root / "proc/cpuinfo") or "").splitlines():
         name, _, value = line.partition(":")
-        facts.setdefault(name.strip(), value.strip())
-    facts.setdefault("CPU implementer", "?")
-    return facts
+        fields.setdefault(name.strip(), value.strip())
+    fields.setdefault("CPU implementer", "?")
+    return fields
 
 
 def _temperatures(root: Path) -> dict[str, float]:
-    """Thermal zones report thousandths of a degree (kernel documentation, sysfs-class-thermal)."""
-    found: dict[str, float] = {}
+    """Read the thermal zones, which report thousandths of a degree (kernel documentation, sysfs-class-thermal)."""
+    temperatures: dict[str, float] = {}
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
         value = _number(zone / "temp")
         if value is not None:
             name = _text(zone / "type") or zone.name
-            found[name if name not in found else f"{name} ({zone.name})"] = value / 1000
-    return found
+            temperatures[name if name not in temperatures else f"{name} ({zone.name})"] = value / 1000
+    return temperatures
 
 
 def _throttled(root: Path) -> int | None:
-    """From the kernel's file; older and newer systems have the firmware's own program only."""
+    """Read the bits from the kernel's file; older and newer systems have only the firmware's own program."""
     text = _text(root / THROTTLED)
     if text is None and root == Path("/"):
         text = _vcgencmd()
@@ -170,7 +175,7 @@ def _vcgencmd() -> str | None:
 
 
 def _slowest(values: list[float | None]) -> float | None:
-    """MHz, of kHz."""
+    """Return the lowest of frequencies in kHz, in MHz."""
     known = [value for value in values if value is not None]
     return min(known) / 1000 if known else None
 

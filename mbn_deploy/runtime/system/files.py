@@ -1,4 +1,4 @@
-"""Read files that somebody else may have made."""
+"""Read files of any origin."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ LARGEST_FILE = 2**31  # bytes: offsets of both model formats end there
 
 
 def read_file(path: Path, limit: int = LARGEST_FILE) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes; raises `InputError` that says why not.
+    """Return the bytes of a regular file of at most `limit` bytes; raises `InputError` that says what is wrong.
 
-    A pipe would be waited for without end, and a device read without end.
+    Pipes and devices are refused, since reading them may never end.
     """
     try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
+        stats = path.stat()
+        if not stat.S_ISREG(stats.st_mode) and not stat.S_ISDIR(stats.st_mode):
             raise InputError(f"{path}: a pipe or a device, not a file")
-        if facts.st_size > limit:
-            raise InputError(f"{path}: {facts.st_size} bytes, more than the {limit} that are read")
+        if stats.st_size > limit:
+            raise InputError(f"{path}: {stats.st_size} bytes, more than the {limit} that are read")
         return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

@@ -1,7 +1,7 @@
-"""Whether every reference, table and vector of a .tflite file lies where the format lets it lie.
+"""Check that every reference, table and vector of a .tflite file is where the format allows it.
 
-What google/flatbuffers' verifier asks (internals.md, verifier.h): tables within their vtables' word, vectors within
-the file, strings with their end, everything on its alignment, and no more tables than a file of a network has.
+These are the checks of google/flatbuffers' verifier (internals.md, verifier.h): tables have the size that their vtable
+states, vectors end within the file, strings have an end, everything is aligned, and the number of tables is bounded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _OPERATOR_OPTIONS = (3, 4)  # the fields of Operator: number of the options' kin
 
 
 class StructureCheck:
-    """One walk over a file; raises `DamagedError`."""
+    """One walk over a file."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._size = data, len(data)
@@ -24,7 +24,7 @@ class StructureCheck:
         self._vtables: dict[tuple[int, int], tuple[int, ...]] = {}
 
     def run(self) -> None:
-        """From the root on."""
+        """Check everything that the root refers to; raises `DamagedError`."""
         self._table(self._reference(0), "Model")
 
     def _table(self, at: int, kind: str) -> None:
@@ -52,7 +52,7 @@ class StructureCheck:
                 self._field(target + offset, field)
 
     def _offsets(self, at: int, kind: str) -> tuple[int, ...]:
-        """Of the fields, from the table's start; 0 where a field is not there."""
+        """Return each field's offset from the table's start, 0 if the table omits it."""
         self._aligned(at, 4)
         vtable = at - int(self._number("<i", at, 4))
         self._aligned(vtable, 2)
@@ -108,7 +108,7 @@ class StructureCheck:
         return at + 4, count
 
     def _reference(self, place: int) -> int:
-        """Where it points to: forward, and not to itself."""
+        """Return the position that a reference leads to: forward, and not to itself."""
         offset = self._number("<I", place, 4)
         if not offset or offset >= 2**31:
             raise DamagedError(f"the reference at byte {place} points nowhere")

@@ -1,8 +1,8 @@
-"""Whether an interpreter can be trusted with an .onnx file whose origin nobody vouches for.
+"""Check an .onnx file of unknown origin before an interpreter opens it.
 
 One bounded walk over the protobuf (protobuf.dev, "Encoding"; field numbers of onnx.proto3) without the onnx package:
-constants are as long as their shapes say, every value is there before it is read, nothing lies outside of the file,
-nothing loops, and no number that decides on the size of something is larger than a picture classifier needs.
+constants are as long as their shapes say, every value is computed before it is read, no data are outside of the file,
+nothing loops, and no number that determines a size is larger than an image classifier needs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _GRAPH_ATTRIBUTES = (6, 11, 22, 23)  # graphs, and sparse tensors
 
 
 def check_onnx(data: bytes, where: str) -> None:
-    """Raises `InputError` that names `where` for a file that an interpreter could stumble over."""
+    """Raise `InputError` that names `where` for a file that could crash an interpreter."""
     with damage_named(where, "ONNX"):
         _Check().model(memoryview(data))
 
@@ -62,15 +62,15 @@ class _Check:
             yield field
 
     def _messages(self, data: memoryview) -> dict[int, list[memoryview]]:
-        """The fields that have a length, in their order."""
-        found: dict[int, list[memoryview]] = {}
+        """Return the fields that have a length by their number, in their order."""
+        fields: dict[int, list[memoryview]] = {}
         for number, value in self._fields(data):
             if isinstance(value, memoryview):
-                found.setdefault(number, []).append(value)
-        return found
+                fields.setdefault(number, []).append(value)
+        return fields
 
     def model(self, data: memoryview) -> None:
-        """ModelProto."""
+        """Check a ModelProto."""
         fields = self._messages(data)
         if len(fields.get(7, [])) != 1:
             raise DamagedError(f"{len(fields.get(7, []))} graphs")
@@ -89,14 +89,14 @@ class _Check:
         self.graph(graph)
 
     def _check_texts(self, metadata: list[memoryview]) -> None:
-        """Entries of StringStringEntryProto: the runtime gives them out as text."""
+        """Check entries of StringStringEntryProto, which the runtime returns as text."""
         for entry in metadata:
             for values in self._messages(entry).values():
                 for value in values:
                     _text(value)
 
     def graph(self, fields: dict[int, list[memoryview]]) -> None:
-        """GraphProto: constants, inputs, then operations in their order."""
+        """Check a GraphProto: constants, inputs, then ops in their order."""
         total = 0
         for tensor in fields.get(5, []):
             name, count, bits = self.tensor(tensor)
@@ -119,7 +119,7 @@ class _Check:
                 raise DamagedError(f"nothing writes the output {name!r}")
 
     def tensor(self, data: memoryview) -> tuple[str, int, int]:
-        """TensorProto: (name, values, bits of one)."""
+        """Check a TensorProto; return its name, the number of values and the bits of one."""
         fields: dict[int, list[int | memoryview]] = {}
         for number, value in self._fields(data):
             fields.setdefault(number, []).append(value)
@@ -138,7 +138,7 @@ class _Check:
         return name, count, bits
 
     def _check_content(self, name: str, dims: list[int], kind: int, fields: dict[int, list[int | memoryview]]) -> None:
-        """As many values as the shape says, in one of the two ways to write them."""
+        """Check that there are as many values as the shape says, in one of the two ways to store them."""
         count, bits = math.prod(dims), _BITS[kind]
         listed = sum(_listed(value, width) for number, width in _LISTS.items() for value in fields.get(number, []))
         if 9 not in fields:
@@ -152,7 +152,7 @@ class _Check:
             self._amounts[name] = struct.unpack(f"<{len(raw) // 8}q", raw)
 
     def _check_amounts(self, kind: str, name: str) -> None:
-        """Shapes, amounts and axes: all short lists of integers but the ends of a Slice, which may lie anywhere."""
+        """Check shapes, amounts and axes: short lists of integers, but for the ends of a Slice, which may be any."""
         values = self._amounts.get(name, ())
         if kind == "Slice" or not values:
             return
@@ -160,7 +160,7 @@ class _Check:
             raise DamagedError(f"{kind}: the amounts {name!r} are {values}")
 
     def value(self, data: memoryview) -> tuple[str, int]:
-        """ValueInfoProto with a TypeProto.Tensor: (name, values); 0 where a length is open."""
+        """Check a ValueInfoProto with a TypeProto.Tensor; return its name and size, 0 if a length is open."""
         fields = self._messages(data)
         name = _text(fields[1][-1]) if 1 in fields else ""
         count = 1
@@ -185,7 +185,7 @@ class _Check:
         return 0
 
     def node(self, data: memoryview) -> None:
-        """NodeProto: what it reads is known, what it writes is new."""
+        """Check a NodeProto: what it reads is known, what it writes is new."""
         fields = self._messages(data)
         kind = _text(fields[4][-1]) if 4 in fields else ""
         domain = _text(fields[7][-1]) if 7 in fields else ""
@@ -220,7 +220,7 @@ class _Check:
 
 
 def _last(fields: dict[int, list[int | memoryview]], number: int, default: Any) -> Any:
-    """The value that counts of a field of one value, which must be of the default's type."""
+    """Return the last value of a field, which must have the default's type."""
     value = fields.get(number, [default])[-1]
     if not isinstance(value, type(default)):
         raise DamagedError(f"field {number} of a constant is of another type")
@@ -240,20 +240,20 @@ def _signed(value: int) -> int:
 
 
 def _numbers(value: int | memoryview) -> Sequence[int]:
-    """Of a repeated field: one, or many in one."""
+    """Return the integers of one entry of a repeated field, which may be packed."""
     if isinstance(value, int):
         return [_signed(value)]
     if len(value) > 4096:
         raise DamagedError(f"a list of {len(value)} bytes where a shape is expected")
-    found, at = [], 0
+    integers, at = [], 0
     while at < len(value):
         number, at = number_at(value, at)
-        found.append(_signed(number))
-    return found
+        integers.append(_signed(number))
+    return integers
 
 
 def _listed(value: int | memoryview, width: int) -> int:
-    """How many numbers a packed list has: of fixed width, or such whose last byte is below 128."""
+    """Count the numbers of a packed list: of fixed width, or varints, whose last byte is below 128."""
     if isinstance(value, int):
         return 1
     return len(value) // width if width > 1 else sum(byte < 0x80 for byte in value)

@@ -1,9 +1,9 @@
-"""Whether an interpreter can be trusted with a .tflite file whose origin nobody vouches for.
+"""Check a .tflite file of unknown origin before an interpreter opens it.
 
-Interpreters verify the flatbuffer and little of the network in it: an operation without its last input ends the
-process. Here every operation must be one that classifiers of pictures are made of, with its inputs, types, shapes
-and steps, and what it all needs in memory and work must be that of a picture classifier. `tflite_file` has the
-checks that every file goes through; both read the fields of schema.fbs.
+Interpreters verify the flatbuffer and little of the graph in it: an op without its last input crashes the process.
+Here every op must be one that image classifiers are made of, with its inputs, types, shapes and strides, and the graph
+must need no more memory and work than an image classifier does. `tflite_file` has the checks that every file goes
+through; both read the fields of schema.fbs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SPARSITY = 6
 
 
 def check_tflite(data: bytes, where: str) -> None:
-    """Raises `InputError` that names `where` for a file that an interpreter could stumble over."""
+    """Raise `InputError` that names `where` for a file that could crash an interpreter."""
     with damage_named(where):
         model = root(data, IDENTIFIER)
         StructureCheck(data).run()
@@ -37,14 +37,14 @@ def check_tflite(data: bytes, where: str) -> None:
 
 @dataclass(frozen=True)
 class _Graph:
-    """A graph of the file."""
+    """One graph of the file."""
 
     model: Table
     graph: Table
     buffers: Sequence[Table]
 
     def check(self) -> None:
-        """Operation after operation, with what is alive in memory between them."""
+        """Check the ops one after another, and the memory of the tensors that are alive between them."""
         tensors = [self._tensor(table) for table in self.graph.tables(0)]
         codes = [_code(table) for table in self.model.tables(1)]
         nodes = [self._node(operator, codes, tensors) for operator in self.graph.tables(3)]
@@ -87,7 +87,7 @@ class _Graph:
         return Node(kind, inputs, outputs, operator.scalar(3, "B", 0), operator.table(4), tuple(read), tuple(written))
 
     def _check_order(self, nodes: Sequence[Node], count: int) -> None:
-        """Every tensor is written once, and no constant and no input is."""
+        """Check that every tensor is written once at most, constants and inputs never."""
         written = bytearray(count)
         for index in self.graph.numbers(1, "i"):
             written[int(index)] = 1
@@ -109,7 +109,7 @@ class _Graph:
 
 
 def _code(table: Table) -> int:
-    """Files before schema 3a keep the code in the first field; later ones write there what fits."""
+    """Return the op's code. Files before schema 3a have it in the first field; large codes are in another."""
     first, later = table.scalar(0, "b", 0), table.scalar(3, "i", 0)
     version = table.scalar(2, "i", 1)
     if not 1 <= version <= 100 or first < 0:

@@ -51,7 +51,7 @@ class Tensor:
         return self.count * TYPE_BYTES.get(self.kind, 1)
 
     def integers(self) -> tuple[int, ...] | None:
-        """The values of a constant of int32 or int64; None where it is no such one."""
+        """Return the values of a constant of int32 or int64; None for any other tensor."""
         width = {INT32: 4, INT64: 8}.get(self.kind)
         if not self.data or width is None:
             return None
@@ -72,18 +72,18 @@ class Node:
     written: tuple[int, ...]
 
     def input(self, number: int) -> Tensor:
-        """An input that is there."""
+        """Return an input that must be present."""
         found = self.inputs[number]
         if found is None:
             raise self.wrong("an input is missing")
         return found
 
     def option(self, field: int, code: str, default: int = 0) -> int:
-        """A number of the options."""
+        """Return a number of the options."""
         return default if self.options is None else self.options.scalar(field, code, default)
 
     def wrong(self, what: str) -> DamagedError:
-        """The error that names the operation."""
+        """Return the error that names the op."""
         return DamagedError(f"{self.kind} {self.outputs[0].name!r}: {what}")
 
 
@@ -97,7 +97,7 @@ def check_node(node: Node) -> int:
 
 
 def _made(node: Node, shape: Shape, number: int = 0) -> None:
-    """The output must have `shape`, if the file says its shape at all."""
+    """Check that the output has `shape`, if the file states its shape."""
     output = node.outputs[number]
     if not output.free and output.shape != shape:
         raise node.wrong(f"its output would have shape {shape}, not {output.shape}")
@@ -232,7 +232,7 @@ def _pool(node: Node) -> int:
 
 
 def same_kind(node: Node) -> None:
-    """What flows through keeps its type."""
+    """Check that input and output have the same type."""
     kinds = {tensor.kind for tensor in (*node.inputs, *node.outputs) if tensor is not None}
     if len(kinds) > 1:
         raise node.wrong(f"types {sorted(kinds)}")
@@ -333,7 +333,7 @@ def _concatenated(node: Node) -> int:
 
 
 def _other(node: Node) -> int:
-    """The rest: what decides on the size of the output must be a constant, and none of it large."""
+    """Check other ops: inputs that determine the size of the output must be constants, and small."""
     for number, tensor in enumerate(node.inputs):
         if tensor is None or number == 0 or node.kind in _NUMBERS_FREE:
             continue

@@ -26,7 +26,8 @@ from mbn_deploy.pipeline.source import Source, open_source
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
 from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.recipe import INT8, INT16, RECIPES, Recipe
-from mbn_deploy.runtime.backends import Backend, open_backend
+from mbn_deploy.runtime.backends import open_backend
+from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.backends.modules import load_interpreter
 from mbn_deploy.runtime.preprocess import normalize
 from mbn_deploy.verify.runner import FileRunner

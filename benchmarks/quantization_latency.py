@@ -32,7 +32,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.manifest import FileFormat
-from mbn_deploy.runtime.backends import Backend, open_backend
+from mbn_deploy.runtime.backends import open_backend
+from mbn_deploy.runtime.backends.backend import Backend
 
 TURNS, RUNS, WARM_UP = 25, 11, 2
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from mbn_deploy.answers import Answers, Meaning, Scores
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, Layout, Manifest, ModelFile, Preprocess, TensorInfo
-from mbn_deploy.runtime.backends import Backend
+from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY, GoogleMetadata, google_metadata
 from mbn_deploy.runtime.label_files import read_labels
 from mbn_deploy.runtime.labels import mismatch

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mbn_deploy.answers import Answers, Meaning, Scores
 from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo
-from mbn_deploy.runtime.backends import Backend
+from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.label_files import Labels
 from mbn_deploy.runtime.threads import ThreadsFrom
 

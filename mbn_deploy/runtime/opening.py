@@ -12,7 +12,8 @@ from typing import Any
 from mbn_deploy.answers import Answers
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import FileFormat
-from mbn_deploy.runtime.backends import Backend, choose_backend, open_backend
+from mbn_deploy.runtime.backends import choose_backend, open_backend
+from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.bundle import check_file, open_bundle
 from mbn_deploy.runtime.declaration import (
     Declaration,

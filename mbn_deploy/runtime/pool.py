@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.runtime.backends import MAX_DEFAULT_THREADS, Backend
+from mbn_deploy.runtime.backends import MAX_DEFAULT_THREADS
+from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.classifier import Classifier, check_top_k
 from mbn_deploy.runtime.images import Source
 from mbn_deploy.runtime.label_files import Labels

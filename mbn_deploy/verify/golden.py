@@ -21,7 +21,8 @@ from mbn_deploy.errors import InputError, UsageError, VerificationError
 from mbn_deploy.graph.rescaling import Rescaling
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import ModelFile
-from mbn_deploy.runtime.backends import Backend, open_backend
+from mbn_deploy.runtime.backends import open_backend
+from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.backends.modules import backend_version
 from mbn_deploy.runtime.bundle import OpenedBundle, check_file, open_bundle
 from mbn_deploy.runtime.system.files import read_file

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbn_deploy.manifest import FileFormat
-from mbn_deploy.runtime.backends import Backend, open_backend
+from mbn_deploy.runtime.backends import open_backend
+from mbn_deploy.runtime.backends.backend import Backend
 
 TURNS = 6
 LEAST_RUNS = 2  # timed runs of a file in a turn; one more comes first, to bring the model back into the caches

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mbn_deploy.arrays import Array, Pixels
 from mbn_deploy.manifest import Layout, Preprocess, TensorInfo
-from mbn_deploy.runtime.backends import Backend
+from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.tensors import PixelEncoder, to_real
 
 

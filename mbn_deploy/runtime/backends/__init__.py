@@ -5,14 +5,12 @@ An interpreter is imported when the first file is opened with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Protocol
 
-from mbn_deploy.arrays import Array
 from mbn_deploy.errors import MissingExtraError, UnknownNameError, UsageError
-from mbn_deploy.manifest import FileFormat, TensorInfo
+from mbn_deploy.manifest import FileFormat
+from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.backends.modules import MODULES, PACKAGES, installed, load_interpreter
 from mbn_deploy.runtime.system.device import usable_processors
 
@@ -20,30 +18,6 @@ from mbn_deploy.runtime.system.device import usable_processors
 BACKENDS: dict[FileFormat, tuple[str, ...]] = {"tflite": ("litert", "tflite"), "onnx": ("onnx",)}
 # More threads than this gain nothing on one small image: its layers are too short to be shared.
 MAX_DEFAULT_THREADS = 4
-
-
-class Backend(Protocol):
-    """An opened model file with one input and one output.
-
-    It is not thread-safe: one call at a time. `input.shape` and `output.shape` are the shapes that `run` takes and
-    returns; a batch axis that the file leaves open is 1.
-    """
-
-    name: str
-    threads: int
-    input: TensorInfo
-    output: TensorInfo
-    metadata: Mapping[str, bytes]  # entries of the file by name, such as its `Description`
-
-    @property
-    def kernels(self) -> str:
-        """The implementation that computes: a delegate's, the interpreter's own, or an execution provider's."""
-
-    def run(self, values: Array) -> Array:
-        """Run the file on `values` of exactly the input's shape and dtype; return a copy of the output."""
-
-    def close(self) -> None:
-        """Free the interpreter; `run` must not be called again."""
 
 
 def default_threads() -> int:
@@ -124,14 +98,6 @@ def check_model(data: bytes, file_format: FileFormat, where: str) -> None:
     from mbn_deploy.runtime.untrusted.onnx_check import check_onnx
 
     check_onnx(data, where)
-
-
-def check_input(info: TensorInfo, values: Array, where: str) -> None:
-    """Raise `UsageError` if `values` do not have exactly the shape and dtype of a file's input."""
-    if values.shape != info.shape or values.dtype != info.dtype:
-        raise UsageError(
-            f"{where} takes {info.dtype} of shape {info.shape}, not {values.dtype} of shape {values.shape}"
-        )
 
 
 def _contents(source: bytes | str | PathLike[str], where: str) -> tuple[bytes, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import TensorInfo
-from mbn_deploy.runtime.backends import check_input
+from mbn_deploy.runtime.backends.backend import check_input
 from mbn_deploy.runtime.backends.delegation import kernel_family
 from mbn_deploy.runtime.formats.tflite_file import read_metadata
 

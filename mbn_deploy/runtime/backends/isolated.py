@@ -16,7 +16,8 @@ import numpy as np
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import FileFormat, TensorInfo
-from mbn_deploy.runtime.backends import Backend, check_input, choose_backend, default_threads, open_backend
+from mbn_deploy.runtime.backends import choose_backend, default_threads, open_backend
+from mbn_deploy.runtime.backends.backend import Backend, check_input
 from mbn_deploy.runtime.backends.modules import preload
 from mbn_deploy.runtime.system.child import ChildError, ChildProcess
 

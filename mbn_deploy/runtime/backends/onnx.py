@@ -8,7 +8,7 @@ from typing import Any
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import TensorInfo
-from mbn_deploy.runtime.backends import check_input
+from mbn_deploy.runtime.backends.backend import check_input
 from mbn_deploy.runtime.backends.modules import load_interpreter
 
 _TYPES = {

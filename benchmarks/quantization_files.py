@@ -98,7 +98,7 @@ class Bench:
     def ours(self, recipe: Recipe, *, scrambled: bool = False) -> dict[str, EncodedModel]:
         """Our int8 files by label, both formats of one calibration; int16x8 in the one that has it."""
         name = f"{recipe.name} {SCRAMBLED}" if scrambled else recipe.name
-        labels = {f"{name} {TITLES[f]}": f for f in (FORMATS if recipe.asked == "int8" else ("tflite",))}
+        labels = {f"{name} {TITLES[f]}": f for f in (FORMATS if recipe.requested_precision == "int8" else ("tflite",))}
         if not all(label in self._made for label in labels):
             graph = scramble(self.source.graph) if scrambled else self.source.graph
             calibration = self.calibration

@@ -35,7 +35,7 @@ def inspect(
     reference: Annotated[
         Path | None,
         path_option(
-            help="Float .tflite or .onnx file of the same export, with which every layer is compared on --data.",
+            help="Float .tflite or .onnx file of the same bundle, with which every layer is compared on --data.",
             panel=COMPARISON,
         ),
     ] = None,

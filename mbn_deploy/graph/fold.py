@@ -47,9 +47,9 @@ def _step(graph: Graph) -> Graph | None:
             return _replaced(graph, {source.output: merged}, gone=op)
         following = readers[op.output]
         if following and op.output != graph.output and (merge := _INTO_READERS.get(op.kind)) is not None:
-            changed = [merge(op, reader) for reader in following]
-            if all(new is not None for new in changed):
-                return _replaced(graph, {new.output: new for new in changed if new is not None}, gone=op)
+            merged_readers = [merge(op, reader) for reader in following]
+            if all(new is not None for new in merged_readers):
+                return _replaced(graph, {new.output: new for new in merged_readers if new is not None}, gone=op)
     return None
 
 

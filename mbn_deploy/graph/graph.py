@@ -35,7 +35,7 @@ OpKind = Literal[
     "pad",  # zeros; pads
     "affine",  # x * scale + offset per channel of the last axis, in float64: BatchNorm, Rescaling, Normalization
 ]  # fmt: skip
-Activation = Literal["none", "relu", "relu6", "unit"]  # unit: clipped to [0, 1]
+Activation = Literal["none", "relu", "relu6", "unit"]  # unit: clip to [0, 1]
 Pads = tuple[int, int, int, int]  # top, bottom, left, right
 
 WEIGHTED: frozenset[OpKind] = frozenset({"conv", "depthwise", "dense"})
@@ -69,7 +69,7 @@ class Op:
     def number(self) -> float:
         """Return the number that an `add_constant` of one number adds."""
         if self.offset is None or self.offset.size != 1:
-            raise ValueError(f"op {self.name!r} ({self.kind}) has not one number to add")
+            raise ValueError(f"op {self.name!r} ({self.kind}) does not add a single number")
         return float(self.offset.flat[0])
 
 
@@ -77,7 +77,11 @@ class Op:
 class Graph:
     """Operations in topological order between one input and one output.
 
-    `shapes` has the static NHWC shape of every tensor, the input's included.
+    `shapes` has the static NHWC shape of every tensor, including the input.
+
+    Raises:
+        ValueError: an op reads a tensor that is not computed before, a tensor is written twice or has no shape, or the
+            output is never computed.
     """
 
     name: str

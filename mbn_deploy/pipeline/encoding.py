@@ -32,7 +32,7 @@ def encode_quantized(
     quantized = replace(quantization.graph, graph=with_batch(quantization.graph.graph, options.batch))
     files = []
     for file_format, precision in options.files():
-        if precision == recipe.asked:
+        if precision == recipe.requested_precision:
             with timer.step(f"write {file_format} {precision}"):
                 encoded = encode_int8(
                     quantized,

@@ -78,7 +78,7 @@ class Recipe:
         return bool(self.float_blocks or self.float_layers or self.int16_layers)
 
     @property
-    def asked(self) -> str:
+    def requested_precision(self) -> str:
         """The precision in a request that this recipe serves: `int8` (mixed recipes, too) or `int16x8`."""
         return INT16X8 if self.activations == "int16" else "int8"
 

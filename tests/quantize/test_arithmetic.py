@@ -261,10 +261,10 @@ def test_constants_of_16_bits_and_on_a_grid():
     assert (levels.tolist(), levels.dtype, params.scale) == ([-32767, 0, -16384], np.int16, np.float32(2 / 32767))
     levels, params = constant_levels(both, QuantParams(0.5, 3))
     assert (levels.tolist(), params) == ([123, 127, 125], QuantParams(0.5, 127))
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="op 'a'"):
         constant_levels(both, QuantParams(2 / 256, 3))
     assert constant_levels(both, QuantParams(2 / 255, 3))[0].min() == -128
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="op 'a'"):
         constant_levels(Op("add_constant", "a", ("c",), "a", offset=np.array([0.5, 0.0])), QuantParams(0.5, 3))
 
 
@@ -392,7 +392,11 @@ def test_an_op_reads_what_others_wrote_through_its_own_bits():
 
 
 def test_what_recipes_are_asked_by_and_called_mixed_for():
-    assert (INT16.asked, INT8.asked, MIXED.asked) == ("int16x8", "int8", "int8")
+    assert (INT16.requested_precision, INT8.requested_precision, MIXED.requested_precision) == (
+        "int16x8",
+        "int8",
+        "int8",
+    )
     assert [step.float_blocks for step in LADDER] == [0, 0, 1, 0, 1, 3]
     for change in ({"float_blocks": 1}, {"float_layers": ("a",)}, {"int16_layers": ("a",)}):
         assert replace(INT8, **change).mixed

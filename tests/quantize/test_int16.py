@@ -39,7 +39,7 @@ from mbn_deploy.runtime.backends import open_backend
 EVERYTHING = 2.0**-14  # of a range: what one rounding, and one of the kernel's 15-bit multiplier, may take
 
 
-def wide(graph, x=None, layers=None):
+def to_16_bits(graph, x=None, layers=None):
     """Quantized with activations of 16 bits, all or those that write `layers`."""
     lowered = lower_hard_swishes(absorb_hard_sigmoids(graph), duplication_pays_int16)
     outputs = frozenset(op.output for op in lowered.graph.ops) if layers is None else frozenset(layers)
@@ -95,7 +95,7 @@ def exact(quantized, op, inputs):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_op_is_the_float_op_on_its_integers(kind):
     """Each is compared on the integers that the interpreter really had, so that no error adds up."""
-    quantized = wide(network(kind))
+    quantized = to_16_bits(network(kind))
     data = write_tflite_int8(quantized, input_dtype="int16")
     stored = read_file_graph(data, "tflite", "m")
     names = [op.output for op in quantized.graph.ops if op.output in stored.shapes]
@@ -118,7 +118,7 @@ def test_every_op_is_the_float_op_on_its_integers(kind):
 def test_the_whole_is_the_float_network(kind):
     graph = network(kind)
     x = images(graph)
-    quantized = wide(graph, x)
+    quantized = to_16_bits(graph, x)
     backend = open_backend(write_tflite_int8(quantized, input_dtype="float32"), "tflite")
     for image in x:
         wanted = run_graph(quantized.graph, image[None])[graph.output]
@@ -137,12 +137,12 @@ def test_8_bits_become_16_without_loss(scale, zero_point, level):
 
 
 def test_16_bits_are_symmetric():
-    assert all(params.zero_point == 0 for params in wide(network("squeeze")).int16_params.values())
+    assert all(params.zero_point == 0 for params in to_16_bits(network("squeeze")).int16_params.values())
 
 
 def test_ranges_reach_beyond_what_was_seen():
     graph = network("first")
-    quantized = wide(graph)
+    quantized = to_16_bits(graph)
     seen = calibrated(graph).ranges["first"]
     reach = max(float(seen.high.max()), -float(seen.low.min()))
     assert quantized.int16_params["first"].range[1] == pytest.approx(HEADROOM * reach)
@@ -152,10 +152,10 @@ def test_relu6_and_the_unit_clip_are_exact():
     """Values far beyond both ends of [0, 6] and of [0, 1]."""
     net = Net()
     net.conv("six", "x", 8, activation="relu6", gain=40.0)
-    six = wide(net.graph())
+    six = to_16_bits(net.graph())
     net = Net()
     net.op("hard_sigmoid", "gate", net.conv("c", "x", 8, gain=40.0))
-    gate = wide(net.graph())
+    gate = to_16_bits(net.graph())
     for quantized, bound in ((six, 6.0), (gate, 1.0)):
         backend = open_backend(write_tflite_int8(quantized, input_dtype="int16"), "tflite")
         image = np.random.default_rng(0).integers(-32000, 32000, backend.input.shape).astype(np.int16)
@@ -169,8 +169,8 @@ def test_sums_have_32_bits_only_where_they_fit():
     net = Net(shape=(1, 2, 2, 1600))
     net.conv("small", "x", 4, gain=0.1)
     graph = net.graph()
-    fits, alike = wide(graph), np.full((1, 1, 1600, 4), 0.02, np.float32)
-    large = wide(replace(graph, ops=(replace(graph.ops[0], kernel=alike),)))
+    fits, alike = to_16_bits(graph), np.full((1, 1, 1600, 4), 0.02, np.float32)
+    large = to_16_bits(replace(graph, ops=(replace(graph.ops[0], kernel=alike),)))
     types = []
     for quantized in (fits, large):
         op = quantized.graph.ops[0]
@@ -188,7 +188,7 @@ def test_sums_have_32_bits_only_where_they_fit():
 
 
 def test_depthwise_sums_have_64_bits():
-    quantized = wide(network("depthwise"))
+    quantized = to_16_bits(network("depthwise"))
     bias = {op.kind: Int8Storage(quantized).bias_type(op) for op in quantized.graph.ops}
     assert bias == {"conv": "int32", "depthwise": "int64"}
 
@@ -196,7 +196,7 @@ def test_depthwise_sums_have_64_bits():
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "float32"])
 def test_every_input_type_is_the_same_picture(dtype):
     """Pixels lie 128 levels apart in 16 bits, exactly: the answers are those of the int16 input."""
-    quantized = wide(network("squeeze"))
+    quantized = to_16_bits(network("squeeze"))
     pixels = np.random.default_rng(3).integers(0, 256, (1, 8, 8, 3))
     real = ((pixels - 128) * np.float32(INPUT_PARAMS.scale)).astype(np.float32)
     given = {"uint8": pixels, "int8": pixels - 128, "int16": (pixels - 128) * 128, "float32": real}[dtype]
@@ -216,7 +216,7 @@ def test_every_input_type_is_the_same_picture(dtype):
 
 def test_layers_of_16_bits_in_an_8_bit_file():
     graph = network("hard_swish")
-    quantized = wide(graph, layers=["d"])
+    quantized = to_16_bits(graph, layers=["d"])
     assert quantized.precision == "int8-mixed"
     report = report_tflite(write_tflite_int8(quantized, input_dtype="int8"), "m")
     assert report.precision == "int8-mixed"
@@ -260,11 +260,11 @@ def test_layer_names_reach_what_lowering_makes_of_them():
 
 
 def test_onnx_has_no_16_bits():
-    with pytest.raises(InputError, match="8-bit integers only"):
-        write_onnx_int8(wide(network("first")))
-    with pytest.raises(UsageError, match="TFLite only"):
+    with pytest.raises(InputError, match="16 bits"):
+        write_onnx_int8(to_16_bits(network("first")))
+    with pytest.raises(UsageError, match="int16"):
         ExportOptions(formats=("onnx",), precisions=("float32", "int16x8"), calibrate="c")
-    with pytest.raises(UsageError, match="leave ONNX out"):
+    with pytest.raises(UsageError, match="ONNX"):
         ExportOptions(precisions=("int8",), calibrate="c", int16_layers=("a",))
 
 
@@ -275,11 +275,11 @@ def test_it_is_asked_for():
     assert ExportOptions(precisions=("int8", "int16x8"), calibrate="c").files() == [
         ("tflite", "int8"), ("tflite", "int16x8"), ("onnx", "int8"),
     ]  # fmt: skip
-    with pytest.raises(UsageError, match="int16x8 needs calibration images"):
+    with pytest.raises(UsageError, match="int16x8"):
         ExportOptions(precisions=("int16x8",))
-    with pytest.raises(UsageError, match="for int8 files"):
+    with pytest.raises(UsageError, match="float"):
         ExportOptions(precisions=("int16x8",), calibrate="c", float_layers=("a",))
-    with pytest.raises(UsageError, match="--input int16"):
+    with pytest.raises(UsageError, match="int16"):
         ExportOptions(precisions=("int8",), calibrate="c", input="int16")
 
 

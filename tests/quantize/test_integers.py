@@ -45,7 +45,7 @@ def test_clean_ranges():
 
 @pytest.mark.parametrize(("scale", "point"), [(0.0, 0), (-1.0, 0), (float("inf"), 0), (float("nan"), 0), (1.0, 128)])
 def test_impossible_parameters_are_refused(scale, point):
-    with pytest.raises(ValueError, match="impossible"):
+    with pytest.raises(ValueError, match=rf"{scale}.* {point}$"):
         QuantParams(scale, point)
 
 

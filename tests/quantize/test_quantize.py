@@ -194,7 +194,7 @@ def test_layers_by_name_stay_in_float():
     layer = next(op for op in graph.ops if op.kind == "depthwise")
     found = quantize(graph, preprocess, demo_calibration(), replace(INT8, float_layers=(layer.name,)))
     assert found.record["float_layers"] == [layer.name]
-    with pytest.raises(UnknownNameError, match="layer"):
+    with pytest.raises(UnknownNameError, match="no such layer"):
         quantize(graph, preprocess, demo_calibration(), replace(INT8, float_layers=("no such layer",)))
 
 

@@ -239,7 +239,7 @@ def test_raw_pixels_take_the_place_of_normalized_ones(mean, std, first):
 def test_an_input_that_no_convolution_reads_is_refused():
     net = Net()
     net.conv("c", net.op("relu", "r", "x"), 4)
-    with pytest.raises(InputError, match="'r' reads the input"):
+    with pytest.raises(InputError, match="'r'"):
         pixel_input(net.graph(), Preprocess())
 
 

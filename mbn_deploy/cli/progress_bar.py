@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, TextIO
 
 from mbn_deploy.cli.output import PipeConsole, plain, stderr
+from mbn_deploy.errors import MissingExtraError
 from mbn_deploy.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ def load_frameworks() -> None:
     TensorFlow's C++ parts print them before any setting is read (tensorflow#100442), so only holding back the
     process's own stderr helps. A missing framework is no error here: the function that needs it says what to install.
     """
-    with suppress(ImportError), _stderr_held_back(drop=True):
-        import keras  # noqa: F401 (so that later imports are quiet)
+    from mbn_deploy.models.keras_backend import import_keras
+
+    with suppress(MissingExtraError), _stderr_held_back(drop=True):
+        import_keras("to read models")  # so that later imports are quiet
 
 
 @contextmanager

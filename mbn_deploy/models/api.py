@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mbn_deploy.errors import InputError, MissingExtraError
+from mbn_deploy.errors import InputError
 from mbn_deploy.models.build import build_model
 from mbn_deploy.models.imagenet import fetch_weights, published_file
+from mbn_deploy.models.keras_backend import import_keras
 from mbn_deploy.models.layers import Spec
 from mbn_deploy.models.tables import network
 from mbn_deploy.models.weights import load_weights
@@ -55,7 +56,7 @@ def build(
     """
     spec = Spec(network(name), alpha, size, classes, include_top, pooling, dropout, classifier_activation)
     file = published_file(spec) if weights == IMAGENET else None
-    _need_keras()
+    import_keras("to build models")
     path = None if weights is None else fetch_weights(file) if file else Path(weights)
     model = build_model(spec)
     if path is not None:
@@ -70,10 +71,3 @@ def _load(model: keras.Model, path: Path, *, downloaded: bool) -> None:
         if not downloaded:
             raise
         raise InputError(f"{error}. If you remove that file, it is downloaded again") from error
-
-
-def _need_keras() -> None:
-    try:
-        import keras  # noqa: F401 (imported only to see that it can be)
-    except ImportError as error:
-        raise MissingExtraError("keras", "export", "to build models") from error

@@ -23,14 +23,14 @@ _EXPANSION, _FLOOR = 20, 64 << 20
 
 
 @contextmanager
-def open_hdf5(source: Path | BinaryIO, where: str) -> Iterator[Any]:
-    """Open an `h5py.File`, read-only; errors while it is open become an `InputError` that names `where`."""
+def open_hdf5(source: Path | BinaryIO, where: str, *, mode: str = "r") -> Iterator[Any]:
+    """Open an `h5py.File`, by default read-only; errors while it is open become an `InputError` that names `where`."""
     try:
         import h5py
     except ImportError:
         raise MissingExtraError("h5py", "export", "to read Keras files") from None
     try:
-        with h5py.File(source, "r") as file:
+        with h5py.File(source, mode) as file:
             _check_contents(file, where)
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:

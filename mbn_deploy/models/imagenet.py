@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.hashing import md5
+from mbn_deploy.models.keras_backend import import_keras
 from mbn_deploy.models.layers import Spec
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -153,8 +154,7 @@ def fetch_weights(file: WeightsFile) -> Path:
     if path.exists():
         _check_sum(path, file)
         return path
-    import keras
-
+    keras = import_keras("to download weights")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # Keras silently uses another folder if this one is missing
         with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress; stdout is for data

@@ -16,6 +16,7 @@ from mbn_deploy.graph.fold import fold
 from mbn_deploy.graph.graph import Graph
 from mbn_deploy.graph.input_normalization import red_first
 from mbn_deploy.manifest import Preprocess
+from mbn_deploy.models.keras_backend import import_keras
 from mbn_deploy.pipeline.label_names import read_labels
 from mbn_deploy.pipeline.options import ExportOptions
 
@@ -64,9 +65,10 @@ def open_source(model: Any, options: ExportOptions) -> Source:
 
     Raises:
         InputError: the model cannot be exported, or there is not one label per class.
-        UsageError: nothing says which pixel values the model expects.
+        UsageError: nothing says which pixel values the model expects, or Keras runs on another backend.
     """
     file = Path(model) if isinstance(model, (str, Path)) else None
+    import_keras("to export Keras models")
     keras_model = load_keras(file) if file is not None else model
     size = (options.size, options.size) if isinstance(options.size, int) else options.size
     converted = graph_from_keras(keras_model, batch=1, size=size)

@@ -13,7 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.errors import InputError, MissingExtraError, UsageError
+from mbn_deploy.models.keras_backend import import_keras
 
 T = TypeVar("T")
 
@@ -76,8 +77,8 @@ def _begin() -> None:
     with tempfile.TemporaryFile() as dropped:
         os.dup2(dropped.fileno(), 2)
         try:
-            with suppress(ImportError):
-                import keras  # noqa: F401 (so that it is quiet later)
+            with suppress(MissingExtraError):
+                import_keras("to build models")  # so that it is quiet later
         finally:
             os.dup2(kept, 2)
             os.close(kept)

@@ -122,12 +122,11 @@ def model_of(variant: Variant) -> Any:
     """Build the variant's Keras model, or return the path of its file."""
     if variant.file is not None:
         return Path(variant.file)
-    import keras
-
     from mbn_deploy.models.api import build
+    from mbn_deploy.models.keras_backend import import_keras
 
     if variant.weights == RANDOM:
-        keras.utils.set_random_seed(int(sha256(variant.name.encode())[:8], 16))
+        import_keras("to build models").utils.set_random_seed(int(sha256(variant.name.encode())[:8], 16))
     weights = {RANDOM: None, IMAGENET: IMAGENET}.get(variant.weights, variant.weights)
     size, alpha = variant.size or 224, variant.alpha or 1.0
     return build(variant.model or "", alpha=alpha, size=size, classes=variant.classes, weights=weights)

@@ -6,6 +6,7 @@ precisely than either of them. Images are decoded once and go through every mode
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -34,6 +35,7 @@ from mbn_deploy.verify.statistics import Estimate, paired_difference, proportion
 Predictor = Callable[[Pixels], Floats]  # uint8 (N, H, W, C) -> scores (N, classes)
 
 BATCH = 32
+_GRAPH_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")  # `tf.name_scope` takes no other names
 TOP = 5
 _NO_SCORES: Mapping[str, Floats] = MappingProxyType({})
 
@@ -183,9 +185,15 @@ def keras_predictor(model: Any, preprocess: Preprocess) -> Predictor:
 
     @cache
     def traced() -> Any:
-        """Trace the model once for any number of images; Keras' `predict_on_batch` traces each batch size anew."""
+        """Trace the model once for any number of images; Keras' `predict_on_batch` traces each batch size anew.
+
+        TensorFlow's graphs do not take every layer name that Keras does, such as one with spaces: a model with such a
+        name is called directly, which is slower.
+        """
         import tensorflow as tf
 
+        if not all(_GRAPH_NAME.fullmatch(layer.name) for layer in (model, *_all_layers(model))):
+            return lambda values: model(values, training=False)
         images = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
         return tf.function(lambda values: model(values, training=False)).get_concrete_function(images)
 
@@ -195,6 +203,12 @@ def keras_predictor(model: Any, preprocess: Preprocess) -> Predictor:
         return answer.reshape(len(pixels), -1)
 
     return predict
+
+
+def _all_layers(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        yield layer
+        yield from _all_layers(layer) if hasattr(layer, "layers") else ()
 
 
 @dataclass(eq=False)

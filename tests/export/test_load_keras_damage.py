@@ -18,7 +18,7 @@ from mbn_deploy.export.from_keras.load import load_keras
     ("data", "kind"),
     [
         (b"", "empty"),
-        (b"hello world, no model", "b'hello wo'"),
+        (b"hello world, no model", "'hello world"),
         (pickle.dumps({"weights": [1, 2]}), "pickle"),
         (b"\x1c\0\0\0TFL3" + bytes(50), "TFLite"),
     ],

@@ -37,6 +37,15 @@ def load_named(model: Any, group: Any, where: str) -> None:
         raise InputError(f"{where}: it has weights for {', '.join(stored)}, which are not in its configuration")
 
 
+def split_windows_names(file: Any) -> None:
+    """Turn group names that hold backslashes into groups inside of each other, in an HDF5 file open for writing.
+
+    Keras 2.12 to 2.15 joined the names of groups by the separator of the system, which Windows writes so.
+    """
+    for name in sorted((name for name in file if "\\" in name), key=lambda name: name.count("\\")):
+        file.move(name, name.replace("\\", "/"))
+
+
 def _load_layer(leaves: Sequence[tuple[tuple[str, ...], Any]], group: Any, where: str, *, nested: bool) -> None:
     """Set the weights of one layer, or of all layers of a nested model."""
     entries = {name: _parts(name) for name in attribute_names(group, "weight_names")}

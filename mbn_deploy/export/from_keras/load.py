@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mbn_deploy.errors import InputError, MissingExtraError
+from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras.config import layer_order, repair_config
-from mbn_deploy.export.from_keras.h5_weights import load_named
+from mbn_deploy.export.from_keras.h5_weights import load_named, split_windows_names
 from mbn_deploy.models.hdf5 import SIGNATURE, attribute_text, content_kind, open_hdf5
+from mbn_deploy.models.keras_backend import import_keras
 from mbn_deploy.models.keras_zip import (
     CONFIG_LIMIT,
     CONFIG_MEMBER,
@@ -26,6 +27,7 @@ from mbn_deploy.models.keras_zip import (
     is_zip,
     read_member,
 )
+from mbn_deploy.runtime.system.files import lfs_pointer
 from mbn_deploy.runtime.system.temporary import scratch
 
 if TYPE_CHECKING:
@@ -91,9 +93,11 @@ def _read(path: Path) -> _Source:
         raise InputError(f"{path} is a folder{saved}; a .keras or .h5 file is expected")
     try:
         with path.open("rb") as file:
-            start = file.read(16)
+            start = file.read(256)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if (pointer := lfs_pointer(start)) is not None:
+        raise InputError(f"{path} {pointer}")
     if is_zip(start):
         return _read_archive(path)
     if start.startswith(SIGNATURE):
@@ -111,8 +115,14 @@ def _guess_kind(start: bytes) -> str:
         return "it is empty"
     if start[4:8] == b"TFL3":
         return "it is a TFLite file, which has been exported already"
+    if start.lstrip()[:1] == b"<":
+        return "it is a web page (HTML); download the file itself, not the page that shows it"
     if start[:1] == b"\x80" and len(start) > 1 and start[1] <= 5:
         return "it is a Python pickle, which is never loaded, since a pickle can run any code"
+    if start.isascii() and b"\0" not in start:
+        return (
+            f"it is text that begins with {start[:16].decode()!r}; a model file is expected, not the code that makes it"
+        )
     return f"it begins with {start[:8]!r}, neither a zip archive nor HDF5"
 
 
@@ -153,8 +163,8 @@ def _copy_archive(path: Path, copy: Path, config: dict[str, Any]) -> None:
     """Write an archive of the checked configuration and the weights of the one at `path`, without assets."""
     weights = read_member(path, WEIGHTS_MEMBER)
     (copy.parent / WEIGHTS_MEMBER).write_bytes(weights)
-    with open_hdf5(copy.parent / WEIGHTS_MEMBER, f"{path}: {WEIGHTS_MEMBER}"):
-        pass
+    with open_hdf5(copy.parent / WEIGHTS_MEMBER, f"{path}: {WEIGHTS_MEMBER}", mode="r+") as file:
+        split_windows_names(file)
     with zipfile.ZipFile(copy, "w") as archive:
         archive.writestr(CONFIG_MEMBER, json.dumps(config))
         archive.writestr(METADATA_MEMBER, read_member(path, METADATA_MEMBER, CONFIG_LIMIT))
@@ -163,10 +173,7 @@ def _copy_archive(path: Path, copy: Path, config: dict[str, Any]) -> None:
 
 def _call_keras(make: Callable[[Any], Any], where: str) -> Any:
     """Return what `make` makes of the keras package; turn whatever Keras raises about a file into an `InputError`."""
-    try:
-        import keras
-    except ImportError as error:
-        raise MissingExtraError("keras", "export", "to load Keras models") from error
+    keras = import_keras("to load Keras models")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about training, which is not done here

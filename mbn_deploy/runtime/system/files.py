@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
 from mbn_deploy.errors import InputError
+
+_LFS = b"version https://git-lfs.github.com/spec/"
 
 LARGEST_FILE = 2**31  # bytes: offsets of both model formats end there
 
@@ -21,10 +24,25 @@ def read_file(path: Path, limit: int = LARGEST_FILE) -> bytes:
             raise InputError(f"{path}: a pipe or a device, not a file")
         if stats.st_size > limit:
             raise InputError(f"{path}: {stats.st_size} bytes, more than the {limit} that are read")
-        return path.read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: a folder, not a file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if (pointer := lfs_pointer(data)) is not None:
+        raise InputError(f"{path} {pointer}")
+    return data
+
+
+def lfs_pointer(data: bytes) -> str | None:
+    """Say what a file is whose content stayed behind: a pointer of Git LFS; None for any other.
+
+    Format: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+    """
+    if not data.startswith(_LFS):
+        return None
+    size = re.search(rb"^size (\d+)", data[:1024], re.MULTILINE)
+    of = f" of {int(size[1])} bytes" if size else ""
+    return f"is a Git LFS pointer, not the file{of} that it stands for; fetch that with: git lfs pull"

@@ -7,6 +7,11 @@ import signal
 
 import pytest
 from browser import _one_browser, browser  # noqa: F401 - fixtures
+from hypothesis import HealthCheck, settings
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_configure():

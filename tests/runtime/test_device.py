@@ -142,3 +142,4 @@ def test_a_board_on_the_screen(on_a_board):
     printed = " ".join(done.stdout.split())
     for fact in ("ondemand", "600 MHz before", "48 °C before", "0x50005 before", "0x50005 after"):
         assert fact in printed
+    assert "not reported" not in printed

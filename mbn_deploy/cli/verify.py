@@ -15,8 +15,8 @@ from mbn_deploy.cli.output import plain, print_json, print_note, stdout, table
 from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import VerificationError
 from mbn_deploy.text import plural
-from mbn_deploy.verify.golden import GoldenResult, skipped, verify_golden
 from mbn_deploy.verify.operation_check import OperationCheck, OperationDifference
+from mbn_deploy.verify.replay import GoldenResult, skipped, verify_golden
 
 
 @guarded

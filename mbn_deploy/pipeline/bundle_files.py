@@ -15,16 +15,11 @@ from mbn_deploy.pipeline.recipe_search import SearchResult
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.verify.evaluate import Evaluation
-from mbn_deploy.verify.golden import (
-    Golden,
-    GoldenProvenance,
-    golden_bytes,
-    golden_provenance,
-    relative_tolerance,
-    tolerance,
-)
+from mbn_deploy.verify.golden import Golden, GoldenProvenance, golden_bytes
+from mbn_deploy.verify.golden_inputs import golden_provenance
 from mbn_deploy.verify.interpreter_process import RunResult
 from mbn_deploy.verify.operation_check import Subject
+from mbn_deploy.verify.tolerance import relative_tolerance, tolerance
 
 
 @dataclass(frozen=True, eq=False)

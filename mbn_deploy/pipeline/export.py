@@ -29,7 +29,7 @@ from mbn_deploy.pipeline.source import open_source
 from mbn_deploy.pipeline.steps import StepTimer
 from mbn_deploy.verify.chance import chance_level_warning
 from mbn_deploy.verify.evaluate import Evaluation
-from mbn_deploy.verify.golden import golden_pixels
+from mbn_deploy.verify.golden_inputs import golden_pixels
 from mbn_deploy.verify.guard import sentence
 from mbn_deploy.verify.interpreter_process import run_files
 

@@ -17,7 +17,7 @@ from mbn_deploy.pipeline.source import Source
 from mbn_deploy.pipeline.steps import StepTimer
 from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.quantize.recipe import FAST, INT8, INT16, LADDER, Recipe, recipe
-from mbn_deploy.verify.golden import golden_pixels
+from mbn_deploy.verify.golden_inputs import golden_pixels
 from mbn_deploy.verify.guard import RecipeResult, judge, recipe_record
 from mbn_deploy.verify.interpreter_process import FileToRun, run_files
 from mbn_deploy.verify.latency import latencies

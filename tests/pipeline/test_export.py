@@ -17,7 +17,7 @@ from mbn_deploy.errors import InputError, UnknownNameError, UsageError, Verifica
 from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.pipeline.export import export_model
-from mbn_deploy.verify.golden import verify_golden
+from mbn_deploy.verify.replay import verify_golden
 
 STEM = "mobilenet_v2_0.35_32"
 FILES = [

@@ -16,13 +16,12 @@ from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.verify.evaluate import keras_predictor
 from mbn_deploy.verify.golden import (
     Golden,
-    float_tolerance,
     golden_bytes,
-    golden_pixels,
     read_golden,
-    tolerance,
-    verify_golden,
 )
+from mbn_deploy.verify.golden_inputs import golden_pixels
+from mbn_deploy.verify.replay import verify_golden
+from mbn_deploy.verify.tolerance import float_tolerance, tolerance
 
 TF = Preprocess.parse("tf")
 PIXELS = golden_pixels(None, (SIZE, SIZE), 3)

@@ -21,7 +21,8 @@ from mbn_deploy.runtime.operation_runs.open import open_operations
 from mbn_deploy.runtime.operation_runs.operation import Operation
 from mbn_deploy.runtime.operation_runs.tflite import SingleOperation, Wiring
 from mbn_deploy.verify import operation_check as operations
-from mbn_deploy.verify.golden import Golden, golden_bytes, read_golden, verify_golden
+from mbn_deploy.verify.golden import Golden, golden_bytes, read_golden
+from mbn_deploy.verify.replay import verify_golden
 
 NAMES = {
     kind: f"mobilenet_v1_0.25_32_{kind}" for kind in ("float32.tflite", "int8.tflite", "float32.onnx", "int8.onnx")

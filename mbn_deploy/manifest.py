@@ -58,8 +58,8 @@ class Preprocess:
         _one_of("channel order", self.channels, get_args(Channels))
         if not 0 < self.crop_fraction <= 1:
             raise UsageError(f"crop fraction must be in (0, 1], not {self.crop_fraction}")
-        sound = all(abs(m) < LARGEST for m in self.mean) and all(1 / LARGEST < s < LARGEST for s in self.std)
-        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or not sound:
+        usable = all(abs(m) < LARGEST for m in self.mean) and all(1 / LARGEST < s < LARGEST for s in self.std)
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or not usable:
             raise UsageError(f"mean {self.mean} and std {self.std} must be 1 or 3 finite numbers each, std above 0")
 
     @classmethod

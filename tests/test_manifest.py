@@ -1,6 +1,7 @@
 """What a manifest and the description inside a model file accept, refuse, and look like as text."""
 
 import json
+import re
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import numpy as np
@@ -180,7 +181,7 @@ def test_text_that_is_neither(read, text):
 )
 def test_a_damaged_description_is_refused(key, value):
     data = json.loads(DESCRIPTION.to_json()) | {key: value}
-    with pytest.raises(InputError, match=r"^here: its 'mbn_deploy' metadata are damaged: "):
+    with pytest.raises(InputError, match=r"^here: .*mbn_deploy"):
         Description.from_json(json.dumps(data), "here")
 
 
@@ -205,6 +206,6 @@ def test_what_may_be_left_out():
 @pytest.mark.parametrize("name", ["", ".", "..", "a/", "/a", *(f"a{mark}b" for mark in "\\/:\0\n\r")])
 def test_names_that_could_lead_elsewhere(name):
     for what in (lambda: plain_name("file", name), lambda: replace(FILE, path=name)):
-        with pytest.raises(InputError, match="is not a plain file name"):
+        with pytest.raises(InputError, match=re.escape(repr(name))):
             what()
     assert plain_name("file", "...") == "..."

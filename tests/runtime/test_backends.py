@@ -1,5 +1,6 @@
 """Every interpreter behind the same protocol, with real files."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -74,7 +75,7 @@ def test_other_shapes_and_types_are_refused(case):
     backend = opened(case)
     good = tensor(backend)
     for bad in (good[0], good[:, :5], np.concatenate([good, good]), good.astype(np.float64)):
-        with pytest.raises(UsageError, match="takes"):
+        with pytest.raises(UsageError, match=re.escape(f"{bad.dtype} of shape {bad.shape}")):
             backend.run(bad)
 
 
@@ -111,7 +112,7 @@ def test_damaged_files_are_input_errors(file_format, tmp_path):
         path.write_bytes(part)
         with pytest.raises(InputError, match=rf"cut\.{file_format}"):
             open_backend(path, file_format)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="missing"):
         open_backend(tmp_path / "missing", file_format)
 
 
@@ -165,10 +166,10 @@ def foreign_onnx(inputs):
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
-        ([("x", "FLOAT", [1, 4, 4, 3]), ("more", "FLOAT", [1, 4, 4, 3])], r"2 inputs \(x, more\)"),
-        ([("x", "INT64", [1, 4])], r"input 'x' has type tensor\(int64\)"),
-        ([("x", "FLOAT", ["n", "h", "w", 3])], "input 'x' has no fixed size"),
-        ([("x", "FLOAT", [])], "input 'x' has no fixed size"),
+        ([("x", "FLOAT", [1, 4, 4, 3]), ("more", "FLOAT", [1, 4, 4, 3])], r"x, more"),
+        ([("x", "INT64", [1, 4])], r"'x'.*int64"),
+        ([("x", "FLOAT", ["n", "h", "w", 3])], r"'x'.*'h'"),
+        ([("x", "FLOAT", [])], r"'x'.*\[\]"),
     ],
 )
 def test_onnx_files_that_no_picture_fits(inputs, said):
@@ -192,15 +193,15 @@ TWO_INPUTS = replace(PACK, inputs=(PACK.inputs[0], replace(PACK.inputs[0])))
 @pytest.mark.parametrize(
     ("operation", "change", "said"),
     [
-        (TWO_INPUTS, NOTHING, r"2 inputs \(t0, t1\); a classifier has one"),
-        (OPS["relu"], _open_side, "tensor 't0' has no fixed size"),
-        (OPS["quantize"], _scaled_by_channel, "tensor 't0' has a scale for each channel"),
+        (TWO_INPUTS, NOTHING, r"t0, t1"),
+        (OPS["relu"], _open_side, "'t0'.*size"),
+        (OPS["quantize"], _scaled_by_channel, "'t0'.*scale"),
     ],
     ids=["inputs", "size", "scales"],
 )
 def test_tflite_files_that_no_picture_fits(operation, change, said):
     data = written(operation, change)
-    with pytest.raises(InputError, match=rf"m\.tflite: {said}"):
+    with pytest.raises(InputError, match=rf"^m\.tflite.*{said}"):
         open_backend(data, "tflite", threads=1, vouched=True, where="m.tflite")
 
 
@@ -215,9 +216,9 @@ def test_choosing():
     assert choose_backend("tflite", "tflite") == "tflite"
     with pytest.raises(UnknownNameError, match="litert"):
         choose_backend("tflite", "litrt")
-    with pytest.raises(UsageError, match=r"'onnx' cannot run \.tflite"):
+    with pytest.raises(UsageError, match=r"onnx.*\.tflite"):
         choose_backend("tflite", "onnx")
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="0"):
         open_backend(models.float_tflite(), "tflite", threads=0)
 
 

@@ -30,22 +30,21 @@ _Outcome = Literal["result", "error", "memory", "ended", "unreadable", "late"]
 Reason = Literal["not started", "time limit", "memory limit", "signal", "exit", "unreadable"]
 
 LARGEST_ANSWER = 2**28  # bytes
-# The child finds modules where this process does, and nowhere else: with `python -m` the folder that the user stands
-# in would become a place that modules come from.
+# The child looks for modules where this process does and nowhere else; `python -m` would look in the current folder.
 _CODE = "import sys; sys.path[:] = sys.argv[1:]; from mbn_deploy.runtime.system.child import main; main()"
 _TAIL = 4096  # bytes of stderr that are kept
 _LONGEST_LINE = 500  # characters of it that an account quotes
-GRACE = 5.0  # seconds that a process which has closed its pipe may take to end
+_GRACE = 5.0  # seconds that a process which has closed its pipe may take to end
 # What the standard library of C++, the interpreters and Python print when memory is refused.
 _OUT_OF_MEMORY = (b"bad_alloc", b"MemoryError", b"annot allocate memory", b"out of memory", b"ailed to allocate")
 
 
 class ChildError(Exception):
-    """A child process gave no answer.
+    """A child process that gave no answer, and why.
 
-    The text is a predicate, to stand behind whatever ran in the child: "crashed (signal SIGSEGV)", "gave no answer
-    within 20 s". `reason` is for programs; "not started" means that this system starts no processes (emulators,
-    sandboxes), so that the caller may do the work in its own.
+    The text is the rest of a sentence about whatever ran in the child: "crashed (signal SIGSEGV)", "gave no answer
+    within 20 s". `reason` is for programs. "not started" means that this system cannot start a process (emulators,
+    sandboxes): the caller may then do the work in its own process.
     """
 
     def __init__(self, reason: Reason, text: str) -> None:
@@ -67,6 +66,8 @@ def call_in_child(
 
 @dataclass(frozen=True)
 class _Limits:
+    """The limits of a call, for the account of how it ended."""
+
     seconds: float = 0
     cpu_seconds: int | None = None
     memory: int | None = None  # bytes
@@ -130,11 +131,11 @@ class ChildProcess:
         Args:
             function: is imported in the child by its module's name.
             arguments: plain values, bytes and numpy arrays (see `write_message`); so is the result.
-            seconds: until the answer; the process is killed then.
-            cpu_seconds: of processor time, beside what the child has used so far. Not limited on Windows.
-            memory: bytes of address space beside what the child maps when the arguments have arrived and the
-                function's module is imported. Linux only: macOS does not enforce such a limit, Windows has none.
-                Limits stay for later calls; a later one may lower them only.
+            seconds: the time until the answer, after which the process is killed.
+            cpu_seconds: the processor time that the child may use from now on. Windows has no such limit.
+            memory: the bytes of address space that the child may map, beside what it has mapped when the arguments
+                have arrived and the function's module is imported. Only Linux enforces it: macOS ignores such a limit,
+                Windows has none. Limits of memory and processor time stay for later calls, which can only lower them.
 
         Raises:
             MbnError: the function raised it, of whatever class.
@@ -157,11 +158,11 @@ class ChildProcess:
         """End the process, and those that it started."""
         self._kill()
         for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):  # what was not sent has nobody to read it
+            with suppress(OSError):  # what was not sent yet cannot be sent
                 if pipe is not None:
                     pipe.close()
         self._process.wait()
-        self._listener.join(GRACE)
+        self._listener.join(_GRACE)
 
     def _kill(self) -> None:
         if self._process.returncode is None and hasattr(os, "killpg"):
@@ -170,7 +171,7 @@ class ChildProcess:
         self._process.kill()
 
     def _listen(self) -> None:
-        """Keep the end of what the child says."""
+        """Keep the end of what the child writes to stderr."""
         pipe = self._process.stderr
         if pipe is None:
             return
@@ -180,7 +181,7 @@ class ChildProcess:
 
     @contextmanager
     def _deadline(self, seconds: float | None) -> Iterator[threading.Event]:
-        """Kill the child when the time is over, so that nobody waits for it; the event says that it was so."""
+        """Kill the child when the time is over, so that its answer is not waited for; set the event then."""
         late = threading.Event()
 
         def end() -> None:
@@ -199,7 +200,7 @@ class ChildProcess:
             timer.cancel()
 
     def _exchanged(self, request: list[Any]) -> tuple[_Outcome, Any]:
-        """Send a call and wait for its answer: the outcome, and the result, the error or the reason."""
+        """Send a call and wait for its answer; return the outcome, and the result or the error."""
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("the pipes were asked for")
         try:
@@ -211,10 +212,10 @@ class ChildProcess:
             return "unreadable", error
 
     def _account(self, outcome: _Outcome, problem: object) -> ChildError:
-        """End the process, and tell why it gave no answer."""
+        """End the process, and say why it gave no answer."""
         if outcome == "ended":  # it is about to end by itself
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(GRACE)
+                self._process.wait(_GRACE)
         self.close()
         limits, code = self._limits, self._process.returncode
         if outcome == "late":

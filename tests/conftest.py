@@ -6,7 +6,7 @@ import shutil
 import signal
 
 import pytest
-from browser import _one_browser, browser  # noqa: F401 - fixtures
+from browser import browser, one_browser  # noqa: F401 - fixtures
 from hypothesis import HealthCheck, settings
 
 # How long an example takes depends on what else the machine does.
@@ -49,10 +49,24 @@ def exported(digits):
 
     out = digits / "bundle"
     result = run(
-        "export", *NETWORK, "-o", out, "--precisions", "float32,int8", "--resize", "squash", "--labels",
-        digits / "labels.txt", "--calibrate", digits / "calibration", "--calibration-count", 50,
-        "--evaluate", digits / "held-back", "--json",
-    )  # fmt: skip
+        "export",
+        *NETWORK,
+        "-o",
+        out,
+        "--precisions",
+        "float32,int8",
+        "--resize",
+        "squash",
+        "--labels",
+        digits / "labels.txt",
+        "--calibrate",
+        digits / "calibration",
+        "--calibration-count",
+        50,
+        "--evaluate",
+        digits / "held-back",
+        "--json",
+    )
     assert result.exit_code == 0, result.stderr
     return out, json.loads(result.stdout)
 
@@ -102,7 +116,12 @@ def demo_bundles(digits, tmp_path_factory):
         weights = Path(str(resources.files("mbn_deploy.demo") / weights_name(name)))
         model = build(name, alpha=spec.alpha, size=spec.size, classes=len(CLASSES), weights=weights)
         export_model(
-            model, folder / name, precisions=["float32", "int8"], resize="squash", labels=list(CLASSES),
-            calibrate=digits / "calibration", calibration_count=50,
-        )  # fmt: skip
+            model,
+            folder / name,
+            precisions=["float32", "int8"],
+            resize="squash",
+            labels=list(CLASSES),
+            calibrate=digits / "calibration",
+            calibration_count=50,
+        )
     return [folder / name for name in DEMO_SPECS]

@@ -30,9 +30,12 @@ def python(home):
 
     def run(code, *arguments, **environment):
         ran = subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)], env={**kept, "HOME": str(home), **environment},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [sys.executable, "-c", code, *map(str, arguments)],
+            env={**kept, "HOME": str(home), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 

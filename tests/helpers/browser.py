@@ -67,7 +67,7 @@ def programs():
 
 
 @pytest.fixture(scope="session")
-def _one_browser():
+def one_browser():
     found = programs()
     if found is None:
         pytest.skip(REASON)
@@ -86,9 +86,9 @@ def _one_browser():
 
 
 @pytest.fixture
-def browser(_one_browser):
+def browser(one_browser):
     """Return selenium's driver with no cookies, a light theme, 1000 × 900 pixels and an empty page."""
-    driver = _one_browser
+    driver = one_browser
     driver.get("about:blank")
     driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
     look(driver)

@@ -111,14 +111,15 @@ def open_model(path: Path, resize: str | None, preprocess: str | Preprocess | No
         data=data,
         graph=read_file_graph(data, report.format, str(path)),
         info=info,
-        layout=_layout(shape, str(path)) if description is None else description.layout,
-        preprocess=_preprocess(report, info, resize, preprocess),
+        layout=input_layout(shape, str(path)) if description is None else description.layout,
+        preprocess=input_preprocess(report, info, resize, preprocess),
         scores="softmax" if description is None else description.scores,
         described=description is not None,
     )
 
 
-def _layout(shape: tuple[int, ...], where: str) -> Layout:
+def input_layout(shape: tuple[int, ...], where: str) -> Layout:
+    """Return the layout of an input of this shape, by the axis that has 1 or 3 channels; else raise `InputError`."""
     if shape[3] in _CHANNELS:
         return "nhwc"
     if shape[1] not in _CHANNELS:
@@ -126,7 +127,7 @@ def _layout(shape: tuple[int, ...], where: str) -> Layout:
     return "nchw"
 
 
-def _preprocess(
+def input_preprocess(
     report: FileReport, info: TensorInfo, resize: str | None, preprocess: str | Preprocess | None
 ) -> Preprocess:
     """Return the preprocessing by option, else by the file's description; a uint8 input takes the pixels themselves."""

@@ -9,7 +9,7 @@ from export_models import write_pictures
 from tflite_files import OPS, written
 
 from mbn_deploy.diagnose.diagnose import diagnose
-from mbn_deploy.diagnose.model_file import _layout, _preprocess, load_images, open_model
+from mbn_deploy.diagnose.model_file import input_layout, input_preprocess, load_images, open_model
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.manifest import Preprocess, TensorInfo
@@ -58,13 +58,13 @@ def test_a_uint8_input_of_another_maker_is_pixels(write):
 
 def test_a_uint8_input_without_a_scale_is_pixels_as_they_are(write):
     report = inspect_file(write("q.tflite", models.int8_tflite(described=False)))
-    found = _preprocess(report, TensorInfo("x", (1, 8, 8, 3), "uint8"), "squash", None)
+    found = input_preprocess(report, TensorInfo("x", (1, 8, 8, 3), "uint8"), "squash", None)
     assert (found.mean, found.std) == ((0.0,) * 3, (1.0,) * 3)
 
 
 def test_grey_pictures_have_one_channel():
-    assert _layout((1, 8, 6, 1), "m.onnx") == "nhwc"
-    assert _layout((1, 1, 8, 6), "m.onnx") == "nchw"
+    assert input_layout((1, 8, 6, 1), "m.onnx") == "nhwc"
+    assert input_layout((1, 1, 8, 6), "m.onnx") == "nchw"
 
 
 def test_the_number_of_pictures_may_be_open_and_nothing_else(write):

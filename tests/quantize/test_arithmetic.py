@@ -9,7 +9,7 @@ from quantize_graphs import INPUT_PARAMS, Net, calibrated, images
 
 from mbn_deploy.errors import UsageError
 from mbn_deploy.graph.graph import Graph, Op
-from mbn_deploy.graph.quantized import QuantizedGraph, QuantParams, constant_levels, constant_params
+from mbn_deploy.graph.quantized import QuantizedGraph, QuantParams, constant_levels
 from mbn_deploy.quantize import ranges
 from mbn_deploy.quantize.channel_groups import ChannelGroup, channel_groups
 from mbn_deploy.quantize.int16 import int16_output_params, to_int16
@@ -31,7 +31,6 @@ from mbn_deploy.quantize.passes.rescaling_noise import RescalingNoise
 from mbn_deploy.quantize.passes.split import MAX_CHANNELS, MAX_PARTS, part_count
 from mbn_deploy.quantize.ranges import CalibratedGraph, RangeAccumulator, vector_margin
 from mbn_deploy.quantize.recipe import INT8, INT16, LADDER, MIXED
-from mbn_deploy.quantize.rounding_ties import mean_scale_without_ties, product_scale_without_ties
 
 LEVELS, WEIGHT_MAX = 255, 127
 
@@ -346,35 +345,6 @@ def test_zero_points_of_16_bits_are_zero():
     for point in (-1, 1):
         with pytest.raises(ValueError, match="'c'"):
             QuantizedGraph(graph, {}, {}, int16_params={"c": QuantParams(1.0, point, "int16")})
-
-
-@pytest.mark.parametrize("value", [3.0, -3.0])
-def test_a_constant_of_an_odd_number_of_half_steps_is_moved_by_an_eighth(value):
-    output = QuantParams(6 / 255, -128)  # 3 are 127.5 steps
-    level, params = constant_params(value, output)
-    assert level == np.sign(value) * 127
-    assert params.scale * 127 == pytest.approx(abs(value + output.scale / 8))
-    level, params = constant_params(1.0, output)  # 42.5 steps
-    assert params.scale * level == pytest.approx(1 + output.scale / 8)
-    assert constant_params(2.0, output)[1].scale * 127 == pytest.approx(2)
-
-
-@pytest.mark.parametrize(("point", "other"), [(-128, -128), (127, 127)])
-def test_ties_at_the_first_and_the_last_border_are_stepped_around(point, other):
-    """89 * 97 is half a level, next to the end of the levels; no odd multiple of it is a product of two levels."""
-    a, b = QuantParams(1.0, -128), QuantParams(1.0, other)
-    tied = QuantParams(2.0 * 89 * 97, point)
-    assert product_scale_without_ties(tied, [a, b]).scale > tied.scale
-    clear = QuantParams(3.0 * 255 * 255, point)
-    assert product_scale_without_ties(clear, [a, b]) == clear
-    mean = QuantParams(2.0 * 255, point)
-    assert mean_scale_without_ties(mean, b, 49).scale > mean.scale
-
-
-def test_a_tie_beyond_the_levels_stays():
-    """It falls on level -129.5: both sides saturate. All products but 0 do, as none is above it."""
-    tied = QuantParams(float(np.float32(89 * 97 / 1.5)), -128)
-    assert product_scale_without_ties(tied, [QuantParams(1.0, -128), QuantParams(1.0, 127)]) == tied
 
 
 def test_an_op_reads_what_others_wrote_through_its_own_bits():

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantize_graphs import INPUT_PARAMS, Net, calibrated, images, output
 
@@ -13,12 +13,11 @@ from mbn_deploy.errors import UnknownNameError, UsageError
 from mbn_deploy.export.onnx.qdq import write_onnx_int8
 from mbn_deploy.export.tflite.delegate import probe_delegate
 from mbn_deploy.export.tflite.writer import write_tflite_int8
-from mbn_deploy.graph.quantized import INT8_MAX, INT8_MIN, INT8_STEPS, WEIGHT_MAX, QuantParams, constant_params
+from mbn_deploy.graph.quantized import INT8_MAX, INT8_MIN, WEIGHT_MAX, QuantParams
 from mbn_deploy.quantize.integers import MAX_BIAS, MAX_MULTIPLIER, params_for, quantize_graph, quantize_weights
 from mbn_deploy.quantize.passes.lower import absorb_hard_sigmoids
 from mbn_deploy.quantize.range_choice import least_mse_range
 from mbn_deploy.quantize.recipe import FAST, INT8, LADDER, MIXED, RECIPES, recipe
-from mbn_deploy.quantize.rounding_ties import MARGIN, WIDENING, mean_scale_without_ties, product_scale_without_ties
 from mbn_deploy.runtime.backends import open_backend
 
 scales = st.floats(1e-4, 10).map(lambda s: float(np.float32(s)))
@@ -93,48 +92,6 @@ def test_a_lone_outlier_is_cut_off():
 def test_what_is_spread_evenly_is_kept():
     values = np.random.default_rng(0).uniform(0, 4, 20_000)
     assert least_mse_range(values, (0.0, 4.0))[1] > 3.8
-
-
-def requantized(a, b, result):
-    """Levels of every product: as XNNPACK and as ONNX Runtime compute them, in float32."""
-    levels = np.arange(INT8_MIN, INT8_MAX + 1)
-    f32 = np.float32
-    first, second = levels - a.zero_point, levels - b.zero_point
-    factor = f32(f32(a.scale) * f32(b.scale) / f32(result.scale))
-    xnnpack = np.outer(first, second).astype(np.float32) * factor
-    real = np.outer(first.astype(np.float32) * f32(a.scale), second.astype(np.float32) * f32(b.scale))
-    onnx = real / f32(result.scale)
-    return [np.clip(np.rint(x) + result.zero_point, INT8_MIN, INT8_MAX) for x in (xnnpack, onnx)]
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.builds(QuantParams, scales, points), st.builds(QuantParams, scales, points), st.floats(0.2, 3), points)
-def test_no_product_is_rounded_in_two_ways(a, b, share, point):
-    widest = max(abs(v) for v in a.range) * max(abs(v) for v in b.range)
-    assume(widest > 0)
-    wanted = QuantParams(float(np.float32(widest * share / INT8_STEPS)), point)
-    found = product_scale_without_ties(wanted, [a, b])
-    assert found.zero_point == wanted.zero_point
-    assert wanted.scale <= found.scale <= wanted.scale * (1 + 256 * WIDENING) * (1 + 1e-6)
-    one, other = requantized(a, b, found)
-    assert (one == other).all()
-
-
-def test_products_that_tie_are_stepped_around():
-    gate, x = QuantParams(float(np.float32(6 / 255)), -128), QuantParams(0.05, 0)
-    tied = QuantParams(float(np.float32(2 * gate.scale * x.scale)), 0)  # every odd product is half a step
-    one, other = requantized(x, gate, product_scale_without_ties(tied, [x, gate]))
-    assert (one == other).all()
-    assert product_scale_without_ties(tied, [x, gate]).scale > tied.scale
-
-
-@given(st.floats(0.01, 6).map(float), scales, points)
-def test_a_constant_that_is_added_is_no_tie(value, scale, point):
-    out = QuantParams(scale, point)
-    level, params = constant_params(value, out)
-    real = (level - params.zero_point) * params.scale
-    assert abs(real - value) <= 0.126 * scale
-    assert abs(abs(real / scale) % 1 - 0.5) > 1e-4
 
 
 @settings(max_examples=40, deadline=None)
@@ -288,14 +245,3 @@ def test_the_ladder_begins_with_integers_and_its_names_say_what_is_mixed():
     assert LADDER[:2] == (FAST, INT8)
     assert all(("mixed" in r.name) is r.mixed for r in LADDER)
     assert MIXED in LADDER
-
-
-@pytest.mark.parametrize(("positions", "clear"), [(49, 1.0), (196, 1.0), (3136, 0.1)])
-def test_no_mean_lies_on_a_border(positions, clear):
-    """Every sum of levels that comes out inside the range; of a large image as far from borders as scales allow."""
-    source, wanted = QuantParams(0.0235294122248888, -128), QuantParams(0.0117647061124444, -128)
-    made = mean_scale_without_ties(wanted, source, positions)
-    assert wanted.scale <= made.scale < 1.04 * wanted.scale
-    values = np.arange(positions * 256) * (source.scale / positions / made.scale)
-    inside = values[values <= 256]
-    assert (np.abs(inside % 1 - 0.5) / (inside + 1)).min() > clear * MARGIN

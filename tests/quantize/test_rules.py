@@ -18,7 +18,6 @@ from mbn_deploy.quantize.passes.rescaling_noise import RescalingNoise
 from mbn_deploy.quantize.passes.split import MAX_PARTS, split_vectors
 from mbn_deploy.quantize.ranges import CalibratedGraph, RangeAccumulator, observe
 from mbn_deploy.quantize.recipe import INT8, RECIPES, Recipe, recipe
-from mbn_deploy.quantize.rounding_ties import mean_scale_without_ties, product_scale_without_ties
 
 HIGH = [4.0, 1.0, 0.5]
 INT16 = QuantParams(1e-3, 0, "int16")
@@ -167,12 +166,6 @@ def test_biases_are_corrected_unless_a_recipe_says_no():
     assert INT8.correct_biases
 
 
-def test_a_mean_is_moved_from_the_first_border():
-    """49 values of the lowest level but one unit of the sum end on a border half a level above the lowest."""
-    tied = QuantParams(2.0, -128)
-    assert mean_scale_without_ties(tied, QuantParams(1.0, -128), 1).scale > 2
-
-
 def test_one_number_for_all_channels_is_one_level():
     op = Op("add_constant", "a", ("c",), "a", offset=np.array([-3.0]))
     level, params = constant_levels(op, QuantParams(0.5, 0))
@@ -225,19 +218,6 @@ def test_a_gate_keeps_its_scale():
     reader = weighted("conv", "r", "m", np.ones((1, 1, 2, 2)))
     graph = Graph("net", "x", "r", (*graph.ops, reader), graph.shapes | {"r": (1, 4, 4, 2)})
     assert channel_groups(graph) == [ChannelGroup(("c", "m"), 2)]
-
-
-def test_a_tie_with_the_largest_product_is_stepped_around():
-    """3.5 steps are 255 * 255; at 0.5, 1.5 and 2.5 lie sevenths of it, no integers."""
-    tied = float(np.float32(2 * 255 * 255 / 7))
-    assert product_scale_without_ties(QuantParams(tied, -128), [UNIT_STEP] * 2).scale > tied
-
-
-def test_a_sum_just_above_a_border_is_stepped_around():
-    """Of three levels; a step is a little less than two thirds, and half of it a little less than the sum 1."""
-    tied = float(np.nextafter(np.float32(2 / 3), np.float32(0)))
-    assert tied < 2 / 3
-    assert mean_scale_without_ties(QuantParams(tied, -128), UNIT_STEP, 3).scale > tied
 
 
 def logits(kernel, high):

@@ -161,7 +161,9 @@ def _called(function: Callable[[Item], Result], item: Item) -> Result | Exceptio
 def _outcome(future: Future[Result]) -> Result | Exception:
     error = future.exception()
     if isinstance(error, (BrokenExecutor, CancelledError)):
-        raise InputError("the executor gave up; what is made stands, start the sweep again to go on") from error
+        raise InputError(
+            "the executor gave up; finished variants are kept, start the sweep again to continue"
+        ) from error
     if error is not None and not isinstance(error, Exception):
         raise error  # Ctrl-C in the task
     return future.result() if error is None else error

@@ -217,19 +217,19 @@ def test_what_the_file_does_not_say_is_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, r"int8 needs calibration images.*--precisions float32,float16,dynamic"),
+        ({}, "--calibrate.*--precisions float32,float16,dynamic"),
         ({"precisions": ["int8"]}, "--precisions float32"),
-        ({"formats": ["tflight"]}, "unknown format 'tflight'; did you mean tflite"),
-        ({"precisions": ["float23"]}, "did you mean float32"),
-        ({"precisions": []}, "give no file"),
-        ({"formats": ["onnx"], "precisions": ["float16"]}, "give no file"),
-        ({"precisions": ["float32"], "input": "uint9"}, "unknown --input"),
-        ({"precisions": ["float32"], "layout": "nwhc"}, "unknown --layout"),
-        ({"precisions": ["float32"], "batch": 0}, "--batch must be at least 1"),
-        ({"precisions": ["float32"], "resize": "stretch"}, "unknown --resize"),
-        ({"precisions": ["float32"], "evaluate_resize": "stretch"}, "unknown --evaluate-resize"),
-        ({"precisions": ["float32"], "filter": "box"}, "unknown --filter"),
-        ({"precisions": ["float32"], "crop_fraction": 2.0}, "crop fraction"),
+        ({"formats": ["tflight"]}, "'tflight'.*tflite"),
+        ({"precisions": ["float23"]}, "'float23'.*float32"),
+        ({"precisions": []}, "--precisions"),
+        ({"formats": ["onnx"], "precisions": ["float16"]}, "--formats onnx.*--precisions float16"),
+        ({"precisions": ["float32"], "input": "uint9"}, "--input 'uint9'"),
+        ({"precisions": ["float32"], "layout": "nwhc"}, "--layout 'nwhc'"),
+        ({"precisions": ["float32"], "batch": 0}, "--batch"),
+        ({"precisions": ["float32"], "resize": "stretch"}, "--resize 'stretch'"),
+        ({"precisions": ["float32"], "evaluate_resize": "stretch"}, "--evaluate-resize 'stretch'"),
+        ({"precisions": ["float32"], "filter": "box"}, "--filter 'box'"),
+        ({"precisions": ["float32"], "crop_fraction": 2.0}, "2.0"),
     ],
 )
 def test_options_that_make_no_sense(model, tmp_path, options, message):
@@ -240,16 +240,16 @@ def test_options_that_make_no_sense(model, tmp_path, options, message):
 
 def test_inputs_that_cannot_be_used(model, photos, labelled, tmp_path):
     out = tmp_path / "dist"
-    with pytest.raises(InputError, match="4 labels for a model with 5 classes"):
+    with pytest.raises(InputError, match="4 labels"):
         export_model(model, out, precisions=["float32"], labels=LABELS[:4])
     (tmp_path / "labels.txt").write_text("\n".join([*LABELS, "fox"]))
-    with pytest.raises(InputError, match=r"labels\.txt: 6 labels"):
+    with pytest.raises(InputError, match=r"labels\.txt"):
         export_model(model, out, precisions=["float32"], labels=tmp_path / "labels.txt")
     with pytest.raises(InputError, match="5 classes"):
         export_model(model, out, precisions=["float32"], evaluate=labelled)
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="none"):
         export_model(model, out, calibrate=tmp_path / "none")
-    with pytest.raises(InputError, match="also in the evaluation set"):
+    with pytest.raises(InputError, match="evaluation set"):
         export_model(model, out, calibrate=labelled, evaluate=labelled, labels=LABELS)
     (tmp_path / "broken.keras").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(InputError, match=r"broken\.keras"):
@@ -347,9 +347,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     weights = net.get_weights()
     weights[-2] = weights[-2] * 1e38  # finite, and its products are not
     net.set_weights(weights)
-    with pytest.raises(
-        VerificationError, match=r"float32\.onnx was made, but it answers with values that are not finite"
-    ):
+    with pytest.raises(VerificationError, match=r"float32\.onnx"):
         export_model(net, tmp_path / "dist", formats=["onnx"], precisions=["float32"])
     assert not any(tmp_path.iterdir())
 

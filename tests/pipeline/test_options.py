@@ -159,12 +159,12 @@ def test_labels_in_any_form(labels):
     ("labels", "named"),
     [
         ({0: "cat", 2: "dog"}, "class 1"),
-        ({"cat": 1, "dog": 1}, "class 1 has two labels, 'cat' and 'dog'"),
+        ({"cat": 1, "dog": 1}, "class 1.*'cat'.*'dog'"),
         ({0: 1}, "1: 0"),
         ({"cat": "dog"}, "'dog'"),
         ({"cat": 0.5}, "0.5"),
-        (["cat"], "1 labels for a model with 2 classes"),
-        ({0: "cat", 1: "dog", 2: "owl"}, "3 labels for a model with 2 classes"),
+        (["cat"], "1 labels"),
+        ({0: "cat", 1: "dog", 2: "owl"}, "3 labels"),
     ],
 )
 def test_labels_that_do_not_fit_are_named(labels, named):

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mbn_deploy.graph.quantized import INT8_MAX, INT8_MIN, QuantParams, constant_params
-from mbn_deploy.quantize.rounding_ties import MARGIN, mean_scale_without_ties, product_scale_without_ties
+from mbn_deploy.graph.quantized import INT8_MAX, INT8_MIN, INT8_STEPS, QuantParams, constant_params
+from mbn_deploy.quantize.rounding_ties import MARGIN, WIDENING, mean_scale_without_ties, product_scale_without_ties
 
 UNIT_STEP = QuantParams(1.0, -128)
 scales = st.floats(1e-4, 10).map(lambda s: float(np.float32(s)))

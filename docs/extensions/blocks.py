@@ -74,9 +74,14 @@ def run(blocks: list[Block], page: str, environment: Mapping[str, str]) -> list[
         job = {"page": page, "answer": str(answer), "blocks": [asdict(block) for block in blocks]}
         ran = subprocess.run(
             [sys.executable, str(PROCESS)],
-            input=json.dumps(job), capture_output=True, text=True, cwd=folder, timeout=SECONDS, check=False,
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            timeout=SECONDS,
+            check=False,
             env=_environment(Path(top)) | dict(environment),
-        )  # fmt: skip
+        )
         if ran.returncode or not answer.is_file():
             raise BlockError(ran.stderr[ran.stderr.find(f"{page}:") :])
         found: list[str] = json.loads(answer.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""How a quantized graph rescales the channels of a tensor, compared with the float graph that it was made from."""
+"""The rescaling of a tensor's channels in a quantized graph, compared with the float graph that it was made from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mbn_deploy.arrays import Array, Doubles
 
 @dataclass(frozen=True, eq=False)
 class Rescaling:
-    """Where the float graph has the value x of a channel, the quantized one has factor * (x - shift).
+    """The rescaling of a channel: for a value x of the float graph, the quantized one has factor * (x - shift).
 
     Both arrays have one value a channel, or one for all channels; factors are above 0.
     """

@@ -30,7 +30,7 @@ Against = Literal["export", "reference"]
 
 @dataclass(frozen=True)
 class OperationDifference:
-    """How far the result of one operation is from what it should be.
+    """The difference between the result of one operation and the expected one.
 
     Attributes:
         number: position of the operation, from 1.

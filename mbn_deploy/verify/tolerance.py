@@ -1,4 +1,4 @@
-"""How far the outputs of a file may differ between machines, and why."""
+"""The tolerances for a file's outputs on other machines, and their reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How XNNPACK, the default delegate of TFLite interpreters on CPUs, divides a file.
+"""The division of a file by XNNPACK, the default delegate of TFLite interpreters on CPUs.
 
 The interpreter runs in a child process, since some files make it abort.
 """

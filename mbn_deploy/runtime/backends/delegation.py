@@ -1,4 +1,4 @@
-"""How a delegate divides an opened file: XNNPACK is the default one of TFLite interpreters on CPUs."""
+"""The division of an opened file by a delegate: XNNPACK is the default one of TFLite interpreters on CPUs."""
 
 from __future__ import annotations
 

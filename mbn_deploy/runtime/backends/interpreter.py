@@ -41,7 +41,7 @@ class InterpreterBackend:
 
     @property
     def kernels(self) -> str:
-        """See `Backend`; XNNPACK may leave ops to the interpreter's built-in kernels."""
+        """Return the kernels that compute; XNNPACK may leave ops to the interpreter's built-in kernels."""
         return kernel_family(self._interpreter)
 
     def close(self) -> None:

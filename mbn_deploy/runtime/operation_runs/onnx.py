@@ -50,7 +50,7 @@ class OnnxOperations:
         self._source = self._session.get_inputs()[0].name
 
     def run(self, values: Array) -> list[Array]:
-        """See `Operations`."""
+        """Return the result of each operation; see `Operations`."""
         try:
             results = self._session.run(self._names, {self._source: values})
         except Exception as error:  # onnxruntime's exceptions have no common base of their own

@@ -91,7 +91,7 @@ class TfliteOperations:
         self.operations = tuple(Operation(kinds[number], names[tensor]) for number, tensor in wired)
 
     def run(self, values: Array) -> list[Array]:
-        """See `Operations`."""
+        """Return the result of each operation; see `Operations`."""
         return _computed(self._interpreter, {self.wiring.source: values}, self.wiring.written, self._where)
 
 

@@ -1,4 +1,4 @@
-"""What each operation of a .tflite file asks of its inputs, and the shape that it makes of them.
+"""The rules of each operation of a .tflite file for its inputs, and the shape of its output.
 
 The rules are those of the kernels' Prepare functions (tensorflow/lite/kernels); interpreters ask some of them only,
 and later ones of optimised kernels none. `tflite_check` walks over the file.
@@ -42,7 +42,7 @@ class Tensor:
 
     @property
     def count(self) -> int:
-        """How many values it has."""
+        """The number of its values."""
         return math.prod(self.shape)
 
     @property
@@ -88,7 +88,7 @@ class Node:
 
 
 def check_node(node: Node) -> int:
-    """How many multiplications the operation asks for. Raises `DamagedError` for what a kernel could stumble over."""
+    """Check an operation, return its number of multiplications; raises `DamagedError` if it could crash a kernel."""
     for tensor in (*node.inputs, *node.outputs):
         if tensor is not None and tensor.kind in _QUANTIZED and tensor.scales and not all(tensor.scales):
             raise node.wrong(f"{tensor.name!r} has a scale of 0")
@@ -248,7 +248,7 @@ def _pointwise(node: Node) -> int:
 
 
 def _converted(node: Node) -> int:
-    """As `_pointwise`, with another type."""
+    """Check a pointwise operation whose output has another type."""
     source, output = node.input(0), node.outputs[0]
     _made(node, source.shape)
     integers = {"QUANTIZE": output, "DEQUANTIZE": source}.get(node.kind)
@@ -275,7 +275,7 @@ def _broadcast(node: Node) -> int:
 
 
 def _reshaped(node: Node) -> int:
-    """As many values as before."""
+    """Check an output with as many values as the input."""
     source, output = node.input(0), node.outputs[0]
     if source.kind != output.kind:
         raise node.wrong(f"types {source.kind} and {output.kind}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -55,30 +54,6 @@ class Answers:
     def for_outputs(cls, scores: Scores, outputs: int, meaning: Meaning | None = None) -> Answers:
         """Return the answers of a model with so many outputs; `meaning` None is what its end suggests."""
         return cls(usual_meaning(scores, outputs) if meaning is None else meaning, scores)
-
-    @property
-    def are_scores(self) -> bool:
-        """Whether the answers are probabilities of names (classes, labels, binary), not numbers."""
-        return self.meaning in ("classes", "labels", "binary")
-
-    def name_count(self, outputs: int) -> int:
-        """Return how many names a model with so many outputs has: two for a binary one, else one an output."""
-        return 2 if self.meaning == "binary" else outputs
-
-    def label_counts(self, outputs: int) -> tuple[int, ...]:
-        """Return how many labels may be given: as many as names; of a binary model also the positive one alone."""
-        return (1, 2) if self.meaning == "binary" else (outputs,)
-
-    def names(self, labels: Sequence[str] | None, outputs: int) -> tuple[str, ...]:
-        """Return the names: `labels`, or the numbers of the outputs.
-
-        A binary model has (negative, positive); of a lone label the negative name is `not LABEL`.
-        """
-        if self.meaning != "binary":
-            return tuple(map(str, range(outputs))) if labels is None else tuple(labels)
-        if labels is None:
-            return ("negative", "positive")
-        return (f"not {labels[0]}", labels[0]) if len(labels) == 1 else tuple(labels)
 
 
 def usual_meaning(scores: Scores, outputs: int) -> Meaning:

@@ -53,7 +53,7 @@ HOUSE = {
     "models": Room(VALUES, "numpy", "keras h5py"),
     # floor 3: all that a device gets
     "runtime.system": Room(VALUES, "numpy"),
-    "runtime.labels": Room("errors answers"),
+    "runtime.labels": Room("errors"),
     "runtime.label_files": Room(f"{VALUES} runtime.system"),
     "runtime.formats": Room(f"{VALUES} runtime.labels", "numpy"),
     "runtime.untrusted": Room(f"{VALUES} runtime.system runtime.formats", "numpy"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
-from mbn_deploy.answers import Answers, Meaning, Scores
+from mbn_deploy.answers import Meaning, Scores
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, Layout, Manifest, ModelFile, Preprocess, TensorInfo
 from mbn_deploy.runtime.backends.backend import Backend
@@ -122,18 +122,18 @@ def choose_preprocess(declaration: Declaration, options: OpenOptions, where: str
 
 
 def choose_labels(
-    declared: tuple[str, ...] | None, options: OpenOptions, answers: Answers, outputs: int, where: str
+    declared: tuple[str, ...] | None, options: OpenOptions, classes: int, where: str
 ) -> tuple[str, ...] | None:
     """Return the labels: those of the options, else the declared ones.
 
-    Raises `InputError` where their number does not fit the model's outputs, or a labels file cannot be read.
+    Raises `InputError` where their number is not the number of classes, or a labels file cannot be read.
     """
     if options.labels is None:
         labels, source = declared, where
     else:
         labels = read_labels(options.labels)
         source = str(options.labels) if isinstance(options.labels, (str, PathLike)) else "labels"
-    problem = None if labels is None else mismatch(labels, answers, outputs, source)
+    problem = None if labels is None else mismatch(labels, classes, source)
     if problem is not None:
         raise InputError(problem)
     return labels

@@ -74,7 +74,7 @@ def open_model(path: str | PathLike[str], options: OpenOptions) -> OpenedModel:
             declaration = read_declaration(backend, data, source.path)
         _check(declaration, backend, options, where)
         info = _model_info(source, declaration, backend, options, threads_from)
-        labels = choose_labels(declaration.labels, options, info.answers, info.classes, where)
+        labels = choose_labels(declaration.labels, options, info.classes, where)
         return OpenedModel(backend, info, labels, data)
 
 

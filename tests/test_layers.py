@@ -33,7 +33,7 @@ class Room:
     lazily: str = ""
 
 
-VALUES = "errors version progress arrays archives hashing text answers manifest"
+VALUES = "errors version progress arrays archives hashing text manifest"
 DEVICE = f"{VALUES} runtime"
 GRAPHS = f"{DEVICE} graph models"
 FILES = f"{GRAPHS} export data bundle"
@@ -47,8 +47,7 @@ HOUSE = {
     "archives": Room(),
     "hashing": Room(),
     "text": Room(),
-    "answers": Room("errors"),
-    "manifest": Room("errors answers"),
+    "manifest": Room("errors"),
     # floor 2: networks as tables
     "models": Room(VALUES, "numpy", "keras h5py"),
     # floor 3: all that a device gets

@@ -10,9 +10,17 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
-from mbn_deploy.answers import Meaning, Scores
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.manifest import DESCRIPTION_KEY, Description, Layout, Manifest, ModelFile, Preprocess, TensorInfo
+from mbn_deploy.manifest import (
+    DESCRIPTION_KEY,
+    Description,
+    Layout,
+    Manifest,
+    ModelFile,
+    Preprocess,
+    Scores,
+    TensorInfo,
+)
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY, GoogleMetadata, google_metadata
 from mbn_deploy.runtime.label_files import read_labels
@@ -35,7 +43,6 @@ class Declaration:
     output: TensorInfo
     precision: str = "unknown"
     scores: Scores = "softmax"
-    meaning: Meaning | None = None
     layout: Layout | None = None
     preprocess: Preprocess | None = None
     normalization: Preprocess | None = None
@@ -50,7 +57,6 @@ def manifest_declaration(manifest: Manifest, entry: ModelFile, labels: tuple[str
         output=entry.output,
         precision=entry.precision,
         scores=manifest.scores,
-        meaning=manifest.meaning,
         layout=entry.layout,
         preprocess=entry.preprocess,
         labels=labels,
@@ -71,7 +77,6 @@ def read_declaration(backend: Backend, data: bytes, path: Path) -> Declaration:
             output=backend.output,
             precision=own.precision,
             scores=own.scores,
-            meaning=own.meaning,
             layout=own.layout,
             preprocess=own.preprocess,
             labels=own.labels,

@@ -9,7 +9,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from mbn_deploy.answers import Answers
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import FileFormat
 from mbn_deploy.runtime.backends import choose_backend, open_backend
@@ -149,8 +148,7 @@ def _model_info(
     options: OpenOptions,
     threads_from: ThreadsFrom,
 ) -> ModelInfo:
-    where, outputs = str(source.path), max(declaration.output.shape[1:], default=0)
-    answers = Answers.for_outputs(declaration.scores, outputs, declaration.meaning)
+    where = str(source.path)
     return ModelInfo(
         path=where,
         model=declaration.model,
@@ -164,5 +162,4 @@ def _model_info(
         scores=declaration.scores,
         preprocess=choose_preprocess(declaration, options, where),
         threads_from=threads_from,
-        meaning=answers.meaning,
     )

@@ -42,7 +42,7 @@ _TENSOR_NAME = 8
 
 
 @dataclass(frozen=True)
-class ModelInfo:
+class ArchivedModel:
     """A model's inputs and outputs, the labels and the names of the metadata inside, and contradictions among them.
 
     In shapes -1 stands for a dimension that is not fixed. Scales and zero points are not read.
@@ -79,7 +79,7 @@ def kind_is_sure(name: str, kind: ModelKind) -> bool:
     return kind != "onnx" or _SUFFIXES.get(PurePosixPath(name).suffix.lower()) == kind
 
 
-def read_model(kind: ModelKind, data: bytes, where: str) -> ModelInfo:
+def read_model(kind: ModelKind, data: bytes, where: str) -> ArchivedModel:
     """Read a .tflite or .onnx file; of other kinds only the first bytes are checked. Raises `InputError` if damaged."""
     if data.startswith(_LFS):
         raise InputError(f"{where}: a Git LFS pointer, not the model; run `git lfs pull` before the build")
@@ -92,10 +92,10 @@ def read_model(kind: ModelKind, data: bytes, where: str) -> ModelInfo:
         raise InputError(f"{where}: damaged, or not an ONNX Runtime file")
     if kind == "task" and not data.startswith(MAGIC):
         raise InputError(f"{where}: damaged, or not a MediaPipe .task file (a zip archive)")
-    return ModelInfo()
+    return ArchivedModel()
 
 
-def _read_tflite(data: bytes, where: str) -> ModelInfo:
+def _read_tflite(data: bytes, where: str) -> ArchivedModel:
     metadata = read_metadata(data, where)
     with damage_named(where):
         graph = root(data, IDENTIFIER).tables(2)[0]
@@ -107,7 +107,7 @@ def _read_tflite(data: bytes, where: str) -> ModelInfo:
     if GOOGLE_KEY in metadata:
         google = google_metadata(metadata[GOOGLE_KEY], data, where).labels
     names = tuple(name for name in metadata if name in (DESCRIPTION_KEY, GOOGLE_KEY))
-    return _with_labels(ModelInfo(inputs, outputs, names), own, google)
+    return _with_labels(ArchivedModel(inputs, outputs, names), own, google)
 
 
 def _tflite_tensor(tensor: Table) -> TensorInfo:
@@ -116,7 +116,7 @@ def _tflite_tensor(tensor: Table) -> TensorInfo:
     return TensorInfo(tensor.text(3), shape, _named(_TFLITE_TYPES, code))
 
 
-def _read_onnx(data: memoryview, where: str) -> ModelInfo:
+def _read_onnx(data: memoryview, where: str) -> ArchivedModel:
     graph = memoryview(b"".join(messages(data, _GRAPH)))
     if not messages(graph, _NODE):
         raise DamagedError("it has no graph")
@@ -126,7 +126,7 @@ def _read_onnx(data: memoryview, where: str) -> ModelInfo:
     properties = {text(entry, _KEY): entry for entry in messages(data, _PROPERTIES)}
     described = properties.get(DESCRIPTION_KEY)
     own = None if described is None else _own_labels(text(described, _VALUE).encode(), where)
-    return _with_labels(ModelInfo(inputs, outputs, tuple(properties)), own, None)
+    return _with_labels(ArchivedModel(inputs, outputs, tuple(properties)), own, None)
 
 
 def _onnx_tensor(value: memoryview) -> TensorInfo:
@@ -145,7 +145,7 @@ def _own_labels(description: bytes | None, where: str) -> tuple[str, ...] | None
     return None if description is None else Description.from_json(description, where).labels
 
 
-def _with_labels(info: ModelInfo, own: tuple[str, ...] | None, google: tuple[str, ...] | None) -> ModelInfo:
+def _with_labels(info: ArchivedModel, own: tuple[str, ...] | None, google: tuple[str, ...] | None) -> ArchivedModel:
     """Add the labels, and find contradictions between them and the outputs."""
     problems = []
     labels = google if own is None else own

@@ -12,7 +12,7 @@ from zipfile import ZipInfo
 from mbn_deploy.check_apk.archive import ZipArchive, is_stored
 from mbn_deploy.check_apk.label_files import check_label_files
 from mbn_deploy.check_apk.layout import Layout
-from mbn_deploy.check_apk.model import HEAD_BYTES, ModelInfo, ModelKind, kind_is_sure, kind_of, read_model
+from mbn_deploy.check_apk.model import HEAD_BYTES, ArchivedModel, ModelKind, kind_is_sure, kind_of, read_model
 from mbn_deploy.check_apk.reference import Reference, References
 from mbn_deploy.check_apk.report import Finding, ModelReport
 from mbn_deploy.errors import InputError
@@ -38,7 +38,7 @@ class _Inspection:
     kind: ModelKind
     sha256: str
     data: bytes | None = None
-    info: ModelInfo = field(default_factory=ModelInfo)
+    info: ArchivedModel = field(default_factory=ArchivedModel)
     findings: tuple[Finding, ...] = ()
 
 
@@ -128,7 +128,7 @@ def _mapping_problems(layout: Layout, report: ModelReport) -> Iterator[Finding]:
         yield Finding("problem", report.name, text, _ALIGN)
 
 
-def _differences(report: ModelReport, info: ModelInfo, reference: Reference) -> Iterator[Finding]:
+def _differences(report: ModelReport, info: ArchivedModel, reference: Reference) -> Iterator[Finding]:
     """Find where a model differs from what the manifest says."""
     matched, file = reference.match(report.name, report.sha256)
     where = reference.where

@@ -36,9 +36,10 @@ def override(name: str) -> Any:
     declared = next(each for each in options_of(ExportOptions) if each.name == name)
     return typer.Option(
         declared.flag,
-        metavar=declared.metavar or "|".join(declared.choices),
-        help=declared.command_help.partition(" [default:")[0],
+        metavar=declared.metavar or "|".join(declared.choices) or None,
+        help=declared.command_help.partition(" [default:")[0] + " [default: the file's own]",
         rich_help_panel=PREPROCESSING,
+        readable=False,
     )
 
 
@@ -71,13 +72,7 @@ Threads = Annotated[
         rich_help_panel=INTERPRETER,
     ),
 ]
-FileLabels = Annotated[
-    Path | None,
-    path_option(
-        help="Text file with the label of class i in line i, from 0. [default: the file's own labels]",
-        panel=PREPROCESSING,
-    ),
-]
+FileLabels = Annotated[Path | None, override("labels")]
 Resize = Annotated[str | None, override("resize")]
 PreprocessText = Annotated[str | None, override("preprocess")]
 Synsets = Annotated[

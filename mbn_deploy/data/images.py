@@ -54,23 +54,21 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
-    """Yield the image files below a folder. Links to folders are followed, unless they lead back above themselves."""
+    """Yield the image files below a folder. Links to folders are followed, but not back to a folder above them."""
 
-    def stop(error: OSError) -> None:
-        raise error
+    def search(here: str, above: frozenset[str]) -> Iterator[Path]:
+        with os.scandir(here) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+        for entry in visible:
+            if entry.is_dir():
+                real = os.path.realpath(entry.path)
+                if real not in above:
+                    yield from search(entry.path, above | {real})
+            elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
+                yield Path(entry.path)
 
-    for root, folders, files in os.walk(folder, onerror=stop, followlinks=True):
-        here = os.path.realpath(root)
-        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(root, name, here)]
-        for name in files:
-            path = Path(root, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith(".") and path.is_file():
-                yield path
-
-
-def _leads_back(root: str, name: str, here: str) -> bool:
-    path = os.path.join(root, name)  # noqa: PTH118 (os.walk gives text)
-    return os.path.islink(path) and f"{here}/".startswith(f"{os.path.realpath(path)}/")  # noqa: PTH114
+    root = folder.resolve()
+    return search(str(folder), frozenset({str(root), *map(str, root.parents)}))
 
 
 def load_image(path: Path, size: tuple[int, int], preprocess: Preprocess, data: bytes | None = None) -> LoadedImage:

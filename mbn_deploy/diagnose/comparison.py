@@ -48,7 +48,7 @@ class _OutputSums:
     agreements: list[bool] = field(default_factory=list)
 
 
-class Comparison:
+class ModelComparison:
     """Two open files, their matched tensors, and sums over the images so far.
 
     `rescalings` says which matched tensors the quantized file holds at another scale or centre.

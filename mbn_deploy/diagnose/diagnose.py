@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mbn_deploy.diagnose.comparison import Comparison, chunks
+from mbn_deploy.diagnose.comparison import ModelComparison, chunks
 from mbn_deploy.diagnose.layer_errors import Diagnosis
 from mbn_deploy.diagnose.matching import MatchedTensor, is_part, match
 from mbn_deploy.diagnose.model_file import DiagnosedModel, load_images, open_model
@@ -64,7 +64,7 @@ def diagnose(
     if rescalings is None:
         rescalings = recorded_rescalings(quantized, Path(file).parent, Path(reference).parent)
     images = load_images(Path(data), (quantized, exact), count, seed, progress)
-    comparison = Comparison(quantized, exact, tensors, rescalings)
+    comparison = ModelComparison(quantized, exact, tensors, rescalings)
     done = 0
     for pixels in chunks(images, exact.graph):
         comparison.add(pixels)

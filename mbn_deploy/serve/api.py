@@ -85,7 +85,7 @@ ERRORS = {
 
 
 @dataclass(frozen=True)
-class Operation:
+class Endpoint:
     """One path with one method.
 
     Attributes:
@@ -142,7 +142,7 @@ _LOGIN = {
 _JSON = "application/json"
 
 OPERATIONS = (
-    Operation(
+    Endpoint(
         name="classify",
         method="POST",
         path="/classify",
@@ -153,7 +153,7 @@ OPERATIONS = (
         body=_IMAGE,
         example="curl --data-binary @cat.jpg '{url}classify?top_k=3'{bearer}",
     ),
-    Operation(
+    Endpoint(
         name="info",
         method="GET",
         path="/info",
@@ -161,7 +161,7 @@ OPERATIONS = (
         returns=(_JSON, "Info"),
         example="curl '{url}info'{bearer}",
     ),
-    Operation(
+    Endpoint(
         name="frame",
         method="GET",
         path="/camera/frame.jpg",
@@ -171,7 +171,7 @@ OPERATIONS = (
         parameters=(_FRAME_NUMBER,),
         example="curl '{url}camera/frame.jpg' -o frame.jpg{bearer}",
     ),
-    Operation(
+    Endpoint(
         name="events",
         method="GET",
         path="/camera/events",
@@ -181,7 +181,7 @@ OPERATIONS = (
         errors=(404, 503),
         example="curl -N '{url}camera/events'{bearer}",
     ),
-    Operation(
+    Endpoint(
         name="health",
         method="GET",
         path="/health",
@@ -190,7 +190,7 @@ OPERATIONS = (
         needs_token=False,
         example="curl '{url}health'",
     ),
-    Operation(
+    Endpoint(
         name="login",
         method="POST",
         path="/login",
@@ -200,7 +200,7 @@ OPERATIONS = (
         needs_token=False,
         body=_LOGIN,
     ),
-    Operation(
+    Endpoint(
         name="openapi",
         method="GET",
         path="/openapi.json",
@@ -208,7 +208,7 @@ OPERATIONS = (
         returns=(_JSON, None),
         needs_token=False,
     ),
-    Operation(
+    Endpoint(
         name="docs",
         method="GET",
         path="/docs",
@@ -229,7 +229,7 @@ FILES = {
 OPEN_PATHS = (*FILES, *(operation.path for operation in OPERATIONS if not operation.needs_token))
 
 
-def errors_of(operation: Operation) -> list[int]:
+def errors_of(operation: Endpoint) -> list[int]:
     """Return every HTTP error that an operation can give, sorted."""
     common = {403, 421} | ({401} if operation.needs_token else set())
     return sorted(common | set(operation.errors))
@@ -263,7 +263,7 @@ def openapi() -> Json:
     }
 
 
-def _operation(operation: Operation) -> Json:
+def _operation(operation: Endpoint) -> Json:
     described: Json = {"operationId": operation.name, "summary": operation.summary, "responses": {}}
     if operation.parameters:
         described["parameters"] = list(operation.parameters)
@@ -281,7 +281,7 @@ def _operation(operation: Operation) -> Json:
     return described
 
 
-def _success(operation: Operation) -> Json:
+def _success(operation: Endpoint) -> Json:
     if operation.returns is None:
         return {"description": "Success."}
     kind, schema = operation.returns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from mbn_deploy.serve.api import ERRORS, OPERATIONS, SCHEMAS, Json, Operation, errors_of
+from mbn_deploy.serve.api import ERRORS, OPERATIONS, SCHEMAS, Endpoint, Json, errors_of
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -38,7 +38,7 @@ def docs_html(url: str, *, with_token: bool) -> str:
     return _PAGE.format(sections=sections, token=_BEARER if with_token else "")
 
 
-def _section(operation: Operation, url: str, *, with_token: bool) -> str:
+def _section(operation: Endpoint, url: str, *, with_token: bool) -> str:
     lines = [
         f"<h2><code>{operation.method} {escape(operation.path)}</code></h2>",
         f"<p>{escape(operation.summary)}</p>",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import runtime_models as models
 
-from mbn_deploy.diagnose.comparison import Comparison, chunks
+from mbn_deploy.diagnose.comparison import ModelComparison, chunks
 from mbn_deploy.diagnose.diagnose import match_models
 from mbn_deploy.diagnose.file_graph import FileGraph, FileOp
 from mbn_deploy.diagnose.layer_errors import MAX_DB, ChannelSums, LayerError, badness, decibel, divergences, spread
@@ -187,7 +187,7 @@ def pair(tmp_path_factory):
 
 
 def compared(pair, left_out=()):
-    comparison = Comparison(*pair, [t for t in match_models(*pair) if t.name not in left_out], {})
+    comparison = ModelComparison(*pair, [t for t in match_models(*pair) if t.name not in left_out], {})
     comparison.add(PIXELS)
     diagnosis = comparison.result()
     return {row.tensor: row for row in diagnosis.layers}, diagnosis.not_compared

@@ -16,10 +16,11 @@ def test_class_folders_that_are_links_count(tmp_path):
     for label in ("ant", "bee"):
         (tmp_path / "val" / label).symlink_to(tmp_path / "elsewhere" / label)
     (tmp_path / "val" / "cat" / "round").symlink_to(tmp_path / "val")
+    (tmp_path / "elsewhere" / "ant" / "bees").symlink_to(tmp_path / "elsewhere" / "bee")  # and from there back again
+    (tmp_path / "elsewhere" / "bee" / "ants").symlink_to(tmp_path / "elsewhere" / "ant")
     dataset = load_dataset(tmp_path / "val", 3, labels=("ant", "bee", "cat"))
-    assert [path.relative_to(tmp_path / "val").parts[0] for path in dataset.paths] == ["ant"] * 2 + ["bee"] * 2 + [
-        "cat"
-    ] * 2
+    folders = [path.relative_to(tmp_path / "val").parts[0] for path in dataset.paths]
+    assert folders == ["ant"] * 4 + ["bee"] * 4 + ["cat"] * 2
 
 
 def test_as_many_folders_as_classes_are_offered_as_labels(tmp_path):

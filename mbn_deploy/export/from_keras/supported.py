@@ -49,7 +49,7 @@ LAYERS: Mapping[str, Handler] = {
 }
 
 
-class Operation(NamedTuple):
+class SupportedOperation(NamedTuple):
     """An operation without a layer, such as `x + 3.0` or `keras.ops.relu(x)`, and where Keras 3 has its class."""
 
     module: str
@@ -58,20 +58,20 @@ class Operation(NamedTuple):
 
 _NUMPY, _NN = "keras.src.ops.numpy", "keras.src.ops.nn"
 
-OPERATIONS: Mapping[str, Operation] = {
-    "Add": Operation(_NUMPY, arithmetic.add),
-    "Subtract": Operation(_NUMPY, arithmetic.subtract),
-    "Multiply": Operation(_NUMPY, arithmetic.multiply),
-    "Divide": Operation(_NUMPY, arithmetic.divide),
-    "TrueDivide": Operation(_NUMPY, arithmetic.divide),
-    "Negative": Operation(_NUMPY, arithmetic.negative),
-    "Clip": Operation(_NUMPY, activations.clip),
-    "Relu": Operation(_NN, activations.activation("relu")),
-    "Relu6": Operation(_NN, activations.activation("relu6")),
-    "HardSilu": Operation(_NN, activations.activation("hard_swish")),
-    "HardSigmoid": Operation(_NN, activations.activation("hard_sigmoid")),
-    "Sigmoid": Operation(_NN, activations.activation("sigmoid")),
-    "Silu": Operation(_NN, activations.activation("silu")),
-    "Softmax": Operation(_NN, activations.softmax),
-    "ReLU": Operation("keras.src.activations.activations", activations.relu),
+OPERATIONS: Mapping[str, SupportedOperation] = {
+    "Add": SupportedOperation(_NUMPY, arithmetic.add),
+    "Subtract": SupportedOperation(_NUMPY, arithmetic.subtract),
+    "Multiply": SupportedOperation(_NUMPY, arithmetic.multiply),
+    "Divide": SupportedOperation(_NUMPY, arithmetic.divide),
+    "TrueDivide": SupportedOperation(_NUMPY, arithmetic.divide),
+    "Negative": SupportedOperation(_NUMPY, arithmetic.negative),
+    "Clip": SupportedOperation(_NUMPY, activations.clip),
+    "Relu": SupportedOperation(_NN, activations.activation("relu")),
+    "Relu6": SupportedOperation(_NN, activations.activation("relu6")),
+    "HardSilu": SupportedOperation(_NN, activations.activation("hard_swish")),
+    "HardSigmoid": SupportedOperation(_NN, activations.activation("hard_sigmoid")),
+    "Sigmoid": SupportedOperation(_NN, activations.activation("sigmoid")),
+    "Silu": SupportedOperation(_NN, activations.activation("silu")),
+    "Softmax": SupportedOperation(_NN, activations.softmax),
+    "ReLU": SupportedOperation("keras.src.activations.activations", activations.relu),
 }

@@ -176,11 +176,12 @@ def _with_progress(items: Iterator[Item], step: str, total: int, progress: Progr
 
 
 def _record_of(job: Job, outcome: Record | Exception) -> Record:
-    """Return the task's record; write one for a task that could not."""
-    if isinstance(outcome, Record):
-        return outcome
-    record = failed(job, str(outcome) or repr(outcome), getattr(outcome, "exit_code", BUG))
-    write_record(job, record)
+    """Return the task's record, or one of the exception that it ended with; write it if it is of a failure."""
+    record = outcome
+    if isinstance(record, Exception):
+        record = failed(job, str(outcome) or repr(outcome), getattr(outcome, "exit_code", BUG))
+    if record.status == "failed":
+        write_record(job, record)
     return record
 
 

@@ -55,12 +55,17 @@ class Chunk:
 
 
 def export_variant(job: Job) -> Record:
-    """Export the job's variant and write a record of it; a variant that fails is recorded, and raises nothing."""
+    """Export the job's variant and return its record, written if the bundle was; a variant that fails raises nothing.
+
+    The sweep writes the record of a failure. A library may turn the Ctrl-C that ends a task into an error of its own,
+    and an interrupted variant has not failed.
+    """
     with _TURN:
         record = finished_record(job)
         if record is None:
             record = _export(job)
-            write_record(job, record)
+            if record.status != "failed":
+                write_record(job, record)
         return record
 
 

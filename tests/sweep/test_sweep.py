@@ -221,6 +221,7 @@ def test_ctrl_c_leaves_what_the_next_start_goes_on_from(options, tmp_path):
     done = {path.stem for path in out.glob("records/*.json")}
     assert [path for path in out.rglob("*") if path.name.endswith(".tmp")] == []
     for name in done:
+        assert json.loads((out / "records" / f"{name}.json").read_bytes())["status"] == "done"
         Bundle.read(out / name)
     again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert again.returncode == 0, again.stderr

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
+from mbn_deploy.answers import Answers, Meaning, Scores
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 
 SCHEMA_VERSION = 1
@@ -21,7 +22,6 @@ DESCRIPTION_KEY = "mbn_deploy"  # the metadata entry of a .tflite or .onnx file 
 Resize = Literal["squash", "crop", "letterbox"]
 Filter = Literal["bilinear", "bicubic", "nearest", "lanczos"]
 Channels = Literal["rgb", "bgr"]
-Scores = Literal["softmax", "sigmoid", "logits"]
 Layout = Literal["nhwc", "nchw"]
 FileFormat = Literal["tflite", "onnx"]
 
@@ -134,14 +134,20 @@ class Description:
     preprocess: Preprocess
     layout: Layout = "nhwc"
     labels: tuple[str, ...] | None = None
+    meaning: Meaning | None = None  # None: what the scores suggest
 
     def __post_init__(self) -> None:
-        _one_of("scores", self.scores, get_args(Scores))
+        self.answers(2)  # raises for a meaning that such a model cannot have
         _one_of("layout", self.layout, get_args(Layout))
 
+    def answers(self, outputs: int) -> Answers:
+        """Return what the model's `outputs` numbers mean."""
+        return Answers.for_outputs(self.scores, outputs, self.meaning)
+
     def to_json(self) -> str:
-        """Return deterministic JSON text on one line."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, allow_nan=False)
+        """Return deterministic JSON text on one line; a meaning that the scores suggest anyway is left out."""
+        fields = {key: value for key, value in asdict(self).items() if key != "meaning" or value is not None}
+        return json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> Description:
@@ -155,6 +161,7 @@ class Description:
                 preprocess=preprocess_from_dict(data["preprocess"]),
                 layout=data["layout"],
                 labels=None if data.get("labels") is None else tuple(str(label) for label in data["labels"]),
+                meaning=data.get("meaning"),
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError, UsageError) as error:
             raise InputError(f"{where}: its {DESCRIPTION_KEY!r} metadata are damaged: {error}") from None
@@ -166,6 +173,7 @@ class Manifest:
 
     `threads` are numbers of threads that were measured to be best, by file, interpreter and kind of machine
     (`runtime.threads.ThreadRecord`). An export has none: the machine that exports is not the one that runs.
+    `classes` is the number of outputs; `meaning` says what they are, and None becomes what `scores` suggest.
     """
 
     model: str
@@ -182,12 +190,18 @@ class Manifest:
     tools: dict[str, str] = field(default_factory=dict)
     threads: tuple[Any, ...] = ()
     schema_version: int = SCHEMA_VERSION
+    meaning: Meaning | None = None
 
     def __post_init__(self) -> None:
-        _one_of("scores", self.scores, get_args(Scores))
+        object.__setattr__(self, "meaning", self.answers.meaning)
         for what in (self.labels, self.golden):
             if what is not None:
                 plain_name("bundle file", what)
+
+    @property
+    def answers(self) -> Answers:
+        """The meaning of the model's outputs."""
+        return Answers.for_outputs(self.scores, self.classes, self.meaning)
 
     def to_json(self) -> str:
         """Return deterministic JSON text: sorted keys, two spaces, a newline at the end."""
@@ -268,6 +282,7 @@ def _manifest(data: dict[str, Any]) -> Manifest:
         model=str(data["model"]),
         classes=int(data["classes"]),
         scores=data["scores"],
+        meaning=data.get("meaning"),
         files=tuple(_file(item) for item in data["files"]),
         threads=tuple(data.get("threads") or ()),
         **text,

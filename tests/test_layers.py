@@ -33,7 +33,7 @@ class Room:
     lazily: str = ""
 
 
-VALUES = "errors version progress arrays archives hashing text manifest"
+VALUES = "errors version progress arrays archives hashing text answers manifest"
 DEVICE = f"{VALUES} runtime"
 GRAPHS = f"{DEVICE} graph models"
 FILES = f"{GRAPHS} export data bundle"
@@ -47,12 +47,13 @@ HOUSE = {
     "archives": Room(),
     "hashing": Room(),
     "text": Room(),
-    "manifest": Room("errors"),
+    "answers": Room("errors"),
+    "manifest": Room("errors answers"),
     # floor 2: networks as tables
     "models": Room(VALUES, "numpy", "keras h5py"),
     # floor 3: all that a device gets
     "runtime.system": Room(VALUES, "numpy"),
-    "runtime.labels": Room("errors"),
+    "runtime.labels": Room("errors answers"),
     "runtime.label_files": Room(f"{VALUES} runtime.system"),
     "runtime.formats": Room(f"{VALUES} runtime.labels", "numpy"),
     "runtime.untrusted": Room(f"{VALUES} runtime.system runtime.formats", "numpy"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.check_apk.archive import ZipArchive
 from mbn_deploy.check_apk.reference import References, read_text
 from mbn_deploy.check_apk.report import Finding, ModelReport
@@ -37,4 +38,4 @@ def _check_label_file(archive: ZipArchive, name: str, counts: Sequence[int]) -> 
         yield Finding("problem", name, f"cannot be read: {error}", _ADVICE)
         return
     if len(labels) not in counts:
-        yield Finding("problem", name, str(mismatch(labels, counts[0], "it")).removeprefix("it: "), _ADVICE)
+        yield Finding("problem", name, str(mismatch(labels, Answers(), counts[0], "it")).removeprefix("it: "), _ADVICE)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.check_apk.archive import MAGIC
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, TensorInfo
@@ -152,6 +153,6 @@ def _with_labels(info: ArchivedModel, own: tuple[str, ...] | None, google: tuple
     if own is not None and google is not None and own != google:
         problems.append(f"its labels in {DESCRIPTION_KEY!r} and in {GOOGLE_KEY} differ")
     if labels is not None and info.classes is not None:
-        wrong = mismatch(labels, info.classes, "inside")
+        wrong = mismatch(labels, Answers(), info.classes, "inside")
         problems += [] if wrong is None else [wrong]
     return replace(info, labels=labels, problems=tuple(problems))

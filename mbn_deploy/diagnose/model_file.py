@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.answers import Scores
 from mbn_deploy.arrays import Floats, Pixels
 from mbn_deploy.data.images import find_images, in_parallel, load_image
 from mbn_deploy.diagnose.file_graph import FileGraph
@@ -19,7 +20,7 @@ from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.file_report import FileReport
 from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.hashing import sha256
-from mbn_deploy.manifest import Layout, Preprocess, Resize, Scores, TensorInfo
+from mbn_deploy.manifest import Layout, Preprocess, Resize, TensorInfo
 from mbn_deploy.progress import Progress
 from mbn_deploy.runtime.ranking import logits_to_probabilities
 from mbn_deploy.runtime.system.files import read_file

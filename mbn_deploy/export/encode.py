@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mbn_deploy.answers import Scores
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.file_types import NO_INT16, NOTHING_SAID, About, InputType, OnnxActivationType
 from mbn_deploy.export.onnx.qdq import write_onnx_int8
@@ -20,16 +21,7 @@ from mbn_deploy.export.tflite.writer import FloatPrecision, write_tflite, write_
 from mbn_deploy.graph.graph import Graph
 from mbn_deploy.graph.input_normalization import is_uniform, uniform_input
 from mbn_deploy.graph.quantized import UNSIGNED_SHIFT, QuantizedGraph
-from mbn_deploy.manifest import (
-    DESCRIPTION_KEY,
-    LABELS_NAME,
-    Description,
-    FileFormat,
-    Layout,
-    Preprocess,
-    Scores,
-    TensorInfo,
-)
+from mbn_deploy.manifest import DESCRIPTION_KEY, LABELS_NAME, Description, FileFormat, Layout, Preprocess, TensorInfo
 
 
 @dataclass(frozen=True)

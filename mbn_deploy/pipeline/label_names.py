@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.label_files import Labels
 from mbn_deploy.runtime.label_files import read_labels as read_any
@@ -26,12 +27,12 @@ def read_synsets(lines: Lines | None) -> list[str] | None:
     return None if lines is None else [line.split()[0] for line in read_lines(lines) if line.strip()]
 
 
-def read_labels(labels: Labels | None, classes: int) -> tuple[str, ...] | None:
-    """Return the labels of a model with so many classes. Raises `InputError` if there are more or fewer of them."""
+def read_labels(labels: Labels | None, answers: Answers, outputs: int) -> tuple[str, ...] | None:
+    """Return the labels of a model with so many outputs. Raises `InputError` if there are more or fewer of them."""
     if labels is None:
         return None
     names = read_any(labels)
-    problem = mismatch(names, classes, str(labels) if isinstance(labels, (str, Path)) else "labels")
+    problem = mismatch(names, answers, outputs, str(labels) if isinstance(labels, (str, Path)) else "labels")
     if problem is not None:
         raise InputError(problem)
     return names

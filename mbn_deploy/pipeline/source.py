@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.export.encode import ModelDescription, file_stem
 from mbn_deploy.export.from_keras.convert import graph_from_keras
 from mbn_deploy.export.from_keras.keras_graph import KerasGraph
@@ -79,7 +80,7 @@ def open_source(model: Any, options: ExportOptions) -> Source:
         model=file_stem(options.name or _own_name(keras_model, file), (height, width)),
         scores=converted.scores,
         preprocess=preprocess,
-        labels=read_labels(options.labels, converted.classes),
+        labels=read_labels(options.labels, Answers.for_outputs(converted.scores, converted.classes), converted.classes),
         layout=options.layout,
         about=options.about,
     )

@@ -42,7 +42,7 @@ def open_bundle(folder: str | PathLike[str], *, check_files: bool = True) -> Ope
     if manifest.labels is not None:
         path = where / manifest.labels
         labels = parse_labels(_read_labels(path, manifest.labels_sha256), str(path))
-    if labels is not None and len(labels) != manifest.classes:
+    if labels is not None and len(labels) not in manifest.answers.label_counts(manifest.classes):
         raise InputError(f"{where / MANIFEST_NAME}: {manifest.classes} classes, but {len(labels)} labels")
     if check_files:
         for entry in manifest.files:

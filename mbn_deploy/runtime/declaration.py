@@ -10,17 +10,9 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
+from mbn_deploy.answers import Answers, Meaning, Scores
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.manifest import (
-    DESCRIPTION_KEY,
-    Description,
-    Layout,
-    Manifest,
-    ModelFile,
-    Preprocess,
-    Scores,
-    TensorInfo,
-)
+from mbn_deploy.manifest import DESCRIPTION_KEY, Description, Layout, Manifest, ModelFile, Preprocess, TensorInfo
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY, GoogleMetadata, google_metadata
 from mbn_deploy.runtime.label_files import read_labels
@@ -43,6 +35,7 @@ class Declaration:
     output: TensorInfo
     precision: str = "unknown"
     scores: Scores = "softmax"
+    meaning: Meaning | None = None
     layout: Layout | None = None
     preprocess: Preprocess | None = None
     normalization: Preprocess | None = None
@@ -57,6 +50,7 @@ def manifest_declaration(manifest: Manifest, entry: ModelFile, labels: tuple[str
         output=entry.output,
         precision=entry.precision,
         scores=manifest.scores,
+        meaning=manifest.meaning,
         layout=entry.layout,
         preprocess=entry.preprocess,
         labels=labels,
@@ -77,6 +71,7 @@ def read_declaration(backend: Backend, data: bytes, path: Path) -> Declaration:
             output=backend.output,
             precision=own.precision,
             scores=own.scores,
+            meaning=own.meaning,
             layout=own.layout,
             preprocess=own.preprocess,
             labels=own.labels,
@@ -127,18 +122,18 @@ def choose_preprocess(declaration: Declaration, options: OpenOptions, where: str
 
 
 def choose_labels(
-    declared: tuple[str, ...] | None, options: OpenOptions, classes: int, where: str
+    declared: tuple[str, ...] | None, options: OpenOptions, answers: Answers, outputs: int, where: str
 ) -> tuple[str, ...] | None:
     """Return the labels: those of the options, else the declared ones.
 
-    Raises `InputError` where their number is not the number of classes, or a labels file cannot be read.
+    Raises `InputError` where their number does not fit the model's outputs, or a labels file cannot be read.
     """
     if options.labels is None:
         labels, source = declared, where
     else:
         labels = read_labels(options.labels)
         source = str(options.labels) if isinstance(options.labels, (str, PathLike)) else "labels"
-    problem = None if labels is None else mismatch(labels, classes, source)
+    problem = None if labels is None else mismatch(labels, answers, outputs, source)
     if problem is not None:
         raise InputError(problem)
     return labels

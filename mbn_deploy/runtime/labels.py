@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mbn_deploy.answers import Answers, Meaning
 from mbn_deploy.errors import InputError
+
+_OUTPUTS: dict[Meaning, str] = {"classes": "classes", "labels": "labels", "values": "values", "embedding": "features"}
 
 
 def parse_labels(data: bytes, where: str) -> tuple[str, ...]:
@@ -25,12 +28,16 @@ def parse_labels(data: bytes, where: str) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def mismatch(labels: Sequence[str], classes: int, where: str) -> str | None:
-    """Return what is wrong if there are not as many labels as classes, with the likely reason; else None."""
-    count = len(labels)
-    if count == classes:
+def mismatch(labels: Sequence[str], answers: Answers, outputs: int, where: str) -> str | None:
+    """Return what is wrong if the number of labels does not fit the outputs, with the likely reason; else None."""
+    count, classes = len(labels), outputs
+    if count in answers.label_counts(outputs):
         return None
-    text = f"{where}: {count} labels for a model with {classes} classes"
+    if answers.meaning == "binary":
+        return (
+            f"{where}: {count} labels for a model with one output; give two: the negative name, then the positive one"
+        )
+    text = f"{where}: {count} labels for a model with {classes} {_OUTPUTS[answers.meaning]}"
     if count == classes - 1:
         return text + "; such models often have a 'background' class first: add a line for it at the top of the labels"
     if count == classes + 1:

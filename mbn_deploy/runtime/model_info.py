@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mbn_deploy.manifest import FileFormat, Layout, Preprocess, Scores, TensorInfo
+from mbn_deploy.answers import Answers, Meaning, Scores
+from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.label_files import Labels
 from mbn_deploy.runtime.threads import ThreadsFrom
@@ -39,6 +40,7 @@ class ModelInfo:
         layout: whether the channels come last (`nhwc`) or first (`nchw`).
         scores: what the file computes last.
         preprocess: how an image becomes the input.
+        meaning: what the outputs are: classes, labels, a binary decision, values or an embedding.
         threads_from: why there are so many threads: `option`, `tuned` on this kind of machine, or `default`.
     """
 
@@ -54,6 +56,12 @@ class ModelInfo:
     scores: Scores
     preprocess: Preprocess
     threads_from: ThreadsFrom = "default"
+    meaning: Meaning = "classes"
+
+    @property
+    def answers(self) -> Answers:
+        """The meaning of the outputs, with the last function that the file computes."""
+        return Answers(self.meaning, self.scores)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import FileFormat
 from mbn_deploy.runtime.backends import choose_backend, open_backend
@@ -73,7 +74,7 @@ def open_model(path: str | PathLike[str], options: OpenOptions) -> OpenedModel:
             declaration = read_declaration(backend, data, source.path)
         _check(declaration, backend, options, where)
         info = _model_info(source, declaration, backend, options, threads_from)
-        labels = choose_labels(declaration.labels, options, info.classes, where)
+        labels = choose_labels(declaration.labels, options, info.answers, info.classes, where)
         return OpenedModel(backend, info, labels, data)
 
 
@@ -148,7 +149,8 @@ def _model_info(
     options: OpenOptions,
     threads_from: ThreadsFrom,
 ) -> ModelInfo:
-    where = str(source.path)
+    where, outputs = str(source.path), max(declaration.output.shape[1:], default=0)
+    answers = Answers.for_outputs(declaration.scores, outputs, declaration.meaning)
     return ModelInfo(
         path=where,
         model=declaration.model,
@@ -162,4 +164,5 @@ def _model_info(
         scores=declaration.scores,
         preprocess=choose_preprocess(declaration, options, where),
         threads_from=threads_from,
+        meaning=answers.meaning,
     )

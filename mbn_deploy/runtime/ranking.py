@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.answers import Scores
 from mbn_deploy.arrays import Array, Floats
 from mbn_deploy.errors import InputError
-from mbn_deploy.manifest import Scores, TensorInfo
+from mbn_deploy.manifest import TensorInfo
 from mbn_deploy.runtime.tensors import to_real
 
 # Up to this many classes, repeated argmax is faster than sorting a thousand scores.

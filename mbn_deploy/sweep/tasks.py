@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mbn_deploy.answers import Scores
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.data.dataset import Dataset
 from mbn_deploy.errors import InputError, MbnError
 from mbn_deploy.hashing import sha256
-from mbn_deploy.manifest import MANIFEST_NAME, Preprocess, Scores, preprocess_from_dict
+from mbn_deploy.manifest import MANIFEST_NAME, Preprocess, preprocess_from_dict
 from mbn_deploy.pipeline.evaluation import REFERENCE
 from mbn_deploy.pipeline.option_fields import keywords
 from mbn_deploy.pipeline.options import ExportOptions

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.answers import Scores
 from mbn_deploy.arrays import Floats, Pixels
 from mbn_deploy.data.dataset import Classes, Dataset
 from mbn_deploy.errors import InputError
-from mbn_deploy.manifest import Preprocess, Scores
+from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.runtime.preprocess import normalize
 from mbn_deploy.verify.scores import (

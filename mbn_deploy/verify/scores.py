@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.answers import Scores
 from mbn_deploy.arrays import Floats
-from mbn_deploy.manifest import Scores
 from mbn_deploy.runtime.ranking import softmax
 
 ClassIndices = npt.NDArray[np.int64]

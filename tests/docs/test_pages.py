@@ -14,7 +14,7 @@ from cli_run import run
 from made_wheels import offline_index
 
 import mbn_deploy
-from mbn_deploy import manifest, runtime
+from mbn_deploy import answers, manifest, runtime
 from mbn_deploy.runtime import open_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -165,8 +165,9 @@ def test_the_format_documents_every_key(heading, kind):
 
 
 def test_the_format_documents_the_values_that_keys_take():
-    for values in ("Resize", "Filter", "Channels", "Scores", "Layout", "FileFormat"):
-        for value in getattr(manifest, values).__args__:
+    kinds = (manifest.Resize, manifest.Filter, manifest.Channels, manifest.Layout, manifest.FileFormat)
+    for values in (*kinds, answers.Scores, answers.Meaning):
+        for value in values.__args__:
             assert f"`{value}`" in FORMAT
     assert f"| `schema_version` | integer | {manifest.SCHEMA_VERSION}:" in FORMAT
 

@@ -13,6 +13,7 @@ from cli_run import run
 from export_models import LABELS, small_model, write_labelled, write_pictures
 
 import mbn_deploy
+from mbn_deploy.answers import Answers
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.pipeline.export import export_model
@@ -150,7 +151,7 @@ def test_the_record_has_what_is_not_the_default_and_no_path():
 
 @pytest.mark.parametrize("labels", [["cat", "dog"], {0: "cat", 1: "dog"}, {"dog": 1, "cat": 0}, {1: "dog", 0: "cat"}])
 def test_labels_in_any_form(labels):
-    assert read_labels(labels, 2) == ("cat", "dog")
+    assert read_labels(labels, Answers(), 2) == ("cat", "dog")
     assert ExportOptions(precisions="float32", labels=labels).labels in (["cat", "dog"], ("cat", "dog"))
 
 
@@ -168,7 +169,7 @@ def test_labels_in_any_form(labels):
 )
 def test_labels_that_do_not_fit_are_named(labels, named):
     with pytest.raises(InputError, match=named):
-        read_labels(labels, 2)
+        read_labels(labels, Answers(), 2)
 
 
 def test_a_dict_with_two_labels_of_one_class_is_refused_at_once():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mbn_deploy.answers import Scores
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.from_keras.builder import GraphBuilder
 from mbn_deploy.export.from_keras.keras_graph import InputAffine, KerasGraph
@@ -13,7 +14,6 @@ from mbn_deploy.export.from_keras.model_preprocess import split_input_affine
 from mbn_deploy.export.from_keras.patterns import recognise
 from mbn_deploy.export.from_keras.walk import append_model, function_of
 from mbn_deploy.graph.graph import Graph, Shape
-from mbn_deploy.manifest import Scores
 
 if TYPE_CHECKING:
     import keras

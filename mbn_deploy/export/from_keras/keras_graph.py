@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mbn_deploy.answers import Scores
 from mbn_deploy.arrays import Doubles
 from mbn_deploy.errors import InputError
 from mbn_deploy.graph.graph import Graph
-from mbn_deploy.manifest import Scores
 
 
 @dataclass(frozen=True, eq=False)

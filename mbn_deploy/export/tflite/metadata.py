@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mbn_deploy.answers import Scores
 from mbn_deploy.archives import OWNER_ONLY, zip_bytes
 from mbn_deploy.export.file_types import About
-from mbn_deploy.manifest import LABELS_NAME, Preprocess, Scores
+from mbn_deploy.manifest import LABELS_NAME, Preprocess
 
 IDENTIFIER = b"M001"
 METADATA_KEY = "TFLITE_METADATA"

@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mbn_deploy.answers import Scores
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.tflite.edit import TFLiteEdit
-from mbn_deploy.manifest import DESCRIPTION_KEY, LABELS_NAME, Description, ModelFile, Scores, TensorInfo
+from mbn_deploy.manifest import DESCRIPTION_KEY, LABELS_NAME, Description, ModelFile, TensorInfo
 from mbn_deploy.runtime.tensors import PixelEncoder
 
 SIDE = 224  # pixels, compiled into the stage

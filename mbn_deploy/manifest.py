@@ -19,11 +19,18 @@ SCHEMA_VERSION = 1
 MANIFEST_NAME, LABELS_NAME, GOLDEN_NAME, REPORT_NAME = "manifest.json", "labels.txt", "golden.npz", "report.html"
 DESCRIPTION_KEY = "mbn_deploy"  # the metadata entry of a .tflite or .onnx file that holds its `Description`
 
-Resize = Literal["squash", "crop", "letterbox"]
+Resize = Literal["squash", "crop", "letterbox", "keras", "keras-crop", "keras-pad", "keras-nearest", "torchvision"]
 Filter = Literal["bilinear", "bicubic", "nearest", "lanczos"]
 Channels = Literal["rgb", "bgr"]
 Layout = Literal["nhwc", "nchw"]
 FileFormat = Literal["tflite", "onnx"]
+
+# The ways to resize whose sampler is not Pillow's antialiased one: they take no other filters than these.
+UNFILTERED: dict[Resize, tuple[Filter, ...]] = {
+    "keras": ("bilinear", "nearest"),
+    "keras-crop": ("bilinear", "nearest"),
+    "keras-pad": ("bilinear", "nearest"),
+}
 
 LARGEST = 1e30  # of a mean or a deviation: float32, in which pixels are normalized, holds it and its reciprocal
 
@@ -43,6 +50,9 @@ class Preprocess:
 
     The picture is resized to the input's height and width, then each channel becomes
     `(pixel - mean) / std` with pixel in [0, 255]; `mean` and `std` follow `channels`.
+
+    `runtime/resize_plan.py` says what each way to resize does. `crop_fraction` matters to `crop` and `torchvision`
+    only; `keras-nearest` takes single pixels whatever `filter` says.
     """
 
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -56,6 +66,9 @@ class Preprocess:
         _one_of("resize", self.resize, get_args(Resize))
         _one_of("filter", self.filter, get_args(Filter))
         _one_of("channel order", self.channels, get_args(Channels))
+        usable_filters = UNFILTERED.get(self.resize, (self.filter,))
+        if self.filter not in usable_filters:
+            raise UsageError(f"resize {self.resize} takes the filters {', '.join(usable_filters)}, not {self.filter}")
         if not 0 < self.crop_fraction <= 1:
             raise UsageError(f"crop fraction must be in (0, 1], not {self.crop_fraction}")
         usable = all(abs(m) < LARGEST for m in self.mean) and all(1 / LARGEST < s < LARGEST for s in self.std)

@@ -1,7 +1,7 @@
 """Decode anything that holds an image to an 8-bit PIL image, grey or RGB.
 
 Files leave these points open; they are settled here:
-- transparency is composited onto white, as paper and most viewers show it;
+- transparency is composited onto white, as paper and most viewers show it, unless the caller drops it;
 - 16-bit values are divided by 257, so that 65535 becomes 255;
 - arrays are RGB (or grey, or with alpha last), never BGR;
 - of an animation or a multi-page file the first frame is used;
@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike, fspath
 from typing import IO, Any, Union
 
@@ -51,7 +52,6 @@ UPRIGHT: dict[int, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SWAPS_SIDES = frozenset({5, 6, 7, 8})
 _MODES = {1: "L", 3: "RGB"}
 # The exceptions that Pillow's decoders raise for damaged files.
 _DECODER_ERRORS = (
@@ -89,10 +89,13 @@ class DecodedImage:
 
 # From (stored width, stored height, orientation) to how many times smaller a JPEG may be decoded: 1, 2, 4 or 8.
 Reduction = Callable[[int, int, int], int]
+_Flatten = Callable[[Image.Image], Image.Image]  # to mode L or RGB
 
 
-def read_image(source: Source, channels: int, reduction: Reduction) -> DecodedImage:
+def read_image(source: Source, channels: int, reduction: Reduction, *, drop_alpha: bool = False) -> DecodedImage:
     """Decode `source` to grey (`channels` 1) or RGB (3), a JPEG as much smaller as `reduction` allows.
+
+    With `drop_alpha` a transparent pixel has the colour that is stored for it, not white.
 
     Raises:
         InputError: the source does not exist, is not an image, is damaged or truncated, has too many pixels or a
@@ -102,13 +105,14 @@ def read_image(source: Source, channels: int, reduction: Reduction) -> DecodedIm
     if channels not in _MODES:
         raise UsageError(f"images have 1 or 3 channels; a model with {channels} input channels cannot be fed with them")
     name = source_name(source)
+    flatten = partial(_flatten, channels=channels, name=name, drop_alpha=drop_alpha)
     if isinstance(source, Image.Image):
-        return _from_pillow(source, channels, name)
+        return _from_pillow(source, flatten, name)
     if isinstance(source, np.ndarray):
         image = image_from_array(source)
-        return DecodedImage(_flatten(image, channels, name), image.size)
+        return DecodedImage(flatten(image), image.size)
     with _open(source, name) as image:
-        return _decode(image, channels, reduction, name)
+        return _decode(image, flatten, reduction)
 
 
 def stored_size(source: Source) -> tuple[int, int]:
@@ -240,16 +244,16 @@ def _check_pixels(image: Image.Image, name: str) -> None:
         raise InputError(f"{name}: {width} × {height} pixels")
 
 
-def _decode(image: Image.Image, channels: int, reduction: Reduction, name: str) -> DecodedImage:
+def _decode(image: Image.Image, flatten: _Flatten, reduction: Reduction) -> DecodedImage:
     factor, size = 1, image.size
     if image.format in REDUCIBLE:
         orientation = _orientation(image)
         factor = decode_smaller(image, reduction(*size, orientation))
         image.load()
-        return DecodedImage(_flatten(image, channels, name), size, factor, orientation)
+        return DecodedImage(flatten(image), size, factor, orientation)
     # PNG keeps EXIF behind the pixels and TIFF turns itself: the orientation is known only after loading.
     image.load()
-    return DecodedImage(_flatten(image, channels, name), image.size, 1, _orientation(image))
+    return DecodedImage(flatten(image), image.size, 1, _orientation(image))
 
 
 def decode_smaller(image: Image.Image, factor: int) -> int:
@@ -260,11 +264,11 @@ def decode_smaller(image: Image.Image, factor: int) -> int:
     return 1 if image.size == (width, height) else round(width / image.size[0])
 
 
-def _from_pillow(image: Image.Image, channels: int, name: str) -> DecodedImage:
+def _from_pillow(image: Image.Image, flatten: _Flatten, name: str) -> DecodedImage:
     _check_pixels(image, name)
     with _translate_errors(name):
         image.load()
-        return DecodedImage(_flatten(image, channels, name), image.size, 1, _orientation(image))
+        return DecodedImage(flatten(image), image.size, 1, _orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -275,12 +279,13 @@ def _orientation(image: Image.Image) -> int:
     return value if value in UPRIGHT else 1
 
 
-def _flatten(image: Image.Image, channels: int, name: str) -> Image.Image:
+def _flatten(image: Image.Image, *, channels: int, name: str, drop_alpha: bool) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # "I": Pillow before 11
         image = Image.fromarray(to_8_bits(np.asarray(image).astype(np.uint16)))
     if image.mode in ("I", "F"):
         raise InputError(f"{name}: 32-bit pixels (mode {image.mode}) have no defined range; convert it to 8 or 16 bits")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    if (transparent and not drop_alpha) or image.mode in ("RGBa", "La"):  # premultiplied: the colour is lost
         image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image.convert("RGBA"))
     mode = _MODES[channels]
     return image if image.mode == mode else image.convert(mode)

@@ -14,10 +14,20 @@ from PIL import Image
 from mbn_deploy.arrays import Floats, Pixels
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.runtime.images import SWAPS_SIDES, UPRIGHT, DecodedImage, Source, read_image
-from mbn_deploy.runtime.resize_plan import Size, jpeg_reduction, plan_resize
+from mbn_deploy.runtime.images import UPRIGHT, DecodedImage, Source, read_image
+from mbn_deploy.runtime.resample import resize_bilinear
+from mbn_deploy.runtime.resize_plan import (
+    Box,
+    Size,
+    as_training_loader,
+    choose_sampler,
+    jpeg_reduction,
+    plan_resize,
+    stored_box,
+    swap_sides,
+)
 
-LETTERBOX_PIXEL = 0  # black, as tf.image.resize_with_pad and keras.layers.Resizing(pad_to_aspect_ratio=True)
+BORDER_PIXEL = 0  # black, as tf.image.resize_with_pad and keras.layers.Resizing(pad_to_aspect_ratio=True)
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -37,8 +47,10 @@ def load_pixels(source: Source, size: tuple[int, int], preprocess: Preprocess, c
         size: (height, width) of the model's input.
         preprocess: how to resize, and the channel order of the result. `squash` resizes the whole image to `size`;
             `crop` takes the largest centred box of the right aspect ratio, shrunk by `crop_fraction`; `letterbox`
-            keeps the aspect ratio and pads with black. The filters are Pillow's, which antialias when they make an
-            image smaller.
+            keeps the aspect ratio and pads with black. Their filters are Pillow's, which antialias when they make an
+            image smaller. `keras`, `keras-crop`, `keras-pad`, `keras-nearest` and `torchvision` give the pixels of
+            those libraries' loaders (see `resize_plan`) and drop transparency as these do. Images are turned upright
+            as their EXIF orientation says in every case; none of those loaders does that.
         channels: 3 for colour, 1 for grey (ITU-R 601 luma).
 
     Returns:
@@ -55,11 +67,10 @@ def load_pixels(source: Source, size: tuple[int, int], preprocess: Preprocess, c
     geometry = Preprocess(resize="squash") if has_size else preprocess
 
     def reduction(width: int, height: int, orientation: int) -> int:
-        if geometry.filter == "nearest":  # picks single pixels, which must be the file's own
-            return 1
-        return jpeg_reduction(plan_resize((width, height), _stored_size(target, orientation), geometry))
+        return jpeg_reduction(plan_resize(swap_sides((width, height), orientation), target, geometry), geometry)
 
-    image = _resize(read_image(source, channels, reduction), target, geometry)
+    decoded = read_image(source, channels, reduction, drop_alpha=as_training_loader(preprocess))
+    image = _resize(decoded, target, geometry)
     pixels = np.array(image, dtype=np.uint8).reshape(*size, channels)
     return to_channel_order(pixels, preprocess)
 
@@ -97,22 +108,26 @@ def per_channel(values: Sequence[float], channels: int) -> Floats:
     return np.full(channels, values[0], np.float32) if len(values) != channels else np.asarray(values, np.float32)
 
 
-def _stored_size(target: Size, orientation: int) -> Size:
-    """Return the target's (width, height) in the stored image, before it is turned upright."""
-    return (target[1], target[0]) if orientation in SWAPS_SIDES else target
-
-
 def _resize(decoded: DecodedImage, target: Size, preprocess: Preprocess) -> Image.Image:
     """Resize the stored image, then turn it upright: turning few pixels is cheaper than turning many."""
-    plan = plan_resize(decoded.size, _stored_size(target, decoded.orientation), preprocess)
-    left, top, right, bottom = (edge / decoded.reduction for edge in plan.box)
-    image = decoded.image.resize(plan.inner, _FILTERS[preprocess.filter], box=(left, top, right, bottom))
+    plan = plan_resize(swap_sides(decoded.size, decoded.orientation), target, preprocess)
+    box = stored_box(plan.box, decoded.size, decoded.orientation)
+    image = _sample(decoded, box, swap_sides(plan.inner, decoded.orientation), preprocess)
     if decoded.orientation in UPRIGHT:
         image = image.transpose(UPRIGHT[decoded.orientation])
-    return image if image.size == target else _letterbox(image, target)
-
-
-def _letterbox(image: Image.Image, target: Size) -> Image.Image:
-    canvas = Image.new(image.mode, target, LETTERBOX_PIXEL)
-    canvas.paste(image, ((target[0] - image.size[0]) // 2, (target[1] - image.size[1]) // 2))
+    if image.size == target:
+        return image
+    canvas = Image.new(image.mode, target, BORDER_PIXEL)
+    canvas.paste(image, plan.offset)
     return canvas
+
+
+def _sample(decoded: DecodedImage, box: Box, size: Size, preprocess: Preprocess) -> Image.Image:
+    """Resize a box of the stored image, given in the file's pixels, to `size` (width, height)."""
+    sampler = choose_sampler(preprocess)
+    if sampler == "bilinear":
+        whole = int(box[0]), int(box[1]), int(box[2]), int(box[3])
+        return resize_bilinear(decoded.image, whole, size)
+    resampling = Image.Resampling.NEAREST if sampler == "nearest" else _FILTERS[preprocess.filter]
+    left, top, right, bottom = (edge / decoded.reduction for edge in box)
+    return decoded.image.resize(size, resampling, box=(left, top, right, bottom))

@@ -85,6 +85,19 @@ def _average_pool(op: Op, inputs: Sequence[Any], _: Shape) -> Any:
     return total / share
 
 
+def _prelu(op: Op, inputs: Sequence[Any], _: Shape) -> Any:
+    positive, negative = _tf().nn.relu(inputs[0]), _tf().nn.relu(-inputs[0])
+    return positive - _constant(op.slopes()) * negative
+
+
+def _clip(op: Op, inputs: Sequence[Any], _: Shape) -> Any:
+    return _tf().clip_by_value(inputs[0], op.low, op.high)
+
+
+def _threshold(op: Op, inputs: Sequence[Any], _: Shape) -> Any:
+    return _tf().where(inputs[0] > op.low, inputs[0], 0.0)
+
+
 def _elementwise(name: str) -> Kernel:
     return lambda _op, inputs, _shape: _FUNCTIONS[name](_tf(), inputs[0])
 
@@ -97,6 +110,14 @@ _FUNCTIONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "hard_swish": lambda tf, x: x * tf.nn.relu6(x + 3.0) / 6.0,
     "sigmoid": lambda tf, x: tf.nn.sigmoid(x),
     "softmax": lambda tf, x: tf.nn.softmax(x),
+    "elu": lambda tf, x: tf.nn.elu(x),
+    "gelu": lambda tf, x: tf.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda tf, x: tf.nn.gelu(x, approximate=True),
+    "tanh": lambda tf, x: tf.nn.tanh(x),
+    "softplus": lambda tf, x: tf.nn.softplus(x),
+    "softsign": lambda tf, x: tf.nn.softsign(x),
+    "mish": lambda tf, x: x * tf.nn.tanh(tf.nn.softplus(x)),
+    "log_softmax": lambda tf, x: tf.nn.log_softmax(x),
 }
 
 _KERNELS: Mapping[OpKind, Kernel] = {
@@ -105,14 +126,29 @@ _KERNELS: Mapping[OpKind, Kernel] = {
     "dense": lambda op, inputs, _: _tf().matmul(inputs[0], op.kernel),
     "add": lambda _op, inputs, _: inputs[0] + inputs[1],
     "add_constant": lambda op, inputs, _: inputs[0] + _constant(op.offset),
-    "minimum": lambda op, inputs, _: _tf().minimum(inputs[0], _constant(op.offset)),
+    "bound": lambda op, inputs, _: _tf().minimum(inputs[0], _constant(op.offset)),
     "multiply": lambda _op, inputs, _: inputs[0] * inputs[1],
+    "maximum": lambda _op, inputs, _: _tf().maximum(inputs[0], inputs[1]),
+    "minimum": lambda _op, inputs, _: _tf().minimum(inputs[0], inputs[1]),
+    "concat": lambda op, inputs, _: _tf().concat(list(inputs), op.axis),
     "relu": _elementwise("relu"),
     "relu6": _elementwise("relu6"),
     "hard_sigmoid": _elementwise("hard_sigmoid"),
     "hard_swish": _elementwise("hard_swish"),
     "sigmoid": _elementwise("sigmoid"),
     "softmax": _elementwise("softmax"),
+    "clip": _clip,
+    "leaky_relu": _prelu,
+    "prelu": _prelu,
+    "elu": _elementwise("elu"),
+    "gelu": _elementwise("gelu"),
+    "gelu_tanh": _elementwise("gelu_tanh"),
+    "tanh": _elementwise("tanh"),
+    "softplus": _elementwise("softplus"),
+    "softsign": _elementwise("softsign"),
+    "mish": _elementwise("mish"),
+    "threshold": _threshold,
+    "log_softmax": _elementwise("log_softmax"),
     "global_average_pool": lambda op, inputs, _: _tf().reduce_mean(inputs[0], (1, 2), keepdims=op.keepdims),
     "global_max_pool": lambda op, inputs, _: _tf().reduce_max(inputs[0], (1, 2), keepdims=op.keepdims),
     "average_pool": _average_pool,

@@ -13,6 +13,7 @@ keyed by kind: `graph/execute.py`, `export/tflite/lowerings/table.py`, `export/o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -26,9 +27,17 @@ OpKind = Literal[
     "dense",  # kernel (cin, cout), bias (cout); activation
     "add",  # two tensors of one shape; activation
     "add_constant",  # offset, one number for all or one per channel; activation
-    "minimum",  # with offset, one number per channel
+    "bound",  # the smaller of x and offset, one number per channel
     "multiply",  # two tensors, one may be (N, 1, 1, C)
+    "maximum", "minimum",  # two tensors, as multiply
+    "concat",  # two or more tensors along `axis`
     "relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "softmax",  # softmax: last axis
+    "clip",  # to [low, high], of which one may be infinite
+    "leaky_relu",  # scale, one number: the slope below zero
+    "prelu",  # scale, (C) or (H, W, C): the slopes below zero
+    "elu", "gelu", "gelu_tanh", "tanh", "softplus", "softsign", "mish",  # gelu: with erf, or its approximation by tanh
+    "threshold",  # x where x > low, else 0
+    "log_softmax",  # last axis
     "global_average_pool", "global_max_pool",  # over H and W; `keepdims`
     "average_pool", "max_pool",  # window, stride, pads (average does not count padding)
     "reshape",  # to the shape of the output tensor, row-major in NHWC
@@ -59,6 +68,9 @@ class Op:
     pads: Pads = (0, 0, 0, 0)
     activation: Activation = "none"
     keepdims: bool = False
+    axis: int = -1
+    low: float = -math.inf
+    high: float = math.inf
 
     def weights(self) -> tuple[Floats, Floats]:
         """Return (kernel, bias) of a weighted op; after folding it has both."""
@@ -71,6 +83,12 @@ class Op:
         if self.offset is None or self.offset.size != 1:
             raise ValueError(f"op {self.name!r} ({self.kind}) does not add a single number")
         return float(self.offset.flat[0])
+
+    def slopes(self) -> Doubles:
+        """Return the slopes below zero of a `leaky_relu` or `prelu`."""
+        if self.scale is None:
+            raise ValueError(f"op {self.name!r} ({self.kind}) has no slopes")
+        return self.scale
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.arrays import Floats
-from mbn_deploy.graph.graph import Graph, Op
+from mbn_deploy.arrays import Doubles, Floats
+from mbn_deploy.graph.graph import Graph, Op, OpKind
 
 INT8_MIN, INT8_MAX = -128, 127
 UNSIGNED_SHIFT = 128  # from int8 values and zero points to those of uint8
@@ -25,6 +25,13 @@ INT16_MIN, INT16_MAX = -32768, 32767
 INT16X8 = "int16x8"  # the precision of files in which every activation has 16 bits
 # Ops whose integer kernels copy or compare values: output and input share scale and zero point.
 PASS_THROUGH = frozenset({"reshape", "pad", "max_pool", "average_pool", "global_max_pool"})
+# Ops whose integer kernels copy, compare or clip the values of their inputs, which therefore are quantized by the
+# output's parameters first.
+SHARED_PARAMS: frozenset[OpKind] = frozenset({"concat", "maximum", "minimum", "clip"})
+# TFLite has no integer kernel for these: they compute in float, in files that are called int8-mixed.
+FLOAT_ONLY: frozenset[OpKind] = frozenset({"softplus", "softsign", "mish", "threshold", "log_softmax"})
+# TFLite has kernels of 8 bits for these, but none of 16.
+NO_INT16: frozenset[OpKind] = FLOAT_ONLY | {"elu", "gelu", "gelu_tanh", "prelu"}
 # In steps. Float32 arithmetic does not tell a value from a half that is closer than this.
 TIE = 1e-3
 WEIGHT_MAX = 127  # -128 is not used: kernels that multiply two int8 in 16 bits would overflow
@@ -83,6 +90,21 @@ class QuantParams:
         return np.asarray((integers.astype(np.int32) - self.zero_point) * np.float32(self.scale), np.float32)
 
 
+def params_for(low: float, high: float) -> QuantParams:
+    """Return int8 parameters that cover [low, high] and represent zero exactly (arXiv 1712.05877, section 3.1).
+
+    A ReLU6 that saturates on the calibration set has high = 6 and gets scale 6/255 and zero point -128. A tensor that
+    is always zero gets the range [0, 1]: any range is right for it, and a tiny one would break the requantization in
+    the op that writes it.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    if high - low < np.finfo(np.float32).tiny * INT8_STEPS:
+        low, high = 0.0, 1.0
+    scale = float(np.float32((high - low) / INT8_STEPS))
+    zero_point = int(np.clip(np.rint(INT8_MIN - low / scale), INT8_MIN, INT8_MAX))
+    return QuantParams(scale, zero_point)
+
+
 def constant_params(value: float, output: QuantParams) -> tuple[int, QuantParams]:
     """Return an int8 integer and the parameters with which it stands for the number `value`.
 
@@ -115,6 +137,12 @@ def constant_levels(op: Op, output: QuantParams) -> tuple[npt.NDArray[Any], Quan
     if levels.min() < INT8_MIN or levels.max() > INT8_MAX:
         raise ValueError(f"op {op.name!r}: constants from {op.offset.min()} to {op.offset.max()} do not fit")
     return levels.astype(np.int8), QuantParams(output.scale, INT8_MAX)
+
+
+def symmetric_levels(values: Doubles) -> tuple[npt.NDArray[np.int8], QuantParams]:
+    """Quantize constants to int8 with zero point 0 and one scale."""
+    scale = float(np.float32(np.abs(values).max() / WEIGHT_MAX)) or 1.0
+    return np.rint(values / scale).astype(np.int8), QuantParams(scale, 0)
 
 
 @dataclass(frozen=True, eq=False)

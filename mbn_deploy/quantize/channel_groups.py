@@ -1,9 +1,10 @@
 """Find tensors whose channels can be rescaled together, and rescale them without changing the function.
 
 Multiplying channel c of a tensor by k_c and dividing the weights that read it by k_c leaves the function of the
-network as it is if the ops in between commute with the factor: ReLU, pooling, padding, residual additions (whose inputs
-then share k) and products with a gate do; ReLU6, h-swish, softmax and the like do not. A `ChannelGroup` is a set of
-tensors connected by such ops, with weighted ops on both sides (arXiv 1906.04721, section 4.1, extended to chains).
+network as it is if the ops in between commute with the factor: ReLU (also with a slope below zero), pooling, padding,
+residual additions, maxima (whose inputs then share k) and products with a gate do; ReLU6, h-swish, softmax and the like
+do not. A `ChannelGroup` is a set of tensors connected by such ops, with weighted ops on both sides (arXiv 1906.04721,
+section 4.1, extended to chains).
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from mbn_deploy.arrays import Doubles
 from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
 
 _POOLING = frozenset({"global_average_pool", "global_max_pool", "average_pool", "max_pool"})
-_KEEPS_FACTORS = _POOLING | {"relu", "pad", "add", "multiply", "reshape", "minimum"}
+_KEEPS_FACTORS = _POOLING | {
+    *("relu", "leaky_relu", "prelu", "pad", "add", "maximum", "minimum", "multiply", "reshape", "bound")
+}
+_TIES_INPUTS = frozenset({"add", "maximum", "minimum"})  # the inputs share their factors with the output
 _BOUNDED = frozenset({"relu6", "unit"})
 
 
@@ -37,7 +41,7 @@ def channel_groups(graph: Graph) -> list[ChannelGroup]:
             fixed |= _fixed_by_weighted(op)
         elif _keeps_factors(op, graph):
             # The second factor of a product is its gate, which keeps its scale.
-            tied = op.inputs if op.kind == "add" else op.inputs[:1]
+            tied = op.inputs if op.kind in _TIES_INPUTS else op.inputs[:1]
             for name in tied:
                 parents[_root(parents, name)] = _root(parents, op.output)
             fixed |= {op.output} if op.activation in _BOUNDED else set()
@@ -58,6 +62,8 @@ def _keeps_factors(op: Op, graph: Graph) -> bool:
     if op.kind == "reshape":  # (N, 1, 1, C) to (N, C), not one that mixes positions with channels
         before, after = graph.shapes[op.inputs[0]], graph.shapes[op.output]
         return before[-1] == after[-1] and before[0] * before[-1] == int(np.prod(before))
+    if op.kind in _TIES_INPUTS and len({graph.shapes[name][-1] for name in op.inputs}) > 1:
+        return False  # one channel is added to all
     return op.kind in _KEEPS_FACTORS
 
 
@@ -82,7 +88,7 @@ def rescale(graph: Graph, group: ChannelGroup, factors: Doubles) -> Graph:
     ops = []
     for op in graph.ops:
         changed = op
-        if op.kind == "minimum" and op.output in inside and op.offset is not None:
+        if op.kind == "bound" and op.output in inside and op.offset is not None:
             changed = replace(op, offset=op.offset * factors)
         if op.kind in WEIGHTED:
             if op.output in inside:

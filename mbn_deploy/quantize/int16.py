@@ -10,7 +10,7 @@ activations.cc, internal/common.h) have these limits, which the scales chosen he
 
 - a requantization multiplier above 1 shifts a 32-bit sum to the left, where it may overflow;
 - ADD shifts its inputs by 15 bits and needs an output scale of at least 2^-14 of the larger input's;
-- SOFTMAX and LOGISTIC have the output scale 2^-15.
+- SOFTMAX, LOGISTIC and TANH have the output scale 2^-15.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HEADROOM = 2.0  # of what calibration saw
 MAX_INT16_MULTIPLIER = 0.5
 ADD_SPREAD = 2.0**-13  # least ratio of an output's scale to the larger input's
 _BOUNDS = {"relu6": 6.0, "unit": 1.0}
-_PROBABILITY = QuantParams(2.0**-15, 0, "int16")
+_PRESCRIBED = dict.fromkeys(("softmax", "sigmoid", "tanh"), QuantParams(2.0**-15, 0, "int16"))
 _SHIFT = 128  # |q - zero point| of 8 bits is at most 255, and 128 times that fits
 
 
@@ -42,8 +42,8 @@ def int16_output_params(op: Op, state: CalibratedGraph, known: Mapping[str, Quan
     """Return int16 parameters for the output of `op`; `known` has those of the tensors before it."""
     if op.kind in PASS_THROUGH:
         return known[op.inputs[0]]
-    if op.kind in ("softmax", "sigmoid"):
-        return _PROBABILITY
+    if op.kind in _PRESCRIBED:
+        return _PRESCRIBED[op.kind]
     scale = _reach(op, state) / INT16_MAX
     sources = [known[name].scale for name in op.inputs]
     if op.kind in ("add", "add_constant"):

@@ -10,23 +10,30 @@ import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.arrays import Floats
-from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
+from mbn_deploy.graph.graph import WEIGHTED, Graph, Op, OpKind
 from mbn_deploy.graph.quantized import (
-    INT8_MAX,
     INT8_MIN,
     INT8_STEPS,
     PASS_THROUGH,
+    SHARED_PARAMS,
     WEIGHT_MAX,
     QuantizedGraph,
     QuantizedWeights,
     QuantParams,
+    params_for,
 )
 from mbn_deploy.quantize.int16 import MAX_INT16_MULTIPLIER, int16_output_params, to_int16
 from mbn_deploy.quantize.ranges import CalibratedGraph
-from mbn_deploy.quantize.rounding_ties import mean_scale_without_ties, product_scale_without_ties
+from mbn_deploy.quantize.rounding_ties import MOST_WIDENING, mean_scale_without_ties, product_scale_without_ties
+from mbn_deploy.quantize.shared_ranges import shared_ranges
 
-# TFLite prescribes the output parameters of SOFTMAX and LOGISTIC.
+# TFLite prescribes the output parameters of SOFTMAX, LOGISTIC and TANH.
 PROBABILITY = QuantParams(1 / 256, INT8_MIN)
+PRESCRIBED: Mapping[OpKind, QuantParams] = {
+    "softmax": PROBABILITY,
+    "sigmoid": PROBABILITY,
+    "tanh": QuantParams(1 / 128, 0),
+}
 # [0, 1] exactly, so that saturation is the clip of the activation `unit`.
 UNIT = QuantParams(1 / INT8_STEPS, INT8_MIN)
 Granularity = Literal["per-channel", "per-tensor"]
@@ -60,6 +67,7 @@ def quantize_graph(
     activations = {state.graph.input: input_params}
     int16_params = {state.graph.input: to_int16(input_params)} if int16_outputs else {}
     logits = _logits(state.graph)
+    state = shared_ranges(state)
     weights: dict[str, QuantizedWeights] = {}
     for op in state.graph.ops:
         params = _output_params(op, state, activations)
@@ -108,12 +116,23 @@ def with_countable_bound(op: Op, graph: QuantizedGraph) -> Op:
 def _output_params(op: Op, state: CalibratedGraph, activations: Mapping[str, QuantParams]) -> QuantParams:
     if op.kind in PASS_THROUGH:
         return activations[op.inputs[0]]
-    if op.kind in ("softmax", "sigmoid"):
-        return PROBABILITY
+    if op.kind in PRESCRIBED:
+        return PRESCRIBED[op.kind]
     if op.activation == "unit":
         return UNIT
     low, high = state.useful(op.output)
-    return params_for(float(low.min()), float(high.max()))
+    params = params_for(float(low.min()), float(high.max()))
+    return _widened_like_inputs(params, op, activations) if op.kind in SHARED_PARAMS else params
+
+
+def _widened_like_inputs(params: QuantParams, op: Op, activations: Mapping[str, QuantParams]) -> QuantParams:
+    """Return the parameters of an input that are `params`, slightly widened, or `params` if there are none.
+
+    The rule against ties has widened them; the op that shares them need not quantize that input a second time.
+    """
+    known = [activations[name] for name in op.inputs]
+    near = [p for p in known if p.zero_point == params.zero_point and 1 <= p.scale / params.scale <= MOST_WIDENING]
+    return max([params, *near], key=lambda p: p.scale)
 
 
 def _without_ties(op: Op, params: QuantParams, graph: Graph, activations: Mapping[str, QuantParams]) -> QuantParams:
@@ -125,21 +144,6 @@ def _without_ties(op: Op, params: QuantParams, graph: Graph, activations: Mappin
         _, height, width, _ = graph.shapes[op.inputs[0]]
         return mean_scale_without_ties(params, sources[0], height * width)
     return params
-
-
-def params_for(low: float, high: float) -> QuantParams:
-    """Return int8 parameters that cover [low, high] and represent zero exactly (arXiv 1712.05877, section 3.1).
-
-    A ReLU6 that saturates on the calibration set has high = 6 and gets scale 6/255 and zero point -128. A tensor that
-    is always zero gets the range [0, 1]: any range is right for it, and a tiny one would break the requantization in
-    the op that writes it.
-    """
-    low, high = min(low, 0.0), max(high, 0.0)
-    if high - low < np.finfo(np.float32).tiny * INT8_STEPS:
-        low, high = 0.0, 1.0
-    scale = float(np.float32((high - low) / INT8_STEPS))
-    zero_point = int(np.clip(np.rint(INT8_MIN - low / scale), INT8_MIN, INT8_MAX))
-    return QuantParams(scale, zero_point)
 
 
 def _within_multiplier(params: QuantParams, source: float, scales: Floats, most: float) -> QuantParams:

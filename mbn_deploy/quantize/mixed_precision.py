@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from mbn_deploy.errors import UnknownNameError
-from mbn_deploy.graph.graph import Graph, Op
+from mbn_deploy.errors import InputError, UnknownNameError
+from mbn_deploy.graph.graph import Graph, Op, OpKind
+from mbn_deploy.graph.quantized import FLOAT_ONLY, NO_INT16
+from mbn_deploy.text import shorten
 
 # Lowering (`hard_swish`, `bounds`) names the ops that it adds to a layer LAYER/gate and so on.
 LOWERED_PARTS = frozenset({"gate", "sixth", "bound", "unbounded"})
+_ACTIVATIONS: frozenset[OpKind] = frozenset(
+    {
+        *("hard_swish", "sigmoid", "clip", "leaky_relu", "prelu", "elu", "gelu", "gelu_tanh", "tanh", "softplus"),
+        *("softsign", "mish", "threshold"),
+    }
+)
 
 
 def float_outputs(graph: Graph, blocks: int, layers: Sequence[str]) -> frozenset[str]:
@@ -18,6 +26,38 @@ def float_outputs(graph: Graph, blocks: int, layers: Sequence[str]) -> frozenset
         UnknownNameError: the graph has no such layer.
     """
     return frozenset([*_first_blocks(graph, blocks), *layer_outputs(graph, layers)])
+
+
+def without_integer_form(graph: Graph) -> list[Op]:
+    """Return the ops that compute in float whatever the recipe says, since no kernel computes them in integers."""
+    return [op for op in graph.ops if op.kind in FLOAT_ONLY]
+
+
+def float_only_warnings(ops: Sequence[Op]) -> tuple[str, ...]:
+    """Return a sentence about the `ops` without an integer form, none if there are none."""
+    if not ops:
+        return ()
+    kinds = ", ".join(dict.fromkeys(op.kind for op in ops))
+    text = (
+        f"{shorten(dict.fromkeys(op.output for op in ops))} ({kinds}): there are no integer kernels for this, so it is "
+        "computed in float, and the quantized files are called int8-mixed"
+    )
+    return (text,)
+
+
+def check_int16(graph: Graph, outputs: Iterable[str]) -> None:
+    """Refuse ops among those that write `outputs` which have no kernel with activations of 16 bits.
+
+    Raises:
+        InputError: names the layer.
+    """
+    wanted = set(outputs)
+    for op in graph.ops:
+        if op.output in wanted and op.kind in NO_INT16:
+            raise InputError(
+                f"layer {op.output!r} ({op.kind}): TFLite has no kernel for it with activations of 16 bits; leave out "
+                "the precision int16x8, or this layer among those of 16 bits"
+            )
 
 
 def layer_outputs(graph: Graph, layers: Sequence[str]) -> list[str]:
@@ -66,5 +106,5 @@ def _pointwise(op: Op, graph: Graph) -> bool:
 
 
 def _expands(graph: Graph, at: int) -> bool:
-    """Return whether an op of its own (h-swish) activates the result: then this is an expansion, not a projection."""
-    return any(reader.kind in ("hard_swish", "sigmoid") for reader in graph.readers()[graph.ops[at].output])
+    """Return whether an op of its own activates the result: then this is an expansion, not a projection."""
+    return any(reader.kind in _ACTIVATIONS for reader in graph.readers()[graph.ops[at].output])

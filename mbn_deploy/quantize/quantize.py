@@ -18,7 +18,14 @@ from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.quantize.calibration_checks import unsteady_ranges
 from mbn_deploy.quantize.integers import quantize_graph
 from mbn_deploy.quantize.lowering import CHOICE_IMAGES, lower
-from mbn_deploy.quantize.mixed_precision import float_outputs, int16_outputs, layer_outputs
+from mbn_deploy.quantize.mixed_precision import (
+    check_int16,
+    float_only_warnings,
+    float_outputs,
+    int16_outputs,
+    layer_outputs,
+    without_integer_form,
+)
 from mbn_deploy.quantize.passes.absorb import absorb
 from mbn_deploy.quantize.passes.bias import bias_image_count, correct_biases
 from mbn_deploy.quantize.passes.bounds import fuse_bounds
@@ -44,7 +51,7 @@ class Quantization:
         conditioned: the float graph and the ranges after all passes, of which the integers were made.
         rescalings: by tensor of the float graph, what the passes did to the scale and the centre of its channels.
             Tensors that are not there were left as they are, or have no counterpart in the quantized graph.
-        warnings: about ranges that differ between the calibration images.
+        warnings: about ops without an integer form, and ranges that differ between the calibration images.
     """
 
     graph: QuantizedGraph
@@ -66,7 +73,7 @@ def quantize(
     """Quantize the folded `graph` (batch 1) by `recipe`, with ranges from the images of `calibration`.
 
     Raises:
-        InputError: the graph has an op without an integer form.
+        InputError: the graph has an op without an integer form, or one without a form of 16 bits that should have it.
         UnknownNameError: the recipe names a layer that the graph does not have.
     """
     pixels = pixel_input(graph, preprocess)
@@ -74,7 +81,9 @@ def quantize(
     def images(count: int | None = None) -> Iterator[Floats]:
         return (normalize(image, pixels.preprocess)[None] for image in calibration.pixels[:count])
 
+    float_only = without_integer_form(pixels.graph) if recipe.activations == "int8" else []
     in_float = float_outputs(pixels.graph, recipe.float_blocks, recipe.float_layers)
+    in_float |= {op.output for op in float_only}
     layer_outputs(pixels.graph, recipe.int16_layers)  # raises for names that the lowered graph would not miss
     lowered = lower(pixels.graph, recipe, images(CHOICE_IMAGES), in_float)
     ranges = observe(lowered.graph, images(), len(calibration), progress)
@@ -82,6 +91,7 @@ def quantize(
     observed = CalibratedGraph(lowered.graph, ranges, lowered.floors, sixfold)
     state = _rescale(observed, recipe)
     in_int16 = _int16_outputs(state.graph, recipe) - in_float
+    check_int16(state.graph, in_int16)
     if recipe.split_vectors:
         state = split_vectors(state, in_float | in_int16)
     if recipe.ranges == "mse":  # 16 bits have levels enough for all that was seen
@@ -99,7 +109,7 @@ def quantize(
         observed=observed,
         conditioned=state,
         rescalings=_rescalings(graph, state),
-        warnings=unsteady_ranges(ranges),
+        warnings=(*float_only_warnings(float_only), *unsteady_ranges(ranges)),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from mbn_deploy.arrays import Doubles, Floats
 from mbn_deploy.graph.graph import Op
 from mbn_deploy.graph.quantized import INT8_STEPS
+from mbn_deploy.quantize.integers import PRESCRIBED
 from mbn_deploy.quantize.ranges import CalibratedGraph, sample
 
 SHARES = np.linspace(1.0, 0.3, 29)  # of the full range
@@ -39,7 +40,7 @@ def may_narrow(state: CalibratedGraph, op: Op) -> bool:
     keep their ranges, too: these have margins, because values beyond those of the calibration set are not rare there.
     """
     shape = state.graph.shapes[op.output]
-    bounded = op.activation in ("relu6", "unit") or op.kind in ("softmax", "sigmoid", "add_constant")
+    bounded = op.activation in ("relu6", "unit") or op.kind in PRESCRIBED or op.kind == "add_constant"
     return not bounded and len(shape) > 2 and shape[1:3] != (1, 1)
 
 

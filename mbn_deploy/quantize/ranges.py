@@ -85,7 +85,7 @@ class CalibratedGraph:
     @cached_property
     def ceilings(self) -> dict[str, Doubles]:
         """Per tensor that a minimum reads, the bound of each channel."""
-        return {op.inputs[0]: op.offset for op in self.graph.ops if op.kind == "minimum" and op.offset is not None}
+        return {op.inputs[0]: op.offset for op in self.graph.ops if op.kind == "bound" and op.offset is not None}
 
     def rescaled(self, graph: Graph, names: Iterable[str], factors: Doubles) -> CalibratedGraph:
         """Return `graph`, in which the tensors `names` are multiplied by `factors`, with their ranges and floors."""

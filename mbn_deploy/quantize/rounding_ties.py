@@ -19,6 +19,7 @@ from mbn_deploy.graph.quantized import INT8_MAX, INT8_MIN, QuantParams
 
 WIDENING = 2.0**-13  # relative step of the search
 TRIES = 256
+MOST_WIDENING = 1 + TRIES * WIDENING
 # Three float32 operations are off by at most three half units in the last place, 2^-24 each; this is four times that.
 MARGIN = 12 * 2.0**-24
 

@@ -139,7 +139,7 @@ def test_ends_and_spreadweight_range():
 
 
 def test_what_lies_beyond_bounds_is_not_seen():
-    ops = (Op("minimum", "m", ("x",), "m", offset=np.array([1.0, 4.0])),)
+    ops = (Op("bound", "m", ("x",), "m", offset=np.array([1.0, 4.0])),)
     state = CalibratedGraph(Graph("net", "x", "m", ops, {"m": (1, 2)}), {}, {"x": np.array([-3.0, -0.5])})
     found = relevant_values(state, "x", np.float32([[-4, -4], [2, 2]]))
     assert found.tolist() == [[-3, -0.5], [1, 2]]

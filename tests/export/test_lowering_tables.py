@@ -5,6 +5,7 @@ from typing import get_args
 from mbn_deploy.export.onnx.lowerings.table import FLOAT_LOWERINGS, INTEGER_LOWERINGS
 from mbn_deploy.export.tflite.lowerings.table import LOWERINGS
 from mbn_deploy.graph.graph import OpKind
+from mbn_deploy.graph.quantized import FLOAT_ONLY
 
 KINDS = set(get_args(OpKind))
 FOLDED = {"affine"}  # merged into convolutions before anything is written
@@ -12,6 +13,7 @@ FOLDED = {"affine"}  # merged into convolutions before anything is written
 
 def test_every_kind_of_op_is_written():
     assert KINDS - set(FLOAT_LOWERINGS) == FOLDED
-    assert KINDS - set(INTEGER_LOWERINGS) == FOLDED | {"hard_sigmoid"}  # absorbed into convolutions before integers
-    assert KINDS - set(LOWERINGS) == FOLDED | {"minimum"}  # only calibrated float graphs have it
+    # A hard sigmoid is absorbed into convolutions before integers are written.
+    assert KINDS - set(INTEGER_LOWERINGS) == FOLDED | FLOAT_ONLY | {"hard_sigmoid"}
+    assert KINDS - set(LOWERINGS) == FOLDED | {"bound"}  # only calibrated float graphs have it
     assert set(FLOAT_LOWERINGS) | set(INTEGER_LOWERINGS) | set(LOWERINGS) <= KINDS

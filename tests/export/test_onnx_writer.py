@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from graph_reference import run_graph
-from onnx_graphs import GRAPHS, as_nchw, kinds, run, session
+from onnx_graphs import ALL, GRAPHS, as_nchw, kinds, run, session
 from op_graphs import INPUT, graph_of, op, rand
 
 from mbn_deploy.errors import InputError
@@ -14,17 +14,17 @@ from mbn_deploy.export.onnx.builder import IR_VERSION, OPSET
 from mbn_deploy.export.onnx.writer import write_onnx
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_equals_the_reference(name, layout):
-    graph, x = GRAPHS[name], rand(*INPUT) * 4
+    graph, x = ALL[name], rand(*INPUT) * 4
     (got,) = run(write_onnx(graph, layout=layout), x if layout == "nhwc" else as_nchw(x))
     np.testing.assert_allclose(got, as_nchw(run_graph(graph, x)[graph.output]), rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", ALL)
 def test_every_tensor_can_be_asked_for(name):
-    graph, x = GRAPHS[name], rand(*INPUT) * 4
+    graph, x = ALL[name], rand(*INPUT) * 4
     names = [o.output for o in graph.ops]
     expected = run_graph(graph, x)
     got = run(write_onnx(graph, extra_outputs=names), as_nchw(x), names)

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import onnx
-from op_graphs import INPUT, SINGLE, conv, graph_of, op, rand
+from op_graphs import FLOATS, INPUT, SINGLE, conv, graph_of, op, rand
 
 from mbn_deploy.runtime.backends.modules import load_interpreter
 
@@ -39,6 +39,7 @@ MORE = {
 
 
 GRAPHS = SINGLE | MORE
+ALL = GRAPHS | FLOATS  # with those that have no integer form
 
 
 def session(data):

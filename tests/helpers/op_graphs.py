@@ -71,6 +71,54 @@ SINGLE = {
 }
 
 
+def two_convs(*steps):
+    """Return a graph of two convolutions `a` and `b` of the input, followed by `steps`."""
+    return graph_of(conv("a", "x", rand(1, 1, 4, 4), INPUT), conv("b", "x", 3 * rand(1, 1, 4, 4), INPUT), *steps)
+
+
+def function(kind, **fields):
+    return graph_of(conv("a", "x", rand(1, 1, 4, 4), INPUT), op(kind, "f", "a", shape=INPUT, **fields))
+
+
+SINGLE |= {
+    "concat": two_convs(op("concat", "m", "a", "b", shape=(1, 12, 11, 8), axis=3)),
+    "concat rows": two_convs(op("concat", "m", "a", "b", shape=(1, 24, 11, 4), axis=1)),
+    "concat vectors": two_convs(
+        op("global_average_pool", "g", "a", shape=(1, 4)),
+        op("global_average_pool", "h", "b", shape=(1, 4)),
+        op("concat", "m", "g", "h", shape=(1, 8), axis=1),
+    ),
+    "maximum": two_convs(op("maximum", "m", "a", "b", shape=INPUT)),
+    "minimum": two_convs(op("minimum", "m", "a", "b", shape=INPUT)),
+    "clip": function("clip", low=-0.5, high=1.5),
+    "clip above": function("clip", high=0.7),
+    "clip from zero": function("clip", low=0.0, high=2.0),
+    "leaky relu": function("leaky_relu", scale=np.array([0.3])),
+    "prelu": function("prelu", scale=np.array([0.3, -0.4, 0.0, 1.2])),
+    "prelu of positions": function("prelu", scale=RNG.uniform(-0.5, 1, (12, 11, 4))),
+    "elu": function("elu"),
+    "gelu": function("gelu"),
+    "gelu tanh": function("gelu_tanh"),
+    "tanh": function("tanh"),
+}
+FLOATS = {
+    "softplus": function("softplus"),
+    "softsign": function("softsign"),
+    "mish": function("mish"),
+    "threshold": function("threshold", low=0.6),
+    "log softmax": function("log_softmax"),
+    "log softmax head": graph_of(
+        op("global_average_pool", "g", "x", shape=(1, 4)), op("log_softmax", "s", "g", shape=(1, 4))
+    ),
+    "softmaxes added": graph_of(
+        op("global_average_pool", "g", "x", shape=(1, 4)),
+        op("softmax", "s", "g", shape=(1, 4)),
+        op("add", "a", "s", "g", shape=(1, 4)),
+        op("dense", "d", "a", shape=(1, 5), kernel=rand(4, 5), bias=rand(5)),
+    ),
+}
+
+
 def interpret(data, value):
     from ai_edge_litert.interpreter import Interpreter
 

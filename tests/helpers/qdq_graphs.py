@@ -32,6 +32,12 @@ INTEGER = {
     "Transpose",
     "Pad",
     "Clip",
+    "QLinearConcat",
+    "QLinearLeakyRelu",
+    "Max",
+    "Min",
+    "Cast",
+    "Gather",
 }
 
 

@@ -303,7 +303,7 @@ def test_bounds_of_a_relu6():
     graph = two_channels(POINTWISE)
     first = replace(graph.ops[0], activation="relu6")
     freed = split_relu6(graph.with_ops((first, POINTWISE)))
-    assert [op.kind for op in freed.ops] == ["conv", "minimum", "conv"]
+    assert [op.kind for op in freed.ops] == ["conv", "bound", "conv"]
     assert freed.ops[0].activation == "relu"
     assert freed.ops[1].offset.tolist() == [6, 6]
     assert split_relu6(graph.with_ops((first, POINTWISE)), frozenset({"c"})).ops[0] is first

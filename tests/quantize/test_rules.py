@@ -107,7 +107,7 @@ def test_a_reshape_of_a_vector_hands_channels_on(before, after, shared):
 
 
 def test_the_bounds_of_a_minimum_follow_their_channels():
-    graph = behind("minimum", (1, 4, 4, 2), (1, 4, 4, 2), offset=np.array([3.0, 6.0]))
+    graph = behind("bound", (1, 4, 4, 2), (1, 4, 4, 2), offset=np.array([3.0, 6.0]))
     factors = np.array([2.0, 0.5])
     made = rescale(graph, ChannelGroup(("c", "m"), 2), factors)
     np.testing.assert_allclose(made.ops[1].offset, [6, 3])

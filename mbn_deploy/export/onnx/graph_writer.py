@@ -74,6 +74,19 @@ class OnnxGraphWriter:
         values = channel_offset(op, len(self.graph.shapes[op.output])).astype(np.float32)
         return self.build.constant(f"{op.name}/offset", values) if values.size > 1 else self.scalar(op.number())
 
+    def axis(self, op: Op) -> int:
+        """Return the axis of `op` as the file has it: NCHW tensors have the channels at axis 1."""
+        rank = len(self.graph.shapes[op.output])
+        axis = op.axis % rank
+        return TO_NCHW.index(axis) if rank == 4 else axis
+
+    def slopes(self, op: Op) -> npt.NDArray[np.float64]:
+        """Return the slopes of a `prelu` in a shape that broadcasts over its input: (C, 1, 1) or (C, H, W)."""
+        slopes = op.slopes()
+        if len(self.graph.shapes[op.output]) != 4:
+            return slopes
+        return slopes.reshape(-1, 1, 1) if slopes.ndim == 1 else np.ascontiguousarray(np.moveaxis(slopes, -1, 0))
+
     def scalar(self, value: float) -> str:
         """Return the name of a float32 constant that all nodes share."""
         return self.build.constant(f"constant/{value:g}", np.array(value, np.float32))

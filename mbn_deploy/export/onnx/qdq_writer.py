@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from mbn_deploy.arrays import Doubles
 from mbn_deploy.export.onnx.graph_writer import RELU6_BOUND, OnnxGraphWriter, channel_offset
 from mbn_deploy.graph.graph import Op
 from mbn_deploy.graph.quantized import (
     INT8_MAX,
     INT8_MIN,
+    INT8_STEPS,
     UNSIGNED_SHIFT,
     QuantizedGraph,
     QuantParams,
     constant_levels,
     constant_params,
+    symmetric_levels,
 )
 from mbn_deploy.manifest import Layout
 
 IntegerType = Literal["uint8", "int8"]
+_INT32 = 6  # TensorProto.DataType
 
 
 class QdqGraphWriter(OnnxGraphWriter):
@@ -132,6 +136,44 @@ class QdqGraphWriter(OnnxGraphWriter):
         padded = self.build.node("Pad", op.name, inputs, f"{op.output}/quantized")
         self.values[op.output] = self._dequantize(padded, op.output, params, self.dtype)
 
+    def on_integers(self, op_type: str, op: Op) -> None:
+        """Append a node that computes on integers in the parameters of the op's output."""
+        params = self.quantized.activations[op.output]
+        sources = [self._integers[self._in_params(name, op.output)] for name in op.inputs]
+        integers = self.build.node(op_type, op.name, sources, f"{op.output}/quantized")
+        self.values[op.output] = self._dequantize(integers, op.output, params, self.dtype)
+
+    def _in_params(self, name: str, result: str) -> str:
+        """Return the tensor `name` in the parameters of the tensor `result`, quantized again if it has others."""
+        source, params = self._stored(name), self.quantized.activations[result]
+        if self.quantized.activations[name] == params:
+            return source
+        return self.store(source, f"{name}/{result}", params)
+
+    def clipped(self, tensor: str, levels: tuple[int, int], output: str) -> str:
+        """Return a tensor of the graph with its integers clipped to `levels`, given as int8."""
+        integers = self._integers[self._stored(tensor)]
+        bounds = [self._level(level) for level in levels]
+        clipped = self.build.node("Clip", f"{output}/clip", [integers, *bounds], f"{output}/clipped")
+        return self._dequantize(clipped, output, self.quantized.activations[tensor], self.dtype)
+
+    def small(self, name: str, values: Doubles) -> str:
+        """Add constants as int8 with zero point 0, and return their dequantized name."""
+        return self._integer_constant(name, *symmetric_levels(values))
+
+    def lookup(self, op: Op, function: Callable[[Doubles], Doubles]) -> None:
+        """Append a Gather from a table that has the result of `function` for each level of the op's input."""
+        source, result = (self.quantized.activations[name] for name in (op.inputs[0], op.output))
+        # Negative indices count from the table's end.
+        order = np.arange(INT8_STEPS + 1) if self.dtype == "uint8" else np.roll(np.arange(INT8_STEPS + 1), INT8_MIN)
+        real = (order + INT8_MIN - source.zero_point) * np.float64(source.scale)
+        levels = np.clip(np.rint(function(real) / result.scale) + result.zero_point, INT8_MIN, INT8_MAX)
+        table = self.build.constant(f"{op.output}/table", self._as_stored(levels))
+        integers = self._integers[self._stored(op.inputs[0])]
+        index = self.build.node("Cast", f"{op.name}/index", [integers], f"{op.output}/index", to=_INT32)
+        found = self.build.node("Gather", op.name, [table, index], f"{op.output}/quantized", axis=0)
+        self.values[op.output] = self._dequantize(found, op.output, result, self.dtype)
+
     def offset(self, op: Op) -> str:
         """Add the integer constant that `op` adds, and return its dequantized name."""
         if self.quantized.is_float(op):
@@ -146,9 +188,13 @@ class QdqGraphWriter(OnnxGraphWriter):
         return self._integer_constant(output, np.array(level, np.int8), params)
 
     def _integer_constant(self, name: str, levels: npt.NDArray[np.int8], params: QuantParams) -> str:
+        constant = self.build.constant(f"{name}/quantized", self._as_stored(levels))
+        return self._dequantize(constant, name, params, self.dtype)
+
+    def _as_stored(self, levels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return int8 levels in the integer type of the file."""
         shift = UNSIGNED_SHIFT if self.dtype == "uint8" else 0
-        integers = (levels.astype(np.int16) + shift).astype(self.dtype)
-        return self._dequantize(self.build.constant(f"{name}/quantized", integers), name, params, self.dtype)
+        return (levels.astype(np.int16) + shift).astype(self.dtype)
 
     def _quantize(self, source: str, output: str, params: QuantParams) -> str:
         inputs = [source, *self._params(output, params, self.dtype)]

@@ -19,7 +19,7 @@ FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 BUFFER_ALIGNMENT = 16
 PLACEHOLDER_BUILTIN = 127  # `deprecated_builtin_code` holds 8 bits; larger codes write this there
-TYPES = ("float32", "float16", "int8", "uint8", "int16", "int32", "int64")
+TYPES = ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")
 
 
 def schema() -> Any:

@@ -76,6 +76,28 @@ class GraphWriter:
             self._converted[name, wanted] = self._convert(name, op)
         return self._converted[name, wanted]
 
+    def shaped_source(self, op: Op, at: int = 0) -> int:
+        """Return the op's input number `at` in the shape in which the file usually keeps such tensors.
+
+        The result of a softmax is kept as (N, C), beside others that are (N, 1, 1, C).
+        """
+        name, source = op.inputs[at], self.source(op, at)
+        shape = self.shape_in_file(name)
+        if self.build.shape(source) == shape:
+            return source
+        moved = self.tensor(op, f"{name}/{op.output}/moved", shape, name)
+        self.reshape(op, source, moved, f"{name}/{op.output}/shape")
+        return moved
+
+    def source_as_result(self, op: Op, at: int = 0) -> int:
+        """Return `shaped_source` with the output's parameters, behind a QUANTIZE where it has others."""
+        name, source, wanted = op.inputs[at], self.shaped_source(op, at), self.compute_type(op)
+        if wanted == "float" or self.storage.has_params_of_output(op, name):
+            return source
+        result = self.tensor(op, f"{name}/{op.output}", self.shape_in_file(name))
+        self.quantize(source, result, wanted)
+        return result
+
     def _convert(self, name: str, reader: Op) -> int:
         shape, wanted = self.shapes[name], self.compute_type(reader)
         if wanted == "float":

@@ -20,6 +20,7 @@ from mbn_deploy.graph.quantized import (
     QuantizedWeights,
     QuantParams,
     constant_levels,
+    symmetric_levels,
 )
 
 DYNAMIC_MIN_SIZE = 1024  # smaller kernels stay float, as in TFLite's own dynamic-range quantization
@@ -38,6 +39,20 @@ class Float32Storage:
         """Add an integer tensor `name` with the parameters that `op` has for the tensor `params_of`."""
         _ = build, op, params_of, shape
         raise ValueError(f"{name}: a float file has no integer activations")
+
+    def has_params_of_output(self, op: Op, name: str) -> bool:
+        """Tell whether the integer `op` reads the tensor `name` in the parameters of its output."""
+        raise ValueError(f"{name}: {op.name!r} has no integers in a float file")
+
+    def slopes(self, build: ModelBuilder, op: Op, name: str) -> int:
+        """Add the slopes of a `prelu`."""
+        values = op.slopes().astype(np.float32)
+        return build.tensor(name, values.shape, "float32", data=values)
+
+    def number(self, build: ModelBuilder, op: Op, name: str, value: float) -> int:
+        """Add a constant that `op` compares with its output's values."""
+        _ = op
+        return float_constant(build, name, value)
 
     def weights(self, build: ModelBuilder, op: Op, kernel: Floats, axis: int) -> tuple[int, int, bool]:
         """Add kernel and bias; return both, and whether the op is hybrid (float activations, int8 kernel).
@@ -129,6 +144,27 @@ class Int8Storage(Float32Storage):
             build.tensor(f"{op.name}/bias", bias.shape, dtype, data=bias, scale=bias_scale),
             False,
         )
+
+    def has_params_of_output(self, op: Op, name: str) -> bool:
+        """Tell whether the integer `op` reads the tensor `name` in the parameters of its output."""
+        params = self.quantized.params(op)
+        return params[name] == params[op.output]
+
+    def slopes(self, build: ModelBuilder, op: Op, name: str) -> int:
+        """Add the slopes of a `prelu` as int8, with one scale for all."""
+        if self.quantized.is_float(op):
+            return super().slopes(build, op, name)
+        levels, params = symmetric_levels(op.slopes())
+        return quantized_tensor(build, name, levels.shape, params, levels)
+
+    def number(self, build: ModelBuilder, op: Op, name: str, value: float) -> int:
+        """Add a constant as an integer of the output's parameters."""
+        if self.quantized.is_float(op):
+            return super().number(build, op, name, value)
+        params = self.quantized.params(op)[op.output]
+        low, high = params.limits
+        level = np.array(np.clip(round(value / params.scale) + params.zero_point, low, high), params.dtype)
+        return quantized_tensor(build, name, (), params, level)
 
     def bias_type(self, op: Op) -> str:
         """Return int32, or int64 where int16 activations could add up to more than int32 holds.

@@ -40,7 +40,7 @@ def split_relu6(graph: Graph, keep: frozenset[str] = frozenset()) -> Graph:
         shapes[inner] = shapes[op.output]
         bounds = np.full(shapes[op.output][-1], BOUND)
         ops.append(replace(op, activation="relu", output=inner))
-        ops.append(Op("minimum", f"{op.name}/bound", (inner,), op.output, offset=bounds))
+        ops.append(Op("bound", f"{op.name}/bound", (inner,), op.output, offset=bounds))
     return replace(graph, ops=tuple(ops), shapes=shapes)
 
 
@@ -50,7 +50,7 @@ def fuse_bounds(state: CalibratedGraph, steps: int = INT8_STEPS) -> CalibratedGr
     The tensors that carry its values are then in units of their largest bound.
     """
     for op in state.graph.ops:
-        if op.kind == "minimum":
+        if op.kind == "bound":
             state = _fuse_bound(state, op, steps)
     return state
 

@@ -88,6 +88,7 @@ OPERATIONS: dict[str, OpArity] = {
     "FULLY_CONNECTED": OpArity(9, 2, 3),
     "GATHER": OpArity(36, 2, 2),
     "GELU": OpArity(150, 1, 1),
+    "GREATER": OpArity(61, 2, 2),
     "HARD_SWISH": OpArity(117, 1, 1),
     "L2_NORMALIZATION": OpArity(11, 1, 1),
     "LEAKY_RELU": OpArity(98, 1, 1),

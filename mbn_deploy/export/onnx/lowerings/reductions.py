@@ -8,10 +8,14 @@ from mbn_deploy.export.onnx.graph_writer import OnnxGraphWriter
 from mbn_deploy.graph.graph import Op
 
 
-def lower_softmax(writer: OnnxGraphWriter, op: Op) -> None:
-    """Write Softmax over the channels, which an NCHW tensor has at axis 1."""
-    rank = len(writer.graph.shapes[op.output])
-    writer.emit("Softmax", op, writer.sources(op), axis=1 if rank == 4 else -1)
+def lower_softmax(op_type: str) -> Callable[[OnnxGraphWriter, Op], None]:
+    """Return the lowering to Softmax or LogSoftmax over the channels, which an NCHW tensor has at axis 1."""
+
+    def lower(writer: OnnxGraphWriter, op: Op) -> None:
+        rank = len(writer.graph.shapes[op.output])
+        writer.emit(op_type, op, writer.sources(op), axis=1 if rank == 4 else -1)
+
+    return lower
 
 
 def lower_global_pool(op_type: str) -> Callable[[OnnxGraphWriter, Op], None]:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mbn_deploy.export.onnx.lowerings import elementwise, integers, reductions, shapes, windows
+from mbn_deploy.export.onnx.lowerings.functions import FUNCTIONS
 from mbn_deploy.graph.graph import Op, OpKind
+from mbn_deploy.graph.quantized import FLOAT_ONLY
 
 Lowering = Callable[[Any, Op], None]
 
@@ -18,14 +20,29 @@ FLOAT_LOWERINGS: Mapping[OpKind, Lowering] = {
     "max_pool": windows.lower_pool("MaxPool"),
     "add": elementwise.lower_to("Add"),
     "add_constant": elementwise.lower_with_offset("Add"),
-    "minimum": elementwise.lower_with_offset("Min"),
+    "bound": elementwise.lower_with_offset("Min"),
     "multiply": elementwise.lower_to("Mul"),
+    "maximum": elementwise.lower_to("Max"),
+    "minimum": elementwise.lower_to("Min"),
+    "concat": elementwise.lower_concat,
     "relu": elementwise.lower_relu,
     "relu6": elementwise.lower_relu,
     "hard_swish": elementwise.lower_to("HardSwish"),
     "hard_sigmoid": elementwise.lower_to("HardSigmoid", alpha=1 / 6, beta=0.5),
     "sigmoid": elementwise.lower_to("Sigmoid"),
-    "softmax": reductions.lower_softmax,
+    "clip": elementwise.lower_clip,
+    "leaky_relu": elementwise.lower_leaky_relu,
+    "prelu": elementwise.lower_prelu,
+    "elu": elementwise.lower_to("Elu"),
+    "gelu": elementwise.lower_gelu,
+    "gelu_tanh": elementwise.lower_gelu_tanh,
+    "tanh": elementwise.lower_to("Tanh"),
+    "softplus": elementwise.lower_to("Softplus"),
+    "softsign": elementwise.lower_to("Softsign"),
+    "mish": elementwise.lower_mish,
+    "threshold": elementwise.lower_threshold,
+    "softmax": reductions.lower_softmax("Softmax"),
+    "log_softmax": reductions.lower_softmax("LogSoftmax"),
     "global_average_pool": reductions.lower_global_pool("GlobalAveragePool"),
     "global_max_pool": reductions.lower_global_pool("GlobalMaxPool"),
     "reshape": shapes.lower_reshape,
@@ -34,8 +51,13 @@ FLOAT_LOWERINGS: Mapping[OpKind, Lowering] = {
 
 # Integer ops are written like float ones, unless ONNX Runtime has no integer kernel for that form.
 INTEGER_LOWERINGS: Mapping[OpKind, Lowering] = {
-    **{kind: lower for kind, lower in FLOAT_LOWERINGS.items() if kind != "hard_sigmoid"},
+    **{kind: lower for kind, lower in FLOAT_LOWERINGS.items() if kind not in {"hard_sigmoid", *FLOAT_ONLY}},
     "hard_swish": integers.lower_hard_swish,
     "pad": integers.lower_pad,
     "global_max_pool": integers.lower_global_max_pool,
+    "maximum": integers.lower_comparison("Max"),
+    "minimum": integers.lower_comparison("Min"),
+    "clip": integers.lower_clip,
+    "prelu": integers.lower_prelu,
+    **dict.fromkeys(FUNCTIONS, integers.lower_lookup),
 }

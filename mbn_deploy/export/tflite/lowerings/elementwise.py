@@ -12,7 +12,7 @@ from mbn_deploy.graph.graph import Op
 
 def lower_add(writer: GraphWriter, op: Op) -> None:
     """Write the ADD of two tensors."""
-    _add(writer, op, [writer.source(op, 0), writer.source(op, 1)])
+    _add(writer, op, [writer.shaped_source(op, 0), writer.shaped_source(op, 1)])
 
 
 def lower_add_constant(writer: GraphWriter, op: Op) -> None:
@@ -28,8 +28,25 @@ def _add(writer: GraphWriter, op: Op, sources: list[int]) -> None:
 
 def lower_multiply(writer: GraphWriter, op: Op) -> None:
     """Write the MUL of two tensors."""
-    sources = [writer.source(op, 0), writer.source(op, 1)]
+    sources = [writer.shaped_source(op, 0), writer.shaped_source(op, 1)]
     writer.emit(op, "MUL", sources, writer.result(op), fusedActivationFunction=writer.fused_activation(op))
+
+
+def lower_comparison(code: str) -> Callable[[GraphWriter, Op], None]:
+    """Return the lowering to MAXIMUM or MINIMUM of two tensors."""
+
+    def lower(writer: GraphWriter, op: Op) -> None:
+        sources = [writer.source_as_result(op, 0), writer.source_as_result(op, 1)]
+        writer.emit(op, code, sources, writer.result(op))
+
+    return lower
+
+
+def lower_concat(writer: GraphWriter, op: Op) -> None:
+    """Write CONCATENATION; the file keeps the features of (N, C) at axis 3."""
+    sources = [writer.source_as_result(op, at) for at in range(len(op.inputs))]
+    axis = op.axis + len(writer.shape_in_file(op.output)) - len(writer.graph.shapes[op.output])
+    writer.emit(op, "CONCATENATION", sources, writer.result(op), axis=axis, fusedActivationFunction=0)
 
 
 def lower_unary(code: str) -> Callable[[GraphWriter, Op], None]:

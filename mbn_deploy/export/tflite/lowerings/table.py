@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from mbn_deploy.export.tflite.graph_writer import GraphWriter
-from mbn_deploy.export.tflite.lowerings import elementwise, reductions, shapes, windows
+from mbn_deploy.export.tflite.lowerings import elementwise, functions, reductions, shapes, windows
 from mbn_deploy.graph.graph import Op, OpKind
 
 LOWERINGS: Mapping[OpKind, Callable[[GraphWriter, Op], None]] = {
@@ -17,12 +17,27 @@ LOWERINGS: Mapping[OpKind, Callable[[GraphWriter, Op], None]] = {
     "add": elementwise.lower_add,
     "add_constant": elementwise.lower_add_constant,
     "multiply": elementwise.lower_multiply,
+    "maximum": elementwise.lower_comparison("MAXIMUM"),
+    "minimum": elementwise.lower_comparison("MINIMUM"),
+    "concat": elementwise.lower_concat,
     "relu": elementwise.lower_unary("RELU"),
     "relu6": elementwise.lower_unary("RELU6"),
     "sigmoid": elementwise.lower_unary("LOGISTIC"),
     "hard_swish": elementwise.lower_unary("HARD_SWISH"),
     "hard_sigmoid": elementwise.lower_hard_sigmoid,
-    "softmax": reductions.lower_softmax,
+    "clip": functions.lower_clip,
+    "leaky_relu": functions.lower_leaky_relu,
+    "prelu": functions.lower_prelu,
+    "elu": elementwise.lower_unary("ELU"),
+    "gelu": functions.lower_gelu(approximate=False),
+    "gelu_tanh": functions.lower_gelu(approximate=True),
+    "tanh": elementwise.lower_unary("TANH"),
+    "softplus": functions.lower_softplus,
+    "softsign": functions.lower_softsign,
+    "mish": functions.lower_mish,
+    "threshold": functions.lower_threshold,
+    "log_softmax": reductions.lower_softmax("LOG_SOFTMAX"),
+    "softmax": reductions.lower_softmax("SOFTMAX", beta=1.0),
     "global_average_pool": reductions.lower_global_pool("MEAN"),
     "global_max_pool": reductions.lower_global_pool("REDUCE_MAX"),
     "reshape": shapes.lower_reshape,

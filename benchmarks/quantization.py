@@ -212,7 +212,7 @@ def measured(bench: Bench, files: Mapping[str, EncodedModel]) -> Figures:
         bench.source.size,
         bench.squashed,
         reference=REFERENCE,
-        scores=bench.source.description.scores,
+        scores=bench.source.description.answers.scores,
     )
     rows = {label: _row(found, label) | {"bytes": len(files[label].data)} for label in files}
     for label, report in delegates.items():

@@ -61,6 +61,11 @@ class Answers:
         """Whether the answers are probabilities of names (classes, labels, binary), not numbers."""
         return self.meaning in ("classes", "labels", "binary")
 
+    @property
+    def are_probabilities(self) -> bool:
+        """Whether the file itself computes probabilities, in [0, 1]."""
+        return self.are_scores and self.scores != "logits"
+
     def name_count(self, outputs: int) -> int:
         """Return how many names a model with so many outputs has: two for a binary one, else one an output."""
         return 2 if self.meaning == "binary" else outputs

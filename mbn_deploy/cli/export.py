@@ -38,7 +38,13 @@ def export(
         typer.Argument(metavar="MODEL|FILE", help="A model's name (see `mbn-deploy list`), or a .keras or .h5 file."),
     ],
     *,
-    output: Annotated[Path, path_option("--output", "-o", help="Folder that becomes the bundle.")],
+    folder: Annotated[Path | None, path_option("-o", help="Folder that becomes the bundle.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER", help="The same as --output-layer. Without -o, the folder that becomes the bundle."
+        ),
+    ] = None,
     alpha: Annotated[
         float | None, typer.Option(help="Width multiplier α. [default: 1.0]", rich_help_panel=NAMED_MODEL)
     ] = None,
@@ -60,15 +66,29 @@ def export(
 
     Every file is loaded and run once before the export succeeds.
     """
+    bundle = _folder(folder, output, options)
     network = {"alpha": alpha, "classes": classes, "weights": weights}
-    result = _export(model, output, {name: value for name, value in network.items() if value is not None}, options)
+    result = _export(model, bundle, {name: value for name, value in network.items() if value is not None}, options)
     for warning in result.warnings:
         print_note(f"warning: {warning}")
     if as_json:
         print_json(result_json(result))
         return
     print_result(result)
-    print_note(f"Took {sum(result.seconds.values()):.1f} s. Next: mbn-deploy run {shlex.quote(str(output))} IMAGE")
+    print_note(f"Took {sum(result.seconds.values()):.1f} s. Next: mbn-deploy run {shlex.quote(str(bundle))} IMAGE")
+
+
+def _folder(folder: Path | None, output: str | None, options: dict[str, Any]) -> Path:
+    """Return the output folder; `--output` beside `-o` is set as the layer that becomes the output."""
+    if folder is None:
+        if output is None:
+            raise UsageError("-o is missing: the folder that becomes the bundle")
+        return Path(output)
+    if output is not None:
+        if options["output_layer"] not in (None, output):
+            raise UsageError(f"--output {output} and --output-layer {options['output_layer']} are two layers; give one")
+        options["output_layer"] = output
+    return folder
 
 
 def is_file(model: str) -> bool:

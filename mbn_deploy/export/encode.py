@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mbn_deploy.answers import Scores
+from mbn_deploy.answers import Answers, usual_meaning
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.file_types import NO_INT16, NOTHING_SAID, About, InputType, OnnxActivationType
 from mbn_deploy.export.onnx.qdq import write_onnx_int8
@@ -29,7 +29,7 @@ class ModelDescription:
     """The description that all files of an export share; `preprocess` is that of the float graph."""
 
     model: str
-    scores: Scores
+    answers: Answers
     preprocess: Preprocess
     labels: tuple[str, ...] | None = None
     layout: Layout = "nchw"  # of ONNX inputs; TFLite knows NHWC only
@@ -75,7 +75,7 @@ def encode_float(graph: Graph, description: ModelDescription, file_format: FileF
     """Encode a file with float32 input and output, whose input is normalized by one mean and one deviation."""
     graph, preprocess = uniform_input(graph, description.preprocess)
     layout = _layout(description, file_format)
-    text = _file_description(description, precision, preprocess, layout)
+    text = _file_description(description, graph, precision, preprocess, layout)
     if file_format == "onnx":
         data = write_onnx(graph, metadata={DESCRIPTION_KEY: text}, layout=layout)
     else:
@@ -103,7 +103,7 @@ def encode_int8(
     """
     precision = quantized.precision
     layout = _layout(description, file_format)
-    text = _file_description(description, precision, preprocess, layout)
+    text = _file_description(description, quantized.graph, precision, preprocess, layout)
     if file_format == "onnx":
         if input_dtype == "int16":
             raise InputError(f"{description.model}: {NO_INT16}")
@@ -161,14 +161,16 @@ def _tflite_metadata(
     if not is_uniform(preprocess):
         return ours, {}
     _, height, width, channels = graph.shapes[graph.input]
-    labels = {} if description.labels is None else {LABELS_NAME: labels_text(description.labels)}
+    outputs = graph.shapes[graph.output][-1]
+    # Readers of Google's metadata expect one label an output: of a binary model the positive one.
+    labels = {} if description.labels is None else {LABELS_NAME: labels_text(description.labels[-outputs:])}
     model = ClassifierMetadata(
         name=description.model,
         about=description.about,
         size=(height, width),
         channels=channels,
         preprocess=preprocess,
-        scores=description.scores,
+        answers=description.answers,
         labels=bool(labels),
     )
     return {**ours, METADATA_KEY: encode_metadata(model)}, labels
@@ -179,11 +181,16 @@ def labels_text(labels: Sequence[str]) -> bytes:
     return ("\n".join(labels) + "\n").encode()
 
 
-def _file_description(description: ModelDescription, precision: str, preprocess: Preprocess, layout: Layout) -> str:
+def _file_description(
+    description: ModelDescription, graph: Graph, precision: str, preprocess: Preprocess, layout: Layout
+) -> str:
+    answers = description.answers
+    usual = usual_meaning(answers.scores, graph.shapes[graph.output][-1])
     return Description(
         model=description.model,
         precision=precision,
-        scores=description.scores,
+        scores=answers.scores,
+        meaning=None if answers.meaning == usual else answers.meaning,
         preprocess=preprocess,
         layout=layout,
         labels=description.labels,

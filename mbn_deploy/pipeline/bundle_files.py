@@ -54,7 +54,8 @@ def bundle_files(
     manifest = Manifest(
         model=description.model,
         classes=source.classes,
-        scores=description.scores,
+        scores=description.answers.scores,
+        meaning=description.answers.meaning,
         files=tuple(manifest_entry(file, models.runs[file.name]) for file in models.files),
         labels=None if description.labels is None else LABELS_NAME,
         labels_sha256=None if description.labels is None else sha256(contents[LABELS_NAME]),
@@ -117,5 +118,5 @@ def _tolerance(file: EncodedModel, models: ExportedModels) -> float:
         file.precision,
         scales[0] if scales else None,
         models.source.fan_ins(),
-        probabilities=models.source.description.scores != "logits",
+        probabilities=models.source.description.answers.are_probabilities,
     )

@@ -63,7 +63,7 @@ def evaluate_files(
             images.evaluation_preprocess,
             known={REFERENCE: keras},
             reference=REFERENCE,
-            scores=source.description.scores,
+            scores=source.description.answers.scores,
             progress=progress,
         )
 
@@ -74,7 +74,7 @@ def answers_to_calibration(
     """Return the answers of Keras and of a file to the first calibration images, by name; empty without any."""
     if images.calibration is None:
         return {}
-    pixels, scores = images.calibration.pixels[:COMPARED], source.description.scores
+    pixels, scores = images.calibration.pixels[:COMPARED], source.description.answers.scores
     with _opened([file], runs) as runners:
         predictors: dict[str, Predictor] = {
             REFERENCE: keras_predictor(source.model, source.keras_preprocess),

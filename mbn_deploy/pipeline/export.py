@@ -44,7 +44,7 @@ class ExportResult:
     Attributes:
         bundle: the bundle, as `Bundle.read` opens it.
         seconds: how long each step took, by the step's name.
-        warnings: sentences about the calibration images, the accuracy limit and the labels.
+        warnings: sentences about the outputs, the calibration images, the accuracy limit and the labels.
         searches: the recipes that were tried for each quantized precision.
     """
 
@@ -97,7 +97,10 @@ def export_model(model: keras.Model | str | Path, output: str | Path, options: E
         evaluation = evaluate_files(files, runs, source, images, keras_answers, progress=options.progress)
     with timer.step("write the bundle"):
         contents, manifest = bundle_files(models, evaluation, images.evaluation_preprocess, options)
-    warnings = export_warnings(images, searches, evaluation, source.classes, options.max_drop)
+    warnings = (
+        *source.warnings,
+        *export_warnings(images, searches, evaluation, source.classes, options.max_drop),
+    )
     if options.report:
         with timer.step("write the report"):
             contents[REPORT_NAME] = report_html(

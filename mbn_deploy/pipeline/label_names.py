@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mbn_deploy.answers import Answers
-from mbn_deploy.errors import InputError
+from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime.label_files import Labels
 from mbn_deploy.runtime.label_files import read_labels as read_any
 from mbn_deploy.runtime.labels import mismatch, parse_labels
@@ -28,9 +28,16 @@ def read_synsets(lines: Lines | None) -> list[str] | None:
 
 
 def read_labels(labels: Labels | None, answers: Answers, outputs: int) -> tuple[str, ...] | None:
-    """Return the labels of a model with so many outputs. Raises `InputError` if there are more or fewer of them."""
+    """Return the labels of a model with so many outputs.
+
+    Raises:
+        InputError: there are more or fewer of them.
+        UsageError: the model answers with an embedding, whose features have no names.
+    """
     if labels is None:
         return None
+    if answers.meaning == "embedding":
+        raise UsageError("--labels: the features of an embedding have no names; leave the labels out")
     names = read_any(labels)
     problem = mismatch(names, answers, outputs, str(labels) if isinstance(labels, (str, Path)) else "labels")
     if problem is not None:

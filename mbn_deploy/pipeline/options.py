@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mbn_deploy.answers import Meaning
 from mbn_deploy.errors import UnknownNameError, UsageError
 from mbn_deploy.export.file_types import (
     DEFAULT_PRECISIONS,
@@ -30,6 +31,7 @@ Names = str | Sequence[str]  # "a,b" or ["a", "b"]
 FORMATS: tuple[str, ...] = tuple(PRECISIONS)
 QUANTIZED = ("int8", INT16X8)  # the precisions that need calibration images
 
+OUTPUTS = "Outputs"
 FILES = "Files"
 PREPROCESSING = "Preprocessing"
 IMAGES = "Images and labels"
@@ -57,6 +59,21 @@ class ExportOptions:
     )
     overwrite: bool = option(
         default=False, help="Replace the bundle that is in the output folder.", swept=False, recorded=False
+    )
+    scores: Meaning | None = option(
+        None,
+        help="What the outputs mean: one of several classes, independent labels, a binary yes or no, values of a "
+        "regression, or an embedding (a feature vector). [default: what the model's end and its compiled loss say; "
+        "asked for if they do not]",
+        group=OUTPUTS,
+    )
+    output_layer: str | None = option(
+        None,
+        help="Layer that becomes the output: one of several outputs, or an inner layer, such as the pooling of a "
+        "classifier for its embedding. A layer of a nested model is named by its own name or its path "
+        "(backbone/out_relu). [default: the model's only output]",
+        group=OUTPUTS,
+        metavar="LAYER",
     )
     formats: Names = option(FORMATS, help="File formats: tflite, onnx.", group=FILES, metavar="NAME,...")
     precisions: Names = option(

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mbn_deploy.answers import Answers
 from mbn_deploy.export.encode import ModelDescription, file_stem
 from mbn_deploy.export.from_keras.convert import graph_from_keras
+from mbn_deploy.export.from_keras.cut import CutModel, cut_model
+from mbn_deploy.export.from_keras.find_answers import Head, find_answers
 from mbn_deploy.export.from_keras.keras_graph import KerasGraph
-from mbn_deploy.export.from_keras.load import load_keras
+from mbn_deploy.export.from_keras.load import compiled_losses, load_keras
 from mbn_deploy.export.from_keras.model_preprocess import input_preprocess
 from mbn_deploy.graph.fold import fold
 from mbn_deploy.graph.graph import Graph
@@ -29,12 +30,13 @@ class Source:
     """A Keras model and its folded graph for one image.
 
     Attributes:
-        model: the Keras model.
+        model: the Keras model, cut at the layer that was chosen as its output.
         graph: its graph, which begins behind the model's own rescaling and takes the channels red first.
         description: what the exported files say about themselves; its preprocessing is that of `graph`.
         keras_preprocess: the preprocessing of the Keras model's own input.
-        classes: number of classes.
+        classes: number of outputs.
         file: where the model was read from; None for a model in memory.
+        warnings: sentences about what the outputs mean.
     """
 
     model: Any
@@ -43,6 +45,7 @@ class Source:
     keras_preprocess: Preprocess
     classes: int
     file: Path | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,32 +68,49 @@ def open_source(model: Any, options: ExportOptions) -> Source:
 
     Raises:
         InputError: the model cannot be exported, or there is not one label per class.
-        UsageError: nothing says which pixel values the model expects, or Keras runs on another backend.
+        UsageError: nothing says which pixel values the model expects, what its outputs mean or which of several outputs
+            is wanted; or Keras runs on another backend.
     """
     file = Path(model) if isinstance(model, (str, Path)) else None
     import_keras("to export Keras models")
     keras_model = load_keras(file) if file is not None else model
+    cut = cut_model(keras_model, options.output_layer)
     size = (options.size, options.size) if isinstance(options.size, int) else options.size
-    converted = graph_from_keras(keras_model, batch=1, size=size)
+    converted = graph_from_keras(cut.model, batch=1, size=size)
+    answers, warnings = find_answers(_head(keras_model, file, cut, converted), options.scores)
     given = options.input_preprocess or _known_preprocess(keras_model)
     inner = options.with_geometry(input_preprocess(converted, given))
     graph, preprocess = red_first(_with_input_name(fold(converted.graph), INPUT_NAME), inner)
     _, height, width, _ = graph.shapes[graph.input]
     description = ModelDescription(
         model=file_stem(options.name or _own_name(keras_model, file), (height, width)),
-        scores=converted.scores,
+        answers=answers,
         preprocess=preprocess,
-        labels=read_labels(options.labels, Answers.for_outputs(converted.scores, converted.classes), converted.classes),
+        labels=read_labels(options.labels, answers, converted.outputs),
         layout=options.layout,
         about=options.about,
     )
     return Source(
-        model=keras_model,
+        model=cut.model,
         graph=graph,
         description=description,
         keras_preprocess=_outer_preprocess(converted, inner, given),
-        classes=converted.classes,
+        classes=converted.outputs,
         file=file,
+        warnings=warnings,
+    )
+
+
+def _head(model: Any, file: Path | None, cut: CutModel, converted: KerasGraph) -> Head:
+    """Gather what the model, of which `cut` is exported, says about its outputs."""
+    losses = getattr(model, "loss", None) if file is None else compiled_losses(file)
+    return Head(
+        where=f"model {model.name!r}" if file is None else str(file),
+        end=converted.end,
+        outputs=converted.outputs,
+        loss=cut.loss(losses),
+        classifies=hasattr(model, "mbn_spec") and cut.output is not None,
+        inner=cut.output is None,
     )
 
 

@@ -19,6 +19,7 @@ from mbn_deploy.answers import Scores
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.data.dataset import Dataset
 from mbn_deploy.errors import InputError, MbnError
+from mbn_deploy.export.from_keras.cut import cut_model
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import MANIFEST_NAME, Preprocess, preprocess_from_dict
 from mbn_deploy.pipeline.evaluation import REFERENCE
@@ -165,6 +166,7 @@ def _open_predictors(job: Job, stack: ExitStack) -> dict[str, Predictor]:
         from mbn_deploy.export.from_keras.load import load_keras
 
         model = load_keras(model)
+    model = cut_model(model, job.options.output_layer).model
     outer = preprocess_from_dict(bundle.manifest.source["preprocess"])
     predictors: dict[str, Predictor] = {REFERENCE: keras_predictor(model, outer)}
     for entry in bundle.files:

@@ -15,6 +15,7 @@ import runtime_models as models
 from apk_files import problems, the_problem
 from cli_run import run
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.check_apk import models as apk_models
 from mbn_deploy.check_apk.aab_config import matches
 from mbn_deploy.check_apk.check import check_apk
@@ -154,7 +155,7 @@ def test_labels(checked):
 
 def described_twice(labels):
     """A file with our description and with Google's metadata, as `export` makes them."""
-    said = ClassifierMetadata("tiny", About(), (16, 12), 3, Preprocess.parse("tf"), "softmax", labels=True)
+    said = ClassifierMetadata("tiny", About(), (16, 12), 3, Preprocess.parse("tf"), Answers(), labels=True)
     own = models.description("float32", models.TF).to_json().encode()
     metadata = {DESCRIPTION_KEY: own, "TFLITE_METADATA": encode_metadata(said)}
     data = write_tflite(models.graph(), "float32", metadata=metadata)

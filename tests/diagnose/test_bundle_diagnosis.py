@@ -10,6 +10,7 @@ import pytest
 from cli_run import run
 from quantize_graphs import demo_calibration, demo_graph, demo_model
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.diagnose.diagnose import diagnose
 from mbn_deploy.diagnose.read_graph import read_file_graph
 from mbn_deploy.errors import InputError
@@ -67,7 +68,7 @@ def fitted_factors(quantized, exact, rescalings):
 )
 def test_recorded_factors_are_those_that_the_weights_of_the_file_show(name, recipe):
     graph, preprocess = demo_graph(name)
-    description = ModelDescription(name, "softmax", preprocess)
+    description = ModelDescription(name, Answers(), preprocess)
     quantization = quantize(graph, preprocess, demo_calibration(), recipe)
     quantized = encode_int8(quantization.graph, quantization.preprocess, description, "tflite").data
     exact = encode_float(graph, description, "tflite", "float32").data

@@ -27,7 +27,7 @@ def test_networks(name, alpha, size):
     model = disturbed(build(name, alpha=alpha, size=size, classes=7, classifier_activation=None))
     x = pictures(model) if "v3" in name else pictures(model) / 127.5 - 1
     found = agree(model, x)
-    assert (found.classes, found.scores) == (7, "logits")
+    assert (found.outputs, found.end.function) == (7, "none")
     kinds = {op.kind for op in found.graph.ops}
     assert "sigmoid" not in kinds
     assert ("hard_swish" in kinds) == ("v3" in name and "minimalistic" not in name)
@@ -42,7 +42,7 @@ def test_mobilenet_v3_of_keras(preprocessing, minimalistic):
     options = {"include_preprocessing": preprocessing, "minimalistic": minimalistic}
     model = keras.applications.MobileNetV3Small((40, 40, 3), 0.5, weights=None, classes=4, **options)
     found = agree(disturbed(model))
-    assert found.scores == "softmax"
+    assert found.end.function == "softmax"
     if preprocessing:
         assert input_preprocess(found, None).mean == (127.5, 127.5, 127.5)
         assert input_preprocess(found, None).std == (127.5, 127.5, 127.5)
@@ -67,7 +67,7 @@ def test_transfer_learning(name):
     outputs = layers.Dense(5)(layers.Dropout(0.2)(x))
     found = agree(disturbed(keras.Model(inputs, outputs)))
     assert input_preprocess(found, None).std == (127.5, 127.5, 127.5)
-    assert found.scores == "logits"
+    assert found.end.function == "none"
 
 
 @pytest.mark.shared
@@ -95,33 +95,33 @@ def test_real_weights_on_photographs(name, alpha, file):
 
 
 @pytest.mark.parametrize(
-    ("activation", "units", "scores"),
-    [("softmax", 4, "softmax"), ("sigmoid", 4, "sigmoid"), ("sigmoid", 1, "sigmoid"), (None, 4, "logits")],
+    ("activation", "units", "function"),
+    [("softmax", 4, "softmax"), ("sigmoid", 4, "sigmoid"), ("sigmoid", 1, "sigmoid"), (None, 4, "none")],
 )
-def test_heads(activation, units, scores):
+def test_heads(activation, units, function):
     import keras
 
     kl = keras.layers
     head = [kl.Dense(8, activation="relu"), kl.BatchNormalization(), kl.Dropout(0.5), kl.Dense(units, activation)]
     found = agree(model_of(kl.Rescaling(1 / 2550), kl.Conv2D(4, 3), kl.Flatten(), *head))
-    assert (found.classes, found.scores) == (units, scores)
+    assert (found.outputs, found.end.function) == (units, function)
 
 
 @pytest.mark.parametrize(
-    ("tail", "scores"),
+    ("tail", "function"),
     [
         (lambda kl: [kl.GlobalAveragePooling2D(keepdims=True), kl.Softmax(), kl.Flatten()], "softmax"),
         (lambda kl: [kl.GlobalAveragePooling2D(), kl.Activation("sigmoid"), kl.Reshape((3,))], "sigmoid"),
-        (lambda kl: [kl.Softmax(), kl.Flatten()], "logits"),  # it does not sum up to 1
-        (lambda kl: [kl.Softmax(), kl.GlobalAveragePooling2D(), kl.Rescaling(2.0)], "logits"),
-        (lambda kl: [kl.GlobalAveragePooling2D(), kl.Activation("swish")], "logits"),
+        (lambda kl: [kl.Softmax(), kl.Flatten()], "none"),  # it does not sum up to 1
+        (lambda kl: [kl.Softmax(), kl.GlobalAveragePooling2D(), kl.Rescaling(2.0)], "none"),
+        (lambda kl: [kl.GlobalAveragePooling2D(), kl.Activation("swish")], "none"),
     ],
 )
-def test_scores_go_by_what_is_computed(tail, scores):
+def test_the_end_is_what_is_computed(tail, function):
     import keras
 
     model = model_of(keras.layers.Conv2D(3, 3), *tail(keras.layers))
-    assert agree(model, pictures(model) / 255).scores == scores
+    assert agree(model, pictures(model) / 255).end.function == function
 
 
 def test_a_map_is_no_classifier():
@@ -129,7 +129,7 @@ def test_a_map_is_no_classifier():
 
     found = graph_from_keras(model_of(keras.layers.Conv2D(3, 3)))
     with pytest.raises(InputError, match=r"\(1, 7, 6, 3\)"):
-        _ = found.classes
+        _ = found.outputs
 
 
 # Models in models
@@ -193,7 +193,7 @@ def test_a_size_that_contradicts_the_model():
     import keras
 
     model = model_of(keras.layers.Flatten())
-    assert graph_from_keras(model, size=(9, 8)).classes == 9 * 8 * 3
+    assert graph_from_keras(model, size=(9, 8)).outputs == 9 * 8 * 3
     with pytest.raises(UsageError, match="10x8"):
         graph_from_keras(model, size=(10, 8))
 

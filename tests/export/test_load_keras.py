@@ -114,7 +114,7 @@ def test_every_operation_of_the_converter_is_found_by_keras():
 )
 def test_real_files_of_keras_2(file, classes):
     found = graph_from_keras(load_keras(SHARED / file))
-    assert (found.classes, found.scores, found.input_affine) == (classes, "softmax", None)
+    assert (found.outputs, found.end.function, found.input_affine) == (classes, "softmax", None)
 
 
 @pytest.mark.shared

@@ -186,7 +186,9 @@ def test_a_users_file_of_another_shape(tmp_path):
     x = keras.layers.GlobalAveragePooling2D()(x)
     keras.Model(source, keras.layers.Dense(3)(x), name="other").save(tmp_path / "my net.keras")
     photos = write_pictures(tmp_path / "photos")
-    made = export_model(tmp_path / "my net.keras", tmp_path / "dist", calibrate=photos, resize="letterbox").bundle
+    made = export_model(
+        tmp_path / "my net.keras", tmp_path / "dist", calibrate=photos, resize="letterbox", scores="classes"
+    ).bundle
     assert made.files[0].path == "my_net_24x40_float32.tflite"
     assert made.manifest.scores == "logits"
     assert made.manifest.source["file"]["name"] == "my net.keras"

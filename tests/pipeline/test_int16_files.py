@@ -9,6 +9,7 @@ import pytest
 from cli_run import NETWORK, run
 from quantize_graphs import demo_calibration, demo_graph, demo_held_back, output
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.diagnose.diagnose import diagnose
 from mbn_deploy.export.encode import ModelDescription, encode_int8
 from mbn_deploy.export.tflite.inspect import report_tflite
@@ -30,7 +31,7 @@ def answers(name, recipe):
     """Scores on the held-back digits, and the file."""
     graph, preprocess = demo_graph(name)
     found = quantize(graph, preprocess, demo_calibration(), recipe)
-    file = encode_int8(found.graph, found.preprocess, ModelDescription(name, "softmax", preprocess), "tflite")
+    file = encode_int8(found.graph, found.preprocess, ModelDescription(name, Answers(), preprocess), "tflite")
     return FileRunner(open_backend(file.data, "tflite"), file.preprocess, file.layout)(demo_held_back()[0]), file
 
 

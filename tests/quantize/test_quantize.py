@@ -17,6 +17,7 @@ from quantize_graphs import (
 )
 from scramble import scramble
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.errors import UnknownNameError
 from mbn_deploy.export.encode import ModelDescription, encode_int8
 from mbn_deploy.export.inspect import inspect_file
@@ -57,7 +58,7 @@ def made(name, recipe, scrambled=None):
 @cache
 def encoded(name, recipe, file_format, scrambled=None):
     found = made(name, recipe, scrambled)
-    description = ModelDescription(name, "softmax", demo_graph(name)[1])
+    description = ModelDescription(name, Answers(), demo_graph(name)[1])
     return encode_int8(found.graph, found.preprocess, description, file_format)
 
 
@@ -215,7 +216,7 @@ def test_record_for_the_manifest():
 def test_the_same_images_give_the_same_bytes():
     graph, preprocess = demo_graph("mobilenet_v1")
     again = quantize(graph, preprocess, demo_calibration(), INT8)
-    description = ModelDescription("mobilenet_v1", "softmax", preprocess)
+    description = ModelDescription("mobilenet_v1", Answers(), preprocess)
     for file_format in FORMATS:
         data = encode_int8(again.graph, again.preprocess, description, file_format).data
         assert data == encoded("mobilenet_v1", INT8, file_format).data

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbn_deploy.answers import Scores
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.from_keras.builder import GraphBuilder
 from mbn_deploy.export.from_keras.keras_graph import InputAffine, KerasGraph
@@ -38,7 +37,7 @@ def graph_from_keras(model: keras.Model, batch: int = 1, size: tuple[int, int] |
     graph, affine = split_input_affine(graph, build.batch_norms)
     if "int" in str(function.inputs[0].dtype):
         affine = _integer_pixels(affine, source.shape[-1])
-    return KerasGraph(graph=graph, input_affine=affine, scores=_scores(graph))
+    return KerasGraph(graph=graph, input_affine=affine)
 
 
 def _integer_pixels(affine: InputAffine | None, channels: int) -> InputAffine:
@@ -63,15 +62,3 @@ def _input_shape(function: Any, name: str, batch: int, size: tuple[int, int] | N
     if not (height and width and channels):
         raise InputError(f"model {name!r} leaves its input size open ({shapes[0]}); give it with --size")
     return (batch, int(height), int(width), int(channels))
-
-
-def _scores(graph: Graph) -> Scores:
-    """Tell what the output holds by the op that computes it; reshapes behind that change nothing."""
-    writers = graph.writers()
-    op = writers[graph.output]
-    while op.kind == "reshape" and op.inputs[0] in writers:
-        op = writers[op.inputs[0]]
-    if op.kind == "softmax":
-        # A softmax on every pixel, flattened afterwards, does not sum up to 1.
-        return "softmax" if graph.shapes[op.output][-1] == graph.shapes[graph.output][-1] else "logits"
-    return "sigmoid" if op.kind in ("sigmoid", "hard_sigmoid") else "logits"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mbn_deploy.answers import Scores
 from mbn_deploy.arrays import Doubles
 from mbn_deploy.errors import InputError
+from mbn_deploy.export.from_keras.model_end import ModelEnd, model_end
 from mbn_deploy.graph.graph import Graph
 
 
@@ -29,25 +29,31 @@ class KerasGraph:
 
     `graph` begins behind `input_affine`, the rescaling at the model's input; it is None if there is none.
 
-    `scores` says what the output holds: probabilities of classes that exclude each other ("softmax"), one
-    independent probability per class ("sigmoid"), or neither ("logits"). A single sigmoid output has `classes` 1:
-    it is the probability of the positive class, whose name is the only label. A single output without activation is
-    the logit of that.
-
     Layers of half precision (`mixed_float16`, `mixed_bfloat16`) are computed in float32 with their float32 weights:
     the same function with less rounding than in Keras.
     """
 
     graph: Graph
     input_affine: InputAffine | None
-    scores: Scores
 
     @property
-    def classes(self) -> int:
-        """Number of classes; raises `InputError` if the output is not (N, classes)."""
+    def end(self) -> ModelEnd:
+        """How the network ends."""
+        return model_end(self.graph)
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs; raises `InputError` if there is not one vector of them, (N, outputs)."""
         shape = self.graph.shapes[self.graph.output]
-        if len(shape) != 2:
+        if len(shape) == 2:
+            return shape[1]
+        model = f"model {self.graph.name!r}, whose output has shape {shape},"
+        if len(shape) == 4 and self.end.function != "none":
             raise InputError(
-                f"model {self.graph.name!r} is no classifier: its output has shape {shape}, (N, classes) is expected"
+                f"{model} answers for each position of a picture (a segmentation or detection); models with one "
+                "answer a picture, (N, outputs), are exported"
             )
-        return shape[1]
+        raise InputError(
+            f"{model} ends in a feature map; (N, outputs) is expected. Add GlobalAveragePooling2D or Flatten behind "
+            f"it, or end the network at a layer behind one, with --output-layer LAYER"
+        )

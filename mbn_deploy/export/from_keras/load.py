@@ -43,6 +43,7 @@ class _Source:
     config: Any
     version: str
     backend: str
+    training: Any  # the settings of `compile`, None if the model was not compiled
 
     @property
     def keras2(self) -> bool:
@@ -80,6 +81,16 @@ def load_keras(path: str | Path) -> keras.Model:
         model = _call_keras(lambda keras: keras.models.load_model(copy, compile=False, safe_mode=True), where)
     _check_order(model, config, where)
     return model
+
+
+def compiled_losses(path: str | Path) -> Any:
+    """Return the losses that the model in a `.keras` or `.h5` file was compiled with, as plain data; None without any.
+
+    Raises:
+        InputError: as `load_keras`.
+    """
+    training = _read(Path(path)).training
+    return training.get("loss") if isinstance(training, dict) else None
 
 
 def check_model_file(path: Path) -> None:
@@ -130,7 +141,8 @@ def _read_archive(path: Path) -> _Source:
     config = _json(read_member(path, CONFIG_MEMBER, CONFIG_LIMIT), path)
     metadata = _json(read_member(path, METADATA_MEMBER, CONFIG_LIMIT), path)
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-    return _Source(path, "keras", config, str(version or "3"), "")
+    training = config.get("compile_config") if isinstance(config, dict) else None
+    return _Source(path, "keras", config, str(version or "3"), "", training)
 
 
 def _read_hdf5(path: Path) -> _Source:
@@ -147,9 +159,11 @@ def _read_hdf5(path: Path) -> _Source:
         config = _json(attribute_text(attributes["model_config"]), path)
         version = attribute_text(attributes.get("keras_version", "1"))
         backend = attribute_text(attributes.get("backend", ""))
+        training = attributes.get("training_config")
+        training = None if training is None else _json(attribute_text(training), path)
         if "model_weights" not in file:
             raise InputError(f"{path} holds a model without weights")
-    return _Source(path, "h5", config, version, backend)
+    return _Source(path, "h5", config, version, backend, training)
 
 
 def _json(value: str | bytes, path: Path) -> Any:

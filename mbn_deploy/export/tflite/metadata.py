@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mbn_deploy.answers import Scores
+from mbn_deploy.answers import Answers
 from mbn_deploy.archives import OWNER_ONLY, zip_bytes
 from mbn_deploy.export.file_types import About
 from mbn_deploy.manifest import LABELS_NAME, Preprocess
@@ -30,7 +30,7 @@ _RGB, _GRAYSCALE = 1, 2  # ColorSpaceType
 
 @dataclass(frozen=True)
 class ClassifierMetadata:
-    """The contents of the metadata of an image classifier.
+    """The contents of the metadata of a model of pictures.
 
     `size` is (height, width); `preprocess` has one mean and one standard deviation; `labels` says whether the
     labels file is packed behind the model.
@@ -41,7 +41,7 @@ class ClassifierMetadata:
     size: tuple[int, int]
     channels: int
     preprocess: Preprocess
-    scores: Scores
+    answers: Answers
     labels: bool
 
 
@@ -70,14 +70,15 @@ def encode_metadata(model: ClassifierMetadata) -> bytes:
         process_units=w.tables(_normalization(w, model.preprocess)),
         stats=_image_range(w, model.preprocess),
     )
+    name, description = _output_texts(model.answers)
     scores = w.table(
-        name=w.text("probability" if model.scores != "logits" else "logit"),
-        description=w.text("One score a class."),
+        name=w.text(name),
+        description=w.text(description),
         dimensions=None,
         content=w.table(kind=_Byte(_FEATURE_PROPERTIES), properties=w.table()),
         process_units=None,
-        stats=None if model.scores == "logits" else w.table(max=w.floats([1.0]), min=w.floats([0.0])),
-        files=w.tables(_labels_file(w)) if model.labels else None,
+        stats=w.table(max=w.floats([1.0]), min=w.floats([0.0])) if model.answers.are_probabilities else None,
+        files=w.tables(_labels_file(w, model.answers)) if model.labels else None,
     )
     graph = w.table(name=w.text(model.name), description=None, inputs=w.tables(image), outputs=w.tables(scores))
     about = model.about
@@ -92,6 +93,16 @@ def encode_metadata(model: ClassifierMetadata) -> bytes:
         min_parser_version=w.text(MIN_PARSER_VERSION),
     )
     return w.finish(root)
+
+
+def _output_texts(answers: Answers) -> tuple[str, str]:
+    """Return the name and the description of the output tensor."""
+    match answers.meaning:
+        case "values":
+            return "value", "Numbers of a regression."
+        case "embedding":
+            return "feature", "A feature vector."
+    return "probability" if answers.are_probabilities else "logit", "One score a class."
 
 
 def append_files(data: bytes, files: Mapping[str, bytes]) -> bytes:
@@ -122,8 +133,9 @@ def _image_range(w: _TableWriter, preprocess: Preprocess) -> _Ref:
     return w.table(max=w.floats([(255 - mean) / std]), min=w.floats([-mean / std]))
 
 
-def _labels_file(w: _TableWriter) -> _Ref:
-    return w.table(name=w.text(LABELS_NAME), description=w.text("Line i is class i."), type=_Byte(_AXIS_LABELS))
+def _labels_file(w: _TableWriter, answers: Answers) -> _Ref:
+    line = "Line i is class i." if answers.are_scores else "Line i is value i."
+    return w.table(name=w.text(LABELS_NAME), description=w.text(line), type=_Byte(_AXIS_LABELS))
 
 
 class _TableWriter:

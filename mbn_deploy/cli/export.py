@@ -38,7 +38,7 @@ def export(
         typer.Argument(metavar="MODEL|FILE", help="A model's name (see `mbn-deploy list`), or a .keras or .h5 file."),
     ],
     *,
-    folder: Annotated[Path | None, path_option("-o", help="Folder that becomes the bundle.")] = None,
+    folder: Annotated[Path | None, path_option("--folder", "-o", help="Folder that becomes the bundle.")] = None,
     output: Annotated[
         str | None,
         typer.Option(

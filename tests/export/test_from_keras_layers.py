@@ -12,6 +12,11 @@ from mbn_deploy.export.from_keras.supported import LAYERS
 
 # Layers and operations, alone
 
+FUNCTIONS = (
+    *("leaky_relu", "elu", "selu", "celu", "gelu", "tanh", "softplus", "softsign", "mish", "log_sigmoid"),
+    *("log_softmax", "hard_tanh", "hard_sigmoid"),
+)
+
 
 def single(kl):
     """Layers whose every option changes what is computed."""
@@ -34,6 +39,25 @@ def single(kl):
         "relu6": kl.ReLU(6.0),
         "activation": kl.Activation("silu"),
         "softmax": kl.Softmax(),
+        "relu to 1": kl.ReLU(1.0),
+        "relu to 20 with a slope": kl.ReLU(20.0, negative_slope=0.1),
+        "relu with a threshold": kl.ReLU(threshold=1.5),
+        "relu with everything": kl.ReLU(6.0, negative_slope=0.2, threshold=1.0),
+        "leaky relu": kl.LeakyReLU(),
+        "leaky relu of 0": kl.LeakyReLU(negative_slope=0.0),
+        "prelu a channel": kl.PReLU(shared_axes=[1, 2]),
+        "prelu a value": kl.PReLU(),
+        "prelu a row": kl.PReLU(shared_axes=[2, 3]),
+        "prelu of one slope": kl.PReLU(shared_axes=[1, 2, 3]),
+        "elu": kl.ELU(),
+        "elu with alpha": kl.ELU(alpha=0.4),
+        **{f"activation {name}": kl.Activation(name) for name in FUNCTIONS},
+        "conv gelu": kl.Conv2D(5, 1, activation="gelu"),
+        "conv selu": kl.Conv2D(5, 1, activation="selu"),
+        "conv with a layer": kl.Conv2D(5, 1, activation=kl.LeakyReLU(0.1)),
+        "conv with a bounded relu": kl.Conv2D(5, 1, activation=kl.ReLU(2.0)),
+        "dense with an activation layer": kl.Dense(5, activation=kl.Activation("elu")),
+        "activation of a layer": kl.Activation(kl.ReLU(6.0)),
         "padding": kl.ZeroPadding2D(((1, 2), (3, 0))),
         "padding number": kl.ZeroPadding2D(2),
         "global average": kl.GlobalAveragePooling2D(keepdims=True),
@@ -79,6 +103,19 @@ def operations():
         clipped = ops.relu6(x + 3.0)
         return clipped * (1 / 6) + clipped
 
+    half = keras.layers.AveragePooling2D(1)
+    merges = {
+        f"{name} layer of {len(values)}": lambda x, name=name, values=values: getattr(keras.layers, name)()(
+            [value(x) for value in values]
+        )
+        for name in ("Add", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "Subtract")
+        for values in ([ops.relu, half], [half, ops.tanh, ops.sigmoid])
+        if name != "Subtract" or len(values) == 2
+    }
+
+    def pooled(x):
+        return keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(x)
+
     row = np.array([1.0, -2.0, 3.0], np.float32)
     return {
         "constants": lambda x: 2.0 - (3.0 + x * 0.5) / 4.0,
@@ -104,8 +141,37 @@ def operations():
         "written out by parts": lambda x: ops.relu6(x + 3.0) / 6.0,
         "not quite hard-sigmoid": lambda x: x * (ops.relu6(x + 2.5) * (1.0 / 6.0)),
         "hard-sigmoid read twice": read_twice,
-        "Add layer of three": lambda x: keras.layers.Add()([x, ops.relu(x), ops.sigmoid(x)]),
-        "Multiply layer": lambda x: keras.layers.Multiply()([x, ops.relu(x)]),
+        **merges,
+        "rows joined": lambda x: keras.layers.Concatenate(axis=1)([x, ops.relu(x)]),
+        "columns joined": lambda x: ops.concatenate([x, ops.relu(x)], axis=-2),
+        "poolings joined": lambda x: keras.layers.Concatenate()(pooled(x)),
+        "poolings subtracted": lambda x: keras.layers.Subtract()(pooled(x)),
+        "dot": lambda x: keras.layers.Dot(axes=1)(pooled(x)),
+        "difference": lambda x: x - ops.tanh(x),
+        "difference that broadcasts": lambda x: x - keras.layers.GlobalAveragePooling2D(keepdims=True)(x),
+        "largest": lambda x: ops.maximum(x, -x),
+        "at least": lambda x: ops.maximum(x, -0.5),
+        "at most": lambda x: ops.minimum(2.5, x),
+        "at least, by channel": lambda x: ops.maximum(x, row),
+        "at most, by channel": lambda x: ops.minimum(x, row),
+        "leaky by maximum": lambda x: ops.maximum(x, 0.1 * x),
+        "absolute": ops.abs,
+        "squared": ops.square,
+        "clip anywhere": lambda x: ops.clip(x, -1.5, 4.0),
+        "tanh": ops.tanh,
+        "gelu": ops.gelu,
+        "exact gelu": lambda x: ops.gelu(x, approximate=False),
+        "leaky_relu": lambda x: ops.leaky_relu(x, 0.4),
+        "elu": lambda x: ops.elu(x, 0.7),
+        "celu": lambda x: ops.celu(x, 0.7),
+        "selu": ops.selu,
+        "softplus": ops.softplus,
+        "softsign": ops.softsign,
+        "log_sigmoid": ops.log_sigmoid,
+        "log_softmax": ops.log_softmax,
+        "hard_tanh": ops.hard_tanh,
+        "activations.relu with a slope": lambda x: act.relu(x, negative_slope=0.2),
+        "activations.tanh": act.tanh,
     }
 
 

@@ -17,8 +17,9 @@ from mbn_deploy.export.from_keras.handlers import (
 )
 
 SUPPORTED = (
-    "supported are convolutions (plain, depthwise, separable), Dense, BatchNormalization, ReLU and ReLU6, "
-    "hard-swish, hard-sigmoid, swish, sigmoid, softmax, Add, Multiply, ZeroPadding2D, average and max pooling, "
+    "supported are convolutions (plain, depthwise, separable), Dense, BatchNormalization, the activations of Keras "
+    "(but sparse and gated ones), Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot, ZeroPadding2D, "
+    "average and max pooling, "
     "Flatten, Reshape, Rescaling, Normalization, dropout and augmentation layers, and models nested in models"
 )
 
@@ -30,11 +31,16 @@ LAYERS: Mapping[str, Handler] = {
     "BatchNormalization": normalization.batch_norm,
     "Rescaling": normalization.rescaling,
     "Normalization": normalization.normalization,
-    "ReLU": activations.relu,
     "Activation": activations.activation_layer,
-    "Softmax": activations.softmax,
+    **dict.fromkeys(("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax"), activations.with_settings),
     "Add": arithmetic.combine("add"),
+    "Subtract": arithmetic.subtract,
     "Multiply": arithmetic.combine("multiply"),
+    "Average": arithmetic.average,
+    "Maximum": arithmetic.combine("maximum"),
+    "Minimum": arithmetic.combine("minimum"),
+    "Concatenate": arithmetic.concatenate,
+    "Dot": arithmetic.dot,
     "GlobalAveragePooling2D": windows.global_pool("global_average_pool"),
     "GlobalMaxPooling2D": windows.global_pool("global_max_pool"),
     "AveragePooling2D": windows.pool("average_pool"),
@@ -57,6 +63,7 @@ class SupportedOperation(NamedTuple):
 
 
 _NUMPY, _NN = "keras.src.ops.numpy", "keras.src.ops.nn"
+_ACTIVATIONS = "keras.src.activations.activations"
 
 OPERATIONS: Mapping[str, SupportedOperation] = {
     "Add": SupportedOperation(_NUMPY, arithmetic.add),
@@ -65,13 +72,28 @@ OPERATIONS: Mapping[str, SupportedOperation] = {
     "Divide": SupportedOperation(_NUMPY, arithmetic.divide),
     "TrueDivide": SupportedOperation(_NUMPY, arithmetic.divide),
     "Negative": SupportedOperation(_NUMPY, arithmetic.negative),
+    "Maximum": SupportedOperation(_NUMPY, arithmetic.extreme("maximum")),
+    "Minimum": SupportedOperation(_NUMPY, arithmetic.extreme("minimum")),
+    "Concatenate": SupportedOperation(_NUMPY, arithmetic.concatenate),
+    **dict.fromkeys(("Abs", "Absolute"), SupportedOperation(_NUMPY, arithmetic.absolute)),
+    "Square": SupportedOperation(_NUMPY, arithmetic.square),
     "Clip": SupportedOperation(_NUMPY, activations.clip),
+    "Tanh": SupportedOperation(_NUMPY, activations.activation("tanh")),
     "Relu": SupportedOperation(_NN, activations.activation("relu")),
     "Relu6": SupportedOperation(_NN, activations.activation("relu6")),
     "HardSilu": SupportedOperation(_NN, activations.activation("hard_swish")),
     "HardSigmoid": SupportedOperation(_NN, activations.activation("hard_sigmoid")),
     "Sigmoid": SupportedOperation(_NN, activations.activation("sigmoid")),
     "Silu": SupportedOperation(_NN, activations.activation("silu")),
-    "Softmax": SupportedOperation(_NN, activations.softmax),
-    "ReLU": SupportedOperation("keras.src.activations.activations", activations.relu),
+    "HardTanh": SupportedOperation(_NN, activations.activation("hard_tanh")),
+    "Selu": SupportedOperation(_NN, activations.activation("selu")),
+    "Softplus": SupportedOperation(_NN, activations.activation("softplus")),
+    "Softsign": SupportedOperation(_NN, activations.activation("softsign")),
+    "LogSigmoid": SupportedOperation(_NN, activations.activation("log_sigmoid")),
+    **dict.fromkeys(
+        ("LeakyRelu", "Elu", "Celu", "Gelu", "Softmax", "LogSoftmax"),
+        SupportedOperation(_NN, activations.with_settings),
+    ),
+    "ReLU": SupportedOperation(_ACTIVATIONS, activations.with_settings),
+    "Mish": SupportedOperation(_ACTIVATIONS, activations.activation("mish")),
 }

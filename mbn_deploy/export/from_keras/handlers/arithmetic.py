@@ -1,16 +1,21 @@
-"""Sums, products and quotients: layers of several tensors, and operations on a tensor and a constant."""
+"""Sums, products, quotients, extremes, concatenations: layers of several tensors, and operations with a constant."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from mbn_deploy.export.from_keras.builder import Call, GraphBuilder, Handler, Tensor, constant
+from mbn_deploy.export.from_keras.handlers.activations import clipped
 from mbn_deploy.graph.graph import OpKind, Shape
 
 
 def combine(kind: OpKind) -> Handler:
-    """Return the handler of a layer that adds or multiplies two or more tensors."""
+    """Return the handler of a layer that combines two or more tensors by `kind`."""
 
     def handler(build: GraphBuilder, call: Call) -> Tensor:
         return _combined(build, call, call.tensors, kind)
@@ -35,10 +40,11 @@ def multiply(build: GraphBuilder, call: Call) -> Tensor:
 
 
 def subtract(build: GraphBuilder, call: Call) -> Tensor:
-    """Append the operation `first - second`; one of them is a constant."""
+    """Append the layer or operation `first - second`."""
     first, second = _operands(call)
     if isinstance(first, Tensor) and isinstance(second, Tensor):
-        raise call.refuse("one tensor is subtracted from another")
+        negative = build.affine(replace(call, name=f"{call.name}/negative"), second, -1.0, 0.0)
+        return _combined(build, call, (first, negative), "add")
     if isinstance(first, Tensor):
         return build.affine(call, first, 1.0, -second)
     return build.affine(call, second, -1.0, first)
@@ -59,9 +65,80 @@ def negative(build: GraphBuilder, call: Call) -> Tensor:
     return build.affine(call, call.one(), -1.0, 0.0)
 
 
+def average(build: GraphBuilder, call: Call) -> Tensor:
+    """Append the layer Average."""
+    total = _combined(build, replace(call, name=f"{call.name}/sum"), call.tensors, "add")
+    return build.affine(call, total, 1 / len(call.tensors), 0.0)
+
+
+def extreme(kind: OpKind) -> Handler:
+    """Return the handler of the operation `maximum` or `minimum` on two tensors, or on a tensor and a constant."""
+
+    def handler(build: GraphBuilder, call: Call) -> Tensor:
+        first, second = _operands(call)
+        if isinstance(first, Tensor) and isinstance(second, Tensor):
+            return _combined(build, call, (first, second), kind)
+        x, bounds = (first, second) if isinstance(first, Tensor) else (second, first)
+        if bounds.size == 1:
+            bound = float(bounds.reshape(()))
+            limits = {"low": bound} if kind == "maximum" else {"high": bound}
+            return clipped(build, x, call.name, **limits)
+        # max(x, c) = relu(x - c) + c, and min(x, c) = c - relu(c - x)
+        sign = 1.0 if kind == "maximum" else -1.0
+        shifted = build.affine(replace(call, name=f"{call.name}/distance"), x, sign, -sign * bounds)
+        return build.affine(call, build.elementwise("relu", f"{call.name}/relu", shifted), sign, bounds)
+
+    return handler
+
+
+def dot(build: GraphBuilder, call: Call) -> Tensor:
+    """Append the layer Dot of two feature vectors: their product, added up by a dense layer of ones."""
+    axes = call.operation.axes
+    first, second = call.tensors
+    if first.shape != second.shape or len(first.shape) != 2 or not set(np.atleast_1d(axes)) <= {1, -1}:
+        raise call.refuse(f"axes {axes} of shapes {first.shape} and {second.shape}; two feature vectors are supported")
+    if call.operation.normalize:
+        raise call.refuse("it normalizes its inputs; put a UnitNormalization before each of them")
+    product = build.emit("multiply", f"{call.name}/product", (first, second), first.shape)
+    ones = np.ones((first.shape[1], 1), np.float32)
+    return build.emit("dense", call.name, (product,), (first.shape[0], 1), kernel=ones)
+
+
+def concatenate(build: GraphBuilder, call: Call) -> Tensor:
+    """Append the layer or operation that joins two or more tensors along an axis."""
+    tensors, rank = call.tensors, len(call.tensors[0].shape)
+    given = call.args[0] if call.args else next(iter(call.kwargs.values()))
+    if len(given) != len(tensors):
+        raise call.refuse("it joins a tensor and a constant")
+    axis = call.operation.axis % rank
+    shapes = {(*t.shape[:axis], *t.shape[axis + 1 :]) for t in tensors}
+    if axis == 0 or len(shapes) > 1:
+        raise call.refuse(f"axis {call.operation.axis} of shapes {', '.join(str(t.shape) for t in tensors)}")
+    if len(tensors) == 1:
+        return tensors[0]
+    length = sum(t.shape[axis] for t in tensors)
+    shape = (*tensors[0].shape[:axis], length, *tensors[0].shape[axis + 1 :])
+    return build.emit("concat", call.name, tensors, shape, axis=axis)
+
+
+def square(build: GraphBuilder, call: Call) -> Tensor:
+    """Append the operation `x * x`."""
+    x = call.one()
+    return build.emit("multiply", call.name, (x, x), x.shape)
+
+
+def absolute(build: GraphBuilder, call: Call) -> Tensor:
+    """Append the operation |x| = max(x, -x)."""
+    x = call.one()
+    negative = build.affine(replace(call, name=f"{call.name}/negative"), x, -1.0, 0.0)
+    return build.emit("maximum", call.name, (x, negative), x.shape)
+
+
 def _operands(call: Call) -> tuple[Any, Any]:
     """Return the two operands of a binary operation: tensors or float64 constants."""
     given = (*call.args, *call.kwargs.values())
+    if len(given) == 1 and isinstance(given[0], (list, tuple)):  # a layer is called with a list
+        given = tuple(given[0])
     if len(given) != 2:
         raise call.refuse("it has not two operands")
     first, second = (v if isinstance(v, Tensor) else constant(v) for v in given)
@@ -69,21 +146,21 @@ def _operands(call: Call) -> tuple[Any, Any]:
 
 
 def _combined(build: GraphBuilder, call: Call, tensors: Sequence[Tensor], kind: OpKind) -> Tensor:
-    """Append the sum or product of two or more tensors, two at a time."""
+    """Append a sum, product, maximum or minimum of two or more tensors, two at a time."""
     result = tensors[0]
     for at, other in enumerate(tensors[1:], 2):
-        first, second = (result, other) if _area(result) >= _area(other) else (other, result)
-        if not _fits(first.shape, second.shape, gate=kind == "multiply"):
-            raise call.refuse(f"shapes {result.shape} and {other.shape} are not the same")
+        first, second = (result, other) if _size(result) >= _size(other) else (other, result)
+        if not _fits(first.shape, second.shape):
+            raise call.refuse(f"shapes {result.shape} and {other.shape} do not fit")
         name = call.name if at == len(tensors) else f"{call.name}/{at - 1}"
         result = build.emit(kind, name, (first, second), first.shape)
     return result
 
 
-def _area(x: Tensor) -> int:
-    return x.shape[1] * x.shape[2] if len(x.shape) == 4 else 1
+def _size(x: Tensor) -> int:
+    return math.prod(x.shape)
 
 
-def _fits(first: Shape, second: Shape, *, gate: bool) -> bool:
-    """Tell whether the shapes are equal or, where a `gate` is allowed, the second has one value per channel."""
-    return first == second or (gate and len(first) == 4 and second == (first[0], 1, 1, first[3]))
+def _fits(first: Shape, second: Shape) -> bool:
+    """Tell whether the second shape is the first, or has length 1 along some axes: it is broadcast there."""
+    return len(first) == len(second) and all(n in (m, 1) for m, n in zip(first, second, strict=True))

@@ -182,7 +182,7 @@ def _photographs(peers: Peers, size: int) -> tuple[Path, Classes]:
     if not path.exists():
         images = list(dataset.images((size, size), Preprocess(resize="squash")))
         np.save(path, np.stack([images[at] for at in chosen]))
-    return path, dataset.classes[chosen]
+    return path, np.asarray(dataset.truth)[chosen]
 
 
 def accuracy(peers: Peers) -> None:

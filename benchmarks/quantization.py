@@ -46,6 +46,7 @@ from mbn_deploy.quantize.channel_groups import channel_groups
 from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.recipe import FAST, INT8, INT16
 from mbn_deploy.verify.evaluate import Predictor, evaluate
+from mbn_deploy.verify.measures.choose import measure_for
 from mbn_deploy.verify.scores import top_classes
 
 REFERENCE = "float32 TFLite"
@@ -211,8 +212,8 @@ def measured(bench: Bench, files: Mapping[str, EncodedModel]) -> Figures:
         bench.dataset,
         bench.source.size,
         bench.squashed,
+        measure_for(bench.source.description.answers, bench.dataset.names, len(bench.dataset)),
         reference=REFERENCE,
-        scores=bench.source.description.answers.scores,
     )
     rows = {label: _row(found, label) | {"bytes": len(files[label].data)} for label in files}
     for label, report in delegates.items():
@@ -225,11 +226,11 @@ def measured(bench: Bench, files: Mapping[str, EncodedModel]) -> Figures:
 
 
 def _row(found: Any, label: str) -> Figures:
-    row: Figures = {"top1": vars(found.accuracy[label].top1), "top5": found.accuracy[label].top5.value}
+    figures = found.accuracy[label].figures
+    row: Figures = {"top1": vars(figures["top1"]), "top5": figures["top5"].value}
     if label in found.comparison:
         compared = found.comparison[label]
-        row |= {"difference": vars(compared.top1_difference), "agreement": vars(compared.agreement)}
-        row |= {"kl": compared.kl, "confidence_drift": compared.confidence_drift}
+        row |= {"difference": vars(compared.difference), "agreement": vars(compared.agreement), **compared.more}
     return row
 
 

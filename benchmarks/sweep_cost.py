@@ -86,6 +86,7 @@ def measured(model: str, alpha: float, size: int, file: str, data: Path) -> Poin
     from mbn_deploy.pipeline.options import ExportOptions
     from mbn_deploy.sweep.plan import Variant, plan_jobs
     from mbn_deploy.sweep.tasks import Chunk, evaluation_preprocess, export_variant, tally_chunk
+    from mbn_deploy.verify.measures.choose import measure_for
 
     spec = Spec(network(model), alpha, size)
     variant = Variant(spec.name, model, alpha, size, weights=str(data / "models" / "float" / file))
@@ -103,9 +104,18 @@ def measured(model: str, alpha: float, size: int, file: str, data: Path) -> Poin
         bundle = Bundle.read(job.folder)
         images = load_dataset(data / "imagenet" / "validation", 1000, synsets=synsets.read_text().split())
         geometry = replace(evaluation_preprocess(bundle, options), resize="squash")
-        part = replace(images, paths=images.paths[:IMAGES], classes=images.classes[:IMAGES])
+        part = images.chosen(range(IMAGES))
         list(part.images((size, size), geometry))  # decoded, and kept
-        chunk = Chunk(job, record.manifest, part, geometry, (size, size), bundle.manifest.scores)
+        measure = measure_for(bundle.manifest.answers, images.names, len(images))
+        chunk = Chunk(
+            job=job,
+            manifest=record.manifest,
+            images=part,
+            preprocess=geometry,
+            size=(size, size),
+            measure=measure,
+            first=0,
+        )
         begun = cpu()
         tally_chunk(chunk)
         warm = cpu()

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mbn_deploy.answers import Meaning
 from mbn_deploy.cli.output import human_bytes, plain, stdout, table
 from mbn_deploy.manifest import MANIFEST_NAME, REPORT_NAME
+from mbn_deploy.verify.measures.measure import METRICS, Metric, shown_metrics
 
 if TYPE_CHECKING:
     from mbn_deploy.pipeline.export import ExportResult
     from mbn_deploy.verify.guard import RecipeResult
+
+AGREES: dict[Meaning, str] = {
+    "classes": "agrees: same top-1 class as Keras",
+    "binary": "agrees: same decision as Keras",
+    "labels": "agrees: same decision as Keras, label by label",
+    "values": "distance: from the values of Keras",
+    "embedding": "agrees: same nearest picture as with Keras; cosine: to the vectors of Keras",
+}
 
 
 def print_result(result: ExportResult) -> None:
     """Print a row per file, the accuracy of the Keras model, the recipes that were tried, and the folder."""
     console, bundle = stdout(), result.bundle
     measured = bundle.metrics.get("files", {})
-    labelled = bool(bundle.metrics.get("labelled"))
+    keys = shown_metrics(measured.values())
     if measured:
-        shown = table("file", "size", *(("top-1 %", "top-5 %") if labelled else ()), "agrees %")
+        shown = table("file", "size", *(METRICS[key].short for key in keys))
     else:
         shown = table("file", "size", "input", "output")
     for entry in bundle.files:
         if measured:
-            figures = _accuracy(measured[entry.path], labelled=labelled)
+            figures = [figure_text(METRICS[key], measured[entry.path].get(key)) for key in keys]
         else:
             figures = [f"{t.dtype} {'×'.join(map(str, t.shape))}" for t in (entry.input, entry.output)]
         shown.add_row(plain(entry.path), human_bytes(entry.size), *figures)
@@ -34,7 +44,7 @@ def print_result(result: ExportResult) -> None:
     if measured:
         console.print(
             f"{bundle.metrics['images']} images of {plain(bundle.metrics['dataset'])!r}; {_reference(bundle.metrics)}"
-            "agrees: same top-1 class as Keras."
+            f"{AGREES[bundle.manifest.answers.meaning]}."
         )
     tried = [recipe for search in result.searches for recipe in search.results]
     if tried:
@@ -68,7 +78,8 @@ def _print_recipes(tried: Sequence[RecipeResult]) -> None:
         loss = ["-", "-"]
         if drop is not None:
             loss = [f"{100 * drop.value:.2f}", f"{100 * drop.low:+.2f} to {100 * drop.high:+.2f}"]
-        agrees, size = f"{100 * result.verdict.agreement.value:.1f}", human_bytes(result.size)
+        agreement, size = result.verdict.agreement, human_bytes(result.size)
+        agrees = "-" if agreement is None else f"{100 * agreement.value:.1f}"
         rows.add_row(result.recipe, *loss, agrees, size, f"{result.latency_ms:.2f}", "holds" if result.holds else "no")
     console = stdout()
     console.print()
@@ -80,12 +91,17 @@ def _reference(metrics: dict[str, Any]) -> str:
     if not metrics["labelled"]:
         return "without labels; "
     reference = metrics["reference"]
-    return f"Keras itself: top-1 {_percent(reference['top1'])} %, top-5 {_percent(reference['top5'])} %; "
+    figures = [_with_title(METRICS[key], reference[key]) for key in shown_metrics([reference])]
+    return f"Keras itself: {', '.join(figures)}; "
 
 
-def _accuracy(measured: dict[str, Any], *, labelled: bool) -> list[str]:
-    return [_percent(measured[key]) for key in (("top1", "top5") if labelled else ()) + ("agreement",)]
+def _with_title(metric: Metric, value: Mapping[str, float]) -> str:
+    return f"{metric.title} {figure_text(metric, value)}{' %' if metric.unit == 'share' else ''}"
 
 
-def _percent(estimate: dict[str, float]) -> str:
-    return f"{100 * estimate['value']:.1f}"
+def figure_text(metric: Metric, value: Mapping[str, float] | float | None) -> str:
+    """Write a figure without its interval: a share in percent, a number with four digits."""
+    if value is None:
+        return "-"
+    plain_value = value["value"] if isinstance(value, Mapping) else value
+    return f"{100 * plain_value:.1f}" if metric.unit == "share" else f"{plain_value:.4g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mbn_deploy.cli.bundle_table import figure_text
 from mbn_deploy.cli.exit_codes import guarded
 from mbn_deploy.cli.export_options import with_options
 from mbn_deploy.cli.options import Json, comma_list, path_option
@@ -18,6 +19,7 @@ from mbn_deploy.cli.output import human_bytes, plain, print_error, print_json, p
 from mbn_deploy.cli.progress_bar import progress_bar
 from mbn_deploy.errors import UsageError
 from mbn_deploy.pipeline.options import ExportOptions
+from mbn_deploy.verify.measures.measure import METRICS
 
 if TYPE_CHECKING:
     from mbn_deploy.sweep.plan import Variant
@@ -173,10 +175,11 @@ def _print(result: Sweep, *, as_json: bool) -> None:
     if as_json:
         print_json(to_dict(result.rows, result.latency) | {"made": result.made, "folder": str(result.folder)})
         return
-    rows = table("file", "size", "ms", "top-1 %", "agrees %", "front")
-    for row in result.rows:
-        if row.file is not None:
-            rows.add_row(*_cells(row))
+    files = [row for row in result.rows if row.file is not None]
+    scores = list(dict.fromkeys(row.score for row in files if row.score not in (None, "agreement")))
+    rows = table("file", "size", "ms", *(METRICS[score or ""].short for score in scores), "agrees %", "front")
+    for row in files:
+        rows.add_row(*_cells(row, scores))
     console = stdout()
     console.print(rows)
     console.print()
@@ -184,10 +187,11 @@ def _print(result: Sweep, *, as_json: bool) -> None:
     print_note(f"{result.made} of {len(result.records)} variants were exported now. See {result.folder / 'table.html'}")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, scores: Sequence[str | None]) -> tuple[str, ...]:
     front = ("L" if row.latency_front else "") + ("S" if row.size_front else "")
     figures = (
         "-" if row.latency_p50 is None else f"{row.latency_p50:.2f}",
-        *("-" if share is None else f"{100 * share:.1f}" for share in (row.top1, row.agreement)),
+        *("-" if score is None or row.score != score else figure_text(METRICS[score], row.value) for score in scores),
+        "-" if row.agreement is None else f"{100 * row.agreement:.1f}",
     )
     return plain(row.file or ""), human_bytes(row.bytes or 0), *figures, front or "-"

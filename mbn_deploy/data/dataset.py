@@ -1,36 +1,43 @@
-"""Labelled images: a folder with one sub-folder per class, named by label, synset or class index."""
+"""Labelled images, from class folders or a CSV table, and what is right for each by the meaning of the answers."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from mbn_deploy.arrays import Pixels
+from mbn_deploy.answers import Answers
+from mbn_deploy.arrays import Array, Pixels
+from mbn_deploy.data.class_folders import ClassNames, folder_classes, folder_names, same_pictures
 from mbn_deploy.data.images import LoadedImage, find_images, in_parallel, load_image
+from mbn_deploy.data.tables import read_table, table_images
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.text import shorten
 
-Classes = npt.NDArray[np.int64]
-
-BACKGROUND = "background"
 CACHE_BYTES = 2**30  # decoded images are kept up to this size; a larger set is decoded anew each time
 LOAD = "load evaluation images"
 
 
 @dataclass(eq=False)
 class Dataset:
-    """Image files with their classes, int64 (N,), all -1 if they are unknown. `name` is that of the folder."""
+    """Image files with what is right for each of them.
+
+    Attributes:
+        name: name of the folder or table.
+        paths: the image files.
+        truth: classes, int64 (N,), also of binary models (0 or 1) and of embeddings; labels, bool (N, labels); values,
+            float32 (N, values); None if nothing is known.
+        names: of the classes, labels or values.
+    """
 
     name: str
     paths: tuple[Path, ...] = field(repr=False)
-    classes: Classes = field(repr=False)
+    truth: Array | None = field(default=None, repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
     _decoded: dict[object, list[LoadedImage]] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -38,8 +45,14 @@ class Dataset:
 
     @property
     def labelled(self) -> bool:
-        """Whether the classes are known."""
-        return bool((self.classes >= 0).all())
+        """Whether it is known what is right."""
+        return self.truth is not None
+
+    def chosen(self, images: Sequence[int]) -> Dataset:
+        """Return the data set of these images, by their numbers."""
+        numbers = list(images)
+        truth = None if self.truth is None else self.truth[numbers]
+        return Dataset(self.name, tuple(self.paths[i] for i in numbers), truth, self.names)
 
     def images(self, size: tuple[int, int], preprocess: Preprocess, progress: Progress = silent) -> Iterator[Pixels]:
         """Yield the uint8 pixels (H, W, C) of every image at `size` (height, width), in order.
@@ -72,94 +85,77 @@ class Dataset:
 
 
 def load_dataset(
-    folder: str | Path,
-    class_count: int,
+    path: str | Path,
+    outputs: int,
     *,
+    answers: Answers | None = None,
     labels: Sequence[str] | None = None,
     synsets: Sequence[str] | None = None,
     unlabelled: bool = False,
 ) -> Dataset:
-    """Load the images below `folder`, whose sub-folders are named by class.
+    """Load labelled images: a folder with class folders, or a CSV table of image files (see `tables`).
 
-    The name of a sub-folder is looked up in `synsets`, then in `labels`, else it is read as a class index from 0. If
-    the model has one class more than there are synsets, and its first label is "background", synset i is class i + 1.
+    What sub-folders say depends on the meaning of the answers.
+
+    - Classes: the name of a sub-folder is looked up in `synsets`, then in `labels`, else it is read as a class index
+      from 0. If the model has one class more than there are synsets, and its first label is "background", synset i is
+      class i + 1.
+    - Binary: a sub-folder is called by one of the two labels, or 0 or 1. With a lone label, which is the positive one,
+      any other sub-folder is negative.
+    - Labels: the images of a sub-folder have its label; one that links lead to from several has the labels of all.
+    - Embedding: sub-folders of any name are classes.
+    - Values stand in tables only.
 
     Args:
-        folder: holds one sub-folder per class.
-        class_count: number of the model's classes.
+        path: the folder or the table.
+        outputs: number of the model's outputs.
+        answers: what they mean; classes if not said.
         labels: line i names class i.
         synsets: line i names class i.
-        unlabelled: also accept a folder of images without sub-folders, whose classes are unknown.
+        unlabelled: also accept a folder of images of which nothing is known.
 
     Raises:
-        InputError: names sub-folders that are not a class (with similar names), or images outside of sub-folders.
+        InputError: names sub-folders, columns or lines that do not fit the model, or images outside of sub-folders.
     """
-    root = Path(folder)
+    root, answers = Path(path), answers or Answers()
+    if root.is_file():
+        table = read_table(root, answers, outputs, labels)
+        return Dataset(root.name, table.paths, table.truth, table.names)
     paths = find_images(root)
+    names = answers.names(labels, outputs)
     loose = [p.name for p in paths if p.parent == root]
-    if unlabelled and len(loose) == len(paths):
-        return _without_labels(root, paths)
+    any_folder = answers.meaning == "embedding" and (loose or len(set(folder_names(root, paths))) == 1)
+    if unlabelled and (len(loose) == len(paths) or answers.meaning == "values" or any_folder):
+        return Dataset(root.resolve().name, tuple(paths), None, names)
+    if answers.meaning == "values":
+        raise InputError(f"{root}: the right values stand in a CSV table with a column of image files, not in folders")
     if loose:
         raise InputError(
             f"{root}: every image must lie in a sub-folder named by its class (label, synset or index); "
             f"these do not: {shorten(loose)}"
         )
-    names = _names(class_count, labels, synsets)
-    folders = sorted({p.relative_to(root).parts[0] for p in paths})
-    indices = {name: _index(name, names, class_count) for name in folders}
-    unknown = [name for name, index in indices.items() if index is None]
-    if unknown:
-        hint = _labels_hint(root, len(folders), class_count) if not names else ""
-        raise InputError(f"{root}: {_unknown(unknown, len(folders), names, class_count)}{hint}")
-    classes = np.array([indices[p.relative_to(root).parts[0]] for p in paths], np.int64)
-    return Dataset(root.resolve().name, tuple(paths), classes)
+    return _from_folders(root, paths, names, ClassNames(answers, outputs, labels, synsets), answers)
+
+
+def _from_folders(
+    root: Path, paths: Sequence[Path], names: tuple[str, ...], classes: ClassNames, answers: Answers
+) -> Dataset:
+    name = root.resolve().name
+    if answers.meaning == "embedding":
+        folders = folder_names(root, paths)
+        own = tuple(sorted(set(folders)))
+        return Dataset(name, tuple(paths), np.array([own.index(each) for each in folders], np.int64), own)
+    of_paths = folder_classes(root, paths, classes)
+    if answers.meaning != "labels":
+        return Dataset(name, tuple(paths), of_paths, names)
+    pictures = list(same_pictures(paths).values())
+    truth = np.zeros((len(pictures), len(names)), bool)
+    for picture, numbers in enumerate(pictures):
+        truth[picture, of_paths[numbers]] = True
+    return Dataset(name, tuple(paths[numbers[0]] for numbers in pictures), truth, names)
 
 
 def all_images(folder: str | Path) -> Dataset:
-    """Load all images below `folder` without classes, whatever its sub-folders are called. Raises `InputError`."""
-    return _without_labels(Path(folder), find_images(Path(folder)))
-
-
-def _without_labels(root: Path, paths: Sequence[Path]) -> Dataset:
-    return Dataset(root.resolve().name, tuple(paths), np.full(len(paths), -1, np.int64))
-
-
-def _names(class_count: int, labels: Sequence[str] | None, synsets: Sequence[str] | None) -> dict[str, int | None]:
-    """Map names to class indices; a label that several classes share is mapped to None."""
-    if labels is not None and len(labels) != class_count:
-        raise InputError(f"{len(labels)} labels for {class_count} classes: there must be one for each class, in order")
-    names: dict[str, int | None] = {}
-    for index, label in enumerate(labels or ()):
-        names[label] = None if label in names else index
-    background = labels is not None and labels[0] == BACKGROUND
-    first = 1 if background and synsets is not None and len(synsets) == class_count - 1 else 0
-    if synsets is not None and len(synsets) + first != class_count:
-        raise InputError(
-            f"{len(synsets)} synsets for {class_count} classes: there must be one for each class, in order"
-        )
-    return names | {name: index for index, name in enumerate(synsets or (), first)}
-
-
-def _index(name: str, names: dict[str, int | None], class_count: int) -> int | None:
-    if name in names:
-        return names[name]
-    if name.isascii() and name.isdigit() and int(name) < class_count:
-        return int(name)
-    return None
-
-
-def _unknown(unknown: list[str], folders: int, names: dict[str, int | None], class_count: int) -> str:
-    known = names or {"0": 0, str(class_count - 1): class_count - 1}
-    ambiguous = [name for name in unknown if name in names]
-    if ambiguous:
-        return f"several classes are called {shorten(map(repr, ambiguous))}; name these sub-folders by class index"
-    near = {name: difflib.get_close_matches(name, known, n=2, cutoff=0.6) for name in unknown}
-    shown = shorten(repr(n) + (f" (near: {', '.join(near[n])})" if near[n] else "") for n in unknown)
-    return f"{len(unknown)} of {folders} sub-folders are not named like any of the {class_count} classes: {shown}"
-
-
-def _labels_hint(root: Path, folders: int, class_count: int) -> str:
-    """Say how sub-folders become classes if nothing names the classes."""
-    if folders == class_count:
-        return f"; to take the sub-folders as classes in alphabetical order, as Keras does, give --labels {root}"
-    return "; without --labels or --synsets the names must be class indices"
+    """Load all images below `folder`, or of a table, as if nothing were known of them. Raises `InputError`."""
+    root = Path(folder)
+    return Dataset(root.resolve().name, table_images(root) if root.is_file() else tuple(find_images(root)))

@@ -13,8 +13,8 @@ from mbn_deploy.progress import Progress
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.verify.evaluate import Evaluation, Predictor, evaluate, keras_predictor, predict_all
 from mbn_deploy.verify.interpreter_process import RunResult
+from mbn_deploy.verify.measures.measure import Columns
 from mbn_deploy.verify.runner import FileRunner
-from mbn_deploy.verify.scores import TopAnswers, top_answers
 
 REFERENCE = "keras"  # the name of the Keras model among the files
 COMPARED = 16  # calibration images that answers are compared on where nothing is evaluated
@@ -61,26 +61,30 @@ def evaluate_files(
             images.evaluation,
             source.size,
             images.evaluation_preprocess,
+            images.measure,
             known={REFERENCE: keras},
             reference=REFERENCE,
-            scores=source.description.answers.scores,
             progress=progress,
         )
 
 
 def answers_to_calibration(
     file: EncodedModel, runs: Mapping[str, RunResult], source: Source, images: ExportImages
-) -> dict[str, TopAnswers]:
-    """Return the answers of Keras and of a file to the first calibration images, by name; empty without any."""
+) -> dict[str, Columns]:
+    """Return what is kept of the answers of Keras and of a file to the first calibration images, by name.
+
+    It is empty without any.
+    """
     if images.calibration is None:
         return {}
-    pixels, scores = images.calibration.pixels[:COMPARED], source.description.answers.scores
+    pixels = images.calibration.pixels[:COMPARED]
     with _opened([file], runs) as runners:
         predictors: dict[str, Predictor] = {
             REFERENCE: keras_predictor(source.model, source.keras_preprocess),
             **runners,
         }
-        return {name: top_answers(predict(pixels), scores) for name, predict in predictors.items()}
+        scores = {name: predict(pixels) for name, predict in predictors.items()}
+    return {name: images.measure.columns(rows, scores[REFERENCE], 0) for name, rows in scores.items()}
 
 
 @contextmanager

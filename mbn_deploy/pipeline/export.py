@@ -97,10 +97,7 @@ def export_model(model: keras.Model | str | Path, output: str | Path, options: E
         evaluation = evaluate_files(files, runs, source, images, keras_answers, progress=options.progress)
     with timer.step("write the bundle"):
         contents, manifest = bundle_files(models, evaluation, images.evaluation_preprocess, options)
-    warnings = (
-        *source.warnings,
-        *export_warnings(images, searches, evaluation, source.classes, options.max_drop),
-    )
+    warnings = (*source.warnings, *export_warnings(images, searches, evaluation, options.max_drop))
     if options.report:
         with timer.step("write the report"):
             contents[REPORT_NAME] = report_html(
@@ -118,7 +115,6 @@ def export_warnings(
     images: ExportImages,
     searches: Sequence[SearchResult],
     evaluation: Evaluation | None,
-    classes: int,
     max_drop: float | None,
 ) -> tuple[str, ...]:
     """List what the user should know of the images, of undecided accuracy limits, and of a model at chance level."""
@@ -128,5 +124,7 @@ def export_warnings(
         if max_drop is not None and search.results and not search.results[-1].verdict.decided:
             warnings.append(sentence(search.results[-1].verdict, max_drop))
     if evaluation is not None and REFERENCE in evaluation.accuracy:
-        warnings += filter(None, [chance_level_warning(evaluation.accuracy[REFERENCE], classes)])
+        measure = evaluation.measure
+        chance = chance_level_warning(evaluation.accuracy[REFERENCE], measure.answers.meaning, len(measure.names))
+        warnings += filter(None, [chance])
     return tuple(dict.fromkeys(warnings))

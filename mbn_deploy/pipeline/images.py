@@ -16,6 +16,8 @@ from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
 from mbn_deploy.runtime.label_files import read_labels
+from mbn_deploy.verify.measures.choose import measure_for
+from mbn_deploy.verify.measures.measure import Measure
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +28,13 @@ class ExportImages:
         calibration: images that ranges are taken from; None if no file is quantized.
         evaluation: images that accuracy is measured on; None if it is not measured.
         evaluation_preprocess: how the images of `evaluation` are resized.
+        measure: what is measured of the answers to the images of `evaluation`.
     """
 
     calibration: CalibrationSet | None
     evaluation: Dataset | None
     evaluation_preprocess: Preprocess
+    measure: Measure
 
     @property
     def calibration_pixels(self) -> Pixels | None:
@@ -48,15 +52,19 @@ def load_images(source: Source, options: ExportOptions) -> ExportImages:
     """
     own, progress = source.description.preprocess, options.progress
     resized = replace(own, resize=options.evaluate_resize or own.resize)
+    answers = source.description.answers
+    names = answers.names(source.description.labels, source.classes)
     evaluation, exclude = None, frozenset[str]()
     if options.evaluate is not None:
         evaluation = load_dataset(
             options.evaluate,
             source.classes,
+            answers=answers,
             labels=source.description.labels,
             synsets=read_synsets(options.synsets),
             unlabelled=True,
         )
+        names = evaluation.names
         exclude = evaluation.hashes(source.size, resized, progress)
     calibration = None
     if options.quantized and options.calibrate is not None:
@@ -71,7 +79,12 @@ def load_images(source: Source, options: ExportOptions) -> ExportImages:
             exclude=exclude,
             progress=progress,
         )
-    return ExportImages(calibration=calibration, evaluation=evaluation, evaluation_preprocess=resized)
+    return ExportImages(
+        calibration=calibration,
+        evaluation=evaluation,
+        evaluation_preprocess=resized,
+        measure=measure_for(answers, names, 0 if evaluation is None else len(evaluation), options.threshold),
+    )
 
 
 def check_inputs(options: Mapping[str, Any]) -> None:
@@ -82,7 +95,7 @@ def check_inputs(options: Mapping[str, Any]) -> None:
     """
     for folder in (options.get("calibrate"), options.get("evaluate"), options.get("exclude")):
         if folder is not None and not Path(folder).exists():
-            raise InputError(f"{folder}: no such folder")
+            raise InputError(f"{folder}: no such file or folder")
     if options.get("labels") is not None:
         read_labels(options["labels"])
     if options.get("synsets") is not None:

@@ -19,13 +19,12 @@ from mbn_deploy.pipeline.option_fields import options_of
 from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.runtime.system.files import read_file
-from mbn_deploy.verify.evaluate import Accuracy, Comparison, Evaluation
-from mbn_deploy.verify.statistics import Estimate
+from mbn_deploy.verify.evaluate import Evaluation
+from mbn_deploy.verify.record import accuracy_record, comparison_record, merged_parts
 from mbn_deploy.version import __version__
 
 PACKAGES = ("numpy", "pillow", "keras", "tensorflow", "tensorflow-cpu", "onnx", "onnxruntime", "ai-edge-litert")
 CONFIDENCE = 0.95
-DIGITS = 6  # of measured values: sums of floats are not the same to the last bit on every run
 
 
 def model_source(source: Source, options: ExportOptions) -> dict[str, Any]:
@@ -83,38 +82,23 @@ def evaluation_metrics(evaluation: Evaluation, reference: str, preprocess: Prepr
         reference: the name of the Keras model in it.
         preprocess: how the images were resized.
     """
+    measure, accuracy = evaluation.measure, evaluation.accuracy
     metrics: dict[str, Any] = {
         "dataset": evaluation.dataset,
         "images": evaluation.images,
-        "labelled": bool(evaluation.accuracy),
+        "labelled": bool(accuracy),
+        "measure": measure.main if accuracy else measure.unlabelled_main,
         "resize": preprocess.resize,
         "confidence": CONFIDENCE,
-        "files": {
-            name: _accuracy(evaluation.accuracy.get(name)) | _comparison(compared)
-            for name, compared in evaluation.comparison.items()
-        },
-    }
-    return metrics | ({"reference": _accuracy(evaluation.accuracy[reference])} if evaluation.accuracy else {})
+        "files": {name: _file_metrics(evaluation, name) for name in evaluation.comparison},
+    }  # fmt: skip
+    if measure.answers.meaning in ("labels", "binary"):
+        metrics["threshold"] = measure.threshold
+    return metrics | ({"reference": accuracy_record(accuracy[reference], full=False)} if accuracy else {})
 
 
-def _accuracy(accuracy: Accuracy | None) -> dict[str, Any]:
-    if accuracy is None:
-        return {}
-    return {"top1": _estimate(accuracy.top1), "top5": _estimate(accuracy.top5)}
-
-
-def _comparison(compared: Comparison) -> dict[str, Any]:
-    return {
-        "agreement": _estimate(compared.agreement),
-        "top1_difference": None if compared.top1_difference is None else _estimate(compared.top1_difference),
-        "kl": _rounded(compared.kl),
-        "confidence_drift": _rounded(compared.confidence_drift),
-    }
-
-
-def _estimate(estimate: Estimate) -> dict[str, float | None]:
-    return {key: _rounded(value) for key, value in asdict(estimate).items()}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, DIGITS)
+def _file_metrics(evaluation: Evaluation, name: str) -> dict[str, Any]:
+    accuracy = accuracy_record(evaluation.accuracy.get(name), full=False)
+    compared = comparison_record(evaluation.comparison[name], evaluation.measure.main)
+    parts = merged_parts(accuracy.get("parts", ()), compared.get("parts", ()))
+    return accuracy | compared | ({"parts": parts} if parts else {})

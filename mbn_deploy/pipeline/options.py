@@ -26,6 +26,7 @@ from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.integers import Granularity
 from mbn_deploy.quantize.recipe import RECIPES
 from mbn_deploy.runtime.label_files import Labels, read_labels
+from mbn_deploy.verify.measures.measure import THRESHOLD
 
 Names = str | Sequence[str]  # "a,b" or ["a", "b"]
 FORMATS: tuple[str, ...] = tuple(PRECISIONS)
@@ -123,8 +124,9 @@ class ExportOptions:
     seed: int = option(0, help="Random seed that selects the calibration images.", group=IMAGES)
     evaluate: str | Path | None = option(
         None,
-        help="Folder with one sub-folder of images per class: the accuracy of every file is measured on them. Without "
-        "sub-folders, only the agreement with the float model is.",
+        help="Folder with one sub-folder of images per class, or CSV table of image files with their classes, labels "
+        "or values: the accuracy of every file is measured on them. Without sub-folders, only the agreement with the "
+        "float model is.",
         group=IMAGES,
     )
     evaluate_resize: Resize | None = option(
@@ -151,10 +153,17 @@ class ExportOptions:
         python="Or a list.",
         group=IMAGES,
     )
+    threshold: float = option(
+        THRESHOLD,
+        help="Probability above which `evaluate` takes a label as given, or the answer of a binary model as positive.",
+        group=IMAGES,
+    )
     max_drop: float | None = option(
         None,
-        help="Largest accepted loss of top-1 accuracy of int8 and int16x8 files, in percentage points, measured on the "
-        "images of `evaluate`. Recipes are tried, the fastest on a device first, until one keeps to it.",
+        help="Largest accepted loss of accuracy of int8 and int16x8 files, in percentage points, measured on the "
+        "images of `evaluate`: of top-1, of the accuracy of a binary model, of the mean average precision of labels; "
+        "of values the growth of the mean error, in percent of their standard deviation. Recipes are tried, the "
+        "fastest on a device first, until one keeps to it.",
         group=INT8,
     )
     recipe: str | None = option(
@@ -244,6 +253,8 @@ class ExportOptions:
         self.with_geometry(Preprocess())
         if self.batch < 1:
             raise UsageError(f"--batch must be at least 1, not {self.batch}")
+        if not 0 < self.threshold < 1:
+            raise UsageError(f"--threshold takes a probability between 0 and 1, not {self.threshold}")
         if self.max_drop is None:
             return
         if not 0 <= self.max_drop < 100:

@@ -27,6 +27,7 @@ def rejection(rejected: Sequence[SearchResult], files: Sequence[EncodedModel], o
         options: the options of the export.
     """
     data = Path(options.evaluate or options.calibrate or "")
+    data = data.parent if data.is_file() else data  # a table lies above its images
     return ". ".join(_rejection(search, files, data, options.max_drop or 0.0) for search in rejected)
 
 

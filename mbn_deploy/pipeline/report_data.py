@@ -16,12 +16,12 @@ from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.recipe_search import SearchResult
 from mbn_deploy.quantize.calibration import CalibrationSet
 from mbn_deploy.report.data import Examples, Layers, Report
-from mbn_deploy.report.examples import choose, class_names, examples, preferred
+from mbn_deploy.report.examples import choose, examples, preferred
 from mbn_deploy.report.page import page
 from mbn_deploy.runtime.system.device import this_machine
 from mbn_deploy.verify.evaluate import Evaluation
 from mbn_deploy.verify.latency import latencies
-from mbn_deploy.verify.scores import TopAnswers
+from mbn_deploy.verify.measures.measure import Columns
 
 
 def report_html(
@@ -88,23 +88,24 @@ def _examples(
     if file is None:
         return None
     if evaluation is not None:
-        answers: Mapping[str, TopAnswers] = evaluation.answers
+        answers: Mapping[str, Columns] = evaluation.answers
     else:
         answers = answers_to_calibration(file, models.runs, models.source, images)
     if not answers:
         return None
     dataset = images.evaluation
-    truths = [int(index) for index in dataset.classes] if dataset is not None and dataset.labelled else None
-    chosen = choose(answers[REFERENCE], answers[file.name], truths)
+    truth = None if dataset is None else dataset.truth
+    measure = images.measure
+    chosen = choose(measure, answers[REFERENCE], answers[file.name], truth)
     shown = {
         image: (name, pixels if pictures else None)
         for image, (name, pixels) in _pixels_of(chosen, images, models.source.size).items()
     }
     return examples(
+        measure,
         answers[REFERENCE],
         answers[file.name],
-        truths,
-        class_names(models.source.classes, models.source.description.labels),
+        truth,
         shown,
         file=file.name,
         held_back=dataset is not None,

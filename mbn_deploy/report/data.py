@@ -12,10 +12,10 @@ from mbn_deploy.verify.latency import Latency
 
 @dataclass(frozen=True)
 class Guess:
-    """A class that a model answers with, and its score (a probability)."""
+    """A name in a model's answer, and what is said of it: a probability, or a value."""
 
     label: str
-    score: float
+    value: str
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Example:
 
     Attributes:
         name: name of the image file.
-        truth: its label, None if it is unknown.
+        truth: the right answer, None if it is unknown.
         reference: the best answers of the Keras model.
         other: the best answers of the exported file.
-        same: whether the first answers are equal.
+        same: whether the answers are the same; None where they are never quite the same.
         picture: a small JPEG, None if images are not shown.
         size: width and height of the JPEG.
     """
@@ -36,7 +36,7 @@ class Example:
     truth: str | None
     reference: tuple[Guess, ...]
     other: tuple[Guess, ...]
-    same: bool
+    same: bool | None
     picture: bytes | None
     size: tuple[int, int]
 
@@ -48,14 +48,14 @@ class Examples:
     Attributes:
         file: name of the exported file that is compared with Keras.
         compared: number of images compared.
-        differing: number of them with different first answers.
+        differing: number of them with different answers; None where they are never quite the same.
         shown: the examples.
         held_back: whether the images were kept out of calibration.
     """
 
     file: str
     compared: int
-    differing: int
+    differing: int | None
     shown: tuple[Example, ...]
     held_back: bool
 

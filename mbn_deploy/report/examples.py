@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image
 
-from mbn_deploy.arrays import Pixels
+from mbn_deploy.arrays import Array, Pixels
 from mbn_deploy.report.data import Example, Examples, Guess
-from mbn_deploy.verify.scores import TopAnswers
+from mbn_deploy.verify.measures.measure import Columns, Measure
 
 DIFFERING, ALIKE = 12, 4  # how many images of each kind are shown at most
 SIDE = 144  # pixels of a thumbnail's longer side
@@ -24,30 +24,32 @@ def preferred(precisions: Mapping[str, str]) -> str | None:
     return min(precisions, key=lambda name: PREFERENCE.index(precisions[name]), default=None)
 
 
-def choose(reference: TopAnswers, other: TopAnswers, truths: Sequence[int] | None) -> list[int]:
-    """Choose the images to show: disagreements first, then some agreements, spread evenly over the set.
+def choose(measure: Measure, reference: Columns, other: Columns, truth: Array | None) -> list[int]:
+    """Choose the images to show: those that differ most first, then some that are alike, spread evenly over the set.
 
-    Disagreements are sorted: where the reference is right and the other is wrong, then where the reference is surest.
+    Of images that differ alike, those come first on which the reference is right, then those of which it is surest.
 
     Args:
+        measure: says how much answers differ.
         reference: answers of the float model.
         other: answers of the file to the same images.
-        truths: the right class of each image; None without labels.
+        truth: what is right for each image; None without labels.
     """
-    first, second, sure = reference.classes[:, 0], other.classes[:, 0], reference.probabilities[:, 0]
-    truth = np.full(len(first), -1) if truths is None else np.asarray(truths)
-    differing = [int(i) for i in np.flatnonzero(first != second)]
-    differing.sort(key=lambda i: (first[i] != truth[i], -sure[i], i))
-    alike = np.flatnonzero(first == second)
+    apart, sure = measure.differences(other, reference), measure.certainty(reference)
+    right = np.zeros(len(apart), bool) if truth is None else measure.right(reference, truth)
+    differing = [int(i) for i in np.flatnonzero(apart > 0)]
+    differing.sort(key=lambda i: (-apart[i], not right[i], -sure[i], i))
+    shown = differing[:DIFFERING]
+    alike = np.array([i for i in range(len(apart)) if apart[i] == 0], int)
     spread = np.unique(np.linspace(0, len(alike) - 1, min(ALIKE, len(alike))).round().astype(int))
-    return differing[:DIFFERING] + [int(i) for i in alike[spread]]
+    return shown + [int(i) for i in alike[spread]]
 
 
 def examples(
-    reference: TopAnswers,
-    other: TopAnswers,
-    truths: Sequence[int] | None,
-    labels: Sequence[str],
+    measure: Measure,
+    reference: Columns,
+    other: Columns,
+    truth: Array | None,
     shown: Mapping[int, tuple[str, Pixels | None]],
     *,
     file: str,
@@ -56,30 +58,29 @@ def examples(
     """Describe the images that `choose` chose.
 
     Args:
+        measure: describes the answers.
         reference: answers of the float model.
         other: answers of `file` to the same images.
-        truths: the right class of each image; None without labels.
-        labels: a name for each class in the answers.
+        truth: what is right for each image; None without labels.
         shown: for each chosen image its name, and its pixels (H, W, C) if it is to be shown itself.
         file: name of the file.
         held_back: whether the images are others than those of the calibration.
     """
 
-    def guesses(answers: TopAnswers, image: int) -> tuple[Guess, ...]:
-        pairs = zip(answers.classes[image], answers.probabilities[image], strict=True)
-        return tuple(Guess(labels[int(index)], float(probability)) for index, probability in pairs)
+    def guesses(answers: Columns, image: int) -> tuple[Guess, ...]:
+        return tuple(Guess(name, value) for name, value in measure.described(answers, image))
 
-    differ = reference.classes[:, 0] != other.classes[:, 0]
+    differ = measure.differences(other, reference) > 0
     described = []
     for image, (name, pixels) in shown.items():
         picture, size = (None, (0, 0)) if pixels is None else thumbnail(pixels)
         described.append(
             Example(
                 name=name,
-                truth=None if truths is None else labels[int(truths[image])],
+                truth=None if truth is None else measure.described_truth(truth, image),
                 reference=guesses(reference, image),
                 other=guesses(other, image),
-                same=not differ[image],
+                same=not differ[image] if measure.decides else None,
                 picture=picture,
                 size=size,
             )
@@ -87,19 +88,10 @@ def examples(
     return Examples(
         file=file,
         compared=len(differ),
-        differing=int(differ.sum()),
+        differing=int(differ.sum()) if measure.decides else None,
         shown=tuple(described),
         held_back=held_back,
     )
-
-
-def class_names(classes: int, labels: Sequence[str] | None) -> list[str]:
-    """Return a name for each class that an answer can have: its label or its index.
-
-    A model with one class has a second answer, "not" the first.
-    """
-    names = [str(index) for index in range(classes)] if labels is None else list(labels)
-    return [*names, f"not {names[0]}"] if classes == 1 else names
 
 
 def thumbnail(pixels: Pixels) -> tuple[bytes, tuple[int, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mbn_deploy.verify.measures.measure import Metric
 from mbn_deploy.verify.statistics import Estimate
 
 MINUS = "−"
@@ -62,6 +63,27 @@ def percent(estimate: Estimate) -> Figure:
 def points(estimate: Estimate, digits: int = 1) -> Figure:
     """Write a difference of shares in percentage points, with its sign."""
     value, low, high = (signed(100 * v, digits) for v in (estimate.value, estimate.low, estimate.high))
+    return Figure(value, f"{low} to {high}")
+
+
+def measured(metric: Metric, value: Mapping[str, Any] | float | None) -> Cell:
+    """Write a figure of the manifest, with its interval if it has one: a share in percent, a number as it is."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        return number(100 * value, 1) if metric.unit == "share" else significant(value, 4)
+    estimate = Estimate(value["value"], value["low"], value["high"])
+    if metric.unit == "share":
+        return percent(estimate)
+    ends = (significant(v, 3) for v in (estimate.low, estimate.high))
+    return Figure(significant(estimate.value, 4), " to ".join(ends))
+
+
+def change(metric: Metric, estimate: Estimate, digits: int = 1) -> Figure:
+    """Write a difference of a figure with its sign: of shares in percentage points."""
+    if metric.unit == "share":
+        return points(estimate, digits)
+    value, low, high = (f"{v:+.3g}".replace("-", MINUS) for v in (estimate.value, estimate.low, estimate.high))
     return Figure(value, f"{low} to {high}")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mbn_deploy.report.data import Report
 from mbn_deploy.report.layers import layer_section
-from mbn_deploy.report.origin import image_input, quantization_records
+from mbn_deploy.report.origin import image_input, outputs, quantization_records
 from mbn_deploy.report.plots import MOST_DB
-from mbn_deploy.report.results import accuracy_latency, file_table, headline, recipe_rows
+from mbn_deploy.report.results import accuracy_latency, file_table, guarded, headline, recipe_rows
 from mbn_deploy.report.template import render
 
 
@@ -17,11 +17,13 @@ def page(report: Report) -> str:
         report=report,
         manifest=report.manifest,
         headline=headline(report),
+        outputs=outputs(report.manifest),
         image_input=image_input(report.manifest),
         recipes=quantization_records(report.manifest.quantization),
         files=file_table(report),
         tradeoff=accuracy_latency(report),
         recipe_rows=recipe_rows(report.recipes),
+        points=guarded(report),
         most_db=MOST_DB,
         layers=[layer_section(layers) for layers in report.layers],
     )

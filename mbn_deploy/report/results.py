@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,10 @@ from mbn_deploy.report.examples import preferred
 from mbn_deploy.report.figures import (
     Cell,
     Figure,
+    change,
     estimate_of,
     file_size,
+    measured,
     milliseconds,
     number,
     percent,
@@ -24,7 +26,8 @@ from mbn_deploy.report.plots import Mark, accuracy_plot
 from mbn_deploy.report.svg import Svg
 from mbn_deploy.verify.guard import RecipeResult
 from mbn_deploy.verify.latency import Latency
-from mbn_deploy.verify.statistics import Estimate
+from mbn_deploy.verify.measures.measure import METRICS, Metric, shown_metrics
+from mbn_deploy.verify.statistics import negative
 
 FORMATS = {"tflite": "TFLite", "onnx": "ONNX"}
 
@@ -95,52 +98,74 @@ def headline(report: Report) -> Headline | None:
 
 def _accuracy_tiles(report: Report, name: str) -> list[Tile]:
     metrics = report.manifest.metrics
-    measured = metrics.get("files", {}).get(name)
-    if measured is None:
+    of_file = metrics.get("files", {}).get(name)
+    if of_file is None:
         return []
-    tiles = []
+    tiles, key = [], main_key(metrics)
     if metrics["labelled"]:
-        beside = f"Keras {number(100 * metrics['reference']['top1']['value'], 1)} %"
-        tiles.append(Tile("top-1", f"{number(100 * measured['top1']['value'], 1)} %", beside))
-    agreement = number(100 * measured["agreement"]["value"], 1)
-    return [*tiles, Tile("agreement with Keras", f"{agreement} %", f"on {metrics['images']} images")]
+        metric = METRICS[key]
+        beside = f"Keras {_text(metric, metrics['reference'][key])}"
+        tiles.append(Tile(metric.title, _text(metric, of_file[key]), beside))
+    on_images = f"on {metrics['images']} images"
+    for other in ("agreement", "mean_distance", "cosine"):
+        if of_file.get(other) is not None:
+            return [*tiles, Tile(METRICS[other].title, _text(METRICS[other], of_file[other]), on_images)]
+    return tiles
+
+
+def main_key(metrics: Mapping[str, Any]) -> str:
+    """Return the key of the figure that counts; metrics of earlier exports are of classes."""
+    return str(metrics.get("measure", "top1" if metrics["labelled"] else "agreement"))
+
+
+def _text(metric: Metric, value: Mapping[str, Any] | float) -> str:
+    """Write a figure without its interval."""
+    cell = measured(metric, value)
+    text = cell.value if isinstance(cell, Figure) else str(cell)
+    return f"{text} %" if metric.unit == "share" else text
 
 
 def file_table(report: Report) -> FileTable:
     """Return the table of all files, with the Keras model on top if accuracy was measured."""
     metrics = report.manifest.metrics
     labelled = bool(metrics.get("labelled"))
-    columns = ["file", "size"]
+    of_files, reference = list(metrics.get("files", {}).values()), metrics.get("reference", {})
+    keys = shown_metrics([*of_files, reference])
+    absolute = [key for key in keys if key in reference]
+    compared = [key for key in keys if key not in reference]
+    columns = ["file", "size", *map(_column, absolute)]
     if labelled:
-        columns += ["top-1, %", "top-5, %", "top-1 minus Keras, points"]
-    if metrics:
-        columns.append("agreement with Keras, %")
+        main = METRICS[main_key(metrics)]
+        columns.append(f"{main.title} minus Keras{', points' if main.unit == 'share' else ''}")
+    columns += map(_column, compared)
     if report.latencies:
         columns.append("latency, ms")
-    rows = [_file_row(report, entry, labelled=labelled) for entry in report.manifest.files]
+    rows = [_file_row(report, entry, absolute, compared) for entry in report.manifest.files]
     if labelled:
-        shares = [_share(metrics["reference"], key) for key in ("top1", "top5")]
-        cells: list[Cell] = [None, *shares, *[None] * (len(columns) - 4)]
+        shares = [measured(METRICS[key], reference[key]) for key in absolute]
+        cells: list[Cell] = [None, *shares, *[None] * (len(columns) - 2 - len(shares))]
         rows.insert(0, TableRow(title="Keras, the float model", cells=cells))
     return FileTable(columns, rows)
 
 
-def _file_row(report: Report, entry: ModelFile, *, labelled: bool) -> TableRow:
+def _column(key: str) -> str:
+    metric = METRICS[key]
+    return f"{metric.title}, %" if metric.unit == "share" else metric.title
+
+
+def _file_row(report: Report, entry: ModelFile, absolute: Sequence[str], compared: Sequence[str]) -> TableRow:
+    metrics = report.manifest.metrics
     cells: list[Cell] = [file_size(entry.size)]
-    measured = report.manifest.metrics.get("files", {}).get(entry.path)
-    if measured is not None and labelled:
-        difference = estimate_of(measured.get("top1_difference"))
-        cells += [_share(measured, "top1"), _share(measured, "top5"), points(difference) if difference else None]
-    if measured is not None:
-        cells.append(_share(measured, "agreement"))
+    of_file = metrics.get("files", {}).get(entry.path, {})
+    cells += [measured(METRICS[key], of_file.get(key)) for key in absolute]
+    if metrics.get("labelled"):
+        main = main_key(metrics)
+        difference = estimate_of(of_file.get(f"{main}_difference"))
+        cells.append(change(METRICS[main], difference) if difference else None)
+    cells += [measured(METRICS[key], of_file.get(key)) for key in compared]
     if report.latencies:
         cells.append(_latency(report.latencies.get(entry.path)))
     return TableRow(title=file_title(entry), name=entry.path, cells=cells)
-
-
-def _share(measured: dict[str, Any], key: str) -> Figure | None:
-    estimate = estimate_of(measured.get(key))
-    return None if estimate is None else percent(estimate)
 
 
 def _latency(latency: Latency | None) -> Figure | None:
@@ -148,24 +173,33 @@ def _latency(latency: Latency | None) -> Figure | None:
 
 
 def accuracy_latency(report: Report) -> AccuracyLatency | None:
-    """Plot accuracy against latency, or agreement with Keras if there are no labels; None if either is missing."""
+    """Plot the figure that counts against latency; None if either is missing, or if the figure is no share."""
     metrics = report.manifest.metrics
-    measured = metrics.get("files", {})
-    labelled = bool(metrics.get("labelled"))
-    key, measure = ("top1", "Top-1") if labelled else ("agreement", "Agreement with Keras")
+    key = main_key(metrics) if metrics else "top1"
+    metric = METRICS[key]
+    if metric.unit != "share":
+        return None
     marks = [
         Mark(file_title(entry), entry.format, report.latencies[entry.path], share)
         for entry in report.manifest.files
-        if entry.path in report.latencies and (share := estimate_of(measured.get(entry.path, {}).get(key))) is not None
+        if entry.path in report.latencies
+        and (share := estimate_of(metrics.get("files", {}).get(entry.path, {}).get(key))) is not None
     ]
     if not marks:
         return None
-    reference = 100 * metrics["reference"]["top1"]["value"] if labelled else None
+    reference = 100 * metrics["reference"][key]["value"] if metrics["labelled"] else None
     description = "; ".join(
         f"{m.name} {number(100 * m.share.value, 1)} % at {milliseconds(m.latency.low)}"
         for m in sorted(marks, key=lambda m: m.latency.low)
     )
+    measure = metric.title[0].upper() + metric.title[1:]
     return AccuracyLatency(measure, accuracy_plot(marks, reference, measure, description))
+
+
+def guarded(report: Report) -> str:
+    """Return the name of the figure that the accuracy guard limits."""
+    metrics = report.manifest.metrics
+    return METRICS[main_key(metrics)].title if metrics else METRICS["top1"].title
 
 
 def recipe_rows(results: Sequence[RecipeResult]) -> list[TableRow]:
@@ -177,11 +211,10 @@ def _recipe_row(result: RecipeResult) -> TableRow:
     verdict = result.verdict
     outcome = "within the limit" if result.holds else "loses too much"
     drop = verdict.drop
-    change = None if drop is None else points(Estimate(-drop.value, -drop.high, -drop.low), 2)
     cells: list[Cell] = [
         result.precision,
-        change,
-        percent(verdict.agreement),
+        None if drop is None else points(negative(drop), 2),
+        None if verdict.agreement is None else percent(verdict.agreement),
         file_size(result.size),
         three_digits(result.latency_ms),
         outcome if verdict.decided else f"{outcome}; too few images to be sure",

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbn_deploy.report.figures import Cell, Figure, file_size, number
+from mbn_deploy.report.figures import Cell, Figure, file_size, measured, number
 from mbn_deploy.report.results import TableRow
 from mbn_deploy.report.svg import Svg
 from mbn_deploy.report.template import render
 from mbn_deploy.sweep.latency import LatencyPass
 from mbn_deploy.sweep.plot import Point, front_plot
 from mbn_deploy.sweep.table import Row
+from mbn_deploy.verify.measures.measure import METRICS
 
 TEMPLATES = Path(__file__).parent / "templates"
-MEASURES = {"top1": "top-1", "agreement": "agreement with Keras"}
 EXIT_CODES = {
     1: "a bug",
     2: "wrong use",
@@ -54,12 +54,15 @@ class Front:
 def page(rows: Sequence[Row], timed: LatencyPass | None) -> str:
     """Return the page as HTML 5. Equal tables give equal text."""
     files = [row for row in rows if row.file is not None]
+    scores = list(dict.fromkeys(row.score for row in files if row.score not in (None, "agreement")))
+    columns = [column for score in scores for column in (_column(score or ""), f"Keras {_column(score or '')}")]
     return render(
         "sweep.html",
         TEMPLATES,
         variants=len({row.variant for row in rows}),
         fronts=list(_fronts(files)),
-        files=[_file_row(row) for row in files],
+        files=[_file_row(row, scores) for row in files],
+        columns=["file", "size", "ms, p50", "ms, p90", *columns, "agreement, %", "front"],
         images=sorted({row.images for row in files if row.images is not None}),
         failures=[row for row in rows if row.error is not None],
         exit_codes=EXIT_CODES,
@@ -69,22 +72,23 @@ def page(rows: Sequence[Row], timed: LatencyPass | None) -> str:
 
 def _fronts(files: Sequence[Row]) -> Iterator[Front]:
     for cost in COSTS:
-        for score, measure in MEASURES.items():
+        for score in dict.fromkeys(row.score for row in files if row.score is not None):
+            measure = METRICS[score].title
             shown = [row for row in files if row.score == score and getattr(row, cost.column) is not None]
-            if shown:
+            if shown and METRICS[score].unit == "share":
                 identity = f"{cost.name}-{score}"
                 best = ", ".join(_short_name(row) for row in shown if getattr(row, cost.front))
-                points = [_point(row, score, cost) for row in shown]
+                points = [_point(row, cost) for row in shown]
                 plot = front_plot(points, identity, cost.axis, measure, f"On the front: {best}.")
                 yield Front(identity, f"{measure[0].upper()}{measure[1:]} against {cost.name}", plot)
 
 
-def _point(row: Row, score: str, cost: Cost) -> Point:
+def _point(row: Row, cost: Cost) -> Point:
     return Point(
         name=_short_name(row),
         kind=row.format or "",
         cost=getattr(row, cost.column) / cost.unit,
-        percent=100 * getattr(row, score),
+        percent=100 * (row.value or 0.0),
         front=bool(getattr(row, cost.front)),
     )
 
@@ -93,23 +97,31 @@ def _short_name(row: Row) -> str:
     return f"{row.variant} {row.precision}"
 
 
-def _file_row(row: Row) -> TableRow:
+def _column(score: str) -> str:
+    metric = METRICS[score]
+    return f"{metric.title}, %" if metric.unit == "share" else metric.title
+
+
+def _file_row(row: Row, scores: Sequence[str | None]) -> TableRow:
     fronts = [name for name, on in (("latency", row.latency_front), ("size", row.size_front)) if on]
     cells: list[Cell] = [
         file_size(row.bytes or 0),
         None if row.latency_p50 is None else number(row.latency_p50, 2),
         None if row.latency_p90 is None else number(row.latency_p90, 2),
-        _share(row.top1, row.top1_low, row.top1_high),
-        _percent(row.top5),
+        *(cell for score in scores for cell in _figures(row, score)),
         _share(row.agreement, row.agreement_low, row.agreement_high),
-        _percent(row.keras_top1),
         ", ".join(fronts) or None,
     ]
     return TableRow(name=row.file, cells=cells)
 
 
-def _percent(value: float | None) -> str | None:
-    return None if value is None else number(100 * value, 1)
+def _figures(row: Row, score: str | None) -> tuple[Cell, Cell]:
+    """Return a figure of the file and of Keras; nothing where the file was measured by another one."""
+    if score is None or row.score != score or row.value is None:
+        return None, None
+    interval = {"value": row.value, "low": row.value_low, "high": row.value_high}
+    value = row.value if row.value_low is None else interval
+    return measured(METRICS[score], value), measured(METRICS[score], row.keras)
 
 
 def _share(value: float | None, low: float | None, high: float | None) -> Figure | None:

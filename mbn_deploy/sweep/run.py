@@ -31,7 +31,9 @@ from mbn_deploy.sweep.record import Record, bundle_of, failed, finished_record, 
 from mbn_deploy.sweep.table import Row, rows
 from mbn_deploy.sweep.tasks import BUG, Chunk, evaluation_preprocess, export_variant, tally_chunk
 from mbn_deploy.sweep.write import write_tables
-from mbn_deploy.verify.evaluate import BATCH, Tally, conclude
+from mbn_deploy.verify.evaluate import BATCH, conclude
+from mbn_deploy.verify.measures.choose import measure_for
+from mbn_deploy.verify.measures.measure import Columns, Measure
 
 CHUNK = 512  # images per task: seconds of work, beside which loading a model is little, and many tasks to share
 SECONDS = 1.0  # for which the latency of a file is measured
@@ -196,7 +198,8 @@ class _Evaluation:
     record: Record
     bundle: Bundle
     images: Dataset
-    tallies: dict[int, dict[str, Tally]]
+    measure: Measure
+    tallies: dict[int, dict[str, list[Columns]]]
     missing: set[int]
 
 
@@ -232,7 +235,7 @@ def _evaluate(
             evaluation.missing.clear()
 
 
-def _tally(task: tuple[str, int, Chunk]) -> dict[str, Tally]:
+def _tally(task: tuple[str, int, Chunk]) -> dict[str, list[Columns]]:
     return tally_chunk(task[2])
 
 
@@ -243,12 +246,19 @@ def _prepare(job: Job, record: Record, size: int) -> _Evaluation:
     images = load_dataset(
         folder,
         bundle.manifest.classes,
+        answers=bundle.manifest.answers,
         labels=bundle.labels,
         synsets=read_synsets(job.options.synsets),
         unlabelled=True,
     )
     return _Evaluation(
-        job=job, record=record, bundle=bundle, images=images, tallies={}, missing=set(range(0, len(images), size))
+        job=job,
+        record=record,
+        bundle=bundle,
+        images=images,
+        measure=measure_for(bundle.manifest.answers, images.names, len(images), job.options.threshold),
+        tallies={},
+        missing=set(range(0, len(images), size)),
     )
 
 
@@ -257,17 +267,18 @@ def _chunk(evaluation: _Evaluation, start: int, count: int) -> Chunk:
     return Chunk(
         job=evaluation.job,
         manifest=evaluation.record.manifest or "",
-        images=Dataset(images.name, images.paths[start : start + count], images.classes[start : start + count]),
+        images=images.chosen(range(start, min(start + count, len(images)))),
         preprocess=evaluation_preprocess(bundle, evaluation.job.options),
         size=bundle.files[0].picture[:2],
-        scores=bundle.manifest.scores,
+        measure=evaluation.measure,
+        first=start,
     )
 
 
 def _conclude(evaluation: _Evaluation) -> Record:
     """Write the metrics into the manifest, as an export in one piece does; return the record."""
     parts = [evaluation.tallies[start] for start in sorted(evaluation.tallies)]
-    concluded = conclude(parts, evaluation.images, REFERENCE)
+    concluded = conclude(parts, evaluation.images, evaluation.measure, REFERENCE)
     preprocess = evaluation_preprocess(evaluation.bundle, evaluation.job.options)
     manifest = replace(evaluation.bundle.manifest, metrics=evaluation_metrics(concluded, REFERENCE, preprocess))
     replace_file(evaluation.job.folder / MANIFEST_NAME, manifest.to_json().encode())

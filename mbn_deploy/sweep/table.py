@@ -15,6 +15,7 @@ from mbn_deploy.sweep.latency import LatencyPass
 from mbn_deploy.sweep.pareto import front
 from mbn_deploy.sweep.plan import Job
 from mbn_deploy.sweep.record import Record
+from mbn_deploy.verify.measures.measure import METRICS
 
 KIND, SCHEMA_VERSION = "mbn-deploy sweep", 1
 FORMULA = tuple("=+-@\t\r")  # characters that begin a formula in a spreadsheet
@@ -26,9 +27,10 @@ class Row:
     """A file of a bundle, or the failure of a variant (then `file` is None).
 
     Shares are fractions of 1 with the ends of their 95 % intervals, latencies are milliseconds on one thread. `score`
-    names the share that the Pareto fronts compare: `top1`, or `agreement` with the Keras model if images have no
-    labels. A file is on `latency_front` (`size_front`) if no other file of the sweep is as accurate and faster
-    (smaller).
+    is the key of the figure that the Pareto fronts compare, by the meaning of the model's answers: `top1`, `accuracy`,
+    `mean_average_precision`, `mean_absolute_error`, `neighbour_accuracy`, or one that needs no labels, such as
+    `agreement` with the Keras model. It is `value`, and `keras` for the Keras model. A file is on `latency_front`
+    (`size_front`) if no other file of the sweep is as accurate and faster (smaller).
     """
 
     variant: str
@@ -52,6 +54,10 @@ class Row:
     latency_p50: float | None = None
     latency_p90: float | None = None
     score: str | None = None
+    value: float | None = None
+    value_low: float | None = None
+    value_high: float | None = None
+    keras: float | None = None
     latency_front: bool = False
     size_front: bool = False
     error: str | None = None
@@ -80,8 +86,10 @@ def rows(
 
 
 def _row(base: Row, entry: ModelFile, metrics: dict[str, Any], timed: LatencyPass | None) -> Row:
-    own = metrics.get("files", {}).get(entry.path, {})
+    own, reference = metrics.get("files", {}).get(entry.path, {}), metrics.get("reference", {})
     top1, agreement = own.get("top1") or {}, own.get("agreement") or {}
+    score = str(metrics.get("measure", "top1" if top1 else "agreement")) if own else None
+    value, keras = _with_ends(own.get(score)), _with_ends(reference.get(score))
     height, width, _ = entry.picture
     p50, p90 = (None, None) if timed is None else timed.milliseconds.get(entry.sha256, (None, None))
     return replace(
@@ -93,7 +101,7 @@ def _row(base: Row, entry: ModelFile, metrics: dict[str, Any], timed: LatencyPas
         file=entry.path,
         bytes=entry.size,
         images=metrics.get("images"),
-        keras_top1=metrics.get("reference", {}).get("top1", {}).get("value"),
+        keras_top1=reference.get("top1", {}).get("value"),
         top1=top1.get("value"),
         top1_low=top1.get("low"),
         top1_high=top1.get("high"),
@@ -103,17 +111,27 @@ def _row(base: Row, entry: ModelFile, metrics: dict[str, Any], timed: LatencyPas
         agreement_high=agreement.get("high"),
         latency_p50=p50,
         latency_p90=p90,
-        score="top1" if top1 else "agreement" if agreement else None,
+        score=score,
+        value=value["value"],
+        value_low=value["low"],
+        value_high=value["high"],
+        keras=keras["value"],
     )
+
+
+def _with_ends(figure: Any) -> dict[str, float | None]:
+    """Return a figure of the manifest with the ends of its interval, None where it has none."""
+    return figure if isinstance(figure, dict) else {"value": figure, "low": None, "high": None}
 
 
 def _with_fronts(table: list[Row]) -> list[Row]:
     """Mark the files on the fronts; only files with the same kind of score are compared."""
     marks: list[dict[str, Any]] = [{} for _ in table]
     for cost, mark in (("latency_p50", "latency_front"), ("bytes", "size_front")):
-        for score in ("top1", "agreement"):
+        for score in sorted({row.score for row in table if row.score is not None}):
+            sign = -1.0 if METRICS[score].lower_is_better else 1.0
             at = [i for i, row in enumerate(table) if row.score == score and getattr(row, cost) is not None]
-            on = front([(getattr(table[i], cost), getattr(table[i], score)) for i in at])
+            on = front([(getattr(table[i], cost), sign * (table[i].value or 0.0)) for i in at])
             for i, holds in zip(at, on, strict=True):
                 marks[i][mark] = holds
     return [replace(row, **more) for row, more in zip(table, marks, strict=True)]

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mbn_deploy.answers import Scores
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.data.dataset import Dataset
 from mbn_deploy.errors import InputError, MbnError
@@ -28,7 +27,8 @@ from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.sweep.plan import IMAGENET, RANDOM, Job, Variant
 from mbn_deploy.sweep.record import Record, failed, finished_record, manifest_hash, write_record
-from mbn_deploy.verify.evaluate import Predictor, Tally, keras_predictor, tally_images
+from mbn_deploy.verify.evaluate import Predictor, keras_predictor, tally_images
+from mbn_deploy.verify.measures.measure import Columns, Measure
 from mbn_deploy.verify.runner import FileRunner
 
 BUG = 1
@@ -45,7 +45,8 @@ class Chunk:
         images: the part of the data set.
         preprocess: how images are resized.
         size: (height, width) of the input.
-        scores: kind of scores that the model returns.
+        measure: what is measured of the answers.
+        first: number of the part's first image in the whole.
     """
 
     job: Job
@@ -53,7 +54,8 @@ class Chunk:
     images: Dataset
     preprocess: Preprocess
     size: tuple[int, int]
-    scores: Scores
+    measure: Measure
+    first: int
 
 
 def export_variant(job: Job) -> Record:
@@ -71,7 +73,7 @@ def export_variant(job: Job) -> Record:
         return record
 
 
-def tally_chunk(chunk: Chunk) -> dict[str, Tally]:
+def tally_chunk(chunk: Chunk) -> dict[str, list[Columns]]:
     """Run a bundle's files and its Keras model on a chunk of images; return the tallies by file name and `keras`.
 
     Raises:
@@ -83,8 +85,9 @@ def tally_chunk(chunk: Chunk) -> dict[str, Tally]:
             chunk.images,
             chunk.size,
             chunk.preprocess,
+            chunk.measure,
             reference=REFERENCE,
-            scores=chunk.scores,
+            first=chunk.first,
         )
 
 

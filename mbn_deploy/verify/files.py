@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.data.dataset import Dataset, load_dataset
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.hashing import sha256
@@ -16,6 +17,8 @@ from mbn_deploy.runtime import Classifier, ModelInfo, open_bundle
 from mbn_deploy.runtime.backends import BACKENDS, choose_backend
 from mbn_deploy.runtime.backends.modules import MODULES
 from mbn_deploy.verify.evaluate import Evaluation, evaluate
+from mbn_deploy.verify.measures.choose import measure_for
+from mbn_deploy.verify.measures.measure import THRESHOLD
 
 REFERENCE = "float32"
 
@@ -33,15 +36,17 @@ def evaluate_files(
     preprocess: str | None = None,
     limit: int | None = None,
     seed: int = 0,
+    threshold: float = THRESHOLD,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Measure top-1 and top-5 of the files at `path` on the labelled images below `data`.
+    """Measure the accuracy of the files at `path` on labelled images, by the meaning of their answers.
 
     If several files are evaluated and one is float32, the others are compared with it.
 
     Args:
         path: a bundle or a model file.
-        data: a folder with one sub-folder per class, see `load_dataset`.
+        data: a folder with one sub-folder per class or a CSV table, see `load_dataset`; without labels, files are only
+            compared with each other.
         precision: evaluate only the bundle's files of this precision.
         backend: evaluate only the files that this interpreter runs.
         threads: see `Classifier.open`, as for labels, resize and preprocess.
@@ -51,12 +56,15 @@ def evaluate_files(
         preprocess: how pixels are normalized.
         limit: evaluate this many images, chosen by a hash of `seed` and the image's name.
         seed: seed of that choice.
+        threshold: a probability above it means yes, for labels and binary models.
         progress: is told of every step.
 
     Raises:
         UsageError: no file of the bundle has this precision and runs on this backend, or `limit` is below 1.
         InputError: the bundle, a file or an image cannot be read, or the files take different inputs.
     """
+    if not 0 < threshold < 1:
+        raise UsageError(f"--threshold takes a probability between 0 and 1, not {threshold}")
     with ExitStack() as stack:
         classifiers = {
             name: stack.enter_context(
@@ -74,19 +82,35 @@ def evaluate_files(
         }
         first = next(iter(classifiers.values()))
         info = first.info
-        dataset = load_dataset(data, info.classes, labels=first.labels, synsets=synsets)
         pixels = _common_preprocess(classifiers)
         reference = next((n for n, c in classifiers.items() if c.info.precision == REFERENCE), None)
+        reference = reference if len(classifiers) > 1 else None
+        answers = _of_probabilities(info.answers)
+        dataset = load_dataset(
+            data,
+            info.classes,
+            answers=answers,
+            labels=first.labels,
+            synsets=synsets,
+            unlabelled=reference is not None,
+        )
+        dataset = dataset if limit is None else choose_images(dataset, limit, seed)
         return evaluate(
             {name: classifier.predict for name, classifier in classifiers.items()},
-            dataset if limit is None else choose_images(dataset, limit, seed),
+            dataset,
             info.size,
             pixels,
-            reference=reference if len(classifiers) > 1 else None,
-            # Classifiers turn logits into probabilities.
-            scores="sigmoid" if info.scores == "sigmoid" else "softmax",
+            measure_for(answers, dataset.names, len(dataset), threshold),
+            reference=reference,
             progress=progress,
         )
+
+
+def _of_probabilities(answers: Answers) -> Answers:
+    """Return what a classifier's `predict` returns: it turns logits into probabilities."""
+    if answers.scores != "logits":
+        return answers
+    return Answers(answers.meaning, "softmax" if answers.meaning == "classes" else "sigmoid")
 
 
 def choose_images(dataset: Dataset, limit: int, seed: int = 0) -> Dataset:
@@ -95,7 +119,7 @@ def choose_images(dataset: Dataset, limit: int, seed: int = 0) -> Dataset:
         raise UsageError(f"the limit must be at least 1 image, not {limit}")
     keys = [sha256(f"{seed}/{p.parent.name}/{p.name}".encode()) for p in dataset.paths]
     kept = sorted(sorted(range(len(dataset)), key=keys.__getitem__)[:limit])
-    return Dataset(dataset.name, tuple(dataset.paths[i] for i in kept), dataset.classes[kept])
+    return dataset.chosen(kept)
 
 
 def _choices(path: Path, precision: str | None, backend: str | None) -> list[tuple[str, str | None, str | None]]:

@@ -1,49 +1,17 @@
-"""Scores of many images as answers: the best classes, and probabilities of them."""
+"""Scores of many images: the best classes of each, and probabilities."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.answers import Scores
 from mbn_deploy.arrays import Floats
-from mbn_deploy.runtime.ranking import softmax
 
 ClassIndices = npt.NDArray[np.int64]
 
-KEPT = 3  # answers an image that are kept for people to look at
 # Half a level of an 8-bit probability: two files cannot be told apart below it, and log 0 is avoided.
 LEAST_PROBABILITY = 1 / 512
-
-
-@dataclass(frozen=True, eq=False)
-class TopAnswers:
-    """The best classes of each image, best first, and their probabilities.
-
-    Both arrays have the shape (images, n); n is `KEPT`, or the number of classes if that is less.
-    """
-
-    classes: ClassIndices
-    probabilities: Floats
-
-    @classmethod
-    def joined(cls, parts: Sequence[TopAnswers]) -> TopAnswers:
-        """Return the answers of consecutive groups of images as one."""
-        return cls(
-            classes=np.concatenate([part.classes for part in parts]),
-            probabilities=np.concatenate([part.probabilities for part in parts]),
-        )
-
-
-def top_answers(scores: Floats, kind: Scores) -> TopAnswers:
-    """Return the best `KEPT` answers of each row of `scores` (images, classes)."""
-    complete = with_no_class(scores, kind)
-    classes = top_classes(complete, min(KEPT, complete.shape[1]))
-    probabilities = softmax(complete) if kind == "logits" else complete
-    return TopAnswers(classes, np.take_along_axis(probabilities, classes, axis=1))
 
 
 def top_classes(scores: Floats, count: int) -> ClassIndices:
@@ -55,14 +23,13 @@ def top_classes(scores: Floats, count: int) -> ClassIndices:
     return order
 
 
-def with_no_class(scores: Floats, kind: Scores) -> Floats:
-    """Give a model with a single score (class 0, "yes") a second one for "no".
-
-    Without it every answer of such a model would be class 0. Other scores are returned as they are.
-    """
-    if scores.shape[1] > 1:
+def sigmoid_of(scores: Floats, kind: Scores) -> Floats:
+    """Return the probability of each output: the sigmoid of logits; other scores are returned as they are."""
+    if kind != "logits":
         return scores
-    return np.concatenate([scores, np.zeros_like(scores) if kind == "logits" else 1 - scores], axis=1)
+    with np.errstate(over="ignore"):  # exp of a very negative logit is infinite, and its sigmoid 0
+        probabilities: Floats = (1 / (1 + np.exp(-scores.astype(np.float64)))).astype(np.float32)
+    return probabilities
 
 
 def floored_probabilities(scores: Floats, kind: Scores) -> Floats | None:

@@ -19,7 +19,7 @@ HOSTILE = (
 
 def hostile(made, recipes=()):
     """A report whose every word comes from a stranger."""
-    guesses = tuple(Guess(label, 0.2) for label in HOSTILE)
+    guesses = tuple(Guess(label, "20.0 %") for label in HOSTILE)
     picture, size = thumbnail(np.zeros((20, 30, 3), np.uint8))
     shown = tuple(Example(name, name, guesses, guesses[::-1], False, picture, size) for name in HOSTILE)
     source = {**made.manifest.source, "about": {name: name for name in HOSTILE}}

@@ -16,11 +16,12 @@ from export_models import CLASSES, small_model
 from hostile_report import HOSTILE, hostile
 from PIL import Image
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.errors import MissingExtraError
 from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.report.axes import Axis, linear_ticks, padded
-from mbn_deploy.report.examples import choose, class_names, preferred, thumbnail
+from mbn_deploy.report.examples import choose, preferred, thumbnail
 from mbn_deploy.report.figures import number, signed, significant, three_digits
 from mbn_deploy.report.page import page
 from mbn_deploy.report.plots import Mark, accuracy_plot
@@ -28,7 +29,7 @@ from mbn_deploy.report.svg import Svg, element, joined
 from mbn_deploy.report.template import render
 from mbn_deploy.text import visible
 from mbn_deploy.verify.latency import Latency, latencies
-from mbn_deploy.verify.scores import top_answers
+from mbn_deploy.verify.measures.choose import measure_for
 from mbn_deploy.verify.statistics import Estimate
 
 VOID = {"meta", "img", "br", "wbr", "link"}
@@ -85,7 +86,7 @@ def test_it_says_what_the_manifest_says(made, tree):
     for entry in made.files:
         assert entry.path in tree.text
         measured = made.metrics["files"][entry.path]
-        for key in ("top1", "top5", "agreement"):
+        for key in ("top1", "agreement"):
             figures = [number(100 * measured[key][end], 1) for end in ("value", "low", "high")]
             assert f"{figures[0]} {figures[1]} to {figures[2]}" in tree.text
         drop = measured["top1_difference"]
@@ -287,16 +288,12 @@ def test_numbers_are_written_as_people_read_them():
 
 
 def test_disagreements_come_first_and_the_surest_of_them():
-    keras = top_answers(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32), "softmax")
-    int8 = top_answers(np.array([[0.9, 0.1], [0.7, 0.3], [0.4, 0.6], [0.8, 0.2]], np.float32), "softmax")
+    measure = measure_for(Answers(), ("cat", "dog"), 4)
+    keras = measure.columns(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32), None, 0)
+    int8 = measure.columns(np.array([[0.9, 0.1], [0.7, 0.3], [0.4, 0.6], [0.8, 0.2]], np.float32), None, 0)
     # Float is right on 2 alone; it is surer of 1 than of 3; both agree on 0.
-    assert choose(keras, int8, [0, 0, 0, 0]) == [2, 1, 3, 0]
-    assert choose(keras, int8, None) == [1, 3, 2, 0]
-
-
-def test_a_model_with_one_class_answers_yes_or_no():
-    assert class_names(1, ["cat"]) == ["cat", "not cat"]
-    assert class_names(2, None) == ["0", "1"]
+    assert choose(measure, keras, int8, np.zeros(4, int)) == [2, 1, 3, 0]
+    assert choose(measure, keras, int8, None) == [1, 3, 2, 0]
 
 
 def test_the_file_beside_float_is_the_one_that_differs_most():

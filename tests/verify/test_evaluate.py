@@ -4,15 +4,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.data.dataset import load_dataset
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.verify.evaluate import evaluate, keras_predictor, predict_all
+from mbn_deploy.verify import evaluate as evaluation
+from mbn_deploy.verify.evaluate import keras_predictor, predict_all
+from mbn_deploy.verify.measures.choose import measure_for
 from mbn_deploy.verify.scores import top_classes
 from mbn_deploy.verify.statistics import paired_difference, proportion
 
 SIZE = (8, 8)
 SQUASH = Preprocess(resize="squash")
+LOGITS, SIGMOID = Answers("classes", "logits"), Answers("classes", "sigmoid")
+
+
+def evaluate(predictors, dataset, size, preprocess, answers=None, **more):
+    measure = measure_for(answers or Answers(), dataset.names, len(dataset))
+    return evaluation.evaluate(predictors, dataset, size, preprocess, measure, **more)
 
 
 def folder_of(root, names, each=3):
@@ -29,20 +38,20 @@ def test_sub_folders_are_labels_synsets_or_indices(tmp_path):
     for names in (["owl", "cat"], ["n03", "n01"], ["2", "0"], ["n03", "cat"]):
         root = folder_of(tmp_path / "-".join(names), names)
         found = load_dataset(root, 3, labels=labels, synsets=synsets)
-        assert {p.parent.name: c for p, c in zip(found.paths, found.classes, strict=True)} == {names[0]: 2, names[1]: 0}
+        assert {p.parent.name: c for p, c in zip(found.paths, found.truth, strict=True)} == {names[0]: 2, names[1]: 0}
         assert found.name == root.name
 
 
 def test_labels_win_over_indices(tmp_path):
     root = folder_of(tmp_path / "d", ["1", "0"])
-    assert set(load_dataset(root, 2, labels=["1", "0"]).classes) == {0, 1}
+    assert set(load_dataset(root, 2, labels=["1", "0"]).truth) == {0, 1}
     found = load_dataset(root, 2, labels=["1", "0"])
-    assert found.classes[[p.parent.name for p in found.paths].index("1")] == 0
+    assert found.truth[[p.parent.name for p in found.paths].index("1")] == 0
 
 
 def test_a_background_class_moves_synsets_up(tmp_path):
     root = folder_of(tmp_path / "d", ["n01"])
-    assert set(load_dataset(root, 3, labels=["background", "cat", "dog"], synsets=["n01", "n02"]).classes) == {1}
+    assert set(load_dataset(root, 3, labels=["background", "cat", "dog"], synsets=["n01", "n02"]).truth) == {1}
     with pytest.raises(InputError, match="2 synsets for 3 classes"):
         load_dataset(root, 3, labels=["bird", "cat", "dog"], synsets=["n01", "n02"])
 
@@ -97,14 +106,14 @@ def test_accuracy_and_comparison_of_two_files(tmp_path):
         {"float": perfect, "int8": worse}, dataset, SIZE, SQUASH, reference="float", progress=lambda *a: steps.append(a)
     )
     assert (found.dataset, found.images) == ("d", 50)
-    assert found.accuracy["float"].top1.value == found.accuracy["int8"].top5.value == 1.0
-    assert found.accuracy["int8"].top1 == proportion(40, 50)
+    assert found.accuracy["float"].figures["top1"].value == found.accuracy["int8"].figures["top5"].value == 1.0
+    assert found.accuracy["int8"].figures["top1"] == proportion(40, 50)
     compared = found.comparison["int8"]
     assert set(found.comparison) == {"int8"}
-    assert compared.top1_difference.value == pytest.approx(-0.2)
+    assert compared.difference.value == pytest.approx(-0.2)
     assert compared.agreement == proportion(40, 50)
-    assert compared.kl > 0
-    assert compared.confidence_drift == pytest.approx(-0.2 * (1 - 1 / 1.5), abs=0.01)
+    assert compared.more["kl"] > 0
+    assert compared.more["confidence_drift"] == pytest.approx(-0.2 * (1 - 1 / 1.5), abs=0.01)
     assert steps[-1] == ("evaluate", 50, 50)
 
 
@@ -116,16 +125,14 @@ def test_scores_that_are_known_count_like_those_of_a_predictor(tmp_path):
     def predictor(name):
         return lambda pixels: np.sin(pixels[:, 0, 0, :1] * weights[name])
 
-    plain = evaluate({n: predictor(n) for n in weights}, dataset, SIZE, SQUASH, reference="keras", scores="logits")
+    plain = evaluate({n: predictor(n) for n in weights}, dataset, SIZE, SQUASH, reference="keras", answers=LOGITS)
     known = {"keras": predict_all(predictor("keras"), dataset, SIZE, SQUASH, step="float")}
-    again = evaluate(
-        {"int8": predictor("int8")}, dataset, SIZE, SQUASH, known=known, reference="keras", scores="logits"
-    )
+    again = evaluate({"int8": predictor("int8")}, dataset, SIZE, SQUASH, known=known, reference="keras", answers=LOGITS)
     assert again == plain
     for name in weights:
-        np.testing.assert_array_equal(again.answers[name].classes, plain.answers[name].classes)
-    np.testing.assert_array_equal(again.answers["keras"].classes[:, 0], known["keras"].argmax(axis=1))
-    assert again.answers["int8"].probabilities.shape == (50, 3)
+        np.testing.assert_array_equal(again.answers[name]["best"], plain.answers[name]["best"])
+    np.testing.assert_array_equal(again.answers["keras"]["best"][:, 0], known["keras"].argmax(axis=1))
+    assert again.answers["int8"]["probabilities"].shape == (50, 3)
 
 
 def test_equal_files_differ_in_nothing(tmp_path):
@@ -135,26 +142,11 @@ def test_equal_files_differ_in_nothing(tmp_path):
     def predict(pixels):
         return rng[: len(pixels)]
 
-    compared = evaluate({"a": predict, "b": predict}, dataset, SIZE, SQUASH, reference="a", scores="logits").comparison
-    assert (compared["b"].kl, compared["b"].confidence_drift, compared["b"].agreement.value) == (0.0, 0.0, 1.0)
-    sigmoid = evaluate({"a": predict, "b": predict}, dataset, SIZE, SQUASH, reference="a", scores="sigmoid").comparison
-    assert sigmoid["b"].kl is None
-
-
-@pytest.mark.parametrize("kind", ["sigmoid", "logits", "softmax"])
-def test_a_lone_score_is_yes_or_no(tmp_path, kind):
-    """Else every model of one class agreed with every other, and was always right."""
-    dataset = load_dataset(folder_of(tmp_path / "d", ["cat"], each=10), 1, labels=["cat"])
-
-    def predictor(yes):
-        shares = np.where(np.arange(10) < yes, 0.9, 0.2).astype(np.float32)[:, None]
-        return lambda _: np.log(shares / (1 - shares)) if kind == "logits" else shares
-
-    found = evaluate({"a": predictor(8), "b": predictor(5)}, dataset, SIZE, SQUASH, reference="a", scores=kind)
-    assert [found.accuracy[name].top1.value for name in "ab"] == [0.8, 0.5]
-    compared = found.comparison["b"]
-    assert (compared.agreement.value, compared.top1_difference.value) == (0.7, pytest.approx(-0.3))
-    assert (compared.kl is None) == (kind == "sigmoid")
+    compared = evaluate({"a": predict, "b": predict}, dataset, SIZE, SQUASH, reference="a", answers=LOGITS).comparison
+    assert compared["b"].more == {"kl": 0.0, "confidence_drift": 0.0}
+    assert compared["b"].agreement.value == 1.0
+    sigmoid = evaluate({"a": predict, "b": predict}, dataset, SIZE, SQUASH, reference="a", answers=SIGMOID).comparison
+    assert sigmoid["b"].more["kl"] is None
 
 
 def test_a_decoded_set_is_kept_for_the_next_file(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from cli_run import run
 from typer.testing import CliRunner
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.cli.main import app
 from mbn_deploy.demo.digits import CLASSES
 from mbn_deploy.demo.networks import weights_name
@@ -26,9 +27,13 @@ from mbn_deploy.pipeline.recipe_search import SearchResult, int8_recipes
 from mbn_deploy.pipeline.steps import StepTimer
 from mbn_deploy.progress import silent
 from mbn_deploy.quantize.recipe import LADDER
-from mbn_deploy.verify.evaluate import Accuracy, Comparison, Evaluation
+from mbn_deploy.verify.evaluate import Evaluation
 from mbn_deploy.verify.guard import RecipeResult, judge, recipe_record, sentence
-from mbn_deploy.verify.statistics import paired_difference, proportion
+from mbn_deploy.verify.measures.choose import measure_for
+from mbn_deploy.verify.measures.measure import Accuracy, Comparison
+from mbn_deploy.verify.statistics import Estimate, negative, paired_difference, proportion
+
+LABELS, FILES = tuple(map(str, range(10))), ["m_int8.tflite"]
 
 
 def evaluation(n, lost, gained, labelled=True):
@@ -37,12 +42,18 @@ def evaluation(n, lost, gained, labelled=True):
     ours = theirs.copy()
     ours[:lost], ours[n - gained :] = False, True if gained else ours[n - gained :]
     difference = paired_difference(ours, theirs)
-    compared = Comparison("keras", difference if labelled else None, proportion(n - lost - gained, n), 0.01, -0.002)
-    accuracy = Accuracy(n, proportion(int(ours.sum()), n), proportion(n, n))
-    return Evaluation("photos", n, {"m_int8.tflite": accuracy} if labelled else {}, {"m_int8.tflite": compared})
-
-
-FILES = ["m_int8.tflite"]
+    same = proportion(n - lost - gained, n)
+    compared = Comparison(
+        reference="keras",
+        difference=difference if labelled else None,
+        agreement=same,
+        loss=negative(difference) if labelled else Estimate(1 - same.value, 1 - same.high, 1 - same.low),
+        more={"kl": 0.01, "confidence_drift": -0.002},
+    )
+    accuracy = Accuracy(n, {"top1": proportion(int(ours.sum()), n), "top5": proportion(n, n)})
+    measure = measure_for(Answers(), LABELS, n)
+    compared, accuracy = {"m_int8.tflite": compared}, {"m_int8.tflite": accuracy} if labelled else {}
+    return Evaluation("photos", n, accuracy, compared, measure)
 
 
 @pytest.mark.parametrize(

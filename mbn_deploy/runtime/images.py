@@ -87,7 +87,7 @@ class DecodedImage:
     orientation: int = 1
 
 
-# From (stored width, stored height, orientation) to how many times smaller a JPEG may be decoded: 1, 2, 4 or 8.
+# From (stored width, stored height, orientation) to how many times smaller a JPEG may be decoded: 1, 2 or 4.
 Reduction = Callable[[int, int, int], int]
 _Flatten = Callable[[Image.Image], Image.Image]  # to mode L or RGB
 

@@ -8,6 +8,7 @@ import json
 import shutil
 import struct
 from pathlib import Path
+from typing import get_args
 
 import android_tools as tools
 import export_models as models
@@ -17,12 +18,13 @@ import pytest
 from PIL import Image
 
 from mbn_deploy import Classifier, export_model
-from mbn_deploy.manifest import Manifest, Preprocess
+from mbn_deploy.manifest import UNFILTERED, Filter, Manifest, Preprocess, Resize
 from mbn_deploy.models.api import build
+from mbn_deploy.packages.android.names import constant
 from mbn_deploy.packages.android.package import AndroidOptions, write_android_package
 from mbn_deploy.runtime import load_pixels
 from mbn_deploy.runtime.ranking import Ranker
-from mbn_deploy.runtime.resize_plan import jpeg_reduction, plan_resize
+from mbn_deploy.runtime.resize_plan import choose_sampler, jpeg_reduction, plan_resize, swap_sides
 from mbn_deploy.runtime.tensors import PixelEncoder
 
 pytestmark = [tools.compiling, pytest.mark.android, pytest.mark.slow]
@@ -103,8 +105,8 @@ def cases():
     """(preprocessing, (height, width) of the model, channels, degrees, RGBA pixels)."""
     rng = np.random.default_rng(3)
     made = []
-    for resize in ("squash", "crop", "letterbox"):
-        for name in ("bilinear", "bicubic", "lanczos", "nearest"):
+    for resize in get_args(Resize):
+        for name in UNFILTERED.get(resize, get_args(Filter)):
             for degrees in ORIENTATIONS:
                 for width, height in ((57, 33), (32, 32), (17, 40), (300, 211)):
                     fraction = float(rng.choice([0.875, 1.0, 0.6]))
@@ -112,11 +114,16 @@ def cases():
                     size = (32, 32) if len(made) % 3 else (24, 40)
                     pixels = picture(rng, width, height, alpha=len(made) % 4 == 0)
                     made.append((way, size, 1 if len(made) % 5 == 0 else 3, degrees, pixels))
+    made += [
+        (Preprocess(resize=resize), (70, 64), 1, 0, picture(rng, *size, alpha=False))
+        for resize in ("squash", "crop", "keras")
+        for size in ((639, 700), (640, 700), (1280, 1400), (1400, 1280))
+    ]
     return made
 
 
 def packed(way, size, channels, degrees, pixels):
-    head = struct.pack(">iii", size[1], size[0], channels) + text(way.resize.upper())
+    head = struct.pack(">iii", size[1], size[0], channels) + text(constant(way.resize))
     return (
         head
         + struct.pack(">d", way.crop_fraction)
@@ -134,7 +141,10 @@ def wanted(way, size, channels, degrees, pixels):
 
 def columns_first(width, height, size, degrees, way):
     """Whether Pillow resizes columns before rows: since version 13, where twice as many rows as columns go away."""
-    inner_width, inner_height = plan_resize((width, height), size[::-1] if degrees % 180 == 0 else size, way).inner
+    plan = plan_resize(swap_sides((width, height), ORIENTATIONS[degrees]), size[::-1], way)
+    inner_width, inner_height = swap_sides(plan.inner, ORIENTATIONS[degrees])
+    if choose_sampler(way) != "antialiased":
+        return False
     return height > inner_height and height - inner_height > 2 * (width - inner_width)
 
 

@@ -105,7 +105,7 @@ class AndroidCode:
             "width": picture.width,
             "height": picture.height,
             "channels": picture.channels,
-            "resize": picture.resize.upper(),
+            "resize": constant(picture.resize),
             "crop_fraction": float(picture.crop_fraction),
             "filter": picture.filter.upper(),
             "box": _box(picture),

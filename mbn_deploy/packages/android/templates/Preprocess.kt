@@ -9,10 +9,10 @@ import kotlin.math.round
 import kotlin.math.sin
 
 /**
- * Resizes a picture of any size to the model's pixels as Pillow does, with which mbn-deploy measured the accuracy. Pillow
- * antialiases; `Bitmap.createScaledBitmap` does not, which costs accuracy. The pixels are equal bit for bit, except for
- * pictures more than about twice as high as wide: there Pillow 13 resizes columns before rows, which rounds differently.
- * Nothing here needs Android.
+ * Resizes a picture of any size to the model's pixels as mbn-deploy did when it measured the accuracy: with Pillow's
+ * antialiasing filters, or as the loader of the training. `Bitmap.createScaledBitmap` does neither, which costs accuracy.
+ * The pixels are equal bit for bit, except for antialiased pictures more than about twice as high as wide: there
+ * Pillow 13 resizes columns before rows, which rounds differently. Nothing here needs Android.
  */
 internal class §{name}Preprocess(
     val width: Int,
@@ -22,8 +22,17 @@ internal class §{name}Preprocess(
     private val cropFraction: Double,
     private val filter: Filter,
 ) {
-    /** How a picture gets the model's proportions: distorted, cropped, or with black borders. */
-    enum class Resize { SQUASH, CROP, LETTERBOX }
+    /** How a picture gets the model's proportions: distorted, cropped, with borders; as which loader. */
+    enum class Resize(internal val library: Boolean, internal val antialias: Boolean) {
+        SQUASH(false, true),
+        CROP(false, true),
+        LETTERBOX(false, true),
+        KERAS(true, false),
+        KERAS_CROP(true, false),
+        KERAS_PAD(true, false),
+        KERAS_NEAREST(true, false),
+        TORCHVISION(true, true),
+    }
 
     /** A resampling filter; `reach` is its radius, in pixels of the smaller picture. */
     enum class Filter(val reach: Double) {
@@ -52,68 +61,129 @@ internal class §{name}Preprocess(
         fun read(y: Int, row: IntArray)
     }
 
-    /** The box of a picture that is resized to `width` x `height` pixels, before it is turned upright. */
-    class Plan(val left: Float, val top: Float, val right: Float, val bottom: Float, val width: Int, val height: Int)
+    /** What becomes of one axis: the stretch from `start` to `end` is resized to `size` pixels, from `offset` on. */
+    private class Axis(val start: Double, val end: Double, val size: Int, val offset: Int = 0) {
+        fun reversed(length: Int) = Axis(length - end, length - start, size, offset)
+    }
+
+    private val nearest = filter == Filter.NEAREST || resize == Resize.KERAS_NEAREST
 
     /**
      * Returns pixels (height, width, channels), RGB or grey, of a picture that is upright when it is turned clockwise by
-     * `rotationDegrees`. Transparent parts are laid on white.
+     * `rotationDegrees`. Transparent parts are laid on white, or made opaque where the loader of the training does so.
      */
     fun pixels(pictureWidth: Int, pictureHeight: Int, rotationDegrees: Int, rows: Rows): ByteArray {
-        val plan = plan(pictureWidth, pictureHeight, rotationDegrees)
-        val small = resampled(pictureWidth, pictureHeight, plan, rows)
-        return placed(small, plan, rotationDegrees.mod(360) / 90)
-    }
-
-    /** Returns how much smaller a picture may be decoded (`BitmapFactory.Options.inSampleSize`): by 1, 2, 4 or 8. */
-    fun sampleSize(pictureWidth: Int, pictureHeight: Int): Int {
-        val plan = plan(pictureWidth, pictureHeight, 0)
-        if (filter == Filter.NEAREST) return 1
-        val gap = min((plan.right - plan.left) / plan.width, (plan.bottom - plan.top) / plan.height)
-        return if (gap >= 16) 8 else if (gap >= 8) 4 else if (gap >= 4) 2 else 1
-    }
-
-    fun plan(pictureWidth: Int, pictureHeight: Int, rotationDegrees: Int): Plan {
         require(rotationDegrees % 90 == 0) { "rotationDegrees must be 0, 90, 180 or 270, not $rotationDegrees" }
-        val sideways = rotationDegrees % 180 != 0
-        val targetWidth = if (sideways) height else width
-        val targetHeight = if (sideways) width else height
-        val scaleX = pictureWidth.toDouble() / targetWidth
-        val scaleY = pictureHeight.toDouble() / targetHeight
-        if (resize == Resize.CROP) {
-            val scale = min(scaleX, scaleY) * cropFraction
-            val left = (pictureWidth - targetWidth * scale) / 2
-            val top = (pictureHeight - targetHeight * scale) / 2
-            val right = (pictureWidth - left).toFloat()
-            return Plan(left.toFloat(), top.toFloat(), right, (pictureHeight - top).toFloat(), targetWidth, targetHeight)
+        val quarters = rotationDegrees.mod(360) / 90
+        val sideways = quarters % 2 == 1
+        val (across, down) = if (sideways) plan(pictureHeight, pictureWidth) else plan(pictureWidth, pictureHeight)
+        var columns = if (sideways) down else across
+        var lines = if (sideways) across else down
+        if (quarters == 2 || quarters == 3) columns = columns.reversed(pictureWidth)
+        if (quarters == 1 || quarters == 2) lines = lines.reversed(pictureHeight)
+        val small = if (resize.antialias || nearest) {
+            resampled(pictureWidth, pictureHeight, columns, lines, rows)
+        } else {
+            bilinear(columns, lines, pictureWidth, rows)
         }
-        var innerWidth = targetWidth
-        var innerHeight = targetHeight
-        if (resize == Resize.LETTERBOX) {
-            val scale = min(targetWidth.toDouble() / pictureWidth, targetHeight.toDouble() / pictureHeight)
-            innerWidth = max(1, round(pictureWidth * scale).toInt())
-            innerHeight = max(1, round(pictureHeight * scale).toInt())
-        }
-        return Plan(0f, 0f, pictureWidth.toFloat(), pictureHeight.toFloat(), innerWidth, innerHeight)
+        return placed(small, columns.size, lines.size, across.offset, down.offset, quarters)
     }
 
-    private fun resampled(pictureWidth: Int, pictureHeight: Int, plan: Plan, rows: Rows): ByteArray {
-        val across = taps(pictureWidth, plan.left, plan.right, plan.width)
-        val down = taps(pictureHeight, plan.top, plan.bottom, plan.height)
+    /** Returns how much smaller a picture may be decoded (`BitmapFactory.Options.inSampleSize`): by 1, 2 or 4. */
+    fun sampleSize(pictureWidth: Int, pictureHeight: Int): Int {
+        val (across, down) = plan(pictureWidth, pictureHeight)
+        if (resize.library || nearest || min(across.size, down.size) < DECODED_IN_FULL) return 1
+        val gap = min((across.end - across.start) / across.size, (down.end - down.start) / down.size)
+        return if (gap >= 20) 4 else if (gap >= 10) 2 else 1
+    }
+
+    /** Returns what becomes of the axes of an upright picture: of its width, and of its height. */
+    private fun plan(pictureWidth: Int, pictureHeight: Int): Pair<Axis, Axis> =
+        when (resize) {
+            Resize.CROP -> crop(pictureWidth, pictureHeight)
+            Resize.LETTERBOX -> letterbox(pictureWidth, pictureHeight)
+            Resize.KERAS_CROP -> kerasCrop(pictureWidth, pictureHeight)
+            Resize.KERAS_PAD -> kerasPad(pictureWidth, pictureHeight)
+            Resize.TORCHVISION -> torchvision(pictureWidth, pictureHeight)
+            else -> Pair(Axis(0.0, pictureWidth.toDouble(), width), Axis(0.0, pictureHeight.toDouble(), height))
+        }
+
+    private fun crop(pictureWidth: Int, pictureHeight: Int): Pair<Axis, Axis> {
+        val scale = min(pictureWidth.toDouble() / width, pictureHeight.toDouble() / height) * cropFraction
+        val left = (pictureWidth - width * scale) / 2
+        val top = (pictureHeight - height * scale) / 2
+        return Pair(Axis(left, pictureWidth - left, width), Axis(top, pictureHeight - top, height))
+    }
+
+    private fun letterbox(pictureWidth: Int, pictureHeight: Int): Pair<Axis, Axis> {
+        val scale = min(width.toDouble() / pictureWidth, height.toDouble() / pictureHeight)
+        val fitted = { length: Int, target: Int ->
+            val size = max(1, round(length * scale).toInt())
+            Axis(0.0, length.toDouble(), size, Math.floorDiv(target - size, 2))
+        }
+        return Pair(fitted(pictureWidth, width), fitted(pictureHeight, height))
+    }
+
+    /** Takes the largest box of whole pixels with the model's proportions, as `smart_resize` does. */
+    private fun kerasCrop(pictureWidth: Int, pictureHeight: Int): Pair<Axis, Axis> {
+        val middle = { length: Int, longest: Long, size: Int ->
+            val kept = min(length.toLong(), longest).toInt().coerceAtLeast(1)
+            val start = (length - kept) / 2
+            Axis(start.toDouble(), (start + kept).toDouble(), size)
+        }
+        return Pair(
+            middle(pictureWidth, pictureHeight.toLong() * width / height, width),
+            middle(pictureHeight, pictureWidth.toLong() * height / width, height),
+        )
+    }
+
+    /** Fits the picture in as `tf.image.resize_with_pad`, whose floats are rounded down. */
+    private fun kerasPad(pictureWidth: Int, pictureHeight: Int): Pair<Axis, Axis> {
+        val ratio = max(pictureWidth.toFloat() / width, pictureHeight.toFloat() / height)
+        val fitted = { length: Int, target: Int ->
+            val size = length / ratio
+            Axis(0.0, length.toDouble(), max(1, size.toInt()), max(0, ((target - size) / 2).toInt()))
+        }
+        return Pair(fitted(pictureWidth, width), fitted(pictureHeight, height))
+    }
+
+    /** Resizes the shorter side and cuts out the middle, as `Resize` and `CenterCrop` do. */
+    private fun torchvision(pictureWidth: Int, pictureHeight: Int): Pair<Axis, Axis> {
+        val shorter = max(1, Math.rint(min(width, height) / cropFraction).toInt())
+        val longer = (shorter.toLong() * max(pictureWidth, pictureHeight) / min(pictureWidth, pictureHeight)).toInt()
+        val cut = { length: Int, resized: Int, target: Int ->
+            if (resized < target) {
+                Axis(0.0, length.toDouble(), resized, (target - resized) / 2)
+            } else {
+                val first = Math.rint((resized - target) / 2.0)
+                val scale = length.toDouble() / resized
+                Axis(first * scale, (first + target) * scale, target)
+            }
+        }
+        val upright = pictureWidth <= pictureHeight
+        return Pair(
+            cut(pictureWidth, if (upright) shorter else longer, width),
+            cut(pictureHeight, if (upright) longer else shorter, height),
+        )
+    }
+
+    private fun resampled(pictureWidth: Int, pictureHeight: Int, columns: Axis, lines: Axis, rows: Rows): ByteArray {
+        val across = taps(pictureWidth, columns)
+        val down = taps(pictureHeight, lines)
         val first = down.first.min()
         val last = down.first.indices.maxOf { down.first[it] + down.weights[it].size }
         val argb = IntArray(pictureWidth)
         val row = IntArray(pictureWidth * channels)
-        val narrow = ByteArray((last - first) * plan.width * channels)
+        val line = columns.size * channels
+        val narrow = ByteArray((last - first) * line)
         for (y in first until last) {
             rows.read(y, argb)
             unpack(argb, row)
-            val start = (y - first) * plan.width * channels
-            for (x in 0 until plan.width) across.sum(x, start + x * channels, channels, narrow) { row[it] }
+            val start = (y - first) * line
+            for (x in 0 until columns.size) across.sum(x, start + x * channels, channels, narrow) { row[it] }
         }
-        val line = plan.width * channels
-        val small = ByteArray(plan.height * line)
-        for (y in 0 until plan.height) {
+        val small = ByteArray(lines.size * line)
+        for (y in 0 until lines.size) {
             val weights = down.weights[y]
             val offset = (down.first[y] - first) * line
             for (x in 0 until line) {
@@ -123,6 +193,47 @@ internal class §{name}Preprocess(
             }
         }
         return small
+    }
+
+    /** Samples without antialias, as `tf.image.resize`: every pixel lies between four of the picture. */
+    private fun bilinear(columns: Axis, lines: Axis, pictureWidth: Int, rows: Rows): ByteArray {
+        val across = Neighbours(columns)
+        val down = Neighbours(lines)
+        val argb = IntArray(pictureWidth)
+        val row = IntArray(pictureWidth * channels)
+        val line = columns.size * channels
+        val sums = Array(2) { IntArray(line) }
+        val small = ByteArray(lines.size * line)
+        for (y in 0 until lines.size) {
+            for ((at, sum) in listOf(down.lower[y], down.upper[y]).zip(sums)) {
+                rows.read(at, argb)
+                unpack(argb, row)
+                for (x in 0 until columns.size) {
+                    for (channel in 0 until channels) {
+                        val left = row[across.lower[x] * channels + channel]
+                        val right = row[across.upper[x] * channels + channel]
+                        sum[x * channels + channel] = left * (ONE - across.weight[x]) + right * across.weight[x]
+                    }
+                }
+            }
+            val weight = down.weight[y]
+            for (x in 0 until line) {
+                val mixed = sums[0][x] * (ONE - weight) + sums[1][x] * weight + ONE * ONE / 2
+                small[y * line + x] = (mixed shr 2 * SHORT_BITS).toByte()
+            }
+        }
+        return small
+    }
+
+    /** For each resized pixel, the two pixels that it lies between, and the weight of the second in 1 / `ONE`. */
+    private class Neighbours(axis: Axis) {
+        private val start = axis.start.toInt()
+        private val length = axis.end.toInt() - start
+        private val size = axis.size
+        private val positions = LongArray(size) { (2L * it + 1) * length - size } // in 1 / (2 * size) of a pixel
+        val lower = IntArray(size) { start + positions[it].floorDiv(2L * size).toInt().coerceIn(0, length - 1) }
+        val upper = IntArray(size) { start + (positions[it].floorDiv(2L * size).toInt() + 1).coerceIn(0, length - 1) }
+        val weight = IntArray(size) { ((positions[it].mod(2L * size) * ONE + size) / (2L * size)).toInt() }
     }
 
     /** For each resized pixel, the first pixel that it is computed from, and the weights of that and the following ones. */
@@ -140,9 +251,11 @@ internal class §{name}Preprocess(
         }
     }
 
-    private fun taps(length: Int, start: Float, end: Float, size: Int): Taps {
-        val scale = (end - start).toDouble() / size
-        if (filter == Filter.NEAREST) return nearest(length, start, scale, size)
+    private fun taps(length: Int, axis: Axis): Taps {
+        val start = axis.start.toFloat() // Pillow's boxes are float32
+        val size = axis.size
+        val scale = (axis.end.toFloat() - start).toDouble() / size
+        if (nearest) return picked(length, start, scale, size)
         val stretch = max(scale, 1.0)
         val reach = filter.reach * stretch
         val first = IntArray(size)
@@ -158,7 +271,7 @@ internal class §{name}Preprocess(
         return Taps(first, weights)
     }
 
-    private fun nearest(length: Int, start: Float, scale: Double, size: Int): Taps {
+    private fun picked(length: Int, start: Float, scale: Double, size: Int): Taps {
         var at = start + scale * 0.5
         val first = IntArray(size)
         for (i in 0 until size) {
@@ -185,27 +298,32 @@ internal class §{name}Preprocess(
     }
 
     private fun onWhite(value: Int, alpha: Int): Int {
-        if (alpha == 255) return value
+        if (alpha == 255 || resize.library) return value
         val sum = (value * alpha + 255 * (255 - alpha)) * 128 + 0x4000
         return ((sum shr 8) + sum) shr 8 shr 7
     }
 
-    /** Turns `small` by `quarters` of a circle and centres it in the model's input. */
-    private fun placed(small: ByteArray, plan: Plan, quarters: Int): ByteArray {
+    /** Turns `small` by `quarters` of a circle and places it in the model's input. */
+    private fun placed(
+        small: ByteArray,
+        smallWidth: Int,
+        smallHeight: Int,
+        left: Int,
+        top: Int,
+        quarters: Int,
+    ): ByteArray {
         val sideways = quarters % 2 == 1
-        val turnedWidth = if (sideways) plan.height else plan.width
-        val turnedHeight = if (sideways) plan.width else plan.height
+        val turnedWidth = if (sideways) smallHeight else smallWidth
+        val turnedHeight = if (sideways) smallWidth else smallHeight
         if (quarters == 0 && turnedWidth == width && turnedHeight == height) return small
-        val left = (width - turnedWidth) / 2
-        val top = (height - turnedHeight) / 2
         val result = ByteArray(width * height * channels)
         for (y in 0 until turnedHeight) {
             for (x in 0 until turnedWidth) {
                 val from = when (quarters) {
-                    0 -> y * plan.width + x
-                    1 -> (plan.height - 1 - x) * plan.width + y
-                    2 -> (plan.height - 1 - y) * plan.width + plan.width - 1 - x
-                    else -> x * plan.width + plan.width - 1 - y
+                    0 -> y * smallWidth + x
+                    1 -> (smallHeight - 1 - x) * smallWidth + y
+                    2 -> (smallHeight - 1 - y) * smallWidth + smallWidth - 1 - x
+                    else -> x * smallWidth + smallWidth - 1 - y
                 }
                 val to = (top + y) * width + left + x
                 for (channel in 0 until channels) result[to * channels + channel] = small[from * channels + channel]
@@ -217,6 +335,9 @@ internal class §{name}Preprocess(
     private companion object {
         const val BITS = 22 // of a weight's fraction: with 8 bits of a pixel and 2 to spare, sums fit into 32 bits
         const val HALF = 1 shl (BITS - 1)
+        const val SHORT_BITS = 11 // of a weight of a neighbour: two weights and a pixel fit into 31 bits
+        const val ONE = 1 shl SHORT_BITS
+        const val DECODED_IN_FULL = 64 // inputs below have so few pixels that single levels matter
 
         fun fixed(weight: Double) = (weight * (1 shl BITS) + if (weight < 0) -0.5 else 0.5).toInt()
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mbn_deploy.arrays import Doubles, Floats
-from mbn_deploy.graph.graph import WEIGHTED, Graph, Op, OpKind, Shape
+from mbn_deploy.graph.graph import Graph, Op, OpKind, Shape
 
 Kernel = Callable[[Op, Sequence[Any], Shape], Any]  # op, input tensors, shape of the output (batch axis included)
 
@@ -30,7 +30,7 @@ def run_graph(graph: Graph, x: Any) -> dict[str, Floats]:
 def run_op(op: Op, inputs: Sequence[Any], shape: Shape) -> Any:
     """Compute `op` without its activation; return a TensorFlow tensor of `shape` (batch axis included)."""
     result = _KERNELS[op.kind](op, inputs, shape)
-    return result + (0.0 if op.bias is None else op.bias) if op.kind in WEIGHTED else result
+    return result + op.bias if op.bias is not None else result
 
 
 def activated(op: Op, x: Any) -> Any:
@@ -98,6 +98,31 @@ def _threshold(op: Op, inputs: Sequence[Any], _: Shape) -> Any:
     return _tf().where(inputs[0] > op.low, inputs[0], 0.0)
 
 
+def _slice(op: Op, inputs: Sequence[Any], shape: Shape) -> Any:
+    sizes = zip(op.starts, op.steps, shape[1:], strict=True)
+    return inputs[0][(slice(None), *(slice_of(start, step, size) for start, step, size in sizes))]
+
+
+def slice_of(start: int, step: int, size: int) -> slice:
+    """Return the slice that takes `size` values from `start` on; with a negative step it may end at the first value."""
+    stop = start + step * size
+    return slice(start, None if stop < 0 else stop, step)
+
+
+def _resize(op: Op, inputs: Sequence[Any], shape: Shape) -> Any:
+    return _tf().image.resize(inputs[0], shape[1:3], method=op.interpolation)
+
+
+def _normalize(op: Op, inputs: Sequence[Any], _: Shape) -> Any:
+    mean, variance = _tf().nn.moments(inputs[0], -1, keepdims=True)
+    return (inputs[0] - mean) * _tf().math.rsqrt(variance + op.epsilon)
+
+
+def _l2_normalize(op: Op, inputs: Sequence[Any], _: Shape) -> Any:
+    norm = _tf().sqrt(_tf().reduce_sum(_tf().square(inputs[0]), -1, keepdims=True))
+    return inputs[0] / _tf().maximum(norm, op.epsilon)
+
+
 def _elementwise(name: str) -> Kernel:
     return lambda _op, inputs, _shape: _FUNCTIONS[name](_tf(), inputs[0])
 
@@ -155,5 +180,12 @@ _KERNELS: Mapping[OpKind, Kernel] = {
     "max_pool": _max_pool,
     "reshape": lambda _op, inputs, shape: _tf().reshape(inputs[0], shape),
     "pad": lambda op, inputs, _: _padded(op, inputs[0]),
+    "slice": _slice,
+    "resize": _resize,
+    "transpose": lambda op, inputs, _: _tf().transpose(inputs[0], op.permutation),
+    "channel_max": lambda _op, inputs, _: _tf().reduce_max(inputs[0], -1, keepdims=True),
+    "normalize": _normalize,
+    "l2_normalize": _l2_normalize,
+    "channel_map": lambda op, inputs, _: _tf().nn.conv2d(inputs[0], op.kernel, 1, "VALID"),
     "affine": lambda op, inputs, _: inputs[0] * _constant(op.scale) + _constant(op.offset),
 }

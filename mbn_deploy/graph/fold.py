@@ -1,12 +1,13 @@
 """Folding: the same function in fewer ops, exactly, and in the form that every file format wants.
 
-After `fold` a graph has no affine op and no bias is missing; zero padding has moved into the convolutions that read
-it, ReLU and ReLU6 into the ops in front of them. The names of tensors do not change: each keeps the name of the last
-Keras layer that was merged into it.
+After `fold` a graph has no affine op, no channel map and no bias is missing; zero padding has moved into the
+convolutions that read it, ReLU and ReLU6 into the ops in front of them. The names of tensors do not change: each keeps
+the name of the last Keras layer that was merged into it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from mbn_deploy.graph.graph import WEIGHTED, Activation, Graph, Op
 
 _CLIPPING: dict[str, Activation] = {"relu": "relu", "relu6": "relu6"}
 _CAN_CLIP = WEIGHTED | {"add"}
+_LINEAR = WEIGHTED | {"channel_map"}
 
 
 def fold(graph: Graph) -> Graph:
@@ -24,7 +26,7 @@ def fold(graph: Graph) -> Graph:
     graph = _with_biases(graph)
     while (smaller := _step(graph)) is not None:
         graph = smaller
-    return _leftover_affines(graph)
+    return _leftover_affines(_leftover_maps(graph))
 
 
 def _with_biases(graph: Graph) -> Graph:
@@ -63,13 +65,15 @@ def _into_source(source: Op, op: Op) -> Op | None:
         return None
     if op.kind in _CLIPPING and source.kind in _CAN_CLIP:
         return replace(source, output=op.output, activation=_CLIPPING[op.kind])
+    if op.kind == "channel_map":
+        return _map_into_source(source, op)
     if op.kind != "affine":
         return None
     scale, offset = _affine(op)
     if source.kind == "affine":
         before = _affine(source)
         return replace(op, inputs=source.inputs, scale=before[0] * scale, offset=before[1] * scale + offset)
-    if source.kind not in WEIGHTED:
+    if source.kind not in _LINEAR:
         return None
     kernel, bias = (values.astype(np.float64) for values in source.weights())
     kernel = kernel * (scale.reshape(kernel.shape[2:]) if source.kind == "depthwise" else scale)
@@ -82,7 +86,7 @@ def _affine_into(op: Op, reader: Op) -> Op | None:
     An offset cannot be merged into a padded convolution, whose padding is zero behind the affine op.
     """
     scale, offset = _affine(op)
-    if reader.kind not in WEIGHTED or (any(reader.pads) and offset.any()):
+    if reader.kind not in _LINEAR or (any(reader.pads) and offset.any()):
         return None
     kernel, bias = (values.astype(np.float64) for values in reader.weights())
     if reader.kind == "depthwise":
@@ -100,7 +104,34 @@ def _pad_into(op: Op, reader: Op) -> Op | None:
     return replace(reader, inputs=op.inputs, pads=(top, bottom, left, right))
 
 
-_INTO_READERS: dict[str, Callable[[Op, Op], Op | None]] = {"affine": _affine_into, "pad": _pad_into}
+def _map_into_source(source: Op, op: Op) -> Op | None:
+    """Merge a channel map into the convolution in front of it, unless that would give it more channels."""
+    if source.kind not in ("conv", "channel_map"):
+        return None
+    kernel, bias = (values.astype(np.float64) for values in source.weights())
+    matrix, shift = (values.astype(np.float64) for values in op.weights())
+    if matrix.shape[3] > matrix.shape[2]:
+        return None
+    return _weighted(replace(source, groups=1), kernel @ matrix[0, 0], bias @ matrix[0, 0] + shift, output=op.output)
+
+
+def _map_into(op: Op, reader: Op) -> Op | None:
+    """Merge a channel map into the convolution behind it, unless that would have to read more channels."""
+    matrix, shift = (values.astype(np.float64) for values in op.weights())
+    if reader.kind not in ("conv", "channel_map") or matrix.shape[2] > matrix.shape[3]:
+        return None
+    if any(reader.pads) and shift.any():
+        return None
+    kernel, bias = (values.astype(np.float64) for values in reader.weights())
+    moved = shift @ kernel.sum((0, 1))
+    return _weighted(replace(reader, groups=1), matrix[0, 0] @ kernel, bias + moved, inputs=op.inputs)
+
+
+_INTO_READERS: dict[str, Callable[[Op, Op], Op | None]] = {
+    "affine": _affine_into,
+    "pad": _pad_into,
+    "channel_map": _map_into,
+}
 
 
 def _weighted(op: Op, kernel: Doubles, bias: Doubles, *, output: str = "", inputs: tuple[str, ...] = ()) -> Op:
@@ -119,6 +150,11 @@ def _affine(op: Op) -> tuple[Doubles, Doubles]:
     return op.scale, op.offset
 
 
+def _leftover_maps(graph: Graph) -> Graph:
+    """Turn each channel map that could not be merged into a 1x1 convolution."""
+    return graph.with_ops(replace(op, kind="conv") if op.kind == "channel_map" else op for op in graph.ops)
+
+
 def _leftover_affines(graph: Graph) -> Graph:
     """Turn each affine op that could not be merged into a depthwise 1x1 convolution."""
     shapes = dict(graph.shapes)
@@ -134,9 +170,9 @@ def _leftover_affines(graph: Graph) -> Graph:
         if len(shape) == 4:
             ops.append(scaled)
             continue
-        # A feature vector is reshaped to an image of one pixel, and back.
+        # A feature vector is reshaped to an image of one pixel, a sequence to one of one row, and back.
         image, result = f"{op.output}/pixel", f"{op.output}/scaled"
-        shapes[image] = shapes[result] = (shape[0], 1, 1, shape[1])
+        shapes[image] = shapes[result] = (shape[0], 1, math.prod(shape[1:-1]), shape[-1])
         ops.append(Op("reshape", f"{op.name}/pixel", op.inputs, image))
         ops.append(replace(scaled, inputs=(image,), output=result))
         ops.append(Op("reshape", f"{op.name}/vector", (result,), op.output))

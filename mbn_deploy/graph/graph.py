@@ -18,17 +18,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from mbn_deploy.arrays import Doubles, Floats
+import numpy as np
+
+from mbn_deploy.arrays import Array, Doubles, Floats
 
 Shape = tuple[int, ...]
 OpKind = Literal[
-    "conv",  # kernel (kh, kw, cin, cout), bias (cout); stride, pads, dilation, activation
+    "conv",  # kernel (kh, kw, cin, cout), bias (cout); stride, pads, dilation, activation, groups (kernel zero between)
     "depthwise",  # kernel (kh, kw, c, multiplier), bias (c * multiplier); as conv
     "dense",  # kernel (cin, cout), bias (cout); activation
-    "add",  # two tensors of one shape; activation
+    "add",  # two tensors of one rank, as multiply; activation
     "add_constant",  # offset, one number for all or one per channel; activation
     "bound",  # the smaller of x and offset, one number per channel
-    "multiply",  # two tensors, one may be (N, 1, 1, C)
+    "multiply",  # two tensors of one rank; an axis of length 1 is repeated
     "maximum", "minimum",  # two tensors, as multiply
     "concat",  # two or more tensors along `axis`
     "relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "softmax",  # softmax: last axis
@@ -42,9 +44,17 @@ OpKind = Literal[
     "average_pool", "max_pool",  # window, stride, pads (average does not count padding)
     "reshape",  # to the shape of the output tensor, row-major in NHWC
     "pad",  # zeros; pads
+    "slice",  # starts, steps: one number per axis behind the batch; the output tensor's shape says how many to take
+    "resize",  # H and W to those of the output tensor, with half-pixel centres; interpolation
+    "transpose",  # permutation of all axes, the batch stays first
+    "channel_max",  # over the last axis, which stays with length 1
+    "normalize",  # (x - mean) / sqrt(variance + epsilon) over the last axis: LayerNormalization without its weights
+    "l2_normalize",  # x / max(norm of x over the last axis, epsilon)
+    "channel_map",  # kernel (1, 1, cin, cout), bias (cout): flips, copies, mean of channels. `fold` removes it
     "affine",  # x * scale + offset per channel of the last axis, in float64: BatchNorm, Rescaling, Normalization
 ]  # fmt: skip
 Activation = Literal["none", "relu", "relu6", "unit"]  # unit: clip to [0, 1]
+Interpolation = Literal["bilinear", "nearest"]
 Pads = tuple[int, int, int, int]  # top, bottom, left, right
 
 WEIGHTED: frozenset[OpKind] = frozenset({"conv", "depthwise", "dense"})
@@ -71,6 +81,12 @@ class Op:
     axis: int = -1
     low: float = -math.inf
     high: float = math.inf
+    groups: int = 1
+    starts: tuple[int, ...] = ()
+    steps: tuple[int, ...] = ()
+    permutation: tuple[int, ...] = ()
+    interpolation: Interpolation = "bilinear"
+    epsilon: float = 0.0
 
     def weights(self) -> tuple[Floats, Floats]:
         """Return (kernel, bias) of a weighted op; after folding it has both."""
@@ -140,6 +156,38 @@ class Graph:
     def weighted(self) -> Iterator[Op]:
         """Return the convolutions and dense layers, in order."""
         return (op for op in self.ops if op.kind in WEIGHTED)
+
+
+def treats_channels_alike(op: Op) -> bool:
+    """Tell whether `op` moves or mixes pixels of one tensor, the same way in all channels, and keeps what is constant.
+
+    Such an op commutes with a scale and an offset per channel, and with a permutation of channels.
+    """
+    if op.kind == "slice":
+        return len(op.starts) == 3 and (op.starts[2], op.steps[2]) == (0, 1)
+    return op.kind in ("resize", "max_pool", "average_pool")
+
+
+def input_readers(graph: Graph) -> list[Op]:
+    """Return the ops that read the graph's input, directly or through ops that treat all channels alike."""
+    same, readers = {graph.input}, []
+    for op in graph.ops:
+        if same.isdisjoint(op.inputs):
+            continue
+        if treats_channels_alike(op) and op.output != graph.output:
+            same.add(op.output)
+        else:
+            readers.append(op)
+    return readers
+
+
+def grouped_kernel(op: Op, kernel: Array) -> Array:
+    """Return the kernel of a `conv` as files store it, (kh, kw, cin / groups, cout): the blocks that are not zero."""
+    height, width, inputs, outputs = kernel.shape
+    blocks = kernel.reshape(height, width, op.groups, inputs // op.groups, op.groups, outputs // op.groups)
+    groups = np.arange(op.groups)
+    diagonal = np.moveaxis(blocks[:, :, groups, :, groups], 0, 3)  # (kh, kw, cin / groups, groups, cout / groups)
+    return diagonal.reshape(height, width, inputs // op.groups, outputs)
 
 
 def output_length(size: int, window: int, stride: int, dilation: int, padding: int) -> int:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from mbn_deploy.arrays import Doubles
-from mbn_deploy.graph.graph import Graph, Op
+from mbn_deploy.graph.graph import Graph, Op, input_readers
 from mbn_deploy.manifest import Preprocess
 
 
@@ -19,12 +19,12 @@ def red_first(graph: Graph, preprocess: Preprocess) -> tuple[Graph, Preprocess]:
     """Return the graph and the preprocessing for RGB input: a BGR model gets its first kernels reversed."""
     if preprocess.channels == "rgb":
         return graph, preprocess
-    readers = graph.readers()[graph.input]
+    readers = input_readers(graph)
     rgb = replace(preprocess, mean=preprocess.mean[::-1], std=preprocess.std[::-1], channels="rgb")
     if any(op.kind != "conv" for op in readers):
-        return _behind_conv(graph, np.eye(len(preprocess.mean))[::-1], np.zeros(len(preprocess.mean)), "turned"), rgb
+        return behind_conv(graph, np.eye(len(preprocess.mean))[::-1], np.zeros(len(preprocess.mean)), "turned"), rgb
     kernels = {op.name: np.ascontiguousarray(op.weights()[0][:, :, ::-1]) for op in readers}
-    ops = (replace(op, kernel=kernels[op.name]) if op.name in kernels else op for op in graph.ops)
+    ops = (replace(op, kernel=kernels[op.name], groups=1) if op.name in kernels else op for op in graph.ops)
     return graph.with_ops(ops), rgb
 
 
@@ -42,10 +42,10 @@ def uniform_input(graph: Graph, preprocess: Preprocess) -> tuple[Graph, Preproce
         return graph, preprocess
     mean, std = np.asarray(preprocess.mean), np.asarray(preprocess.std)
     pixels = replace(preprocess, mean=(0.0,) * len(mean), std=(1.0,) * len(std))
-    return _behind_conv(graph, np.diag(1 / std), -mean / std, "normalized"), pixels
+    return behind_conv(graph, np.diag(1 / std), -mean / std, "normalized"), pixels
 
 
-def _behind_conv(graph: Graph, matrix: Doubles, shift: Doubles, name: str) -> Graph:
+def behind_conv(graph: Graph, matrix: Doubles, shift: Doubles, name: str) -> Graph:
     """Return the graph behind a 1x1 convolution of its input, x = pixel @ matrix + shift."""
     output = f"{graph.input}/{name}"
     layer = Op(

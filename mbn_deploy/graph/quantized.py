@@ -24,12 +24,19 @@ INT8_STEPS = INT8_MAX - INT8_MIN
 INT16_MIN, INT16_MAX = -32768, 32767
 INT16X8 = "int16x8"  # the precision of files in which every activation has 16 bits
 # Ops whose integer kernels copy or compare values: output and input share scale and zero point.
-PASS_THROUGH = frozenset({"reshape", "pad", "max_pool", "average_pool", "global_max_pool"})
+PASS_THROUGH = frozenset(
+    {
+        *("reshape", "pad", "max_pool", "average_pool", "global_max_pool"),
+        *("slice", "resize", "transpose", "channel_max"),
+    }
+)
 # Ops whose integer kernels copy, compare or clip the values of their inputs, which therefore are quantized by the
 # output's parameters first.
 SHARED_PARAMS: frozenset[OpKind] = frozenset({"concat", "maximum", "minimum", "clip"})
 # TFLite has no integer kernel for these: they compute in float, in files that are called int8-mixed.
-FLOAT_ONLY: frozenset[OpKind] = frozenset({"softplus", "softsign", "mish", "threshold", "log_softmax"})
+FLOAT_ONLY: frozenset[OpKind] = frozenset(
+    {"softplus", "softsign", "mish", "threshold", "log_softmax", "normalize", "l2_normalize"}
+)
 # TFLite has kernels of 8 bits for these, but none of 16.
 NO_INT16: frozenset[OpKind] = FLOAT_ONLY | {"elu", "gelu", "gelu_tanh", "prelu"}
 # In steps. Float32 arithmetic does not tell a value from a half that is closer than this.

@@ -143,4 +143,4 @@ def _outer_preprocess(converted: KerasGraph, inner: Preprocess, given: Preproces
     outer, channels = given or Preprocess(), len(inner.mean)
     if len(outer.mean) != channels:
         outer = replace(outer, mean=outer.mean[:1] * channels, std=outer.std[:1] * channels)
-    return replace(inner, mean=outer.mean, std=outer.std)
+    return replace(inner, mean=outer.mean, std=outer.std, channels=outer.channels)

@@ -62,8 +62,9 @@ def _keeps_factors(op: Op, graph: Graph) -> bool:
     if op.kind == "reshape":  # (N, 1, 1, C) to (N, C), not one that mixes positions with channels
         before, after = graph.shapes[op.inputs[0]], graph.shapes[op.output]
         return before[-1] == after[-1] and before[0] * before[-1] == int(np.prod(before))
-    if op.kind in _TIES_INPUTS and len({graph.shapes[name][-1] for name in op.inputs}) > 1:
-        return False  # one channel is added to all
+    tied = op.inputs if op.kind in _TIES_INPUTS else op.inputs[:1]
+    if any(graph.shapes[name][-1] != graph.shapes[op.output][-1] for name in tied):
+        return False  # one channel is added to all, or multiplied with all
     return op.kind in _KEEPS_FACTORS
 
 

@@ -120,7 +120,8 @@ def observe(
     for done, batch in enumerate(batches, 1):
         source = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
         for name, value in zip(names, session.run(names, {graph.input: source}), strict=True):
-            totals[name].add(value.reshape(value.shape[0], value.shape[1], -1))
+            channels_first = value if value.ndim in (2, 4) else np.moveaxis(value, -1, 1)
+            totals[name].add(channels_first.reshape(value.shape[0], channels_first.shape[1], -1))
         progress("calibrate", done, total)
     return {name: accumulator.range() for name, accumulator in totals.items()}
 

@@ -27,7 +27,7 @@ def agree(model, x=None, atol=1e-5, **options):
     found = graph_from_keras(model, batch=len(x), **options)
     inner = x.astype(np.float64)
     if found.input_affine is not None:
-        inner = inner * found.input_affine.scale + found.input_affine.offset
+        inner = found.input_affine.apply(inner)
     result = run_graph(found.graph, inner)[found.graph.output]
     expected = np.asarray(model(x, training=False))
     assert expected.shape[1:] == result.shape[1:]

@@ -236,11 +236,15 @@ def test_raw_pixels_take_the_place_of_normalized_ones(mean, std, first):
     np.testing.assert_allclose(got[:, where, where], expected[:, where, where], atol=2e-5)
 
 
-def test_an_input_that_no_convolution_reads_is_refused():
+def test_an_input_that_no_convolution_reads_gets_one():
     net = Net()
     net.conv("c", net.op("relu", "r", "x"), 4)
-    with pytest.raises(InputError, match="'r'"):
-        pixel_input(net.graph(), Preprocess())
+    preprocess = Preprocess(mean=(124.0, 117.0, 104.0), std=(58.4, 57.1, 57.4))
+    found = pixel_input(net.graph(), preprocess)
+    assert [op.kind for op in found.graph.ops] == ["conv", "relu", "conv"]
+    pixels = np.random.default_rng(3).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    expected = output(net.graph(), normalize(pixels, preprocess))
+    np.testing.assert_allclose(output(found.graph, normalize(pixels, found.preprocess)), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,16 @@ class Tensor:
 class GraphBuilder:
     """Collects ops while a Keras model is walked; a `Graph` is made of them at the end.
 
-    `batch_norms` has the names of the affine ops that are BatchNorms: they say nothing about pixels.
+    `batch_norms` has the names of the affine ops that are BatchNorms: they say nothing about pixels. `channel_maps`
+    has the tensors that are a linear map of the channels of another one, with that one and the matrix (see
+    `handlers/channels.py`).
     """
 
     ops: list[Op] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     batch_norms: set[str] = field(default_factory=set)
+    channel_maps: dict[str, tuple[Tensor, Doubles]] = field(default_factory=dict)
 
     def unique(self, name: str, scope: str = "") -> str:
         """Return `name` if it is free, else with its model's name in front, else with a number behind."""
@@ -69,13 +72,17 @@ class GraphBuilder:
         """Tell whether there is an op of that name."""
         return any(op.name == name for op in self.ops)
 
+    def reshaped(self, name: str, x: Tensor, shape: Shape) -> Tensor:
+        """Append a reshape to `shape`, unless `x` has that shape already."""
+        return x if x.shape == shape else self.emit("reshape", name, (x,), shape)
+
     def elementwise(self, kind: OpKind, name: str, x: Tensor, output: str = "") -> Tensor:
         """Append a function of one tensor."""
         return self.emit(kind, name, (x,), x.shape, output)
 
     def affine(self, call: Call, x: Tensor, scale: npt.ArrayLike, offset: npt.ArrayLike) -> Tensor:
         """Append `x * scale + offset`, each of them a number or one value per channel."""
-        if len(x.shape) not in (2, 4):
+        if len(x.shape) not in (2, 3, 4):
             raise call.refuse(f"it works on a tensor of shape {x.shape}, not on images or feature vectors")
         factor, shift = (_per_channel(call, value, x.shape) for value in (scale, offset))
         return self.emit("affine", call.name, (x,), x.shape, scale=factor, offset=shift)
@@ -114,7 +121,7 @@ class Call:
         return x
 
 
-Handler = Callable[[GraphBuilder, Call], Tensor]
+Handler = Callable[[GraphBuilder, Call], Tensor | tuple[Tensor, ...]]
 
 
 def to_numpy(value: Any) -> Array:

@@ -69,6 +69,10 @@ class Nodes:
                 return self.tensor(*value["config"]["keras_history"])
             case "__tuple__":
                 return {"class_name": "__tuple__", "items": self._value(value["items"], place)}
+            case "__ellipsis__":
+                return {"class_name": "__ellipsis__", "config": {}}
+            case "__slice__":
+                return {"class_name": "__slice__", "config": slice_settings(value["config"], place)}
             case "__tensor__" | "__numpy__":
                 return constant(value["config"]["value"])
         raise InputError(f"{place} cannot be loaded: it is called with an object of class {value['class_name']}")
@@ -80,6 +84,14 @@ def constant(value: Any) -> Any:
     if numbers.ndim == 0:
         return float(numbers)
     return {"class_name": "__numpy__", "config": {"value": numbers.tolist(), "dtype": "float32"}}
+
+
+def slice_settings(value: Mapping[str, Any], place: str) -> dict[str, int | None]:
+    """Return start, stop and step of a slice; each is a number or None."""
+    settings = {key: value.get(key) for key in ("start", "stop", "step")}
+    if any(number is not None and type(number) is not int for number in settings.values()):
+        raise InputError(f"{place} cannot be loaded: it takes a slice {settings}, whose ends are not plain numbers")
+    return settings
 
 
 def is_training(node: Any) -> bool:

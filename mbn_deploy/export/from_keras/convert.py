@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,18 +34,27 @@ def graph_from_keras(model: keras.Model, batch: int = 1, size: tuple[int, int] |
     (result,) = append_model(build, model, (source,))
     if result.name == source.name:
         raise InputError(f"model {model.name!r} does nothing: its output is its input")
-    graph = recognise(Graph(model.name, source.name, result.name, tuple(build.ops), build.shapes))
+    graph = recognise(_live(Graph(model.name, source.name, result.name, tuple(build.ops), build.shapes)))
     graph, affine = split_input_affine(graph, build.batch_norms)
     if "int" in str(function.inputs[0].dtype):
         affine = _integer_pixels(affine, source.shape[-1])
     return KerasGraph(graph=graph, input_affine=affine)
 
 
+def _live(graph: Graph) -> Graph:
+    """Return `graph` without ops on which its output does not depend, such as channels that were picked one by one."""
+    needed = {graph.output}
+    for op in reversed(graph.ops):
+        if op.output in needed:
+            needed.update(op.inputs)
+    return graph.with_ops(op for op in graph.ops if op.output in needed)
+
+
 def _integer_pixels(affine: InputAffine | None, channels: int) -> InputAffine:
     """Return the affine of a model whose input is integers: pixels, whatever follows."""
     if affine is None:
         return InputAffine(np.ones(channels), np.zeros(channels), takes_pixels=True)
-    return InputAffine(affine.scale, affine.offset, takes_pixels=True)
+    return replace(affine, takes_pixels=True)
 
 
 def _input_shape(function: Any, name: str, batch: int, size: tuple[int, int] | None) -> Shape:

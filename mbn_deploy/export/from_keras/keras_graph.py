@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mbn_deploy.arrays import Doubles
+from mbn_deploy.arrays import Array, Doubles
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras.model_end import ModelEnd, model_end
 from mbn_deploy.graph.graph import Graph
@@ -15,12 +15,18 @@ class InputAffine:
     """`scale * x + offset`, one value each per channel, that a model applies to its input.
 
     `takes_pixels`: the model itself says that x is a pixel in [0, 255], by a rescaling or an integer input. A
-    BatchNorm does not say so.
+    BatchNorm does not say so. `reverses_channels`: before that, the model turns RGB to BGR, or back; scale and offset
+    are in the order after that.
     """
 
     scale: Doubles
     offset: Doubles
     takes_pixels: bool
+    reverses_channels: bool = False
+
+    def apply(self, x: Array) -> Array:
+        """Return what the model makes of its input `x` (N, H, W, C)."""
+        return (x[..., ::-1] if self.reverses_channels else x) * self.scale + self.offset
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,33 +10,118 @@ import numpy as np
 from mbn_deploy.arrays import Doubles
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.from_keras.keras_graph import InputAffine, KerasGraph
-from mbn_deploy.graph.graph import Graph
+from mbn_deploy.graph.graph import Graph, Op, treats_channels_alike
 from mbn_deploy.manifest import PREPROCESS_MODES, Preprocess
 
 
 def split_input_affine(graph: Graph, batch_norms: Collection[str]) -> tuple[Graph, InputAffine | None]:
-    """Remove the affine ops that directly follow the input.
+    """Remove the affine ops and the flips of colours (RGB to BGR) at the input.
 
-    Return the remaining graph and their composition, or None if there is no such op. An op stays where something
-    else reads its input too, or where a scale is not above 0, so that no standard deviation could stand for it.
-    `batch_norms` are the names of affine ops that are BatchNorms.
+    They may also follow ops that treat all pixels and channels alike, such as a crop, a resize, or the copy of a grey
+    channel: these commute with them. Return the remaining graph and the composition of what was removed, or None if
+    there is no such op. An op stays where something else reads its input too, or where a scale is not above 0, so that
+    no standard deviation could stand for it. `batch_norms` are the names of affine ops that are BatchNorms.
     """
-    affine: InputAffine | None = None
-    while True:
-        readers = graph.readers()[graph.input]
-        op = readers[0]
-        if len(readers) != 1 or op.scale is None or op.offset is None or not (op.scale > 0).all():
-            return graph, affine
-        if op.output == graph.output:
-            return graph, affine
-        before = affine or InputAffine(np.ones_like(op.scale), np.zeros_like(op.scale), takes_pixels=False)
-        identity = (op.scale == 1).all() and not op.offset.any()  # a Normalization that was never adapted
-        affine = InputAffine(
-            scale=before.scale * op.scale,
-            offset=before.offset * op.scale + op.offset,
-            takes_pixels=before.takes_pixels or not (op.name in batch_norms or identity),
+    channels = graph.shapes[graph.input][-1]
+    affine = InputAffine(np.ones(channels), np.zeros(channels), takes_pixels=False)
+    removed: list[Op] = []
+    copied = False
+    for op in _input_chain(graph):
+        if treats_channels_alike(op) or _copies_grey(op):
+            copied = copied or _copies_grey(op)
+            continue
+        further = _composed(affine, op, batch_norms, copied=copied)
+        if further is None:
+            break
+        affine = further
+        removed.append(op)
+    if not removed and _rescales_later(graph, batch_norms):
+        return graph, replace(affine, takes_pixels=True)
+    return (_without(graph, removed), affine) if removed else (graph, None)
+
+
+def _rescales_later(graph: Graph, batch_norms: Collection[str]) -> bool:
+    """Tell whether the input is rescaled to smaller values behind a padding, or with other constants than pictures have.
+
+    Such a rescaling stays in the graph, but it says that the input is pixels.
+    """
+    for op in _input_chain(graph):
+        if op.scale is not None and op.name not in batch_norms and not _is_identity(op):
+            return bool(np.abs(op.scale).max() <= 1)
+        if op.kind not in ("affine", "channel_map", "pad") and not treats_channels_alike(op):
+            return False
+    return False
+
+
+def _is_identity(op: Op) -> bool:
+    """Tell whether an affine op changes nothing, as a Normalization that was never adapted."""
+    return op.scale is not None and op.offset is not None and bool((op.scale == 1).all() and not op.offset.any())
+
+
+def _input_chain(graph: Graph) -> Iterator[Op]:
+    """Yield the ops that follow the input one after the other, as long as each is the only reader; not the last op."""
+    readers, tensor = graph.readers(), graph.input
+    while len(readers[tensor]) == 1 and len((op := readers[tensor][0]).inputs) == 1 and op.output != graph.output:
+        yield op
+        tensor = op.output
+
+
+def _copies_grey(op: Op) -> bool:
+    return (
+        op.kind == "channel_map" and op.kernel is not None and op.kernel.shape[2] == 1 and bool((op.kernel == 1).all())
+    )
+
+
+def _reverses(op: Op) -> bool:
+    matrix = None if op.kind != "channel_map" or op.kernel is None else op.kernel[0, 0]
+    return matrix is not None and matrix.shape == (3, 3) and bool((matrix == np.eye(3)[::-1]).all())
+
+
+def _composed(affine: InputAffine, op: Op, batch_norms: Collection[str], *, copied: bool) -> InputAffine | None:
+    """Return `affine` followed by `op`, None if that is nothing that preprocessing can do.
+
+    With `copied`, `op` works on copies of a grey channel, so it must do the same to all of them.
+    """
+    if _reverses(op):
+        if copied:
+            return affine
+        return replace(
+            affine,
+            scale=affine.scale[::-1],
+            offset=affine.offset[::-1],
+            reverses_channels=not affine.reverses_channels,
         )
-        graph = graph.with_ops((one for one in graph.ops if one is not op), input=op.output)
+    if op.scale is None or op.offset is None or not (op.scale > 0).all():
+        return None
+    scale, offset = op.scale, op.offset
+    if copied:
+        if np.ptp(scale) or np.ptp(offset):
+            return None
+        scale, offset = scale[:1], offset[:1]
+    return replace(
+        affine,
+        scale=affine.scale * scale,
+        offset=affine.offset * scale + offset,
+        takes_pixels=affine.takes_pixels or not (op.name in batch_norms or _is_identity(op)),
+    )
+
+
+def _without(graph: Graph, removed: Sequence[Op]) -> Graph:
+    """Return `graph` without ops of the chain at its input; each tensor has the name of the last one merged into it."""
+    gone = {op.output for op in removed}
+    groups = [[graph.input]]
+    for op in _input_chain(graph):
+        if op.output in gone:
+            groups[-1].append(op.output)
+        else:
+            groups.append([op.output])
+    names = {name: group[-1] for group in groups for name in group}
+    ops = (
+        replace(op, inputs=tuple(names.get(t, t) for t in op.inputs), output=names.get(op.output, op.output))
+        for op in graph.ops
+        if op.output not in gone
+    )
+    return graph.with_ops(ops, input=names[graph.input])
 
 
 def input_preprocess(keras_graph: KerasGraph, given: Preprocess | None) -> Preprocess:
@@ -56,6 +141,9 @@ def input_preprocess(keras_graph: KerasGraph, given: Preprocess | None) -> Prepr
     outer = _for_channels(given or Preprocess(), graph.shapes[graph.input][-1])
     if affine is None:
         return outer
+    if affine.reverses_channels:
+        turned = "bgr" if outer.channels == "rgb" else "rgb"
+        outer = replace(outer, mean=outer.mean[::-1], std=outer.std[::-1], channels=turned)
     # scale * (pixel - mean) / std + offset  =  (pixel - (mean - offset * std / scale)) / (std / scale)
     std = np.asarray(outer.std) / affine.scale
     mean = np.asarray(outer.mean) - affine.offset * std

@@ -9,18 +9,23 @@ from mbn_deploy.export.from_keras.builder import Handler
 from mbn_deploy.export.from_keras.handlers import (
     activations,
     arithmetic,
+    channels,
     convolutions,
+    geometry,
     normalization,
+    reductions,
     shapes,
+    slices,
     training_only,
     windows,
 )
 
 SUPPORTED = (
-    "supported are convolutions (plain, depthwise, separable), Dense, BatchNormalization, the activations of Keras "
-    "(but sparse and gated ones), Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot, ZeroPadding2D, "
-    "average and max pooling, "
-    "Flatten, Reshape, Rescaling, Normalization, dropout and augmentation layers, and models nested in models"
+    "supported are convolutions (plain, grouped, depthwise, separable), Dense, BatchNormalization, LayerNormalization, "
+    "UnitNormalization, the activations of Keras (but sparse and gated ones), Add, Subtract, Multiply, Average, Maximum, "
+    "Minimum, Concatenate, Dot, ZeroPadding2D, average and max pooling, Flatten, Reshape, Permute, Cropping2D, CenterCrop, "
+    "Resizing, UpSampling2D, Rescaling, Normalization, means, sums and maxima, slices, dropout and augmentation layers, "
+    "and models nested in models"
 )
 
 LAYERS: Mapping[str, Handler] = {
@@ -48,9 +53,14 @@ LAYERS: Mapping[str, Handler] = {
     "ZeroPadding2D": shapes.zero_padding,
     "Flatten": shapes.flatten,
     "Reshape": shapes.reshape,
-    "RandomCrop": shapes.resize_to_same_size,
-    "CenterCrop": shapes.resize_to_same_size,
-    "Resizing": shapes.resize_to_same_size,
+    "Permute": shapes.permute,
+    "RandomCrop": geometry.random_crop,
+    "CenterCrop": geometry.center_crop,
+    "Resizing": geometry.resizing,
+    "UpSampling2D": geometry.upsampling,
+    "Cropping2D": slices.cropping,
+    "LayerNormalization": normalization.layer_norm,
+    "UnitNormalization": normalization.unit_norm,
     **dict.fromkeys(training_only.INACTIVE, training_only.inactive),
 }
 
@@ -62,7 +72,7 @@ class SupportedOperation(NamedTuple):
     handler: Handler
 
 
-_NUMPY, _NN = "keras.src.ops.numpy", "keras.src.ops.nn"
+_NUMPY, _NN, _CORE, _IMAGE = "keras.src.ops.numpy", "keras.src.ops.nn", "keras.src.ops.core", "keras.src.ops.image"
 _ACTIVATIONS = "keras.src.activations.activations"
 
 OPERATIONS: Mapping[str, SupportedOperation] = {
@@ -96,4 +106,31 @@ OPERATIONS: Mapping[str, SupportedOperation] = {
     ),
     "ReLU": SupportedOperation(_ACTIVATIONS, activations.with_settings),
     "Mish": SupportedOperation(_ACTIVATIONS, activations.activation("mish")),
+    "Cast": SupportedOperation(_CORE, shapes.cast),
+    "ConvertToTensor": SupportedOperation(_CORE, shapes.cast),
+    "Mean": SupportedOperation(_NUMPY, reductions.reduction("mean")),
+    "Average": SupportedOperation(_NUMPY, reductions.reduction("mean")),
+    "Sum": SupportedOperation(_NUMPY, reductions.reduction("sum")),
+    "Max": SupportedOperation(_NUMPY, reductions.reduction("max")),
+    "Amax": SupportedOperation(_NUMPY, reductions.reduction("max")),
+    "Min": SupportedOperation(_NUMPY, reductions.reduction("min")),
+    "Amin": SupportedOperation(_NUMPY, reductions.reduction("min")),
+    "Reshape": SupportedOperation(_NUMPY, shapes.reshape_all),
+    "Squeeze": SupportedOperation(_NUMPY, shapes.squeeze),
+    "ExpandDims": SupportedOperation(_NUMPY, shapes.expand),
+    "Transpose": SupportedOperation(_NUMPY, shapes.transpose),
+    "Swapaxes": SupportedOperation(_NUMPY, shapes.swap_axes),
+    "Moveaxis": SupportedOperation(_NUMPY, shapes.move_axis),
+    "Pad": SupportedOperation(_NUMPY, shapes.pad),
+    "GetItem": SupportedOperation(_NUMPY, slices.subscript),
+    "Flip": SupportedOperation(_NUMPY, slices.flip),
+    "Split": SupportedOperation(_NUMPY, slices.split),
+    "Take": SupportedOperation(_NUMPY, slices.take),
+    "Repeat": SupportedOperation(_NUMPY, slices.repeat),
+    "Tile": SupportedOperation(_NUMPY, slices.tile),
+    "BroadcastTo": SupportedOperation(_NUMPY, slices.broadcast),
+    "Stack": SupportedOperation(_NUMPY, slices.stack),
+    "Normalize": SupportedOperation(_NN, normalization.normalize),
+    "Resize": SupportedOperation(_IMAGE, geometry.resize),
+    "RGBToGrayscale": SupportedOperation(_IMAGE, channels.rgb_to_grayscale),
 }

@@ -80,7 +80,8 @@ def _append_call(build: GraphBuilder, call: Call, scope: str) -> tuple[Tensor, .
     if getattr(operation, "data_format", None) == "channels_first":
         raise call.refuse("it works on channels first (NCHW); build the model with channels_last")
     named = replace(call, name=build.unique(_name_of(operation), scope))
-    return (handler(build, named),)
+    result = handler(build, named)
+    return result if isinstance(result, tuple) else (result,)
 
 
 def _handler(operation: Any) -> Handler | None:

@@ -130,11 +130,20 @@ class QdqGraphWriter(OnnxGraphWriter):
 
     def pad(self, op: Op, amounts: npt.NDArray[np.int64]) -> None:
         """Append a Pad of the integers."""
-        params = self.quantized.activations[op.output]
-        source = self._integers[self._stored(op.inputs[0])]
-        inputs = [source, self.build.constant(f"{op.name}/pads", amounts), self._level(params.zero_point)]
-        padded = self.build.node("Pad", op.name, inputs, f"{op.output}/quantized")
-        self.values[op.output] = self._dequantize(padded, op.output, params, self.dtype)
+        source = self._stored(op.inputs[0])
+        inputs = [self.build.constant(f"{op.name}/pads", amounts)]
+        inputs.append(self._level(self.quantized.activations[op.output].zero_point))
+        self._on_integers("Pad", op, source, inputs)
+
+    def reduce_max(self, op: Op, axis: int) -> None:
+        """Append a ReduceMax of the integers, which keeps the axis."""
+        self._on_integers("ReduceMax", op, self._stored(op.inputs[0]), axes=[axis], keepdims=1)
+
+    def _on_integers(self, op_type: str, op: Op, source: str, constants: Sequence[str] = (), **attributes: Any) -> None:
+        """Append a node that reads the integers of `source`, and writes those of the op's output in the same scale."""
+        inputs = [self._integers[source], *constants]
+        result = self.build.node(op_type, op.name, inputs, f"{op.output}/quantized", **attributes)
+        self.values[op.output] = self._dequantize(result, op.output, self.quantized.activations[op.output], self.dtype)
 
     def on_integers(self, op_type: str, op: Op) -> None:
         """Append a node that computes on integers in the parameters of the op's output."""

@@ -66,6 +66,16 @@ OPERATORS: Mapping[str, Operator] = {
     "MAX_POOL_2D": _quantizable("Pool2DOptions"),
     "PAD": _quantizable("PadOptions"),
     "RESHAPE": Operator("ReshapeOptions"),
+    "SLICE": _quantizable("SliceOptions", int16_version=4),
+    "STRIDED_SLICE": _quantizable("StridedSliceOptions", int16_version=4),
+    "TRANSPOSE": _quantizable("TransposeOptions", int16_version=5),
+    "RESIZE_BILINEAR": Operator("ResizeBilinearOptions", float_version=3, int8_version=3, int16_version=4),
+    "RESIZE_NEAREST_NEIGHBOR": Operator(
+        "ResizeNearestNeighborOptions", float_version=3, int8_version=3, int16_version=4
+    ),
+    "SUB": Operator("SubOptions"),
+    "RSQRT": Operator(),
+    "L2_NORMALIZATION": Operator("L2NormOptions"),
 }
 
 # DEQUANTIZE by what it reads; QUANTIZE by what it writes.

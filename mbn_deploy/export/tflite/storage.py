@@ -12,7 +12,7 @@ from mbn_deploy.arrays import Floats
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.tflite.builder import ModelBuilder
 from mbn_deploy.export.tflite.operators import DEQUANTIZE_VERSIONS, ComputeType
-from mbn_deploy.graph.graph import Op, Shape
+from mbn_deploy.graph.graph import Op, Shape, grouped_kernel
 from mbn_deploy.graph.quantized import (
     INT16_MAX,
     WEIGHT_MAX,
@@ -93,11 +93,14 @@ class Float16Storage(Float32Storage):
 
 
 class DynamicStorage(Float32Storage):
-    """Large kernels are stored as int8; the interpreter quantizes activations as they come (dynamic range)."""
+    """Large kernels are stored as int8; the interpreter quantizes activations as they come (dynamic range).
+
+    Those of grouped convolutions stay float: TFLite's kernel for int8 weights beside float activations knows no groups.
+    """
 
     def weights(self, build: ModelBuilder, op: Op, kernel: Floats, axis: int) -> tuple[int, int, bool]:
         """Add an int8 kernel with one scale per output channel and a float bias; small kernels stay float."""
-        if kernel.size < DYNAMIC_MIN_SIZE:
+        if kernel.size < DYNAMIC_MIN_SIZE or op.groups > 1:
             return super().weights(build, op, kernel, axis)
         others = tuple(i for i in range(kernel.ndim) if i != axis)
         steps = np.abs(kernel).max(axis=others) / WEIGHT_MAX
@@ -208,11 +211,11 @@ def float_constant(build: ModelBuilder, name: str, value: float) -> int:
 def kernel_layout(op: Op, kernel: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Move a kernel to TFLite's layout.
 
-    conv: (kh, kw, cin, cout) to (cout, kh, kw, cin); depthwise: (kh, kw, c, m) to (1, kh, kw, c * m);
+    conv: (kh, kw, cin, cout) to (cout, kh, kw, cin / groups); depthwise: (kh, kw, c, m) to (1, kh, kw, c * m);
     dense: (cin, cout) to (cout, 1, 1, cin).
     """
     if op.kind == "conv":
-        return np.ascontiguousarray(kernel.transpose(3, 0, 1, 2))
+        return np.ascontiguousarray(grouped_kernel(op, kernel).transpose(3, 0, 1, 2))
     if op.kind == "depthwise":
         return kernel.reshape(1, *kernel.shape[:2], -1)
     return np.ascontiguousarray(kernel.T)[:, None, None, :]

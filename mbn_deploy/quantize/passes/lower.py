@@ -11,7 +11,8 @@ import numpy as np
 
 from mbn_deploy.arrays import Doubles
 from mbn_deploy.errors import InputError
-from mbn_deploy.graph.graph import WEIGHTED, Graph, Op
+from mbn_deploy.graph.graph import WEIGHTED, Graph, Op, input_readers
+from mbn_deploy.graph.input_normalization import behind_conv
 from mbn_deploy.graph.quantized import QuantParams
 from mbn_deploy.manifest import Preprocess
 
@@ -70,15 +71,13 @@ def pixel_input(graph: Graph, preprocess: Preprocess) -> PixelInput:
     With one scale s and one integer zero point z for all channels, x_c = (p - m_c) / d_c becomes a * (p - z) * s + b
     with a = 1 / (s d_c) and b = (z - m_c) / d_c; a goes into the input channels of the kernel, b into the bias. Zero
     padding then stands for the pixel z instead of m_c, which is the same if m_c is an integer and half a pixel level
-    off at the border if it is 127.5.
-
-    Raises:
-        InputError: another op than a convolution or dense layer reads the input.
+    off at the border if it is 127.5. The input may be cropped or resized first, which does the same to all channels.
+    Where anything else than a convolution or dense layer reads it, a 1x1 convolution is put in front.
     """
-    readers = graph.readers()[graph.input]
-    if not readers or any(op.kind not in WEIGHTED for op in readers):
-        name = readers[0].name if readers else graph.name
-        raise InputError(f"layer {name!r} reads the input; int8 needs a convolution or dense layer there")
+    if any(op.kind not in WEIGHTED for op in input_readers(graph)):
+        channels = graph.shapes[graph.input][-1]
+        graph = behind_conv(graph, np.eye(channels), np.zeros(channels), "pixels")
+    readers = input_readers(graph)
     mean, std = np.asarray(preprocess.mean), np.asarray(preprocess.std)
     scale = float(np.float32(1 / np.mean(std)))
     zero = int(np.clip(np.floor(np.mean(mean) + 0.5), 0, 255))

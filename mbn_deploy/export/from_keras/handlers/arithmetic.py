@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from mbn_deploy.export.from_keras.builder import Call, GraphBuilder, Handler, Tensor, constant
 from mbn_deploy.export.from_keras.handlers.activations import clipped
+from mbn_deploy.export.from_keras.handlers.channels import joined_maps
 from mbn_deploy.graph.graph import OpKind, Shape
 
 
@@ -114,11 +114,18 @@ def concatenate(build: GraphBuilder, call: Call) -> Tensor:
     shapes = {(*t.shape[:axis], *t.shape[axis + 1 :]) for t in tensors}
     if axis == 0 or len(shapes) > 1:
         raise call.refuse(f"axis {call.operation.axis} of shapes {', '.join(str(t.shape) for t in tensors)}")
+    return joined(build, tensors, axis, call.name)
+
+
+def joined(build: GraphBuilder, tensors: Sequence[Tensor], axis: int, name: str) -> Tensor:
+    """Append the concatenation along `axis`; channels of one picture become a linear map of them."""
     if len(tensors) == 1:
         return tensors[0]
+    if axis == 3 and (found := joined_maps(build, tensors, name)) is not None:
+        return found
     length = sum(t.shape[axis] for t in tensors)
     shape = (*tensors[0].shape[:axis], length, *tensors[0].shape[axis + 1 :])
-    return build.emit("concat", call.name, tensors, shape, axis=axis)
+    return build.emit("concat", name, tuple(tensors), shape, axis=axis)
 
 
 def square(build: GraphBuilder, call: Call) -> Tensor:
@@ -149,18 +156,17 @@ def _combined(build: GraphBuilder, call: Call, tensors: Sequence[Tensor], kind: 
     """Append a sum, product, maximum or minimum of two or more tensors, two at a time."""
     result = tensors[0]
     for at, other in enumerate(tensors[1:], 2):
-        first, second = (result, other) if _size(result) >= _size(other) else (other, result)
-        if not _fits(first.shape, second.shape):
-            raise call.refuse(f"shapes {result.shape} and {other.shape} do not fit")
+        shape = _common_shape(result.shape, other.shape)
+        if shape is None:
+            raise call.refuse(f"shapes {result.shape} and {other.shape} do not fit together")
+        # The tensor that is repeated comes second: passes take it for a gate.
+        first, second = (result, other) if result.shape == shape else (other, result)
         name = call.name if at == len(tensors) else f"{call.name}/{at - 1}"
-        result = build.emit(kind, name, (first, second), first.shape)
+        result = build.emit(kind, name, (first, second), shape)
     return result
 
 
-def _size(x: Tensor) -> int:
-    return math.prod(x.shape)
-
-
-def _fits(first: Shape, second: Shape) -> bool:
-    """Tell whether the second shape is the first, or has length 1 along some axes: it is broadcast there."""
-    return len(first) == len(second) and all(n in (m, 1) for m, n in zip(first, second, strict=True))
+def _common_shape(first: Shape, second: Shape) -> Shape | None:
+    """Return the shape to which both are repeated along axes of length 1, None if they do not fit."""
+    fits = len(first) == len(second) and all(n == m or 1 in (n, m) for n, m in zip(first, second, strict=True))
+    return tuple(max(n, m) for n, m in zip(first, second, strict=True)) if fits else None

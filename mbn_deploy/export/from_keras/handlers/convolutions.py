@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from mbn_deploy.arrays import Floats
@@ -12,7 +15,11 @@ from mbn_deploy.graph.graph import OpKind
 
 
 def conv(build: GraphBuilder, call: Call) -> Tensor:
-    """Append Conv2D: `conv`, or `depthwise` with one group per channel."""
+    """Append Conv2D: `conv`, or `depthwise` with one group per channel.
+
+    The kernel of a grouped convolution is spread over all channels, with zeros between different groups: so every step
+    treats it like any other, and writers store the blocks that are not zero.
+    """
     layer, x = call.operation, call.image()
     kernel = _weights(call, "kernel")
     channels = x.shape[3]
@@ -21,7 +28,16 @@ def conv(build: GraphBuilder, call: Call) -> Tensor:
     if layer.groups == channels:
         # Output channel o reads input channel o // (cout / cin), in the order of a depthwise kernel.
         return _convolution(build, call, "depthwise", x, kernel.reshape(*kernel.shape[:2], channels, -1))
-    raise call.refuse(f"it has {layer.groups} groups on {channels} channels; 1 or one a channel is supported")
+    return _convolution(build, call, "conv", x, _block_diagonal(kernel, layer.groups), groups=layer.groups)
+
+
+def _block_diagonal(kernel: Floats, groups: int) -> Floats:
+    """Return a grouped kernel (kh, kw, cin / groups, cout) as (kh, kw, cin, cout)."""
+    height, width, inputs, outputs = kernel.shape
+    result = np.zeros((height, width, groups, inputs, groups, outputs // groups), np.float32)
+    for group, block in enumerate(np.split(kernel, groups, axis=3)):
+        result[:, :, group, :, group] = block
+    return result.reshape(height, width, groups * inputs, outputs)
 
 
 def depthwise(build: GraphBuilder, call: Call) -> Tensor:
@@ -44,8 +60,12 @@ def dense(build: GraphBuilder, call: Call) -> Tensor:
     """Append Dense: `dense` on feature vectors; on every pixel of an image it is a pointwise `conv`."""
     x, kernel = call.one(), _weights(call, "kernel")
     shape = (*x.shape[:-1], kernel.shape[1])
-    if len(x.shape) not in (2, 4):
-        raise call.refuse(f"its input has shape {x.shape}; (N, C) or (N, H, W, C) is expected")
+    if len(x.shape) not in (2, 3, 4):
+        raise call.refuse(f"its input has shape {x.shape}; (N, C), (N, T, C) or (N, H, W, C) is expected")
+    if len(x.shape) == 3:
+        row = build.reshaped(f"{call.name}/row", x, (x.shape[0], 1, *x.shape[1:]))
+        wide = dense(build, replace(call, name=f"{call.name}/dense", tensors=(row,)))
+        return build.reshaped(call.name, wide, shape)
     kind: OpKind = "dense"
     if len(x.shape) == 4:
         kind, kernel = "conv", kernel.reshape(1, 1, *kernel.shape)
@@ -53,7 +73,7 @@ def dense(build: GraphBuilder, call: Call) -> Tensor:
     return activate(build, call, result, activation_name(call, call.operation.activation), call.name)
 
 
-def _convolution(build: GraphBuilder, call: Call, kind: OpKind, x: Tensor, kernel: Floats) -> Tensor:
+def _convolution(build: GraphBuilder, call: Call, kind: OpKind, x: Tensor, kernel: Floats, **fields: Any) -> Tensor:
     result = windowed(
         build,
         call,
@@ -65,6 +85,7 @@ def _convolution(build: GraphBuilder, call: Call, kind: OpKind, x: Tensor, kerne
         output=_linear_name(call),
         kernel=kernel,
         bias=_bias(call),
+        **fields,
     )
     return activate(build, call, result, activation_name(call, call.operation.activation), call.name)
 

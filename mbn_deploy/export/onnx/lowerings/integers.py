@@ -33,6 +33,11 @@ def lower_pad(writer: QdqGraphWriter, op: Op) -> None:
     writer.pad(op, pad_amounts(op))
 
 
+def lower_channel_max(writer: QdqGraphWriter, op: Op) -> None:
+    """Write ReduceMax directly on the integers: ONNX Runtime computes it in float between Q and DQ."""
+    writer.reduce_max(op, axis=1)
+
+
 def lower_global_max_pool(writer: QdqGraphWriter, op: Op) -> None:
     """Write MaxPool over the whole image: it has integer kernels, GlobalMaxPool has none."""
     size = list(writer.graph.shapes[op.inputs[0]][1:3])

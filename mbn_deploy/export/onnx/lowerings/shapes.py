@@ -1,4 +1,4 @@
-"""Ops that move values or change shapes: reshape and zero padding."""
+"""Ops that move values or change shapes: reshape, zero padding, slices, transposes and resizing."""
 
 from __future__ import annotations
 
@@ -37,6 +37,42 @@ def lower_pad(writer: OnnxGraphWriter, op: Op) -> None:
     """Write Pad with zeros."""
     amounts = writer.build.constant(f"{op.name}/pads", pad_amounts(op))
     writer.emit("Pad", op, [*writer.sources(op), amounts, writer.scalar(0.0)])
+
+
+def lower_slice(writer: OnnxGraphWriter, op: Op) -> None:
+    """Write Slice; its axes are those of the file."""
+    sizes = writer.graph.shapes[op.output][1:]
+    stops = [start + step * size for start, step, size in zip(op.starts, op.steps, sizes, strict=True)]
+    # A stop before the first value would count from the end, unless it lies before the tensor's other end, too.
+    stops = [np.iinfo(np.int32).min if stop < 0 else stop for stop in stops]
+    axes = [_file_axis(axis, len(sizes) + 1) for axis in range(1, len(sizes) + 1)]
+    parts = {"starts": op.starts, "stops": stops, "axes": axes, "steps": op.steps}
+    constants = [writer.build.constant(f"{op.name}/{part}", np.array(n, np.int64)) for part, n in parts.items()]
+    writer.emit("Slice", op, [*writer.sources(op), *constants])
+
+
+def lower_transpose(writer: OnnxGraphWriter, op: Op) -> None:
+    """Write Transpose of the file's axes."""
+    rank = len(op.permutation)
+    graph_axes = TO_NCHW if rank == 4 else range(rank)  # the axis of the graph that each axis of the file is
+    writer.emit("Transpose", op, writer.sources(op), perm=[_file_axis(op.permutation[a], rank) for a in graph_axes])
+
+
+def lower_resize(writer: OnnxGraphWriter, op: Op) -> None:
+    """Write Resize with half-pixel centres, as Keras resizes; ties of nearest go to the right."""
+    sizes = writer.build.constant(f"{op.name}/sizes", np.array(nchw(writer.graph.shapes[op.output]), np.int64))
+    mode = (
+        {"mode": "linear"}
+        if op.interpolation == "bilinear"
+        else {"mode": "nearest", "nearest_mode": "round_prefer_ceil"}
+    )
+    inputs = [*writer.sources(op), "", "", sizes]
+    writer.emit("Resize", op, inputs, coordinate_transformation_mode="half_pixel", **mode)
+
+
+def _file_axis(axis: int, rank: int) -> int:
+    """Return the number that an axis of the graph has in the file."""
+    return TO_NCHW.index(axis) if rank == 4 else axis
 
 
 def pad_amounts(op: Op) -> npt.NDArray[np.int64]:

@@ -47,6 +47,12 @@ FLOAT_LOWERINGS: Mapping[OpKind, Lowering] = {
     "global_max_pool": reductions.lower_global_pool("GlobalMaxPool"),
     "reshape": shapes.lower_reshape,
     "pad": shapes.lower_pad,
+    "slice": shapes.lower_slice,
+    "resize": shapes.lower_resize,
+    "transpose": shapes.lower_transpose,
+    "channel_max": reductions.lower_channel_max,
+    "normalize": reductions.lower_normalize,
+    "l2_normalize": reductions.lower_l2_normalize,
 }
 
 # Integer ops are written like float ones, unless ONNX Runtime has no integer kernel for that form.
@@ -60,4 +66,5 @@ INTEGER_LOWERINGS: Mapping[OpKind, Lowering] = {
     "clip": integers.lower_clip,
     "prelu": integers.lower_prelu,
     **dict.fromkeys(FUNCTIONS, integers.lower_lookup),
+    "channel_max": integers.lower_channel_max,
 }

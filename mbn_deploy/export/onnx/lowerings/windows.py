@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from mbn_deploy.export.onnx.graph_writer import OnnxGraphWriter
-from mbn_deploy.graph.graph import Op
+from mbn_deploy.graph.graph import Op, grouped_kernel
 
 
 def lower_conv(writer: OnnxGraphWriter, op: Op) -> None:
-    """Write Conv; kernel (kh, kw, cin, cout) to (cout, cin, kh, kw)."""
-    kernel = writer.kernel(op)
+    """Write Conv; kernel (kh, kw, cin, cout) to (cout, cin / groups, kh, kw)."""
+    kernel = grouped_kernel(op, writer.kernel(op))
     oihw = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
     inputs = [*writer.sources(op), *writer.weights(op, oihw)]
-    writer.emit("Conv", op, inputs, **_window(op, kernel.shape[:2]), dilations=list(op.dilation), group=1)
+    writer.emit("Conv", op, inputs, **_window(op, kernel.shape[:2]), dilations=list(op.dilation), group=op.groups)
 
 
 def lower_depthwise(writer: OnnxGraphWriter, op: Op) -> None:

@@ -42,4 +42,10 @@ LOWERINGS: Mapping[OpKind, Callable[[GraphWriter, Op], None]] = {
     "global_max_pool": reductions.lower_global_pool("REDUCE_MAX"),
     "reshape": shapes.lower_reshape,
     "pad": shapes.lower_pad,
+    "slice": shapes.lower_slice,
+    "resize": shapes.lower_resize,
+    "transpose": shapes.lower_transpose,
+    "channel_max": reductions.lower_channel_max,
+    "normalize": reductions.lower_normalize,
+    "l2_normalize": reductions.lower_l2_normalize,
 }

@@ -67,8 +67,11 @@ def _into_source(source: Op, op: Op) -> Op | None:
         return replace(source, output=op.output, activation=_CLIPPING[op.kind])
     if op.kind == "channel_map":
         return _map_into_source(source, op)
-    if op.kind != "affine":
-        return None
+    return _affine_into_source(source, op) if op.kind == "affine" else None
+
+
+def _affine_into_source(source: Op, op: Op) -> Op | None:
+    """Merge an affine op into another one, or into the weighted op, in front of it."""
     scale, offset = _affine(op)
     if source.kind == "affine":
         before = _affine(source)

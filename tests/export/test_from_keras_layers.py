@@ -287,5 +287,10 @@ def test_resizing_to_the_size_that_it_has(name):
         options += [{"crop_to_aspect_ratio": True}, {"pad_to_aspect_ratio": True}, {"antialias": True}]
     for chosen in options:
         agree(model_of(layer(9, 8, **chosen), keras.layers.Conv2D(2, 3)))
-    with pytest.raises(InputError, match=rf"{name} .*5x8"):
-        graph_from_keras(model_of(layer(5, 8), keras.layers.Conv2D(2, 3)))
+
+
+def test_a_random_crop_to_another_size_is_refused():
+    import keras
+
+    with pytest.raises(InputError, match=r"RandomCrop .*5x8"):
+        graph_from_keras(model_of(keras.layers.RandomCrop(5, 8), keras.layers.Conv2D(2, 3)))

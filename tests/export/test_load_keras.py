@@ -98,12 +98,27 @@ def test_optimizer_and_losses_are_not_needed(tmp_path):
     assert not loaded.compiled
 
 
+NEEDED_SETTINGS = {
+    "Clip": {"x_min": 0, "x_max": 6},
+    "Cast": {"dtype": "float32"},
+    "Reshape": {"newshape": [-1, 4]},
+    "ExpandDims": {"axis": 1},
+    "Swapaxes": {"axis1": 1, "axis2": 2},
+    "Moveaxis": {"source": 1, "destination": 2},
+    "Pad": {"pad_width": [[0, 0], [1, 1]]},
+    "Split": {"indices_or_sections": 2},
+    "Repeat": {"repeats": 2},
+    "Tile": {"repeats": [1, 2]},
+    "BroadcastTo": {"shape": [1, 2]},
+    "Resize": {"size": [4, 4]},
+}
+
+
 def test_every_operation_of_the_converter_is_found_by_keras():
     import keras
 
     for name, operation in OPERATIONS.items():
-        settings = {"x_min": 0, "x_max": 6} if name == "Clip" else {}
-        made = keras.saving.deserialize_keras_object(operation_entry(name, "a", settings))
+        made = keras.saving.deserialize_keras_object(operation_entry(name, "a", NEEDED_SETTINGS.get(name, {})))
         assert (type(made).__name__, type(made).__module__) == (name, operation.module)
 
 

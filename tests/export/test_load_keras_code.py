@@ -50,7 +50,7 @@ REFUSED = {
         lambda kl: kl.Activation(custom_activation, name="act"),
         "Activation 'act' .*'activation' .*custom_activation",
     ),
-    "unsupported": (lambda kl: kl.UpSampling2D(1, name="up"), "UpSampling2D 'up'"),
+    "unsupported": (lambda kl: kl.Conv2DTranspose(1, 1, name="up"), "Conv2DTranspose 'up'"),
     "layer in a layer": (
         lambda kl: kl.Conv2D(4, 1, activation=kl.LeakyReLU(), name="conv"),
         "Conv2D 'conv' .*'activation' .*LeakyReLU",

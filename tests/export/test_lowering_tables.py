@@ -8,7 +8,7 @@ from mbn_deploy.graph.graph import OpKind
 from mbn_deploy.graph.quantized import FLOAT_ONLY
 
 KINDS = set(get_args(OpKind))
-FOLDED = {"affine"}  # merged into convolutions before anything is written
+FOLDED = {"affine", "channel_map"}  # merged into convolutions before anything is written
 
 
 def test_every_kind_of_op_is_written():

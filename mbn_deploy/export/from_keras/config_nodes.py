@@ -62,9 +62,12 @@ class Nodes:
             return [self._value(item, place) for item in value]
         if not isinstance(value, dict):
             return value
-        match value.get("class_name"):
-            case None:
-                return {key: self._value(item, place) for key, item in value.items()}
+        if value.get("class_name") is None:
+            return {key: self._value(item, place) for key, item in value.items()}
+        return self._object(value, place)
+
+    def _object(self, value: Mapping[str, Any], place: str) -> Any:
+        match value["class_name"]:
             case "__keras_tensor__":
                 return self.tensor(*value["config"]["keras_history"])
             case "__tuple__":

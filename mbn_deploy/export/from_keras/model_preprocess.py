@@ -11,7 +11,7 @@ from mbn_deploy.arrays import Doubles
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.from_keras.keras_graph import InputAffine, KerasGraph
 from mbn_deploy.graph.graph import Graph, Op, treats_channels_alike
-from mbn_deploy.manifest import PREPROCESS_MODES, Preprocess
+from mbn_deploy.manifest import PREPROCESS_MODES, Channels, Preprocess
 
 
 def split_input_affine(graph: Graph, batch_norms: Collection[str]) -> tuple[Graph, InputAffine | None]:
@@ -41,7 +41,7 @@ def split_input_affine(graph: Graph, batch_norms: Collection[str]) -> tuple[Grap
 
 
 def _rescales_later(graph: Graph, batch_norms: Collection[str]) -> bool:
-    """Tell whether the input is rescaled to smaller values behind a padding, or with other constants than pictures have.
+    """Tell whether the input is rescaled to smaller values behind ops that do not commute with that.
 
     Such a rescaling stays in the graph, but it says that the input is pixels.
     """
@@ -142,7 +142,7 @@ def input_preprocess(keras_graph: KerasGraph, given: Preprocess | None) -> Prepr
     if affine is None:
         return outer
     if affine.reverses_channels:
-        turned = "bgr" if outer.channels == "rgb" else "rgb"
+        turned: Channels = "bgr" if outer.channels == "rgb" else "rgb"
         outer = replace(outer, mean=outer.mean[::-1], std=outer.std[::-1], channels=turned)
     # scale * (pixel - mean) / std + offset  =  (pixel - (mean - offset * std / scale)) / (std / scale)
     std = np.asarray(outer.std) / affine.scale

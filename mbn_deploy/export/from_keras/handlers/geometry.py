@@ -41,8 +41,8 @@ def random_crop(_: GraphBuilder, call: Call) -> Tensor:
     x, layer = call.image(), call.operation
     if (layer.height, layer.width) != x.shape[1:3]:
         raise call.refuse(
-            f"it crops {x.shape[1]}x{x.shape[2]} to {layer.height}x{layer.width} in training only, and versions of Keras "
-            "differ in what follows; let the model begin behind it"
+            f"it crops {x.shape[1]}x{x.shape[2]} to {layer.height}x{layer.width} in training only, and versions of "
+            "Keras differ in what follows; let the model begin behind it"
         )
     return x
 

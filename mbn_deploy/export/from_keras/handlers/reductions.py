@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mbn_deploy.export.from_keras.builder import Call, GraphBuilder, Handler, Tensor
 from mbn_deploy.export.from_keras.handlers.channels import map_channels
-from mbn_deploy.graph.graph import Shape
+from mbn_deploy.graph.graph import OpKind, Shape
+
+_GLOBAL: Mapping[str, OpKind] = {"mean": "global_average_pool", "max": "global_max_pool"}
 
 
 def positive_axes(call: Call, axis: Any, rank: int) -> tuple[int, ...]:
@@ -48,8 +50,7 @@ def reduce_axes(
     shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
     result = shape if keepdims else tuple(n for axis, n in enumerate(x.shape) if axis not in axes)
     if len(x.shape) == 4 and tuple(axes) == (1, 2):
-        pooling = "global_average_pool" if kind == "mean" else "global_max_pool"
-        return build.emit(pooling, call.name, (x,), result, keepdims=keepdims)
+        return build.emit(_GLOBAL[kind], call.name, (x,), result, keepdims=keepdims)
     image, inner = _as_image(build, call, x, axes)
     spatial = [axis for axis in inner if axis < 3]
     if spatial:
@@ -82,8 +83,7 @@ def _pooled(build: GraphBuilder, x: Tensor, kind: str, axes: Sequence[int], name
     """Append the reduction of an image over height, width or both, which keep length 1."""
     shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
     if len(axes) == 2:
-        pooling = "global_average_pool" if kind == "mean" else "global_max_pool"
-        return build.emit(pooling, name, (x,), shape, keepdims=True)
+        return build.emit(_GLOBAL[kind], name, (x,), shape, keepdims=True)
     window = (x.shape[1], 1) if axes[0] == 1 else (1, x.shape[2])
     return build.emit("average_pool" if kind == "mean" else "max_pool", name, (x,), shape, window=window)
 

@@ -21,11 +21,11 @@ from mbn_deploy.export.from_keras.handlers import (
 )
 
 SUPPORTED = (
-    "supported are convolutions (plain, grouped, depthwise, separable), Dense, BatchNormalization, LayerNormalization, "
-    "UnitNormalization, the activations of Keras (but sparse and gated ones), Add, Subtract, Multiply, Average, Maximum, "
-    "Minimum, Concatenate, Dot, ZeroPadding2D, average and max pooling, Flatten, Reshape, Permute, Cropping2D, CenterCrop, "
-    "Resizing, UpSampling2D, Rescaling, Normalization, means, sums and maxima, slices, dropout and augmentation layers, "
-    "and models nested in models"
+    "supported are convolutions (plain, grouped, depthwise, separable), Dense, BatchNormalization, "
+    "LayerNormalization, UnitNormalization, the activations of Keras (but sparse and gated ones), Add, Subtract, "
+    "Multiply, Average, Maximum, Minimum, Concatenate, Dot, ZeroPadding2D, average and max pooling, Flatten, Reshape, "
+    "Permute, Cropping2D, CenterCrop, Resizing, UpSampling2D, Rescaling, Normalization, means, sums and maxima, "
+    "slices, dropout and augmentation layers, and models nested in models"
 )
 
 LAYERS: Mapping[str, Handler] = {

@@ -66,6 +66,16 @@ class Answers:
         """Whether the file itself computes probabilities, in [0, 1]."""
         return self.are_scores and self.scores != "logits"
 
+    def described(self, outputs: int) -> str:
+        """Say what a model with so many outputs answers with, as "4 classes (softmax)"."""
+        if self.meaning == "values":
+            return f"{outputs} value{'' if outputs == 1 else 's'}"
+        if self.meaning == "embedding":
+            return f"an embedding of {outputs} features"
+        if self.meaning == "binary":
+            return f"yes or no ({self.scores})"
+        return f"{outputs} {self.meaning} ({self.scores})"
+
     def name_count(self, outputs: int) -> int:
         """Return how many names a model with so many outputs has: two for a binary one, else one an output."""
         return 2 if self.meaning == "binary" else outputs

@@ -23,6 +23,14 @@ AGREES: dict[Meaning, str] = {
     "embedding": "agrees: same nearest picture as with Keras; cosine: to the vectors of Keras",
 }
 
+# What is said of a bundle without labels.
+_UNNAMED: dict[Meaning, str] = {
+    "classes": "Classes have only numbers; --labels FILE gives them names.",
+    "labels": "Labels have only numbers; --labels FILE gives them names.",
+    "binary": "They are called negative and positive; --labels FILE gives them names, in this order.",
+    "values": "Values have only numbers; --labels FILE gives them names.",
+}
+
 
 def print_result(result: ExportResult) -> None:
     """Print a row per file, the accuracy of the Keras model, the recipes that were tried, and the folder."""
@@ -54,8 +62,13 @@ def print_result(result: ExportResult) -> None:
     beside = (MANIFEST_NAME, bundle.manifest.labels, bundle.manifest.golden, report)
     names = ", ".join(name for name in beside if name is not None)
     console.print(f"In {plain(str(bundle.folder))} with {plain(names)}.", soft_wrap=True)
-    if bundle.manifest.labels is None:
-        console.print("Classes have only numbers; --labels FILE gives them names.")
+    answers = bundle.manifest.answers
+    unnamed = bundle.manifest.labels is None and answers.meaning != "embedding"
+    console.print(
+        f"Answers with {answers.described(bundle.manifest.classes)}."
+        + (f" {_UNNAMED[answers.meaning]}" if unnamed else ""),
+        soft_wrap=True,
+    )
 
 
 def result_json(result: ExportResult) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def find_answers(head: Head, requested: Meaning | None = None) -> tuple[Answers,
 def _found(head: Head) -> Meaning | None:
     """Return the meaning that the model itself says; None if it does not."""
     function, loss = head.end.function, head.loss
-    if head.classifies or function in ("softmax", "log_softmax"):
+    if function in ("softmax", "log_softmax"):
         return "classes"
     if loss is not None and loss.kind == "values":
         return "values"
@@ -81,13 +81,15 @@ def _found(head: Head) -> Meaning | None:
 def _meaning_without_activation(head: Head) -> Meaning | None:
     """Return the meaning of outputs that are neither probabilities nor trained as values."""
     loss, several = head.loss, head.outputs > 1
-    if loss is None:
-        return "embedding" if head.inner and head.end.features and several else None
-    if loss.kind == "binary" and loss.from_logits:
+    if loss is not None and loss.kind == "binary" and loss.from_logits:
         return "labels" if several else "binary"
-    if loss.kind == "categorical" and loss.from_logits:
-        return "classes" if several else None
-    return "embedding" if loss.kind == "embedding" and several else None
+    if not several:
+        return None
+    if head.classifies or (loss is not None and loss.kind == "categorical" and loss.from_logits):
+        return "classes"
+    if (loss is not None and loss.kind == "embedding") or (loss is None and head.inner and head.end.features):
+        return "embedding"
+    return None
 
 
 def _constant_softmax(head: Head, answers: Answers) -> str | None:
@@ -103,7 +105,7 @@ def _constant_softmax(head: Head, answers: Answers) -> str | None:
 def _contradiction(head: Head, meaning: Meaning) -> str | None:
     """Return a warning about a loss that does not fit the model's end."""
     function, loss = head.end.function, head.loss
-    if loss is None or head.classifies or function == "none":
+    if loss is None or function == "none":
         return None
     ends = f"{head.where} ends in {head.end.what}, but was trained with {loss.name}"
     if loss.kind == "values":

@@ -159,11 +159,18 @@ def _read_hdf5(path: Path) -> _Source:
         config = _json(attribute_text(attributes["model_config"]), path)
         version = attribute_text(attributes.get("keras_version", "1"))
         backend = attribute_text(attributes.get("backend", ""))
-        training = attributes.get("training_config")
-        training = None if training is None else _json(attribute_text(training), path)
+        training = _training(attribute_text(attributes.get("training_config", "")))
         if "model_weights" not in file:
             raise InputError(f"{path} holds a model without weights")
     return _Source(path, "h5", config, version, backend, training)
+
+
+def _training(text: str) -> Any:
+    """Return the settings of `compile`; None where they are missing or cannot be read, since no export needs them."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _json(value: str | bytes, path: Path) -> Any:

@@ -27,6 +27,12 @@ _KERAS_PACKAGES = ("keras", "tf_keras", "tensorflow")  # of Keras' own classes, 
 _TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
 # Keys that some versions of Keras 2 wrote and Keras 3 does not know, with the value that has no effect.
 _KERAS2_KEYS = {"groups": 1, "ragged": False, "sparse": False, "implementation": None, "experimental_autocast": True}
+# Layers of Keras 2 whose class or settings have other names in Keras 3.
+_OF_KERAS2 = {
+    "LeakyReLU": ("LeakyReLU", {"alpha": "negative_slope"}),
+    "ThresholdedReLU": ("ReLU", {"theta": "threshold"}),
+}
+_ACTIVATION_LAYERS = frozenset({"Activation", "ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax"})
 _CODE = {
     "Lambda": "it holds Python code, and code from a file is never run; build the model without it",
     "TFSMLayer": "it runs a stored TensorFlow graph, which can do anything; build the model from layers",
@@ -142,11 +148,17 @@ def _layer(entry: Entry, place: str, inner: _ModelContext) -> Entry:
         return nested
     if kind == "TFOpLambda" and inner.keras2:
         return {}  # `operation_of` makes it
-    if _is_custom(entry) or not (kind in LAYERS or kind == "InputLayer" or kind in OPERATIONS):
+    operation = _is_operation(entry)
+    if inner.keras2 and kind in _OF_KERAS2:
+        entry = _of_keras3(entry)
+        kind = entry["class_name"]
+    if _is_custom(entry) or not (operation or kind in LAYERS or kind == "InputLayer"):
         raise _refusal(entry, place, _why_unknown(entry))
     name = inner.names[_name(entry)]
     config = {key: value for key, value in entry["config"].items() if key != "name"}
-    if kind in OPERATIONS and ("trainable" not in config or kind not in LAYERS):
+    if operation:
+        if isinstance(config.get("dtype"), dict):  # the policy of all layers, which operations do not need
+            del config["dtype"]
         _check_plain(entry, place, config)
         return operation_entry(kind, name, config)
     if kind in INACTIVE:
@@ -160,9 +172,41 @@ def _layer(entry: Entry, place: str, inner: _ModelContext) -> Entry:
     }
 
 
+def _is_operation(entry: Entry) -> bool:
+    """Tell an operation from a layer, which may have the same class name, as Add and Subtract have."""
+    kind, module = entry["class_name"], str(entry.get("module"))
+    if kind not in OPERATIONS or module.startswith("keras.layers"):
+        return False
+    return _is_op(entry) or kind not in LAYERS or "trainable" not in entry["config"]
+
+
+def _of_keras3(entry: Entry) -> Entry:
+    """Return the entry of a layer of Keras 2 with the class and the settings of Keras 3."""
+    kind, settings = _OF_KERAS2[entry["class_name"]]
+    config = {settings.get(key, key): value for key, value in entry["config"].items()}
+    return {**entry, "class_name": kind, "config": config}
+
+
+def _activation_layer(entry: Entry, place: str, setting: Entry, *, keras2: bool) -> Entry:
+    """Return the entry of a layer that is given as the activation of another one."""
+    if keras2 and setting["class_name"] in _OF_KERAS2:
+        setting = _of_keras3(setting)
+    kind = setting["class_name"]
+    if _is_custom(setting) or kind not in _ACTIVATION_LAYERS:
+        raise _refusal(
+            entry, place, f"its activation is an object ({kind}), none of {', '.join(sorted(_ACTIVATION_LAYERS))}"
+        )
+    config = _settings(setting, place, dict(setting["config"]), keras2=keras2)
+    return {"module": "keras.layers", "class_name": kind, "config": config, "registered_name": None}
+
+
 def _settings(entry: Entry, place: str, config: Entry, *, keras2: bool) -> Entry:
     """Return a layer's settings: only plain values, and only those that matter for inference."""
     kept = {key: value for key, value in config.items() if not key.endswith(_TRAINING_ONLY)}
+    activation = kept.get("activation")
+    if isinstance(activation, dict) and activation.get("class_name") != "function":
+        layer = _activation_layer(entry, place, activation, keras2=keras2)
+        return {**_settings(entry, place, {**kept, "activation": None}, keras2=keras2), "activation": layer}
     if isinstance(kept.get("dtype"), dict):
         kept["dtype"] = _policy(entry, place, kept["dtype"])
     if kept.get("quantization_config") is not None:

@@ -20,10 +20,14 @@ class _Setting(NamedTuple):
 
 
 class _Function(NamedTuple):
-    """The Keras 3 operation of a TensorFlow function; `settings` by the names of TensorFlow's arguments."""
+    """The Keras 3 operation of a TensorFlow function; `settings` by the names of TensorFlow's arguments.
+
+    The function takes one tensor, two if it is `binary`, and a list of them if it `joins`.
+    """
 
     operation: str
     binary: bool = False
+    joins: bool = False
     settings: Mapping[str, _Setting] = {}
 
 
@@ -37,6 +41,19 @@ _FUNCTIONS: Mapping[str, _Function] = {
     **dict.fromkeys(("math.sigmoid", "nn.sigmoid"), _Function("Sigmoid")),
     **dict.fromkeys(("nn.silu", "nn.swish"), _Function("Silu")),
     "nn.softmax": _Function("Softmax", settings={"axis": _Setting("axis", -1)}),
+    "nn.log_softmax": _Function("LogSoftmax", settings={"axis": _Setting("axis", -1)}),
+    "nn.leaky_relu": _Function("LeakyRelu", settings={"alpha": _Setting("negative_slope", 0.2)}),
+    "nn.gelu": _Function("Gelu", settings={"approximate": _Setting("approximate", default=False)}),
+    "nn.elu": _Function("Elu"),
+    "nn.selu": _Function("Selu"),
+    **dict.fromkeys(("math.tanh", "nn.tanh"), _Function("Tanh")),
+    **dict.fromkeys(("math.softplus", "nn.softplus"), _Function("Softplus")),
+    "nn.softsign": _Function("Softsign"),
+    "math.maximum": _Function("Maximum", binary=True),
+    "math.minimum": _Function("Minimum", binary=True),
+    "math.abs": _Function("Absolute"),
+    "math.square": _Function("Square"),
+    "concat": _Function("Concatenate", joins=True, settings={"axis": _Setting("axis")}),
     "math.negative": _Function("Negative"),
     "clip_by_value": _Function(
         "Clip", settings={"clip_value_min": _Setting("x_min"), "clip_value_max": _Setting("x_max")}
@@ -57,14 +74,19 @@ def operation_entry(kind: str, name: str, settings: Mapping[str, Any]) -> dict[s
 def operation_of(layer: Mapping[str, Any], nodes: Nodes, refuse: Refuse) -> dict[str, Any]:
     """Return the Keras 3 operation of a `TFOpLambda`; `refuse` makes the error for one that has none."""
     function_name = str(layer["config"]["function"])
-    if len(layer["inbound_nodes"]) != 1 or not isinstance(layer["inbound_nodes"][0][0], str):
-        raise refuse(f"tf.{function_name} is called in a way that is not known")
-    name, node, index, *rest = layer["inbound_nodes"][0]
-    options = {key: value for key, value in (rest[0] if rest else {}).items() if key != "name" and value is not None}
     function = _FUNCTIONS.get(function_name)
     if function is None:
         raise refuse(f"tf.{function_name} is a function of TensorFlow that is not supported")
-    args = [constant(index) if name == CONSTANT else nodes.tensor(name, node, index)]
+    if len(layer["inbound_nodes"]) != 1 or isinstance(layer["inbound_nodes"][0][0], str) == function.joins:
+        raise refuse(f"tf.{function_name} is called in a way that is not known")
+    call = layer["inbound_nodes"][0]
+    calls = call if function.joins else [call]
+    rest = calls[0][3:]
+    options = {key: value for key, value in (rest[0] if rest else {}).items() if key != "name" and value is not None}
+    tensors = [
+        constant(index) if name == CONSTANT else nodes.tensor(name, node, index) for name, node, index, *_ in calls
+    ]
+    args: list[Any] = [tensors] if function.joins else tensors
     if function.binary:
         args.append(_operand(options.pop("y", None), nodes, refuse))
     settings = {

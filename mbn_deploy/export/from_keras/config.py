@@ -32,7 +32,7 @@ _OF_KERAS2 = {
     "LeakyReLU": ("LeakyReLU", {"alpha": "negative_slope"}),
     "ThresholdedReLU": ("ReLU", {"theta": "threshold"}),
 }
-_ACTIVATION_LAYERS = frozenset({"Activation", "ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax"})
+_ACTIVATION_LAYERS = frozenset({"Activation", "ELU", "LeakyReLU", "ReLU", "Softmax"})  # without weights
 _CODE = {
     "Lambda": "it holds Python code, and code from a file is never run; build the model without it",
     "TFSMLayer": "it runs a stored TensorFlow graph, which can do anything; build the model from layers",

@@ -141,6 +141,8 @@ def _leaky(build: GraphBuilder, x: Tensor, output: str, slope: float) -> Tensor:
 
 def _prelu(build: GraphBuilder, call: Call, x: Tensor, output: str, *, alpha: Any) -> Tensor:
     """Append a PReLU; slopes are one number, one a channel, or one a value of an image."""
+    if alpha is None:
+        raise call.refuse("its PReLU has no weights yet; make it a layer of its own")
     slopes = constant(alpha)
     if not np.isfinite(slopes).all():
         raise call.refuse("its weights (alpha) have values that are not finite numbers")
@@ -249,7 +251,7 @@ _OF_OBJECT: Mapping[str, Callable[[Any], Activation]] = {
     **dict.fromkeys(
         ("LeakyReLU", "LeakyRelu"), lambda o: partial(_relu, max_value=None, slope=o.negative_slope, threshold=0.0)
     ),
-    "PReLU": lambda o: partial(_prelu, alpha=o.alpha),
+    "PReLU": lambda o: partial(_prelu, alpha=getattr(o, "alpha", None)),
     **dict.fromkeys(("ELU", "Elu"), lambda o: partial(_elu, alpha=o.alpha)),
     "Celu": lambda o: partial(_celu, alpha=o.alpha),
     "Gelu": lambda o: _one_op("gelu_tanh" if o.approximate else "gelu"),

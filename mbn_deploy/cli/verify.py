@@ -100,6 +100,11 @@ def _sentences(result: GoldenResult) -> list[str]:
             *sentences,
             "The bundle has no samples of single operations; export again to see which operation differs.",
         ]
+    if check.left_out:
+        sentences.append(
+            f"The bundle has no samples of the last {plural(check.left_out, 'operation')}: kernels could not run them "
+            "alone at the export."
+        )
     if check.first is not None:
         return [*sentences, _first_difference(check, check.first)]
     if "reference" not in check.against:

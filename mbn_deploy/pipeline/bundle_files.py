@@ -13,12 +13,11 @@ from mbn_deploy.pipeline.manifest_record import evaluation_metrics, model_source
 from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.recipe_search import SearchResult
 from mbn_deploy.pipeline.source import Source
-from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.verify.evaluate import Evaluation
 from mbn_deploy.verify.golden import Golden, GoldenProvenance, golden_bytes
 from mbn_deploy.verify.golden_inputs import golden_provenance
 from mbn_deploy.verify.interpreter_process import RunResult
-from mbn_deploy.verify.operation_check import Subject
+from mbn_deploy.verify.operation_record import OperationSamples
 from mbn_deploy.verify.tolerance import relative_tolerance, tolerance
 
 
@@ -31,6 +30,7 @@ class ExportedModels:
         searches: the recipes that were tried for the quantized ones.
         files: in the order of the bundle.
         runs: how an interpreter describes each file, and its outputs for `pixels`, by name.
+        samples: samples of each file's operations, by name.
         pixels: the golden inputs, uint8 (N, H, W, C).
     """
 
@@ -38,6 +38,7 @@ class ExportedModels:
     searches: tuple[SearchResult, ...]
     files: tuple[EncodedModel, ...]
     runs: dict[str, RunResult]
+    samples: dict[str, OperationSamples]
     pixels: Pixels
 
 
@@ -98,13 +99,10 @@ def golden_vectors(models: ExportedModels) -> Golden:
 
 
 def _provenance(file: EncodedModel, models: ExportedModels) -> GoldenProvenance:
-    run = models.runs[file.name]
     return golden_provenance(
-        Subject(file.data, file.format, file.precision, run.backend, default_threads(), file.name),
-        manifest_entry(file, run),
-        models.pixels,
-        run.outputs,
-        kernels=run.kernels,
+        file.precision,
+        models.runs[file.name],
+        models.samples[file.name],
         allowed=_tolerance(file, models),
         relative=relative_tolerance(models.source.fan_ins()),
     )

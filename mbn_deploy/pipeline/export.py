@@ -22,16 +22,16 @@ from mbn_deploy.pipeline.evaluation import REFERENCE, evaluate_files, keras_scor
 from mbn_deploy.pipeline.images import ExportImages, check_inputs, load_images
 from mbn_deploy.pipeline.option_fields import keywords, takes_options
 from mbn_deploy.pipeline.options import ExportOptions
-from mbn_deploy.pipeline.recipe_search import SearchResult, file_to_run, search_recipes
+from mbn_deploy.pipeline.recipe_search import SearchResult, search_recipes
 from mbn_deploy.pipeline.rejection import rejection
 from mbn_deploy.pipeline.report_data import report_html
 from mbn_deploy.pipeline.source import open_source
 from mbn_deploy.pipeline.steps import StepTimer
+from mbn_deploy.pipeline.trial import try_files
 from mbn_deploy.verify.chance import chance_level_warning
 from mbn_deploy.verify.evaluate import Evaluation
 from mbn_deploy.verify.golden_inputs import golden_pixels
 from mbn_deploy.verify.guard import sentence
-from mbn_deploy.verify.interpreter_process import run_files
 
 if TYPE_CHECKING:
     import keras
@@ -91,13 +91,14 @@ def export_model(model: keras.Model | str | Path, output: str | Path, options: E
         raise VerificationError(rejection(rejected, files, options))
     with timer.step("try the files"):
         pixels = golden_pixels(images.calibration_pixels, source.size, source.channels, options.seed)
-        runs = run_files({file.name: file_to_run(file) for file in files}, pixels)
-    models = ExportedModels(source=source, searches=searches, files=files, runs=runs, pixels=pixels)
+        runs, samples = try_files(files, pixels)
+    models = ExportedModels(source=source, searches=searches, files=files, runs=runs, samples=samples, pixels=pixels)
     with timer.step("evaluate the files"):
         evaluation = evaluate_files(files, runs, source, images, keras_answers, progress=options.progress)
     with timer.step("write the bundle"):
         contents, manifest = bundle_files(models, evaluation, images.evaluation_preprocess, options)
-    warnings = (*source.warnings, *export_warnings(images, searches, evaluation, options.max_drop))
+    unrecorded = tuple(record.warning for record in samples.values() if record.warning)
+    warnings = (*source.warnings, *export_warnings(images, searches, evaluation, options.max_drop), *unrecorded)
     if options.report:
         with timer.step("write the report"):
             contents[REPORT_NAME] = report_html(

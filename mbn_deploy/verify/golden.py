@@ -25,7 +25,7 @@ from mbn_deploy.runtime.system.files import read_file
 LARGEST_EXPANSION = 2**26  # bytes that an archive may unpack to beyond its own size
 # Names of arrays. A model file's outputs are stored under its own name, which never contains a colon.
 _PIXELS, _TOLERANCE, _MADE, _LIMITS, _SAMPLES = "pixels", "tolerance:", "made:", "limits:", "operations:"
-_RESCALED, _RESCALING = "rescaled:", "rescaling:"
+_COUNT, _RESCALED, _RESCALING = "recorded:", "rescaled:", "rescaling:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,7 @@ class GoldenProvenance:
         cross_kernel_tolerance: how far outputs of other kernels may differ, in the output's own unit.
         relative_tolerance: how far floats inside may differ, as a fraction of the largest value of their tensor.
         samples: values of every operation's result, see `operation_check.record`.
+        operations: how many operations the samples are of, the first ones; None for all.
     """
 
     backend: str
@@ -45,6 +46,7 @@ class GoldenProvenance:
     cross_kernel_tolerance: float
     relative_tolerance: float
     samples: Array
+    operations: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,8 @@ def golden_bytes(golden: Golden) -> bytes:
     for name, origin in golden.provenance.items():
         arrays |= {_MADE + name: np.array([origin.backend, origin.kernels]), _SAMPLES + name: origin.samples}
         arrays[_LIMITS + name] = np.array([origin.cross_kernel_tolerance, origin.relative_tolerance], np.float64)
+        if origin.operations is not None:
+            arrays[_COUNT + name] = np.array([origin.operations], np.int32)
     for precision, by_tensor in golden.rescalings.items():
         arrays[_RESCALED + precision] = np.array([len(by_tensor)], np.int32)
         arrays |= {f"{_RESCALING}{precision}:{name}": value.to_array() for name, value in by_tensor.items()}
@@ -129,6 +133,7 @@ def _provenance(arrays: dict[str, Array], name: str) -> GoldenProvenance:
         cross_kernel_tolerance=cross_kernel,
         relative_tolerance=relative,
         samples=arrays[_SAMPLES + name],
+        operations=int(arrays[_COUNT + name].item()) if _COUNT + name in arrays else None,
     )
 
 

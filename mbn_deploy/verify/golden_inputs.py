@@ -9,7 +9,8 @@ from mbn_deploy.manifest import ModelFile
 from mbn_deploy.runtime.backends.modules import backend_version
 from mbn_deploy.runtime.tensors import PixelEncoder
 from mbn_deploy.verify.golden import GoldenProvenance
-from mbn_deploy.verify.operation_check import Subject, record
+from mbn_deploy.verify.interpreter_process import RunResult
+from mbn_deploy.verify.operation_record import OperationSamples
 
 COUNT = 4  # calibration images; one image of noise is added, which reaches values that photographs do not
 INNER = (0, -1)  # the images that operations are compared on: the first one, and the noise
@@ -40,33 +41,31 @@ def _smooth(rng: np.random.Generator, size: tuple[int, int], channels: int) -> P
 
 
 def golden_provenance(
-    subject: Subject, entry: ModelFile, pixels: Pixels, outputs: Array, *, kernels: str, allowed: float, relative: float
+    precision: str, run: RunResult, samples: OperationSamples, *, allowed: float, relative: float
 ) -> GoldenProvenance:
-    """Record how the golden outputs of a file were computed, with samples of its operations.
+    """Say how the golden outputs of a file were computed, with samples of its operations.
 
     Dynamic-range kernels quantize activations while they run, each family in its own way. Two of them may be twice as
     far apart as this one is from the reference kernels.
 
     Args:
-        subject: the file and the interpreter that computed `outputs`.
-        entry: the file's line in the manifest.
-        pixels: the golden inputs, uint8 (N, H, W, C).
-        outputs: raw outputs (N, classes).
-        kernels: the kernels that computed them.
+        precision: the file's precision.
+        run: its outputs for the golden inputs, and the interpreter that computed them.
+        samples: those of its operations.
         allowed: how far outputs of the same kernels may differ.
         relative: how far floats inside may differ, as a fraction of the largest value of their tensor.
     """
-    samples, reference_outputs = record(subject, operation_inputs(entry, pixels))
     cross_kernel_tolerance = allowed
-    if subject.precision == "dynamic":
-        apart = float(np.abs(outputs[list(INNER)] - reference_outputs).max())
+    if precision == "dynamic" and samples.outputs is not None:
+        apart = float(np.abs(run.outputs[list(INNER)] - samples.outputs).max())
         relative, cross_kernel_tolerance = max(relative, 1 / 256), max(allowed, 2 * apart)
     return GoldenProvenance(
-        backend=f"{subject.backend} {version_of(subject.backend)}",
-        kernels=kernels,
+        backend=f"{run.backend} {version_of(run.backend)}",
+        kernels=run.kernels,
         cross_kernel_tolerance=cross_kernel_tolerance,
         relative_tolerance=relative,
-        samples=samples,
+        samples=samples.values,
+        operations=samples.count,
     )
 
 

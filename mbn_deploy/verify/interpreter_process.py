@@ -5,9 +5,9 @@ XNNPACK, for one, was seen to free memory twice and to abort. The export must su
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from mbn_deploy.runtime.backends import choose_backend, open_backend
 from mbn_deploy.runtime.system.child import ChildError, ChildProcess
 from mbn_deploy.text import shorten
 from mbn_deploy.verify.runner import FileRunner
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +45,41 @@ class RunResult:
     outputs: Array
 
 
-def run_files(files: Mapping[str, FileToRun], pixels: Pixels) -> dict[str, RunResult]:
-    """Load every file and run it on `pixels`, uint8 (N, H, W, C), in one child process.
+class InterpreterProcess:
+    """A child process that runs files which no interpreter has tried yet; a context, which ends it.
+
+    It starts with the first call, and again after a file has crashed it.
+    """
+
+    def __init__(self) -> None:
+        self._child: ChildProcess | None = None
+
+    def __enter__(self) -> InterpreterProcess:  # noqa: PYI034 (typing.Self came with Python 3.11)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child is not None:
+            self._child.close()
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function in the child process, see `ChildProcess.call`.
+
+        Raises:
+            UsageError: no child process can be started.
+            ChildError: the process ended without an answer.
+        """
+        if self._child is None or self._child.closed:
+            try:
+                self._child = ChildProcess()
+            except ChildError as error:
+                raise UsageError(f"the process that is to run the exported files {error}") from error
+        return self._child.call(function, *arguments)
+
+
+def run_files(
+    files: Mapping[str, FileToRun], pixels: Pixels, process: InterpreterProcess | None = None
+) -> dict[str, RunResult]:
+    """Load every file and run it on `pixels`, uint8 (N, H, W, C), in one child process; by default in a new one.
 
     Raises:
         UsageError: no child process can be started.
@@ -54,17 +89,15 @@ def run_files(files: Mapping[str, FileToRun], pixels: Pixels) -> dict[str, RunRe
     """
     for file in files.values():
         choose_backend(file.format)  # a missing package is not the file's fault
-    try:
-        child = ChildProcess()
-    except ChildError as error:
-        raise UsageError(f"the process that is to run the exported files {error}") from error
-    with child:
-        return {name: _run_in(child, name, file, pixels) for name, file in files.items()}
+    if process is None:
+        with InterpreterProcess() as own:
+            return run_files(files, pixels, own)
+    return {name: _run_in(process, name, file, pixels) for name, file in files.items()}
 
 
-def _run_in(child: ChildProcess, name: str, file: FileToRun, pixels: Pixels) -> RunResult:
+def _run_in(process: InterpreterProcess, name: str, file: FileToRun, pixels: Pixels) -> RunResult:
     try:
-        fields = child.call(run_file, name, asdict(file), pixels)
+        fields = process.call(run_file, name, asdict(file), pixels)
     except ChildError as error:
         raise VerificationError(f"{name} was made, but the interpreter {error}") from error
     return RunResult(**fields | {end: TensorInfo(**fields[end]) for end in ("input", "output")})

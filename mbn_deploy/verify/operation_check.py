@@ -19,7 +19,7 @@ import numpy as np
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import FileFormat
-from mbn_deploy.runtime.operation_runs.open import open_operations
+from mbn_deploy.runtime.operation_runs.open import count_operations, open_operations
 from mbn_deploy.runtime.operation_runs.operation import Operation, Operations
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -67,6 +67,8 @@ class OperationCheck:
         largest: their largest difference, in quantization levels.
         against: what was compared with.
         first: the first operation that differs by more than its tolerance, if any.
+        left_out: number of operations at the end of the file of which the export has no samples, since the kernels
+            that it takes them with could not compute them.
     """
 
     compared: int
@@ -74,6 +76,7 @@ class OperationCheck:
     largest: float
     against: tuple[Against, ...]
     first: OperationDifference | None
+    left_out: int = 0
 
     @property
     def passed(self) -> bool:
@@ -83,7 +86,10 @@ class OperationCheck:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model file and what is needed to run it."""
+    """A model file and what is needed to run it.
+
+    `count` is how many of its operations are run, the first ones; None for all.
+    """
 
     data: bytes
     format: FileFormat
@@ -91,6 +97,7 @@ class Subject:
     backend: str
     threads: int
     where: str
+    count: int | None = None
 
     @property
     def integer(self) -> bool:
@@ -111,14 +118,19 @@ class Subject:
             threads=self.threads,
             where=self.where,
             reference=self.referenced,
+            count=self.count,
         )
+
+    def count_operations(self) -> int:
+        """Return the number of operations of which samples are taken, without running anything."""
+        return count_operations(self.data, self.format, self.where)
 
 
 def record(subject: Subject, sources: Sequence[Array]) -> tuple[Array, Array]:
     """Run the file on `sources`, input tensors, and sample the result of every operation.
 
     Returns:
-        The samples as one uint8 vector of their bytes, and the outputs (sources, classes) of the same kernels.
+        The samples as one uint8 vector of their bytes, and what the last operation that is run writes for each source.
     """
     operations = subject.operations()
     results = [operations.run(source) for source in sources]
@@ -141,6 +153,8 @@ def check(subject: Subject, sources: Sequence[Array], kept: Array, relative: flo
     Raises:
         InputError: `kept` are not samples of this file.
     """
+    if subject.count is not None and not 0 < subject.count <= subject.count_operations():
+        raise InputError(f"{subject.where}: the golden vectors have samples of {subject.count} operations: not of it")
     loaded = subject.operations()
     results = [loaded.run(source) for source in sources]
     before = list(_split(kept, results, subject.where))
@@ -150,10 +164,10 @@ def check(subject: Subject, sources: Sequence[Array], kept: Array, relative: flo
     if (
         not subject.referenced or not subject.integer or first is not None
     ):  # if reference kernels differ, the others tell no more
-        return _summary(rows, ("export",), first)
+        return _summary(subject, rows, ("export",), first)
     isolated = list(_run_isolated(subject, sources, results))
     rows = list(_rows(loaded.operations, isolated, results, relative, "reference"))
-    return _summary(rows, ("export", "reference"), next((row for row in rows if not row.passed), None))
+    return _summary(subject, rows, ("export", "reference"), next((row for row in rows if not row.passed), None))
 
 
 def _run_isolated(
@@ -164,11 +178,11 @@ def _run_isolated(
 
     wiring = Wiring(subject.data, subject.where)
     tensors = [
-        {wiring.source: source, **dict(zip(wiring.written, values, strict=True))}
+        {wiring.source: source, **dict(zip(wiring.written, values, strict=False))}
         for source, values in zip(sources, results, strict=True)
     ]
     by_operation = []
-    for index in range(len(wiring.written)):
+    for index in range(len(results[0])):
         lone = SingleOperation(wiring, index, subject.backend, subject.threads, subject.where)
         by_operation.append([lone.run(known) for known in tensors])
     yield from (list(values) for values in zip(*by_operation, strict=True))
@@ -197,10 +211,20 @@ def _distance(a: Array, b: Array) -> float:
 
 
 def _summary(
-    rows: list[OperationDifference], against: tuple[Against, ...], first: OperationDifference | None
+    subject: Subject,
+    rows: list[OperationDifference],
+    against: tuple[Against, ...],
+    first: OperationDifference | None,
 ) -> OperationCheck:
     integers = [row.largest for row in rows if row.levels]
-    return OperationCheck(len(rows), sum(map(bool, integers)), max(integers, default=0.0), against, first)
+    return OperationCheck(
+        compared=len(rows),
+        moved=sum(map(bool, integers)),
+        largest=max(integers, default=0.0),
+        against=against,
+        first=first,
+        left_out=0 if subject.count is None else subject.count_operations() - len(rows),
+    )
 
 
 def spread_sample(value: Array) -> Array:

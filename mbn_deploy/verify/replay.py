@@ -165,9 +165,16 @@ class _Replay:
 
     def _operations(self, opened: Backend) -> OperationCheck | None:
         """Compare every operation with its samples; return None for a bundle that has none."""
-        if self._provenance is None:
+        origin, entry = self._provenance, self.entry
+        if origin is None or origin.operations == 0:
             return None
-        entry = self.entry
-        subject = Subject(self._data, entry.format, entry.precision, opened.name, opened.threads, self.where)
-        origin = self._provenance
+        subject = Subject(
+            data=self._data,
+            format=entry.format,
+            precision=entry.precision,
+            backend=opened.name,
+            threads=opened.threads,
+            where=self.where,
+            count=origin.operations,
+        )
         return check(subject, operation_inputs(entry, self.golden.pixels), origin.samples, origin.relative_tolerance)

@@ -37,11 +37,11 @@ class OnnxOperations:
     So that it still does, only the integers that a DequantizeLinear reads become outputs of a quantized file.
     """
 
-    def __init__(self, data: bytes, threads: int, where: str) -> None:
+    def __init__(self, data: bytes, threads: int, where: str, count: int | None = None) -> None:
         self._where = where
         with damage_named(where, "ONNX"):
             nodes, outputs = data_nodes(data)
-        requested = _requested(nodes)
+        requested = _requested(nodes)[:count]
         self.operations = tuple(operation for _, operation in requested)
         self._names = [name for name, _ in requested]
         more = b"".join(encoded(_OUTPUT, encoded(_VALUE_NAME, n.encode())) for n in self._names if n not in outputs)
@@ -56,6 +56,12 @@ class OnnxOperations:
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise InputError(f"{self._where}: onnxruntime failed on it: {error}") from error
         return [np.moveaxis(value, 1, -1) if value.ndim == 4 else value for value in results]
+
+
+def sampled_operations(data: bytes, where: str) -> list[Operation]:
+    """Return the ops of a file whose results `OnnxOperations` returns; raises `InputError` for damaged bytes."""
+    with damage_named(where, "ONNX"):
+        return [operation for _, operation in _requested(data_nodes(data)[0])]
 
 
 def data_nodes(data: bytes) -> tuple[list[Node], set[str]]:

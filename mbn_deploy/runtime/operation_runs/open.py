@@ -11,16 +11,39 @@ from mbn_deploy.runtime.operation_runs.operation import Operations
 
 
 def open_operations(
-    data: bytes, file_format: FileFormat, backend: str, *, threads: int, where: str, reference: bool = False
+    data: bytes,
+    file_format: FileFormat,
+    backend: str,
+    *,
+    threads: int,
+    where: str,
+    reference: bool = False,
+    count: int | None = None,
 ) -> Operations:
     """Open a file's bytes with `backend`; with `reference` (.tflite only), use TensorFlow Lite's reference kernels.
+
+    With a `count`, only that many ops are run and returned: the first ones that depend on the input.
 
     Raises `InputError` for a file that is damaged or refused, `MissingExtraError` if the backend is not installed.
     """
     if file_format == "onnx":
         from mbn_deploy.runtime.operation_runs.onnx import OnnxOperations
 
-        return OnnxOperations(data, threads, where)
+        return OnnxOperations(data, threads, where, count)
     from mbn_deploy.runtime.operation_runs.tflite import TfliteOperations
 
-    return TfliteOperations(data, backend, threads, where, reference=reference)
+    return TfliteOperations(data, backend, threads, where, reference=reference, count=count)
+
+
+def count_operations(data: bytes, file_format: FileFormat, where: str) -> int:
+    """Return how many ops `open_operations` returns the results of, read from the file's bytes.
+
+    Raises `InputError` for a damaged file.
+    """
+    if file_format == "onnx":
+        from mbn_deploy.runtime.operation_runs.onnx import sampled_operations
+
+        return len(sampled_operations(data, where))
+    from mbn_deploy.runtime.operation_runs.tflite import Wiring
+
+    return len(Wiring(data, where).numbers)

@@ -55,9 +55,14 @@ class Wiring:
                 flowing.add(written[-1])
         return numbers, written, read
 
-    def file_with_all_outputs(self) -> bytes:
-        """Return the file with the result of every op as an output, in their order."""
-        return bytes(self._with_vector(bytearray(self.data), _OUTPUTS, self.written))
+    def file_with_all_outputs(self, count: int | None = None) -> bytes:
+        """Return the file with the result of every op as an output, in their order; it ends after `count` of them."""
+        changed = bytearray(self.data)
+        if count is not None and count < len(self.numbers):
+            with damage_named(self._where):
+                start, _ = self._graph.vector(_OPERATORS, 4)
+            struct.pack_into("<I", changed, start - 4, self.numbers[count - 1] + 1)
+        return bytes(self._with_vector(changed, _OUTPUTS, self.written[:count]))
 
     def file_with_one_op(self, index: int) -> bytes:
         """Return the file with only the `index`-th op of `numbers`, whose inputs and result are the file's."""
@@ -81,18 +86,22 @@ class Wiring:
 class TfliteOperations:
     """A .tflite file in an interpreter. See `Operations`."""
 
-    def __init__(self, data: bytes, backend: str, threads: int, where: str, *, reference: bool) -> None:
+    def __init__(
+        self, data: bytes, backend: str, threads: int, where: str, *, reference: bool, count: int | None = None
+    ) -> None:
         self.wiring = Wiring(data, where)
         self._where = where
-        self._interpreter = _open(self.wiring.file_with_all_outputs(), backend, threads, where, reference=reference)
+        contents = self.wiring.file_with_all_outputs(count)
+        self._interpreter = _open(contents, backend, threads, where, reference=reference)
         names = {int(tensor["index"]): str(tensor["name"]) for tensor in self._interpreter.get_tensor_details()}
         kinds = [str(op["op_name"]) for op in partitioning(self._interpreter).ops]
-        wired = zip(self.wiring.numbers, self.wiring.written, strict=True)
+        self._written = self.wiring.written[:count]
+        wired = zip(self.wiring.numbers, self._written, strict=False)
         self.operations = tuple(Operation(kinds[number], names[tensor]) for number, tensor in wired)
 
     def run(self, values: Array) -> list[Array]:
         """Return the result of each operation; see `Operations`."""
-        return _computed(self._interpreter, {self.wiring.source: values}, self.wiring.written, self._where)
+        return _computed(self._interpreter, {self.wiring.source: values}, self._written, self._where)
 
 
 class SingleOperation:

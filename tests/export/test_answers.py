@@ -1,7 +1,11 @@
 """What a model's outputs mean: found in its end and its compiled loss, or asked for."""
 
 import functools
+import json
+import shutil
+from pathlib import Path
 
+import h5py
 import pytest
 from keras_files import saved
 
@@ -13,6 +17,8 @@ from mbn_deploy.export.from_keras.find_answers import Head, find_answers
 from mbn_deploy.export.from_keras.load import compiled_losses
 from mbn_deploy.export.from_keras.losses import loss_of_output
 from mbn_deploy.export.from_keras.model_end import ModelEnd
+
+DATA = Path(__file__).parents[1] / "data"
 
 OBJECTS = {
     "categorical logits": {"class_name": "SparseCategoricalCrossentropy", "config": {"from_logits": True}},
@@ -165,6 +171,29 @@ def test_losses_of_files_and_models(suffix, tmp_path):
     assert (model.loss if suffix is None else compiled_losses(saved(model, tmp_path / f"m.{suffix}"))) is None
 
 
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (
+            {"class_name": "BinaryCrossentropy", "config": {"reduction": "auto", "from_logits": True}},
+            Answers("labels", "logits"),
+        ),
+        ({"class_name": "MeanSquaredError", "config": {"reduction": "auto"}}, Answers("values", "none")),
+        ("mean_absolute_percentage_error", Answers("values", "none")),
+        (["mse"], Answers("values", "none")),
+        ({"top": "mse"}, Answers("values", "none")),
+    ],
+)
+def test_losses_of_keras_2(loss, expected, tmp_path):
+    path = Path(shutil.copy(DATA / "keras2.h5", tmp_path))
+    with h5py.File(path, "r+") as file:
+        file.attrs["training_config"] = json.dumps({"loss": loss, "metrics": ["accuracy"], "optimizer_config": {}})
+    assert find_answers(head("none", 5, compiled_losses(path)))[0] == expected
+    with h5py.File(path, "r+") as file:
+        file.attrs["training_config"] = "{"
+    assert compiled_losses(path) is None
+
+
 def test_one_of_several_outputs():
     import keras
 
@@ -194,3 +223,22 @@ def test_an_inner_layer_becomes_the_output():
     with pytest.raises(InputError, match="--output-layer"):
         found(model, None, "relu")
     assert cut_model(model, None).model is model
+
+
+def test_features_are_recognised():
+    import keras
+
+    kl = keras.layers
+    pool, dense = kl.GlobalAveragePooling2D, kl.Dense
+    for features, tail in (
+        (True, [pool()]), (True, [kl.Flatten()]), (True, [pool(), kl.BatchNormalization()]),
+        (True, [pool(), dense(4), kl.UnitNormalization()]), (True, [pool(), dense(4, "relu")]),
+        (False, [pool(), dense(4)]), (False, [pool(), dense(4), kl.BatchNormalization()]),
+    ):  # fmt: skip
+        layers = [keras.Input((8, 8, 3)), kl.Rescaling(1 / 255), kl.Conv2D(4, 3), *tail]
+        assert graph_from_keras(keras.Sequential(layers)).end.features is features
+    joined = network(*(dense(1, "sigmoid") for _ in range(3)))
+    joined = keras.Model(joined.inputs, kl.Concatenate()(joined.outputs))
+    assert found(joined, None) == Answers("labels", "sigmoid")
+    with pytest.raises(InputError, match="segmentation"):
+        found(keras.Sequential([keras.Input((8, 8, 3)), kl.Conv2D(4, 3), kl.Softmax(), kl.Flatten()]), None)

@@ -50,16 +50,16 @@ class KerasGraph:
     @property
     def outputs(self) -> int:
         """Number of outputs; raises `InputError` if there is not one vector of them, (N, outputs)."""
-        shape = self.graph.shapes[self.graph.output]
-        if len(shape) == 2:
+        shape, end = self.graph.shapes[self.graph.output], self.end
+        if len(shape) == 2 and not end.segments:
             return shape[1]
         model = f"model {self.graph.name!r}, whose output has shape {shape},"
-        if len(shape) == 4 and self.end.function != "none":
+        if end.segments or (len(shape) == 4 and end.function != "none"):
             raise InputError(
                 f"{model} answers for each position of a picture (a segmentation or detection); models with one "
                 "answer a picture, (N, outputs), are exported"
             )
         raise InputError(
-            f"{model} ends in a feature map; (N, outputs) is expected. Add GlobalAveragePooling2D or Flatten behind "
-            f"it, or end the network at a layer behind one, with --output-layer LAYER"
+            f"{model} ends in a {'feature map' if len(shape) == 4 else 'sequence'}; (N, outputs) is expected. Add "
+            "GlobalAveragePooling2D or Flatten behind it, or end the network at another layer with --output-layer LAYER"
         )

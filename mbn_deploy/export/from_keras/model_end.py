@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,18 +17,25 @@ _FUNCTIONS: dict[str, EndFunction] = {
     "sigmoid": "sigmoid",
     "hard_sigmoid": "sigmoid",
 }
-# The last operations of networks without a head, whose outputs are features.
+# Operations that make features: a network that ends in them has no head, or ends at a hidden layer.
 _FEATURES = {
-    *("global_average_pool", "global_max_pool", "average_pool", "max_pool", "mean", "max"),
-    *("unit_norm", "l2_normalize", "layer_norm"),
+    *("global_average_pool", "global_max_pool", "average_pool", "max_pool", "channel_max"),
+    *("normalize", "l2_normalize"),
+    *("relu", "relu6", "leaky_relu", "prelu", "elu", "gelu", "gelu_tanh", "hard_swish", "mish"),
 }
+_TRANSPARENT = {"reshape", "affine", "add_constant", "concat", "transpose"}  # features stay features behind them
 _WORDS = {
     "dense": "a Dense layer without activation",
     "conv": "a convolution without activation",
     "global_average_pool": "global average pooling",
     "global_max_pool": "global max pooling",
-    "affine": "a scaling",
+    "affine": "a scaling or BatchNormalization",
     "add_constant": "an addition",
+    "concat": "a concatenation",
+    "l2_normalize": "a normalization to length 1",
+    "normalize": "a normalization",
+    "relu6": "ReLU6",
+    "relu": "ReLU",
 }
 
 
@@ -38,33 +47,59 @@ class ModelEnd:
         function: `softmax`, `log_softmax` or `sigmoid` over the outputs; "none" for anything else.
         layer: its name.
         what: what it is, in words.
-        features: whether the network has no head: it ends in pooling, a flattened map or a normalization.
+        features: whether it makes features: pooling, a flattened map, a normalization, the activation of a hidden layer.
+        segments: whether a softmax or sigmoid at each position of a map was flattened.
     """
 
     function: EndFunction
     layer: str
     what: str
     features: bool
+    segments: bool = False
 
 
 def model_end(graph: Graph) -> ModelEnd:
     """Tell how a graph ends; reshapes at its end change nothing of what its outputs mean."""
     writers = graph.writers()
-    op = writers[graph.output]
-    while op.kind == "reshape" and op.inputs[0] in writers:
-        op = writers[op.inputs[0]]
-    if _is_flattened_map(op, graph):
-        return ModelEnd(
-            "none", op.name, f"a flattened map ({op.kind.replace('_', ' ')} at each position)", features=True
-        )
+    op = _behind_reshapes(graph.output, writers)
+    flattened = _is_flattened_map(op, graph)
+    what = _WORDS.get(op.kind, op.kind.replace("_", " "))
     return ModelEnd(
-        function=_FUNCTIONS.get(op.kind, "none"),
+        function="none" if flattened else _function(op, writers),
         layer=op.name,
-        what=_WORDS.get(op.kind, op.kind.replace("_", " ")),
-        features=op.kind in _FEATURES,
+        what=f"a flattened map ({what} at each position)" if flattened else what,
+        features=flattened or _makes_features(op, graph, writers),
+        segments=flattened and op.kind in _FUNCTIONS,
     )
 
 
+def _behind_reshapes(tensor: str, writers: Mapping[str, Op]) -> Op:
+    """Return the operation that computes a tensor, of which a reshape may have changed the axes."""
+    op = writers[tensor]
+    while op.kind == "reshape" and op.inputs[0] in writers:
+        op = writers[op.inputs[0]]
+    return op
+
+
+def _function(op: Op, writers: Mapping[str, Op]) -> EndFunction:
+    """Return the function at the end; sigmoids that are joined are sigmoids, softmaxes are no longer one softmax."""
+    if op.kind != "concat":
+        return _FUNCTIONS.get(op.kind, "none")
+    parts = [_function(_behind_reshapes(name, writers), writers) if name in writers else "none" for name in op.inputs]
+    return "sigmoid" if set(parts) == {"sigmoid"} else "none"
+
+
+def _makes_features(op: Op, graph: Graph, writers: Mapping[str, Op]) -> bool:
+    """Tell whether nothing but pooling, flattening or a normalization comes before `op`, instead of a head."""
+    if op.kind in _FEATURES or _is_flattened_map(op, graph):
+        return True
+    before = [writers.get(name) for name in op.inputs]
+    return op.kind in _TRANSPARENT and all(one is not None and _makes_features(one, graph, writers) for one in before)
+
+
 def _is_flattened_map(op: Op, graph: Graph) -> bool:
-    """Tell whether a map of several positions was flattened; a softmax at each of them does not sum up to 1."""
-    return graph.shapes[op.output][-1] != graph.shapes[graph.output][-1]
+    """Tell whether `op` computes a map of several positions, which the network's end has flattened.
+
+    A softmax at each position does not sum up to 1.
+    """
+    return len(graph.shapes[graph.output]) == 2 and math.prod(graph.shapes[op.output][1:-1]) > 1

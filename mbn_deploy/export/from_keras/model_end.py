@@ -47,7 +47,7 @@ class ModelEnd:
         function: `softmax`, `log_softmax` or `sigmoid` over the outputs; "none" for anything else.
         layer: its name.
         what: what it is, in words.
-        features: whether it makes features: pooling, a flattened map, a normalization, the activation of a hidden layer.
+        features: whether it is pooling, a flattened map, a normalization or the activation of a hidden layer.
         segments: whether a softmax or sigmoid at each position of a map was flattened.
     """
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from mbn_deploy.arrays import Doubles
-from mbn_deploy.graph.graph import WEIGHTED, Activation, Graph, Op
+from mbn_deploy.graph.graph import WEIGHTED, Activation, Graph, Op, Shape
 
 _CLIPPING: dict[str, Activation] = {"relu": "relu", "relu6": "relu6"}
 _CAN_CLIP = WEIGHTED | {"add"}
@@ -166,17 +166,27 @@ def _leftover_affines(graph: Graph) -> Graph:
         if op.kind != "affine":
             ops.append(op)
             continue
-        scale, offset = _affine(op)
-        kernel, bias = scale.astype(np.float32).reshape(1, 1, -1, 1), offset.astype(np.float32)
-        scaled = Op("depthwise", op.name, op.inputs, op.output, kernel=kernel, bias=bias)
-        shape = shapes[op.output]
-        if len(shape) == 4:
-            ops.append(scaled)
-            continue
-        # A feature vector is reshaped to an image of one pixel, a sequence to one of one row, and back.
-        image, result = f"{op.output}/pixel", f"{op.output}/scaled"
-        shapes[image] = shapes[result] = (shape[0], 1, math.prod(shape[1:-1]), shape[-1])
-        ops.append(Op("reshape", f"{op.name}/pixel", op.inputs, image))
-        ops.append(replace(scaled, inputs=(image,), output=result))
-        ops.append(Op("reshape", f"{op.name}/vector", (result,), op.output))
+        ops += rescaling_ops(op, *_affine(op), shapes)
     return replace(graph, shapes=shapes).with_ops(ops)
+
+
+def rescaling_ops(
+    op: Op, scale: Doubles, offset: Doubles, shapes: dict[str, Shape], activation: Activation = "none"
+) -> list[Op]:
+    """Return the depthwise 1x1 convolution x * scale + offset, per channel (C,), in place of `op`.
+
+    A feature vector is reshaped to an image of one pixel, a sequence to one of one row, and back; the shapes of
+    these tensors are added to `shapes`.
+    """
+    kernel, bias = scale.astype(np.float32).reshape(1, 1, -1, 1), offset.astype(np.float32)
+    scaled = Op("depthwise", op.name, op.inputs, op.output, kernel=kernel, bias=bias, activation=activation)
+    shape = shapes[op.output]
+    if len(shape) == 4:
+        return [scaled]
+    image, result = f"{op.output}/pixel", f"{op.output}/scaled"
+    shapes[image] = shapes[result] = (shape[0], 1, math.prod(shape[1:-1]), shape[-1])
+    return [
+        Op("reshape", f"{op.name}/pixel", op.inputs, image),
+        replace(scaled, inputs=(image,), output=result),
+        Op("reshape", f"{op.name}/vector", (result,), op.output),
+    ]

@@ -26,9 +26,6 @@ def lower(graph: Graph, recipe: Recipe, images: Iterator[Floats], keep: frozense
     """Rewrite `graph` as `recipe` says; ops that write the tensors `keep` compute in float and stay.
 
     `images`, arrays (1, H, W, C), show which form of h-swish pays; none is read unless the recipe has a threshold.
-
-    Raises:
-        InputError: an op that has no integer form.
     """
     graph = absorb_hard_sigmoids(graph, keep)
     candidates = _noisy_swishes(graph, recipe, images) if recipe.hard_swish == "automatic" else frozenset()

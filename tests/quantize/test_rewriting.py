@@ -8,7 +8,7 @@ from export_models import small_model
 from graph_reference import run_graph
 from quantize_graphs import Net, assert_same, images, output
 
-from mbn_deploy.errors import InputError, UnknownNameError
+from mbn_deploy.errors import UnknownNameError
 from mbn_deploy.export.from_keras.convert import graph_from_keras
 from mbn_deploy.graph.fold import fold
 from mbn_deploy.graph.graph import Op
@@ -175,15 +175,16 @@ def test_a_hard_sigmoid_is_its_convolution():
     assert "hard_sigmoid" in kinds(absorb_hard_sigmoids(graph, frozenset({"se/gate"})))
 
 
-def test_a_hard_sigmoid_of_something_else_is_refused():
-    net = Net()
-    net.op("hard_sigmoid", "h", "x")
-    with pytest.raises(InputError, match="'h'"):
-        absorb_hard_sigmoids(net.graph())
+def test_a_hard_sigmoid_of_something_else_gets_a_convolution_of_its_own():
     net = Net()
     net.op("add", "sum", net.op("hard_sigmoid", "h", net.conv("c", "x", 4)), "c")
-    with pytest.raises(InputError, match="'h'"):
-        absorb_hard_sigmoids(net.graph())
+    lowered = absorb_hard_sigmoids(net.graph())
+    assert kinds(lowered) == ["conv", "depthwise", "add"]
+    assert_same(net.graph(), lowered)
+    net = Net()
+    net.op("global_average_pool", "p", net.conv("c", "x", 4), shape=(1, 4))
+    net.op("hard_sigmoid", "h", "p")
+    assert_same(net.graph(), absorb_hard_sigmoids(net.graph()))
 
 
 NETWORKS = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mbn_deploy.arrays import Doubles
-from mbn_deploy.errors import InputError
+from mbn_deploy.graph.fold import rescaling_ops
 from mbn_deploy.graph.graph import WEIGHTED, Graph, Op, input_readers
 from mbn_deploy.graph.input_normalization import behind_conv
 from mbn_deploy.graph.quantized import QuantParams
@@ -23,9 +23,7 @@ def absorb_hard_sigmoids(graph: Graph, keep: frozenset[str] = frozenset()) -> Gr
     Its kernel and bias are divided by 6, and 1/2 is added to the bias. The clip to [0, 1] is the activation `unit`,
     which costs nothing in integers: 256 levels that cover [0, 1] saturate there. A hard sigmoid whose output is in
     `keep` computes in float and stays.
-
-    Raises:
-        InputError: a hard sigmoid that does not follow a convolution.
+    One that does not follow a convolution that only it reads gets a depthwise 1x1 convolution of its own.
     """
     readers, writers = graph.readers(), graph.writers()
     absorbed: dict[str, Op] = {}  # by the name of the convolution
@@ -42,11 +40,14 @@ def absorb_hard_sigmoids(graph: Graph, keep: frozenset[str] = frozenset()) -> Gr
             source, kernel=kernel * sixth, bias=bias * sixth + np.float32(0.5), output=op.output, activation="unit"
         )
         gone.add(op.output)
-    ops = [absorbed.get(op.output, op) for op in graph.ops if op.output not in gone]
-    left = [op.name for op in ops if op.kind == "hard_sigmoid" and op.output not in keep]
-    if left:
-        raise InputError(f"layer {left[0]!r}: a hard sigmoid that does not follow a convolution has no int8 form")
-    return graph.with_ops(ops)
+    shapes, ops = dict(graph.shapes), list[Op]()
+    for op in graph.ops:
+        if op.kind == "hard_sigmoid" and op.output not in gone | keep:
+            channels = shapes[op.output][-1]
+            ops += rescaling_ops(op, np.full(channels, 1 / 6), np.full(channels, 0.5), shapes, activation="unit")
+        elif op.output not in gone:
+            ops.append(absorbed.get(op.output, op))
+    return replace(graph, shapes=shapes).with_ops(ops)
 
 
 def _is_plain(op: Op) -> bool:

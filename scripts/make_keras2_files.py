@@ -1,5 +1,7 @@
 """Write tests/data/keras2.{h5,keras,npz}: a tiny model as Keras 2 saves it, with its input and output.
 
+keras2_functions.{h5,npz} are the same for its activation layers, its merges, and TensorFlow's functions like them.
+
 Needs Keras 2 in an environment of its own: pip install tensorflow-cpu tf_keras
 
 It has what Keras 3 cannot read by itself: functions of TensorFlow between the layers (those of MobileNetV3 and of
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 OUT = Path(__file__).parents[1] / "tests" / "data"
@@ -47,19 +50,40 @@ def classifier() -> Any:
     return keras.Model(inputs, L.Dense(5)(L.Dropout(0.2)(x)))
 
 
+def functions() -> Any:
+    """Build a model of activations, with and without settings, and of merges."""
+    nn = tf.nn
+    x = inputs = L.Input((8, 8, 3))
+    x = L.LeakyReLU(alpha=0.15)(L.Conv2D(4, 3, activation="leaky_relu")(x))
+    x = L.ELU(alpha=0.5)(L.PReLU(shared_axes=[1, 2])(x))
+    x = L.ThresholdedReLU(theta=0.05)(L.ReLU(max_value=3.0, negative_slope=0.1)(x))
+    x = L.Conv2D(4, 1, activation=L.LeakyReLU(0.2))(x)
+    x = tf.concat([nn.leaky_relu(x, alpha=0.3), nn.gelu(x - 0.1, approximate=True), x], axis=-1)
+    x = tf.minimum(tf.maximum(x, tf.tanh(x * 2.0)), 3.0)
+    x = nn.elu(tf.abs(x)) - nn.selu(nn.softplus(x))
+    x = L.Concatenate()([L.GlobalAveragePooling2D()(x), L.GlobalMaxPooling2D()(tf.square(x))])
+    x = L.Average()([x, L.Subtract()([x, L.Dense(24, activation="softsign")(x)]), L.Dense(24, activation="gelu")(x)])
+    return keras.Model(inputs, nn.log_softmax(L.Dense(4)(x)))
+
+
 def main() -> None:
-    """Write the model with random weights, all of them away from 0 and 1."""
+    """Write the models with random weights, all of them away from 0 and 1."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    OUT.mkdir(exist_ok=True)
+    write(classifier(), "keras2", 16, ("h5", "keras"))
+    write(functions(), "keras2_functions", 8, ("h5",))
+
+
+def write(model: Any, name: str, size: int, suffixes: tuple[str, ...]) -> None:
+    """Write a model with other weights, and what it computes."""
     rng = np.random.default_rng(0)
-    model = classifier()
     model.set_weights(
         [w * rng.uniform(0.5, 1.5, w.shape) + rng.uniform(-0.1, 0.2, w.shape) for w in model.get_weights()]
     )
-    x = rng.uniform(0, 255, (3, 16, 16, 3)).astype(np.float32)
-    OUT.mkdir(exist_ok=True)
-    np.savez_compressed(OUT / "keras2.npz", x=x, y=model(x, training=False).numpy())
-    for suffix in ("h5", "keras"):
-        model.save(OUT / f"keras2.{suffix}")
+    x = rng.uniform(0, 255, (3, size, size, 3)).astype(np.float32)
+    np.savez_compressed(OUT / f"{name}.npz", x=x, y=model(x, training=False).numpy())
+    for suffix in suffixes:
+        model.save(OUT / f"{name}.{suffix}")
 
 
 if __name__ == "__main__":

@@ -196,7 +196,8 @@ def _activation_layer(entry: Entry, place: str, setting: Entry, *, keras2: bool)
         raise _refusal(
             entry, place, f"its activation is an object ({kind}), none of {', '.join(sorted(_ACTIVATION_LAYERS))}"
         )
-    config = _settings(setting, place, dict(setting["config"]), keras2=keras2)
+    named = {**setting, "name": _name(entry)}
+    config = _settings(named, place, dict(setting["config"]), keras2=keras2)
     return {"module": "keras.layers", "class_name": kind, "config": config, "registered_name": None}
 
 

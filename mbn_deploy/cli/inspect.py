@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from mbn_deploy.cli.options import Json, PreprocessText, Resize, path_argument, 
 from mbn_deploy.cli.output import human_bytes, millions, plain, print_json, stdout, table
 from mbn_deploy.cli.progress_bar import load_frameworks, progress_bar
 from mbn_deploy.errors import UsageError
+from mbn_deploy.manifest import Description
 from mbn_deploy.text import shorten
 
 if TYPE_CHECKING:
@@ -142,16 +143,21 @@ def _notes(console: Console, report: FileReport) -> None:
         clean = sum(r.clean for r in report.relu6)
         console.print(f"ReLU6 outputs: {clean} of {len(report.relu6)} have the clean range [0, 6] (scale 6/255)")
     if report.description is not None:
-        p = report.description.preprocess
-        console.print(
-            f"its description: {plain(report.description.model)} {plain(report.description.precision)}, "
-            f"{report.description.scores}, (pixel - {_vector(p.mean)}) / {_vector(p.std)}, {p.channels}, {p.resize}, "
-            f"{0 if report.description.labels is None else len(report.description.labels)} labels"
-        )
+        console.print(_described(report.description, report.outputs))
     if report.float_islands is not None:
         console.print(f"float islands: {_share(report.float_islands)}")
     if report.delegate is not None:
         _delegate(console, report.delegate, report.outside_delegate)
+
+
+def _described(said: Description, outputs: Sequence[TensorReport]) -> str:
+    """Return what the file says about itself, in a line."""
+    p, count = said.preprocess, outputs[0].shape[-1] if outputs and outputs[0].shape else 0
+    return (
+        f"its description: {plain(said.model)} {plain(said.precision)}, {said.answers(count).described(count)}, "
+        f"(pixel - {_vector(p.mean)}) / {_vector(p.std)}, {p.channels}, {p.resize}, "
+        f"{0 if said.labels is None else len(said.labels)} labels"
+    )
 
 
 def _delegate(console: Console, delegate: DelegateReport, outside: Share | None) -> None:

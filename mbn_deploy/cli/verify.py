@@ -55,23 +55,29 @@ def _to_json(result: GoldenResult) -> dict[str, Any]:
 
 
 def _print_results(console: Console, results: list[GoldenResult]) -> None:
-    rows = table("file", "interpreter, kernels", "off by", "allowed", "top-1", "", left=2)
+    ranked = any(result.same_top1 is not None for result in results)
+    rows = table("file", "interpreter, kernels", "off by", "allowed", "top-1" if ranked else "inputs", "", left=2)
     for result in results:
         largest, allowed = _difference_and_tolerance(result)
-        same = round(result.same_top1 * result.images)
+        same = None if result.same_top1 is None else round(result.same_top1 * result.images)
         rows.add_row(
             plain(result.file),
             f"{result.backend} {plain(result.version)}, {result.kernels}",
             largest,
             allowed,
-            f"{same}/{result.images}",
+            str(result.images) if same is None else f"{same}/{result.images}",
             "passed" if result.passed else "FAILED",
         )
     console.print(rows)
     console.print()
     console.print(
-        "off by: largest difference from the outputs at export, for int8 files in quantization levels. top-1: images "
-        "with the same top-1 class as at export; one of them is random noise, whose class means little."
+        "off by: largest difference from the outputs at export, for int8 files in quantization levels."
+        + (
+            " top-1: images with the same top-1 class as at export; one of them is random noise, whose class means "
+            "little."
+            if ranked
+            else ""
+        )
     )
 
 

@@ -38,7 +38,7 @@ class GoldenResult:
         largest: largest difference of an output, in the output's own unit.
         tolerance: how large it may be.
         level: one quantization level in the same unit; None for float files.
-        same_top1: share of inputs with the same first answer.
+        same_top1: share of inputs with the same first answer; None for models that do not answer with classes.
         operations: the comparison of all operations, None if `largest` is within the tolerance.
     """
 
@@ -51,7 +51,7 @@ class GoldenResult:
     largest: float
     tolerance: float
     level: float | None
-    same_top1: float
+    same_top1: float | None
     operations: OperationCheck | None
 
     @property
@@ -93,7 +93,8 @@ def verify_golden(
     entries = [e for e in opened.manifest.files if e.format in formats and e.path in golden.outputs]
     if not entries:
         raise UsageError(f"{folder}: no file in it can be replayed{f' by {backend}' if backend else ''}")
-    return [_Replay(golden, opened.folder, entry).result(backend, threads) for entry in entries]
+    ranked = opened.manifest.answers.meaning == "classes"
+    return [_Replay(golden, opened.folder, entry).result(backend, threads, ranked=ranked) for entry in entries]
 
 
 def skipped(folder: str | PathLike[str], results: list[GoldenResult]) -> list[str]:
@@ -120,8 +121,11 @@ class _Replay:
                 f"{self.where}: takes images of {entry.picture}, but those in golden.npz are {golden.pixels.shape[1:]}"
             )
 
-    def result(self, backend: str | None, threads: int | None) -> GoldenResult:
-        """Run the file and compare. Raises `InputError` if the golden outputs are not of this file."""
+    def result(self, backend: str | None, threads: int | None, *, ranked: bool) -> GoldenResult:
+        """Run the file and compare; `ranked` says whether outputs are classes, of which the first is compared.
+
+        Raises `InputError` if the golden outputs are not of this file.
+        """
         entry = self.entry
         opened = open_backend(self._data, entry.format, name=backend, threads=threads, where=self.where, vouched=True)
         try:
@@ -147,7 +151,7 @@ class _Replay:
             largest=largest,
             tolerance=allowed,
             level=self._level(),
-            same_top1=float((wanted.argmax(1) == outputs.argmax(1)).mean()),
+            same_top1=float((wanted.argmax(1) == outputs.argmax(1)).mean()) if ranked else None,
             operations=None if largest <= allowed else self._operations(opened),
         )
 

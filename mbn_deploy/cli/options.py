@@ -75,6 +75,7 @@ Threads = Annotated[
 FileLabels = Annotated[Path | None, override("labels")]
 Resize = Annotated[str | None, override("resize")]
 PreprocessText = Annotated[str | None, override("preprocess")]
+FileScores = Annotated[str | None, override("scores")]
 Synsets = Annotated[
     Path | None,
     path_option(
@@ -87,7 +88,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout; messag
 def model_summary(info: ModelInfo) -> dict[str, Any]:
     """Return the file, its interpreter and its threads as JSON values, for the output of `run` and `serve`."""
     names = ("path", "model", "format", "precision", "backend", "threads", "threads_from")
-    return {name: getattr(info, name) for name in names}
+    return {name: getattr(info, name) for name in names} | {"meaning": info.answers.meaning}
 
 
 def comma_list(text: str, option: str) -> tuple[str, ...]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from mbn_deploy.cli.answers_report import answer_json, print_answer
 from mbn_deploy.cli.exit_codes import INPUT, guarded
 from mbn_deploy.cli.options import (
     CAMERA,
     INTERPRETER,
     Backend,
     FileLabels,
+    FileScores,
     Json,
     Precision,
     PreprocessText,
@@ -27,14 +29,23 @@ from mbn_deploy.cli.options import (
     model_summary,
     path_argument,
 )
-from mbn_deploy.cli.output import plain, print_error, print_json, print_note, stdout
+from mbn_deploy.cli.output import print_error, print_json, print_note
 from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.runtime import Classifier, FrameSource, Prediction, StreamResult, frames
+from mbn_deploy.runtime import Classifier, FrameSource, ModelInfo, StreamResult, frames
 from mbn_deploy.runtime.camera import SOURCES, parse_size
 from mbn_deploy.text import plural
 
 _SOURCES = "; ".join(f"{kind.usage}: {kind.about}" for kind in SOURCES.values())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The names that are shown for each image, and whether as JSON."""
+
+    top_k: int | None
+    threshold: float | None
+    as_json: bool
 
 
 @guarded
@@ -61,13 +72,23 @@ def run(
             rich_help_panel=CAMERA,
         ),
     ] = None,
-    top_k: Annotated[int, typer.Option(help="Number of classes to show for each image.")] = 5,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of names to show for each image. [default: 5 classes, or all labels that reach the threshold]"
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Leave out names with a lower probability. [default: 0.5 for labels, none for others]"),
+    ] = None,
     precision: Precision = None,
     backend: Backend = None,
     threads: Threads = None,
     labels: FileLabels = None,
     resize: Resize = None,
     preprocess: PreprocessText = None,
+    scores: FileScores = None,
     isolate: Annotated[
         bool,
         typer.Option(
@@ -78,7 +99,7 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the most likely classes of each image or frame.
+    """Print what the model answers to each image or frame: likely names, values, or a feature vector.
 
     Images that cannot be read are named, the others are still classified, and the exit code is 3. With --camera and
     --json, each frame is printed as a line of JSON as soon as it is classified.
@@ -99,61 +120,62 @@ def run(
             labels=labels,
             resize=resize,
             preprocess=preprocess,
+            scores=scores,
             isolate=isolate,
         )
     with opened as classifier:
+        for assumption in classifier.info.assumptions:
+            print_note(assumption)
+        asked = Asked(top_k=top_k, threshold=threshold, as_json=as_json)
         if camera is None:
-            all_readable = _classify_images(classifier, images or [], top_k, as_json=as_json)
+            all_readable = _answer_images(classifier, images or [], asked)
         else:
             with frames(camera, size=size) as source:
                 _announce(classifier, source)
-                all_readable = _classify_frames(classifier, source, top_k, count, as_json=as_json)
+                all_readable = _answer_frames(classifier, source, asked, count)
     if not all_readable:
         raise typer.Exit(INPUT)
 
 
-def _classify_images(classifier: Classifier, images: list[Path], top_k: int, *, as_json: bool) -> bool:
-    """Classify and print image files; return whether all could be read."""
+def _answer_images(classifier: Classifier, images: list[Path], asked: Asked) -> bool:
+    """Answer and print image files; return whether all could be read."""
     all_readable = True
     results: list[dict[str, Any]] = []
     for image in images:
         try:
-            predictions = classifier.classify(image, top_k)
+            answer = classifier.answer(image, asked.top_k, threshold=asked.threshold)
         except InputError as error:
             all_readable = False
             print_error(f"error: {error}")
             results.append({"image": str(image), "error": str(error)})
             continue
-        results.append({"image": str(image), "predictions": [asdict(p) for p in predictions]})
-        if not as_json:
-            _print(str(image), predictions)
-    if as_json:
+        results.append({"image": str(image), **answer_json(answer, classifier.info)})
+        if not asked.as_json:
+            print_answer(str(image), answer, classifier.info)
+    if asked.as_json:
         print_json({"model": model_summary(classifier.info), "images": results})
     return all_readable
 
 
-def _classify_frames(
-    classifier: Classifier, source: FrameSource, top_k: int, count: int | None, *, as_json: bool
-) -> bool:
-    """Classify and print frames; return whether all could be read."""
+def _answer_frames(classifier: Classifier, source: FrameSource, asked: Asked, count: int | None) -> bool:
+    """Answer and print frames; return whether all could be read."""
     all_readable = True
-    with closing(classifier.classify_stream(source, top_k, on_error="yield")) as results:
+    stream = classifier.answer_stream(source, asked.top_k, threshold=asked.threshold, on_error="yield")
+    with closing(stream) as results:
         for result in islice(results, count):
             if result.error is not None:
                 all_readable = False
                 print_error(f"error: {result.error}")
-            if as_json:
-                sys.stdout.write(json.dumps(_record(result), allow_nan=False) + "\n")
+            if asked.as_json:
+                sys.stdout.write(json.dumps(_record(result, classifier.info), allow_nan=False) + "\n")
             elif result.error is None:
-                _print(result.source.name, result.predictions)
+                print_answer(result.source.name, result.answer, classifier.info)
             sys.stdout.flush()  # a program that reads a pipe gets it at once
     return all_readable
 
 
-def _record(result: StreamResult) -> dict[str, Any]:
-    outcome: dict[str, Any] = {"predictions": [asdict(p) for p in result.predictions]}
-    if result.error is not None:
-        outcome = {"error": str(result.error)}
+def _record(result: StreamResult, info: ModelInfo) -> dict[str, Any]:
+    outcome = answer_json(result.answer, info) if result.error is None else {"error": str(result.error)}
     return {"frame": result.index, "name": result.source.name, **outcome}
 
 
@@ -162,10 +184,3 @@ def _announce(classifier: Classifier, source: FrameSource) -> None:
     threads = plural(info.threads, "thread")
     dropping = "frames that come too fast are dropped" if source.live else "every frame is classified"
     print_note(f"{info.path}: {info.precision}, {info.backend}, {threads}; {source.name}: {dropping}; Ctrl-C ends it")
-
-
-def _print(name: str, predictions: list[Prediction]) -> None:
-    console = stdout()
-    console.print(plain(name), soft_wrap=True)
-    for prediction in predictions:
-        console.print(f"  {plain(str(prediction))}", soft_wrap=True)

@@ -11,7 +11,7 @@ import numpy as np
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import ModelFile
-from mbn_deploy.runtime.ranking import Ranker
+from mbn_deploy.runtime.decoding import to_answers
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.verify.golden import Golden, read_golden
 
@@ -52,7 +52,7 @@ def golden_files(bundle: Bundle, entries: Sequence[ModelFile]) -> dict[str, byte
 
 def _packed(bundle: Bundle, golden: Golden, entry: ModelFile) -> bytes:
     outputs = golden.outputs[entry.path]
-    scores = Ranker.for_output(entry.output, bundle.manifest.scores, bundle.labels).to_scores(outputs).astype(">f4")
+    scores = to_answers(outputs, entry.output, bundle.manifest.answers).astype(">f4")
     pixels = golden.pixels[..., ::-1] if entry.preprocess.channels == "bgr" else golden.pixels
     count, classes = scores.shape
     head = struct.pack(">iiif", count, pixels[0].size, classes, _tolerance(bundle, golden, entry))

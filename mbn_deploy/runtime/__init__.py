@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mbn_deploy.runtime.bundle import OpenedBundle, open_bundle
     from mbn_deploy.runtime.camera import Frame, FrameSource, frames
-    from mbn_deploy.runtime.classifier import Classifier
+    from mbn_deploy.runtime.classifier import Answer, Classifier
+    from mbn_deploy.runtime.decoding import Value
     from mbn_deploy.runtime.model_info import ModelInfo
     from mbn_deploy.runtime.pool import ClassifierPool
     from mbn_deploy.runtime.preprocess import load_pixels, normalize
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mbn_deploy.runtime.stream import StreamResult
 
 __all__ = [
+    "Answer",
     "Classifier",
     "ClassifierPool",
     "Frame",
@@ -32,6 +34,7 @@ __all__ = [
     "OpenedBundle",
     "Prediction",
     "StreamResult",
+    "Value",
     "frames",
     "load_pixels",
     "normalize",
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Answer": "classifier",
     "Classifier": "classifier",
     "ClassifierPool": "pool",
     "Frame": "camera",
@@ -47,6 +51,7 @@ _HOMES = {
     "OpenedBundle": "bundle",
     "Prediction": "ranking",
     "StreamResult": "stream",
+    "Value": "decoding",
     "frames": "camera",
     "load_pixels": "preprocess",
     "normalize": "preprocess",

@@ -9,11 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import cast, get_args
 
-from mbn_deploy.answers import Answers, Meaning, Scores
+from mbn_deploy.answers import MEANINGS, Answers, Meaning, Scores
 from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.manifest import DESCRIPTION_KEY, Description, Layout, Manifest, ModelFile, Preprocess, TensorInfo
+from mbn_deploy.manifest import (
+    DESCRIPTION_KEY,
+    Description,
+    FileFormat,
+    Layout,
+    Manifest,
+    ModelFile,
+    Preprocess,
+    Resize,
+    TensorInfo,
+)
 from mbn_deploy.runtime.backends.backend import Backend
+from mbn_deploy.runtime.formats.file_end import FileEnd, file_end
 from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY, GoogleMetadata, google_metadata
 from mbn_deploy.runtime.label_files import read_labels
 from mbn_deploy.runtime.labels import mismatch
@@ -27,15 +39,16 @@ class Declaration:
     """The properties of a model that a manifest or a single model file declares; None for what it leaves out.
 
     `preprocess` is complete. `normalization` has the right mean and std only: a uint8 input or Google's TFLite
-    metadata imply them, but not how an image is resized.
+    metadata imply them, but not how an image is resized. `end` is what the operations of a file tell that does not
+    describe its own answers.
     """
 
     model: str
     input: TensorInfo
     output: TensorInfo
     precision: str = "unknown"
-    scores: Scores = "softmax"
-    meaning: Meaning | None = None
+    answers: Answers | None = None
+    end: FileEnd | None = None
     layout: Layout | None = None
     preprocess: Preprocess | None = None
     normalization: Preprocess | None = None
@@ -49,15 +62,19 @@ def manifest_declaration(manifest: Manifest, entry: ModelFile, labels: tuple[str
         input=entry.input,
         output=entry.output,
         precision=entry.precision,
-        scores=manifest.scores,
-        meaning=manifest.meaning,
+        answers=manifest.answers,
         layout=entry.layout,
         preprocess=entry.preprocess,
         labels=labels,
     )
 
 
-def read_declaration(backend: Backend, data: bytes, path: Path) -> Declaration:
+def count_outputs(output: TensorInfo) -> int:
+    """Return how many numbers a model answers with for one image; axes of length 1 are ignored."""
+    return max(output.shape[1:], default=0)
+
+
+def read_declaration(backend: Backend, data: bytes, file_format: FileFormat, path: Path) -> Declaration:
     """Read what an opened lone file says about itself: our own description, else Google's TFLite metadata.
 
     Raises `InputError` for damaged metadata.
@@ -70,8 +87,7 @@ def read_declaration(backend: Backend, data: bytes, path: Path) -> Declaration:
             input=backend.input,
             output=backend.output,
             precision=own.precision,
-            scores=own.scores,
-            meaning=own.meaning,
+            answers=own.answers(count_outputs(backend.output)),
             layout=own.layout,
             preprocess=own.preprocess,
             labels=own.labels,
@@ -83,6 +99,7 @@ def read_declaration(backend: Backend, data: bytes, path: Path) -> Declaration:
         model=path.stem,
         input=backend.input,
         output=backend.output,
+        end=file_end(data, file_format, where),
         normalization=_normalization(google, backend.input, where),
         labels=google.labels,
     )
@@ -101,24 +118,78 @@ def choose_layout(tensor: TensorInfo, declared: Layout | None, where: str) -> La
     return layout
 
 
-def choose_preprocess(declaration: Declaration, options: OpenOptions, where: str) -> Preprocess:
-    """Return the preprocessing: the file's, with what the options give in its place.
+def check_complete(declaration: Declaration, options: OpenOptions, where: str) -> None:
+    """Raise one `UsageError` that names everything which neither the file nor the options say."""
+    preprocess = _missing_preprocess(declaration, options)
+    missing = [f"how an image becomes its input (give {' and '.join(preprocess)})"] if preprocess else []
+    if options.scores is None and declaration.answers is None and _suggested(declaration, options) is None:
+        end = "no operation that tells" if declaration.end is None else declaration.end.operation
+        missing.append(f"what its outputs mean (it ends in {end}; give scores, --scores {'|'.join(MEANINGS)})")
+    if missing:
+        raise UsageError(f"{where} does not say {', nor '.join(missing)}")
 
-    Raises `UsageError` that names what neither says.
+
+def _missing_preprocess(declaration: Declaration, options: OpenOptions) -> list[str]:
+    if declaration.preprocess is not None or isinstance(options.preprocess, Preprocess):
+        return []
+    missing = []
+    if declaration.normalization is None and options.preprocess is None:
+        missing.append("preprocess, --preprocess raw|unit|tf|torch|caffe|MEAN/STD")
+    if options.resize is None:
+        missing.append(f"resize, --resize {'|'.join(get_args(Resize))}")
+    return missing
+
+
+def choose_preprocess(declaration: Declaration, options: OpenOptions) -> Preprocess:
+    """Return the preprocessing: the file's, with what the options give in its place; see `check_complete`."""
+    return _override(declaration.preprocess or declaration.normalization or Preprocess(), options)
+
+
+def choose_answers(declaration: Declaration, options: OpenOptions, where: str) -> tuple[Answers, str | None]:
+    """Return what the outputs mean, and a sentence about what was assumed, if something was; see `check_complete`.
+
+    The options win over the file's description, which wins over what its last operation tells. A dense layer or a
+    convolution at the end of somebody else's file is taken for the logits of a classifier, and that is said.
+
+    Raises `UsageError` where the outputs cannot mean what the options say.
     """
-    if declaration.preprocess is not None:
-        return _override(declaration.preprocess, options)
-    if not isinstance(options.preprocess, Preprocess):
-        missing = []
-        if declaration.normalization is None and options.preprocess is None:
-            missing.append("preprocess (--preprocess raw|unit|tf|torch|caffe|MEAN/STD)")
-        if options.resize is None:
-            missing.append("resize (--resize squash|crop|letterbox)")
-        if missing:
-            raise UsageError(
-                f"{where} does not say how an image becomes its input; please give {' and '.join(missing)}"
-            )
-    return _override(declaration.normalization or Preprocess(), options)
+    outputs = count_outputs(declaration.output)
+    suggested = declaration.answers or _suggested(declaration, options)
+    if options.scores is not None:
+        return _requested(options.scores, suggested, outputs, where), None
+    if suggested is None:
+        raise UsageError(f"{where} does not say what its outputs mean")  # `check_complete` has said more
+    if declaration.answers is None and declaration.end is not None and declaration.end.kind == "linear":
+        return suggested, (
+            f"{where} ends in {declaration.end.operation}, without a softmax: its {outputs} numbers are taken for the "
+            "logits of classes. If they are something else, say it with --scores"
+        )
+    return suggested, None
+
+
+def _suggested(declaration: Declaration, options: OpenOptions) -> Answers | None:
+    """Return what the last operation of a file suggests, and names for its outputs; None if they suggest nothing."""
+    end, outputs = declaration.end, count_outputs(declaration.output)
+    if end is None:
+        return None
+    if end.kind in ("softmax", "sigmoid"):
+        return Answers.for_outputs("softmax" if end.kind == "softmax" else "sigmoid", outputs)
+    named = options.labels is not None or declaration.labels is not None
+    if end.kind == "log_softmax" or (outputs > 1 and (end.kind == "linear" or named)):
+        return Answers("classes", "logits")
+    return None
+
+
+def _requested(meaning: str, suggested: Answers | None, outputs: int, where: str) -> Answers:
+    """Return the answers of the requested meaning, for a model that ends as it is suggested."""
+    ends: Scores = "logits" if suggested is None or suggested.scores == "none" else suggested.scores
+    if meaning == "binary" and outputs != 1:
+        raise UsageError(f"{where}: a binary model has one output, not {outputs}; say --scores classes or labels")
+    numbers = meaning in ("values", "embedding") and ends != "softmax"
+    try:
+        return Answers(cast("Meaning", meaning), "none" if numbers else ends)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 def choose_labels(

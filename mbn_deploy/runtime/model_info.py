@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mbn_deploy.answers import Answers, Meaning, Scores
+from mbn_deploy.answers import Answers
 from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.label_files import Labels
@@ -21,6 +21,7 @@ class OpenOptions:
     labels: Labels | None = None
     resize: str | None = None
     preprocess: str | Preprocess | None = None
+    scores: str | None = None
     isolate: bool = False
 
 
@@ -38,10 +39,10 @@ class ModelInfo:
         input: the input tensor; its shape includes the batch axis.
         output: the output tensor; its shape includes the batch axis.
         layout: whether the channels come last (`nhwc`) or first (`nchw`).
-        scores: what the file computes last.
+        answers: what the outputs mean, and what the file computes last.
         preprocess: how an image becomes the input.
-        meaning: what the outputs are: classes, labels, a binary decision, values or an embedding.
         threads_from: why there are so many threads: `option`, `tuned` on this kind of machine, or `default`.
+        assumptions: sentences about what was assumed, since neither the file nor an option says it.
     """
 
     path: str
@@ -53,15 +54,10 @@ class ModelInfo:
     input: TensorInfo
     output: TensorInfo
     layout: Layout
-    scores: Scores
+    answers: Answers
     preprocess: Preprocess
     threads_from: ThreadsFrom = "default"
-    meaning: Meaning = "classes"
-
-    @property
-    def answers(self) -> Answers:
-        """The meaning of the outputs, with the last function that the file computes."""
-        return Answers(self.meaning, self.scores)
+    assumptions: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:

@@ -9,7 +9,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from mbn_deploy.answers import Answers
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import FileFormat
 from mbn_deploy.runtime.backends import choose_backend, open_backend
@@ -17,6 +16,8 @@ from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.bundle import check_file, open_bundle
 from mbn_deploy.runtime.declaration import (
     Declaration,
+    check_complete,
+    choose_answers,
     choose_labels,
     choose_layout,
     choose_preprocess,
@@ -71,7 +72,7 @@ def open_model(path: str | PathLike[str], options: OpenOptions) -> OpenedModel:
     with close_on_error([backend]):
         declaration = source.declaration
         if declaration is None:
-            declaration = read_declaration(backend, data, source.path)
+            declaration = read_declaration(backend, data, source.format, source.path)
         _check(declaration, backend, options, where)
         info = _model_info(source, declaration, backend, options, threads_from)
         labels = choose_labels(declaration.labels, options, info.answers, info.classes, where)
@@ -149,8 +150,10 @@ def _model_info(
     options: OpenOptions,
     threads_from: ThreadsFrom,
 ) -> ModelInfo:
-    where, outputs = str(source.path), max(declaration.output.shape[1:], default=0)
-    answers = Answers.for_outputs(declaration.scores, outputs, declaration.meaning)
+    where = str(source.path)
+    layout = choose_layout(declaration.input, declaration.layout, where)
+    check_complete(declaration, options, where)
+    answers, assumption = choose_answers(declaration, options, where)
     return ModelInfo(
         path=where,
         model=declaration.model,
@@ -160,9 +163,9 @@ def _model_info(
         threads=backend.threads,
         input=declaration.input,
         output=declaration.output,
-        layout=choose_layout(declaration.input, declaration.layout, where),
-        scores=declaration.scores,
-        preprocess=choose_preprocess(declaration, options, where),
+        layout=layout,
+        answers=answers,
+        preprocess=choose_preprocess(declaration, options),
         threads_from=threads_from,
-        meaning=answers.meaning,
+        assumptions=() if assumption is None else (assumption,),
     )

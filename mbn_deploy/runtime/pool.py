@@ -51,6 +51,7 @@ class ClassifierPool(Classifier):
         labels: Labels | None = None,
         resize: str | None = None,
         preprocess: str | Preprocess | None = None,
+        scores: str | None = None,
         isolate: bool = False,
     ) -> ClassifierPool:
         """Open `size` interpreters on one file. All options but `size` and `threads` are those of `Classifier.open`.
@@ -65,6 +66,7 @@ class ClassifierPool(Classifier):
             labels: see `Classifier.open`.
             resize: see `Classifier.open`.
             preprocess: see `Classifier.open`.
+            scores: see `Classifier.open`.
             isolate: run each interpreter in a child process of its own; see `Classifier.open`.
 
         Raises:
@@ -80,6 +82,7 @@ class ClassifierPool(Classifier):
             labels=labels,
             resize=resize,
             preprocess=preprocess,
+            scores=scores,
             isolate=isolate,
         )
         opened = open_model(path, options)
@@ -99,26 +102,27 @@ class ClassifierPool(Classifier):
                 )
             return cls(opened, backends[1:])
 
-    def classify_stream(
+    def answer_stream(
         self,
         frames: Iterable[Source | Frame],
-        top_k: int = 5,
+        top_k: int | None = None,
         *,
+        threshold: float | None = None,
         on_error: OnError = "raise",
         workers: int | None = None,
         ahead: int | None = None,
     ) -> Generator[StreamResult, None, None]:
-        """Classify a stream of images, in order; see `Classifier.classify_stream`.
+        """Answer a stream of images, in order; see `Classifier.answer_stream`.
 
         Inference runs in the worker threads, of which there is by default one more than interpreters.
         """
-        from mbn_deploy.runtime.stream import classify_frames
+        from mbn_deploy.runtime.stream import answer_frames
 
         check_top_k(top_k)
-        return classify_frames(
+        return answer_frames(
             frames,
-            lambda source: self.classify(source, top_k),
-            lambda predictions: predictions,
+            lambda source: self.answer(source, top_k, threshold=threshold),
+            lambda answer: answer,
             on_error=on_error,
             workers=self.size + 1 if workers is None else workers,
             ahead=ahead,

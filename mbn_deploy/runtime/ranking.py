@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mbn_deploy.answers import Scores
 from mbn_deploy.arrays import Array, Floats
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import TensorInfo
@@ -68,54 +67,52 @@ def softmax(logits: Floats) -> Floats:
     return probabilities
 
 
+def sigmoid(logits: Floats) -> Floats:
+    """Return the sigmoid of each number, computed in float64."""
+    powers = np.exp(-np.abs(logits.astype(np.float64)))  # of negative numbers only: nothing overflows
+    probabilities: Floats = (np.where(logits < 0, powers, 1.0) / (1.0 + powers)).astype(np.float32)
+    return probabilities
+
+
 def logits_to_probabilities(logits: Floats) -> Floats:
     """Return the softmax along the last axis; the sigmoid of a single logit, whose softmax would always be 1."""
-    if logits.shape[-1] > 1:
-        return softmax(logits)
-    return softmax(np.concatenate([logits, np.zeros_like(logits)], axis=-1))[..., :1]
+    return softmax(logits) if logits.shape[-1] > 1 else sigmoid(logits)
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """Turns the raw outputs of one model into predictions.
+    """Ranks rows of probabilities, one a name.
 
     Raw integers are ranked as they are, and only the best ones are dequantized, by the table `levels` for 8-bit
-    outputs. Other outputs and logits have no table (`levels` is None) and become float scores first.
+    outputs. Other outputs are float probabilities, or become those first (`output`).
     """
 
-    output: TensorInfo
-    scores: Scores
     labels: Sequence[str]
+    output: TensorInfo | None
     levels: dict[float, float] | None
     lowest: float
 
     @classmethod
-    def for_output(cls, output: TensorInfo, scores: Scores, labels: Sequence[str] | None) -> Ranker:
-        """Create the ranker of a model's output; without `labels`, the label of a class is its index."""
-        levels = None if scores == "logits" else _dequantization_table(output)
+    def for_output(cls, output: TensorInfo | None, labels: Sequence[str]) -> Ranker:
+        """Create the ranker of a model's output tensor; None for rows that are float probabilities already."""
+        levels = None if output is None else _dequantization_table(output)
         return cls(
+            labels=labels,
             output=output,
-            scores=scores,
-            labels=[str(index) for index in range(max(output.shape[1:]))] if labels is None else labels,
             levels=levels,
-            lowest=-math.inf if levels is None else lowest_value(output.dtype),
+            lowest=-math.inf if output is None or levels is None else lowest_value(output.dtype),
         )
 
     def __call__(self, row: Array, count: int) -> list[Prediction]:
-        """Return the `count` best classes of a row of raw outputs (classes,), best first; `row` is overwritten.
+        """Return the `count` best names of a row (names,), best first; `row` is overwritten.
 
         Raises `InputError` for NaN.
         """
-        if self.levels is None:
-            row = self.to_scores(row)
+        if self.levels is None and self.output is not None:
+            row = to_real(row, self.output)
         if count > FEW:
             return [self._prediction(index, row.item(index)) for index in top_indices(row, count)]
         return self._few_best(row, count)
-
-    def to_scores(self, rows: Array) -> Floats:
-        """Return raw outputs (..., classes) as float32 scores; logits become probabilities."""
-        real = to_real(rows, self.output)
-        return logits_to_probabilities(real) if self.scores == "logits" else real
 
     def _few_best(self, row: Array, count: int) -> list[Prediction]:
         """Take the largest value `count` times; a taken one becomes the lowest value."""

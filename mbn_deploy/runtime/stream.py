@@ -44,20 +44,25 @@ class StreamResult:
     Attributes:
         index: the frame's number in this stream, from 0.
         source: the frame as it was given.
-        predictions: the best classes; empty if there is an `error`.
-        error: why the frame could not be classified (only with `on_error="yield"`).
+        answer: what `Classifier.answer` returns for it; None if there is an `error`.
+        error: why the frame could not be answered (only with `on_error="yield"`).
     """
 
     index: int
     source: Any
-    predictions: list[Prediction]
+    answer: Any
     error: InputError | None = None
 
+    @property
+    def predictions(self) -> list[Prediction]:
+        """The likeliest names, for a model that classifies; empty if there is an `error`."""
+        return [] if self.error is not None else self.answer
 
-def classify_frames(
+
+def answer_frames(
     frames: Iterable[Source | Frame],
     prepare: Callable[[Source], Prepared],
-    finish: Callable[[Prepared], list[Prediction]],
+    finish: Callable[[Prepared], Any],
     *,
     on_error: OnError,
     workers: int | None,
@@ -65,7 +70,7 @@ def classify_frames(
 ) -> Generator[StreamResult, None, None]:
     """Run `prepare` for each frame in worker threads and `finish` in the caller's thread.
 
-    See `Classifier.classify_stream` for the options and the errors.
+    See `Classifier.answer_stream` for the options and the errors.
     """
     if isinstance(frames, (str, bytes, PathLike, Image)):
         raise UsageError(
@@ -97,28 +102,26 @@ def _prepare_frame(frame: Source | Frame, prepare: Callable[[Source], Prepared])
 
 def _results(
     lookahead: Lookahead[Any, tuple[Any, Prepared | InputError]],
-    finish: Callable[[Prepared], list[Prediction]],
+    finish: Callable[[Prepared], Any],
     on_error: OnError,
 ) -> Generator[StreamResult, None, None]:
     try:
         for index, (frame, prepared) in enumerate(lookahead):
-            predictions, error = _finish_frame(prepared, finish)
+            answer, error = _finish_frame(prepared, finish)
             if error is not None and on_error == "raise":
                 raise error
-            yield StreamResult(index, frame, predictions, error)
+            yield StreamResult(index, frame, answer, error)
     finally:
         lookahead.stop()
 
 
-def _finish_frame(
-    prepared: Prepared | InputError, finish: Callable[[Prepared], list[Prediction]]
-) -> tuple[list[Prediction], InputError | None]:
+def _finish_frame(prepared: Prepared | InputError, finish: Callable[[Prepared], Any]) -> tuple[Any, InputError | None]:
     if isinstance(prepared, InputError):
-        return [], prepared
+        return None, prepared
     try:
         return finish(prepared), None
     except InputError as error:
-        return [], error
+        return None, error
 
 
 class Lookahead(Generic[Item, Result]):

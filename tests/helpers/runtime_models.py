@@ -24,21 +24,21 @@ _PARAMS = QuantParams(1 / 128, 0)
 
 
 @cache
-def graph(head="softmax", batch=1, size=SIZE):
+def graph(head="softmax", batch=1, size=SIZE, outputs=CLASSES):
     rng = np.random.default_rng(3)
     kernel = rng.normal(0, 0.4, (3, 3, 3, 8)).astype(np.float32)
-    weights = rng.normal(0, 1.5, (8, CLASSES)).astype(np.float32)
+    weights = rng.normal(0, 1.5, (8, outputs)).astype(np.float32)
     half = (size[0] // 2, size[1] // 2)
-    shapes = {"x": (batch, *size, 3), "c": (batch, *half, 8), "g": (batch, 8), "d": (batch, CLASSES)}
+    shapes = {"x": (batch, *size, 3), "c": (batch, *half, 8), "g": (batch, 8), "d": (batch, outputs)}
     pads = (0, 1, 0, 1)
     ops = [
         Op("conv", "c", ("x",), "c", kernel, np.zeros(8, np.float32), stride=(2, 2), pads=pads, activation="relu6"),
         Op("global_average_pool", "g", ("c",), "g"),
-        Op("dense", "d", ("g",), "d", weights, np.zeros(CLASSES, np.float32)),
+        Op("dense", "d", ("g",), "d", weights, np.zeros(outputs, np.float32)),
     ]
     if head != "logits":
         ops.append(Op(head, "s", ("d",), "s"))
-        shapes["s"] = (batch, CLASSES)
+        shapes["s"] = (batch, outputs)
     return Graph("tiny", "x", ops[-1].output, tuple(ops), shapes)
 
 
@@ -59,6 +59,19 @@ def description(precision, preprocess, scores="softmax", layout="nhwc", labels=L
 def float_tflite(scores="softmax", batch=1, labels=LABELS):
     text = description("float32", TF, scores, labels=labels).to_json()
     return write_tflite(graph(scores, batch), "float32", metadata={DESCRIPTION_KEY: text.encode()})
+
+
+@cache
+def lone_file(kind="tflite", head="logits", outputs=CLASSES, meaning=None, labels=None):
+    """Return a float file; it describes itself if it is given a meaning."""
+    metadata = {}
+    if meaning is not None:
+        scores = "none" if meaning in ("values", "embedding") else head
+        metadata[DESCRIPTION_KEY] = Description("tiny", "float32", scores, TF, "nhwc", labels, meaning).to_json()
+    if kind == "onnx":
+        return write_onnx(graph(head, outputs=outputs), metadata=metadata, layout="nhwc")
+    encoded = {key: value.encode() for key, value in metadata.items()}
+    return write_tflite(graph(head, outputs=outputs), "float32", metadata=encoded)
 
 
 @cache

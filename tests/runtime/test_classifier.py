@@ -10,11 +10,11 @@ from PIL import Image
 
 from mbn_deploy.errors import InputError, MissingExtraError, UnknownNameError, UsageError
 from mbn_deploy.export.tflite.writer import write_tflite
-from mbn_deploy.manifest import Preprocess, TensorInfo
+from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime import Classifier, file_choice
 from mbn_deploy.runtime.bundle import check_file, open_bundle
 from mbn_deploy.runtime.preprocess import load_pixels
-from mbn_deploy.runtime.ranking import FEW, Ranker, softmax, top_indices
+from mbn_deploy.runtime.ranking import FEW, softmax, top_indices
 
 PIXELS = models.pictures()
 # The logits of the int8 files have a step of 24 / 255. One step off in two logits, in opposite directions,
@@ -371,14 +371,6 @@ def test_ranking_is_a_stable_sort(dtype, count):
 def test_nan_is_no_answer():
     with pytest.raises(InputError, match="NaN"):
         top_indices(np.array([0.1, np.nan], np.float32), 1)
-
-
-@pytest.mark.parametrize(("logit", "score"), [(0.0, 0.5), (3.0, 0.952574), (-1000.0, 0.0), (1000.0, 1.0)])
-def test_one_logit_stands_against_none(logit, score):
-    """Softmax of a lone value is 1, whatever it is."""
-    rank = Ranker.for_output(TensorInfo("logit", (1, 1), "float32"), "logits", ["yes"])
-    (found,) = rank(np.array([logit], np.float32), 5)
-    assert (found.index, found.label, found.score) == (0, "yes", pytest.approx(score, abs=1e-6))
 
 
 def test_softmax_of_large_logits():

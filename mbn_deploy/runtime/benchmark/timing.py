@@ -78,7 +78,7 @@ class Case:
         prepared = perf_counter()
         output = self.classifier.run_raw(tensor)
         inferred = perf_counter()
-        self.classifier.rank(output, TOP_K)
+        self.classifier.decode(output, TOP_K)
         return prepared - start, inferred - prepared, perf_counter() - inferred
 
     def columns(self) -> dict[str, Doubles]:

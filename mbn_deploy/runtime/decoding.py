@@ -1,0 +1,111 @@
+"""Turn a model's raw outputs into what they mean: ranked names with probabilities, values, or a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mbn_deploy.answers import Answers, Meaning
+from mbn_deploy.arrays import Array, Floats
+from mbn_deploy.errors import InputError
+from mbn_deploy.manifest import TensorInfo
+from mbn_deploy.runtime.ranking import Prediction, Ranker, logits_to_probabilities, sigmoid
+from mbn_deploy.runtime.tensors import to_real
+
+TOP_K = 5  # classes that are returned if nothing else is said
+LABEL_THRESHOLD = 0.5  # the probability from which on a label is returned, and a binary model says yes
+_ROUNDING = 1e-3  # by which a probability that was computed with rounding may lie outside [0, 1]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of a regression.
+
+    Attributes:
+        index: the output, counted from 0.
+        label: its name; the index as text where the model has no names.
+        value: the number, in the units of the training.
+    """
+
+    index: int
+    label: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.value:12.6g}  {self.label}"
+
+
+# What the file's numbers (..., outputs) have to go through to be answers: by (meaning, end of the file).
+_LOGITS: Mapping[Meaning, Callable[[Floats], Floats]] = {
+    "classes": logits_to_probabilities,
+    "labels": sigmoid,
+    "binary": sigmoid,
+}
+
+
+def to_answers(rows: Array, output: TensorInfo, answers: Answers) -> Floats:
+    """Return raw outputs (..., outputs) as float32 answers (..., outputs).
+
+    Probabilities of classes or labels, the probability of a binary model's positive name, values, or features.
+    """
+    real = to_real(rows, output)
+    return _LOGITS[answers.meaning](real) if answers.scores == "logits" else real
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Turns a row of raw outputs (outputs,) of one model into predictions, values or a vector.
+
+    Attributes:
+        answers: what the outputs mean.
+        output: the output tensor, with its scale and zero point.
+        names: the names of the answers: two of a binary model, else one an output.
+        rank: ranks a row for `answers` that are probabilities.
+    """
+
+    answers: Answers
+    output: TensorInfo
+    names: tuple[str, ...]
+    rank: Ranker
+
+    @classmethod
+    def for_output(cls, output: TensorInfo, answers: Answers, labels: Sequence[str] | None) -> Decoder:
+        """Create the decoder of a model's output; without `labels`, names are the numbers of the outputs."""
+        names = answers.names(labels, max(output.shape[1:], default=0))
+        direct = answers.are_probabilities and answers.meaning != "binary"
+        return cls(
+            answers=answers, output=output, names=names, rank=Ranker.for_output(output if direct else None, names)
+        )
+
+    def predictions(self, row: Array, count: int) -> list[Prediction]:
+        """Return the `count` likeliest names, best first; `row` may be overwritten.
+
+        Raises `InputError` for NaN and for numbers that are no probabilities.
+        """
+        if not self.answers.are_probabilities or self.answers.meaning == "binary":
+            row = to_answers(row, self.output, self.answers)
+            if self.answers.meaning == "binary":
+                row = np.concatenate([1 - row, row])
+        best = self.rank(row, count)
+        if best and not -_ROUNDING <= best[0].score <= 1 + _ROUNDING:
+            raise InputError(
+                f"the model answered {best[0].score:g}, which is no probability: the file does not end in "
+                f"{self.answers.scores}, as it is said to"
+            )
+        return best
+
+    def values(self, row: Array) -> list[Value]:
+        """Return the numbers of a regression. Raises `InputError` for numbers that are not finite."""
+        numbers = self.vector(row).tolist()
+        return [
+            Value(index, name, number) for index, (name, number) in enumerate(zip(self.names, numbers, strict=True))
+        ]
+
+    def vector(self, row: Array) -> Floats:
+        """Return the features (outputs,) as float32. Raises `InputError` for features that are not finite."""
+        real = to_real(row, self.output)
+        if not np.isfinite(real).all():
+            raise InputError("the model answered with a number that is not finite; the file or the input is damaged")
+        return real

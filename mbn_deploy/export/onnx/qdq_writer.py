@@ -135,9 +135,9 @@ class QdqGraphWriter(OnnxGraphWriter):
         inputs.append(self._level(self.quantized.activations[op.output].zero_point))
         self._on_integers("Pad", op, source, inputs)
 
-    def reduce_max(self, op: Op, axis: int) -> None:
-        """Append a ReduceMax of the integers, which keeps the axis."""
-        self._on_integers("ReduceMax", op, self._stored(op.inputs[0]), axes=[axis], keepdims=1)
+    def moves(self, op_type: str, op: Op, constants: Sequence[str] = (), **attributes: Any) -> None:
+        """Append a node that moves or compares values, on the integers."""
+        self._on_integers(op_type, op, self._stored(op.inputs[0]), constants, **attributes)
 
     def _on_integers(self, op_type: str, op: Op, source: str, constants: Sequence[str] = (), **attributes: Any) -> None:
         """Append a node that reads the integers of `source`, and writes those of the op's output in the same scale."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from mbn_deploy.export.onnx.graph_writer import RELU6_BOUND
 from mbn_deploy.export.onnx.lowerings.functions import FUNCTIONS
-from mbn_deploy.export.onnx.lowerings.shapes import pad_amounts
+from mbn_deploy.export.onnx.lowerings.shapes import file_permutation, pad_amounts, slice_constants
 from mbn_deploy.export.onnx.qdq_writer import QdqGraphWriter
 from mbn_deploy.graph.graph import Op
 from mbn_deploy.graph.quantized import INT8_MAX, INT8_MIN, QuantParams, params_for
@@ -35,7 +35,17 @@ def lower_pad(writer: QdqGraphWriter, op: Op) -> None:
 
 def lower_channel_max(writer: QdqGraphWriter, op: Op) -> None:
     """Write ReduceMax directly on the integers: ONNX Runtime computes it in float between Q and DQ."""
-    writer.reduce_max(op, axis=1)
+    writer.moves("ReduceMax", op, axes=[1], keepdims=1)
+
+
+def lower_slice(writer: QdqGraphWriter, op: Op) -> None:
+    """Write Slice directly on the integers."""
+    writer.moves("Slice", op, slice_constants(writer, op))
+
+
+def lower_transpose(writer: QdqGraphWriter, op: Op) -> None:
+    """Write Transpose directly on the integers."""
+    writer.moves("Transpose", op, perm=file_permutation(op))
 
 
 def lower_global_max_pool(writer: QdqGraphWriter, op: Op) -> None:

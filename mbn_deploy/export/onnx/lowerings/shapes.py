@@ -40,22 +40,31 @@ def lower_pad(writer: OnnxGraphWriter, op: Op) -> None:
 
 
 def lower_slice(writer: OnnxGraphWriter, op: Op) -> None:
-    """Write Slice; its axes are those of the file."""
+    """Write Slice."""
+    writer.emit("Slice", op, [*writer.sources(op), *slice_constants(writer, op)])
+
+
+def slice_constants(writer: OnnxGraphWriter, op: Op) -> list[str]:
+    """Add the inputs of a Slice beside its source: starts, stops, axes of the file, and steps; return their names."""
     sizes = writer.graph.shapes[op.output][1:]
     stops = [start + step * size for start, step, size in zip(op.starts, op.steps, sizes, strict=True)]
     # A stop before the first value would count from the end, unless it lies before the tensor's other end, too.
     stops = [np.iinfo(np.int32).min if stop < 0 else stop for stop in stops]
     axes = [_file_axis(axis, len(sizes) + 1) for axis in range(1, len(sizes) + 1)]
     parts = {"starts": op.starts, "stops": stops, "axes": axes, "steps": op.steps}
-    constants = [writer.build.constant(f"{op.name}/{part}", np.array(n, np.int64)) for part, n in parts.items()]
-    writer.emit("Slice", op, [*writer.sources(op), *constants])
+    return [writer.build.constant(f"{op.name}/{part}", np.array(n, np.int64)) for part, n in parts.items()]
 
 
 def lower_transpose(writer: OnnxGraphWriter, op: Op) -> None:
-    """Write Transpose of the file's axes."""
+    """Write Transpose."""
+    writer.emit("Transpose", op, writer.sources(op), perm=file_permutation(op))
+
+
+def file_permutation(op: Op) -> list[int]:
+    """Return the permutation of a transpose for the file's axes."""
     rank = len(op.permutation)
     graph_axes = TO_NCHW if rank == 4 else range(rank)  # the axis of the graph that each axis of the file is
-    writer.emit("Transpose", op, writer.sources(op), perm=[_file_axis(op.permutation[a], rank) for a in graph_axes])
+    return [_file_axis(op.permutation[axis], rank) for axis in graph_axes]
 
 
 def lower_resize(writer: OnnxGraphWriter, op: Op) -> None:

@@ -67,4 +67,6 @@ INTEGER_LOWERINGS: Mapping[OpKind, Lowering] = {
     "prelu": integers.lower_prelu,
     **dict.fromkeys(FUNCTIONS, integers.lower_lookup),
     "channel_max": integers.lower_channel_max,
+    "slice": integers.lower_slice,
+    "transpose": integers.lower_transpose,
 }

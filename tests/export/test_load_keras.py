@@ -109,7 +109,6 @@ NEEDED_SETTINGS = {
     "Split": {"indices_or_sections": 2},
     "Repeat": {"repeats": 2},
     "Tile": {"repeats": [1, 2]},
-    "BroadcastTo": {"shape": [1, 2]},
     "Resize": {"size": [4, 4]},
 }
 

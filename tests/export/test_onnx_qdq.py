@@ -28,7 +28,11 @@ def test_agrees_with_tflite(name, activation, dtype):
     assert np.abs(got - as_nchw(tflite_scores(made, feed))).max() <= 1.01 * step
 
 
-@pytest.mark.parametrize("name", [n for n in GRAPHS if n not in ("relu", "relu6")])
+# ReLUs alone are requantizations; ONNX Runtime interpolates in float, since its integers are not rounded.
+IN_FLOAT = {"relu", "relu6", "resize"}
+
+
+@pytest.mark.parametrize("name", [n for n in GRAPHS if n not in IN_FLOAT])
 def test_onnx_runtime_finds_only_integers(name, tmp_path):
     made = quantized(GRAPHS[name], rand(*INPUT))
     found = optimized(write_onnx_int8(made), tmp_path / "o.onnx")

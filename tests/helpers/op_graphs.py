@@ -101,7 +101,57 @@ SINGLE |= {
     "gelu tanh": function("gelu_tanh"),
     "tanh": function("tanh"),
 }
+
+
+def grouped(groups, channels):
+    """Return a kernel (3, 3, channels, channels) with zeros between different groups."""
+    group = np.arange(channels) * groups // channels
+    return rand(3, 3, channels, channels) * (group[:, None] == group)
+
+
+def moved(kind, shape, *, vector=False, **fields):
+    """Return a graph of a convolution, global pooling for a `vector`, and an op that moves values."""
+    steps = [conv("a", "x", rand(1, 1, 4, 4), INPUT)]
+    steps += [op("global_average_pool", "g", "a", shape=(1, 4))] if vector else []
+    return graph_of(*steps, op(kind, "m", steps[-1][0].output, shape=shape, **fields))
+
+
+SINGLE |= {
+    "conv in groups": graph_of(conv("c", "x", grouped(2, 4), INPUT, pads=(1, 1, 1, 1), groups=2, activation="relu")),
+    "gate of rows and columns": graph_of(
+        op("max_pool", "r", "x", shape=(1, 1, 11, 4), window=(12, 1)),
+        op("max_pool", "c", "x", shape=(1, 12, 1, 4), window=(1, 11)),
+        op("multiply", "m", "r", "c", shape=INPUT),
+    ),
+    "gate of positions": two_convs(
+        op("channel_max", "p", "b", shape=(1, 12, 11, 1)), op("multiply", "m", "a", "p", shape=INPUT)
+    ),
+    "sum of positions": two_convs(
+        op("channel_max", "p", "b", shape=(1, 12, 11, 1)), op("add", "m", "a", "p", shape=INPUT)
+    ),
+    "slice": moved("slice", (1, 9, 11, 2), starts=(2, 0, 1), steps=(1, 1, 1)),
+    "slice steps": moved("slice", (1, 6, 3, 4), starts=(1, 2, 0), steps=(2, 4, 1)),
+    "slice back": moved("slice", (1, 12, 5, 4), starts=(11, 9, 3), steps=(-1, -2, -1)),
+    "slice of a vector": moved("slice", (1, 2), vector=True, starts=(1,), steps=(1,)),
+    "slice of a vector back": moved("slice", (1, 4), vector=True, starts=(3,), steps=(-1,)),
+    "resize": moved("resize", (1, 7, 23, 4)),
+    "resize nearest": moved("resize", (1, 7, 23, 4), interpolation="nearest"),
+    "transpose": moved("transpose", (1, 11, 12, 4), permutation=(0, 2, 1, 3)),
+    "transpose channels": moved("transpose", (1, 4, 12, 11), permutation=(0, 3, 1, 2)),
+    "shuffled channels": graph_of(
+        conv("a", "x", rand(1, 1, 4, 6), (1, 12, 11, 6)),
+        op("reshape", "g", "a", shape=(1, 12, 11, 2, 3)),
+        op("transpose", "t", "g", shape=(1, 12, 11, 3, 2), permutation=(0, 1, 2, 4, 3)),
+        op("reshape", "m", "t", shape=(1, 12, 11, 6)),
+    ),
+    "channel max": moved("channel_max", (1, 12, 11, 1)),
+}
 FLOATS = {
+    "round": moved("round", INPUT),
+    "normalize": moved("normalize", INPUT, epsilon=1e-3),
+    "normalize vectors": moved("normalize", (1, 4), vector=True, epsilon=1e-6),
+    "l2 normalize": moved("l2_normalize", INPUT, epsilon=1e-12),
+    "l2 normalize vectors": moved("l2_normalize", (1, 4), vector=True, epsilon=1e-12),
     "softplus": function("softplus"),
     "softsign": function("softsign"),
     "mish": function("mish"),

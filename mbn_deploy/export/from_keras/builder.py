@@ -92,7 +92,8 @@ class GraphBuilder:
 class Call:
     """One call of a Keras layer or operation: its arguments, and its place in the model for messages.
 
-    `name` is the name that its op gets; `tensors` are all tensors among the arguments.
+    `name` is the name that its op gets; `tensors` are all tensors among the arguments. `gives_integers` tells whether
+    Keras' result has an integer type, as pixels of an integer input do until something makes them floating point.
     """
 
     operation: Any
@@ -101,6 +102,7 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     tensors: tuple[Tensor, ...]
+    gives_integers: bool = False
 
     def refuse(self, why: str) -> InputError:
         """Return the error for a call that cannot be exported; the caller raises it."""

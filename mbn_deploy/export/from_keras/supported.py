@@ -128,9 +128,18 @@ OPERATIONS: Mapping[str, SupportedOperation] = {
     "Take": SupportedOperation(_NUMPY, slices.take),
     "Repeat": SupportedOperation(_NUMPY, slices.repeat),
     "Tile": SupportedOperation(_NUMPY, slices.tile),
-    "BroadcastTo": SupportedOperation(_NUMPY, slices.broadcast),
     "Stack": SupportedOperation(_NUMPY, slices.stack),
     "Normalize": SupportedOperation(_NN, normalization.normalize),
     "Resize": SupportedOperation(_IMAGE, geometry.resize),
     "RGBToGrayscale": SupportedOperation(_IMAGE, channels.rgb_to_grayscale),
 }
+
+# Layers and operations that move or compare values, so that integers stay what they are in floating point.
+KEEPS_INTEGERS = frozenset(
+    {
+        *training_only.INACTIVE,
+        *("Cast", "Concatenate", "Cropping2D", "ExpandDims", "Flatten", "Flip", "GetItem", "Max", "Amax", "Maximum"),
+        *("Min", "Amin", "Minimum", "Moveaxis", "Pad", "Permute", "RandomCrop", "Repeat", "Reshape", "Resize"),
+        *("Resizing", "Split", "Squeeze", "Stack", "Swapaxes", "Take", "Tile", "Transpose", "ZeroPadding2D"),
+    }
+)

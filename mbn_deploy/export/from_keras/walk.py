@@ -8,7 +8,7 @@ from typing import Any
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras.builder import Call, GraphBuilder, Handler, Tensor
 from mbn_deploy.export.from_keras.handlers.training_only import TRAINS_BY_DEFAULT
-from mbn_deploy.export.from_keras.supported import LAYERS, OPERATIONS, SUPPORTED
+from mbn_deploy.export.from_keras.supported import KEEPS_INTEGERS, LAYERS, OPERATIONS, SUPPORTED
 
 
 def function_of(model: Any, where: str) -> Any:
@@ -50,6 +50,7 @@ def append_model(build: GraphBuilder, model: Any, tensors: tuple[Tensor, ...], s
                 args=args,
                 kwargs=kwargs,
                 tensors=tuple(v for v in keras.tree.flatten((args, kwargs)) if isinstance(v, Tensor)),
+                gives_integers=any("int" in str(t.dtype) for t in node.outputs),
             )
             results = _append_call(build, call, f"{scope}/{model.name}" if scope else model.name)
             _check_shapes(call, node.outputs, results)
@@ -77,6 +78,8 @@ def _append_call(build: GraphBuilder, call: Call, scope: str) -> tuple[Tensor, .
     handler = _handler(operation)
     if handler is None:
         raise call.refuse(f"this class is not in the supported set; {SUPPORTED}")
+    if call.gives_integers and type(operation).__name__ not in KEEPS_INTEGERS:
+        raise call.refuse("it computes with integers; cast its input to float32 first")
     if getattr(operation, "data_format", None) == "channels_first":
         raise call.refuse("it works on channels first (NCHW); build the model with channels_last")
     named = replace(call, name=build.unique(_name_of(operation), scope))

@@ -74,7 +74,7 @@ OPERATORS: Mapping[str, Operator] = {
         "ResizeNearestNeighborOptions", float_version=3, int8_version=3, int16_version=4
     ),
     "SUB": Operator("SubOptions"),
-    "RSQRT": Operator(),
+    **dict.fromkeys(("RSQRT", "ROUND"), Operator()),
     "L2_NORMALIZATION": Operator("L2NormOptions"),
 }
 

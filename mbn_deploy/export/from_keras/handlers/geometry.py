@@ -13,7 +13,10 @@ _INTERPOLATIONS = ("bilinear", "nearest")
 def resizing(build: GraphBuilder, call: Call) -> Tensor:
     """Append Resizing, with or without keeping the aspect ratio."""
     layer = call.operation
-    return _resized(build, call, (layer.height, layer.width))
+    result = _resized(build, call, (layer.height, layer.width))
+    # Keras 3 rounds what it resizes, if that are integers.
+    exact = not call.gives_integers or layer.interpolation == "nearest" or result.shape == call.one().shape
+    return result if exact else build.elementwise("round", f"{call.name}/round", result)
 
 
 def resize(build: GraphBuilder, call: Call) -> Tensor:
@@ -89,13 +92,16 @@ def _crop_to_ratio(build: GraphBuilder, x: Tensor, size: tuple[int, int], name: 
 
 
 def _pad_to_ratio(build: GraphBuilder, call: Call, x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Append `x` with zeros around it, so that it has the aspect ratio of `size`."""
+    """Append `x` with zeros around it, so that it has the aspect ratio of `size`.
+
+    Keras pads both sides alike, so a row or column may be missing for the exact ratio.
+    """
     if call.operation.fill_value != 0 or call.operation.fill_mode != "constant":
         raise call.refuse("it pads with something else than zeros")
     batch, height, width, channels = x.shape
-    wanted = (max(height, width * size[0] // size[1]), max(width, height * size[1] // size[0]))
-    top, left = ((m - n) // 2 for n, m in zip((height, width), wanted, strict=True))
-    pads = (top, wanted[0] - height - top, left, wanted[1] - width - left)
-    if not any(pads):
+    top = (max(height, width * size[0] // size[1]) - height) // 2
+    left = (max(width, height * size[1] // size[0]) - width) // 2
+    if not top + left:
         return x
-    return build.emit("pad", f"{call.name}/pad", (x,), (batch, *wanted, channels), pads=pads)
+    shape = (batch, height + 2 * top, width + 2 * left, channels)
+    return build.emit("pad", f"{call.name}/pad", (x,), shape, pads=(top, top, left, left))

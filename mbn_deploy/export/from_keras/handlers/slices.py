@@ -159,15 +159,6 @@ def tile(build: GraphBuilder, call: Call) -> Tensor:
     return _repeated(build, call, x, wanted, name=call.name)
 
 
-def broadcast(build: GraphBuilder, call: Call) -> Tensor:
-    """Append `broadcast_to`, for axes of length 1."""
-    x, target = call.one(), list(call.operation.shape)
-    if len(target) != len(x.shape):
-        raise call.refuse(f"it turns a shape {x.shape} into {target}, of another number of axes")
-    wanted = {axis: int(m) for axis, (n, m) in enumerate(zip(x.shape, target, strict=True)) if axis and n != m}
-    return _repeated(build, call, x, wanted, name=call.name)
-
-
 def _repeated(build: GraphBuilder, call: Call, x: Tensor, times: dict[int, int], name: str) -> Tensor:
     """Append a tensor of which each value stands several times along the axes in `times`."""
     times = {axis: n for axis, n in times.items() if n != 1}

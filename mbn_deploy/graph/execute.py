@@ -183,7 +183,6 @@ _KERNELS: Mapping[OpKind, Kernel] = {
     "slice": _slice,
     "resize": _resize,
     "transpose": lambda op, inputs, _: _tf().transpose(inputs[0], op.permutation),
-    "round": lambda _op, inputs, _: _tf().round(inputs[0]),
     "channel_max": lambda _op, inputs, _: _tf().reduce_max(inputs[0], -1, keepdims=True),
     "normalize": _normalize,
     "l2_normalize": _l2_normalize,

@@ -47,7 +47,6 @@ OpKind = Literal[
     "slice",  # starts, steps: one number per axis behind the batch; the output tensor's shape says how many to take
     "resize",  # H and W to those of the output tensor, with half-pixel centres; interpolation
     "transpose",  # permutation of all axes, the batch stays first
-    "round",  # to the nearest whole number, ties to even ones
     "channel_max",  # over the last axis, which stays with length 1
     "normalize",  # (x - mean) / sqrt(variance + epsilon) over the last axis: LayerNormalization without its weights
     "l2_normalize",  # x / max(norm of x over the last axis, epsilon)

@@ -35,7 +35,7 @@ PASS_THROUGH = frozenset(
 SHARED_PARAMS: frozenset[OpKind] = frozenset({"concat", "maximum", "minimum", "clip"})
 # TFLite has no integer kernel for these: they compute in float, in files that are called int8-mixed.
 FLOAT_ONLY: frozenset[OpKind] = frozenset(
-    {"softplus", "softsign", "mish", "threshold", "log_softmax", "normalize", "l2_normalize", "round"}
+    {"softplus", "softsign", "mish", "threshold", "log_softmax", "normalize", "l2_normalize"}
 )
 # TFLite has kernels of 8 bits for these, but none of 16.
 NO_INT16: frozenset[OpKind] = FLOAT_ONLY | {"elu", "gelu", "gelu_tanh", "prelu"}

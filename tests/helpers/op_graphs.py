@@ -147,7 +147,6 @@ SINGLE |= {
     "channel max": moved("channel_max", (1, 12, 11, 1)),
 }
 FLOATS = {
-    "round": moved("round", INPUT),
     "normalize": moved("normalize", INPUT, epsilon=1e-3),
     "normalize vectors": moved("normalize", (1, 4), vector=True, epsilon=1e-6),
     "l2 normalize": moved("l2_normalize", INPUT, epsilon=1e-12),

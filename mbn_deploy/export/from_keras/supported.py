@@ -139,7 +139,7 @@ KEEPS_INTEGERS = frozenset(
     {
         *training_only.INACTIVE,
         *("Cast", "Concatenate", "Cropping2D", "ExpandDims", "Flatten", "Flip", "GetItem", "Max", "Amax", "Maximum"),
-        *("Min", "Amin", "Minimum", "Moveaxis", "Pad", "Permute", "RandomCrop", "Repeat", "Reshape", "Resize"),
-        *("Resizing", "Split", "Squeeze", "Stack", "Swapaxes", "Take", "Tile", "Transpose", "ZeroPadding2D"),
+        *("Min", "Amin", "Minimum", "Moveaxis", "Pad", "Permute", "RandomCrop", "Repeat", "Reshape"),
+        *("Split", "Squeeze", "Stack", "Swapaxes", "Take", "Tile", "Transpose", "ZeroPadding2D"),
     }
 )

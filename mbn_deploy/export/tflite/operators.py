@@ -74,7 +74,7 @@ OPERATORS: Mapping[str, Operator] = {
         "ResizeNearestNeighborOptions", float_version=3, int8_version=3, int16_version=4
     ),
     "SUB": Operator("SubOptions"),
-    **dict.fromkeys(("RSQRT", "ROUND"), Operator()),
+    "RSQRT": Operator(),
     "L2_NORMALIZATION": Operator("L2NormOptions"),
 }
 

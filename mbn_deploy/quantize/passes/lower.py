@@ -75,8 +75,6 @@ def pixel_input(graph: Graph, preprocess: Preprocess) -> PixelInput:
     off at the border if it is 127.5. The input may be cropped or resized first, which does the same to all channels.
     Where anything else than a convolution or dense layer reads it, a 1x1 convolution is put in front.
     """
-    if preprocess.std == (1.0,) * len(preprocess.std) and all(mean.is_integer() for mean in preprocess.mean):
-        graph = _without_rounding(graph)
     if any(op.kind not in WEIGHTED for op in input_readers(graph)):
         channels = graph.shapes[graph.input][-1]
         graph = behind_conv(graph, np.eye(channels), np.zeros(channels), "pixels")
@@ -91,16 +89,6 @@ def pixel_input(graph: Graph, preprocess: Preprocess) -> PixelInput:
         QuantParams(scale, zero - 128),
         replace(preprocess, mean=(float(zero),) * len(mean), std=(1 / scale,) * len(std)),
     )
-
-
-def _without_rounding(graph: Graph) -> Graph:
-    """Remove the rounding of resized pixels, which the integers of pixels do by themselves."""
-    for op in input_readers(graph):
-        if op.kind == "round" and op.output != graph.output:
-            names = {op.output: op.inputs[0]}
-            kept = (one for one in graph.ops if one is not op)
-            graph = graph.with_ops(replace(one, inputs=tuple(names.get(t, t) for t in one.inputs)) for one in kept)
-    return graph
 
 
 def _refer(op: Op, gain: Doubles, shift: Doubles) -> Op:

@@ -13,10 +13,7 @@ _INTERPOLATIONS = ("bilinear", "nearest")
 def resizing(build: GraphBuilder, call: Call) -> Tensor:
     """Append Resizing, with or without keeping the aspect ratio."""
     layer = call.operation
-    result = _resized(build, call, (layer.height, layer.width))
-    # Keras 3 rounds what it resizes, if that are integers.
-    exact = not call.gives_integers or layer.interpolation == "nearest" or result.shape == call.one().shape
-    return result if exact else build.elementwise("round", f"{call.name}/round", result)
+    return _resized(build, call, (layer.height, layer.width))
 
 
 def resize(build: GraphBuilder, call: Call) -> Tensor:

@@ -50,7 +50,6 @@ FLOAT_LOWERINGS: Mapping[OpKind, Lowering] = {
     "slice": shapes.lower_slice,
     "resize": shapes.lower_resize,
     "transpose": shapes.lower_transpose,
-    "round": elementwise.lower_to("Round"),
     "channel_max": reductions.lower_channel_max,
     "normalize": reductions.lower_normalize,
     "l2_normalize": reductions.lower_l2_normalize,

@@ -45,7 +45,6 @@ LOWERINGS: Mapping[OpKind, Callable[[GraphWriter, Op], None]] = {
     "slice": shapes.lower_slice,
     "resize": shapes.lower_resize,
     "transpose": shapes.lower_transpose,
-    "round": elementwise.lower_unary("ROUND"),
     "channel_max": reductions.lower_channel_max,
     "normalize": reductions.lower_normalize,
     "l2_normalize": reductions.lower_l2_normalize,

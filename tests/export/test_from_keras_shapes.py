@@ -228,7 +228,7 @@ def test_integer_inputs(name):
     found = graph_from_keras(model, batch=2)
     assert found.input_affine.takes_pixels
     result = run_graph(found.graph, found.input_affine.apply(x.astype(np.float64)))[found.graph.output]
-    # Not of `model(x)`, in which Keras 3 rounds resized integers, but of `predict` and `evaluate`, in which it does not.
+    # `predict` and `evaluate` do not round resized integers; `model(x)` of Keras 3 does.
     np.testing.assert_allclose(result, model.predict(x, verbose=0), atol=1e-5)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras.config_nodes import Nodes, is_training, without_training
-from mbn_deploy.export.from_keras.config_ops import operation_entry, operation_of
+from mbn_deploy.export.from_keras.config_ops import FUNCTION_LAYERS, operation_entry, operation_of
 from mbn_deploy.export.from_keras.handlers.training_only import INACTIVE, TRAINS_BY_DEFAULT
 from mbn_deploy.export.from_keras.supported import LAYERS, OPERATIONS, SUPPORTED
 
@@ -114,7 +114,7 @@ def _functional(result: Entry, config: Mapping[str, Any], inner: _ModelContext) 
             raise _refusal(layer, place, "it is called with training=True, so it would act as in training")
         repaired = _layer(layer, place, inner)
         repaired["name"] = inner.names[_name(layer)]
-        if layer["class_name"] == "TFOpLambda":
+        if layer["class_name"] in FUNCTION_LAYERS:
             repaired.update(operation_of(layer, nodes, partial(_refusal, layer, place)))
         else:
             repaired["inbound_nodes"] = [nodes.node(node, place) for node in layer["inbound_nodes"]]
@@ -146,7 +146,7 @@ def _layer(entry: Entry, place: str, inner: _ModelContext) -> Entry:
         nested = _model(entry, _ModelContext(place, inner.keras2, inner.depth))
         nested["config"]["name"] = inner.names[_name(entry)]
         return nested
-    if kind == "TFOpLambda" and inner.keras2:
+    if kind in FUNCTION_LAYERS and inner.keras2:
         return {}  # `operation_of` makes it
     operation = _is_operation(entry)
     if inner.keras2 and kind in _OF_KERAS2:

@@ -1,64 +1,20 @@
-"""Functions of TensorFlow in Keras 2 files (`TFOpLambda`) become operations of Keras 3."""
+"""Functions of TensorFlow in Keras 2 files (`TFOpLambda`, `SlicingOpLambda`) become operations of Keras 3."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from mbn_deploy.errors import InputError
-from mbn_deploy.export.from_keras.config_nodes import CONSTANT, Nodes, constant
+from mbn_deploy.export.from_keras.config_functions import FUNCTIONS, REQUIRED, Function
+from mbn_deploy.export.from_keras.config_nodes import CONSTANT, Nodes, constant, slice_settings
 from mbn_deploy.export.from_keras.supported import OPERATIONS
 
 Refuse = Callable[[str], InputError]
 
 
-class _Setting(NamedTuple):
-    """An argument of a TensorFlow function that is a setting of the Keras 3 operation, called `name` there."""
-
-    name: str
-    default: Any = None  # none means that the argument must be given
-
-
-class _Function(NamedTuple):
-    """The Keras 3 operation of a TensorFlow function; `settings` by the names of TensorFlow's arguments.
-
-    The function takes one tensor, two if it is `binary`, and a list of them if it `joins`.
-    """
-
-    operation: str
-    binary: bool = False
-    joins: bool = False
-    settings: Mapping[str, _Setting] = {}
-
-
-_FUNCTIONS: Mapping[str, _Function] = {
-    **dict.fromkeys(("__operators__.add", "math.add"), _Function("Add", binary=True)),
-    **dict.fromkeys(("__operators__.sub", "math.subtract"), _Function("Subtract", binary=True)),
-    **dict.fromkeys(("__operators__.mul", "math.multiply"), _Function("Multiply", binary=True)),
-    **dict.fromkeys(("__operators__.truediv", "math.truediv", "math.divide"), _Function("Divide", binary=True)),
-    "nn.relu": _Function("Relu"),
-    "nn.relu6": _Function("Relu6"),
-    **dict.fromkeys(("math.sigmoid", "nn.sigmoid"), _Function("Sigmoid")),
-    **dict.fromkeys(("nn.silu", "nn.swish"), _Function("Silu")),
-    "nn.softmax": _Function("Softmax", settings={"axis": _Setting("axis", -1)}),
-    "nn.log_softmax": _Function("LogSoftmax", settings={"axis": _Setting("axis", -1)}),
-    "nn.leaky_relu": _Function("LeakyRelu", settings={"alpha": _Setting("negative_slope", 0.2)}),
-    "nn.gelu": _Function("Gelu", settings={"approximate": _Setting("approximate", default=False)}),
-    "nn.elu": _Function("Elu"),
-    "nn.selu": _Function("Selu"),
-    **dict.fromkeys(("math.tanh", "nn.tanh"), _Function("Tanh")),
-    **dict.fromkeys(("math.softplus", "nn.softplus"), _Function("Softplus")),
-    "nn.softsign": _Function("Softsign"),
-    "math.maximum": _Function("Maximum", binary=True),
-    "math.minimum": _Function("Minimum", binary=True),
-    "math.abs": _Function("Absolute"),
-    "math.square": _Function("Square"),
-    "concat": _Function("Concatenate", joins=True, settings={"axis": _Setting("axis")}),
-    "math.negative": _Function("Negative"),
-    "clip_by_value": _Function(
-        "Clip", settings={"clip_value_min": _Setting("x_min"), "clip_value_max": _Setting("x_max")}
-    ),
-}
+FUNCTION_LAYERS = frozenset({"TFOpLambda", "SlicingOpLambda"})
+_SUBSCRIPT = "__operators__.getitem"  # of a `SlicingOpLambda`
 
 
 def operation_entry(kind: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,9 +28,12 @@ def operation_entry(kind: str, name: str, settings: Mapping[str, Any]) -> dict[s
 
 
 def operation_of(layer: Mapping[str, Any], nodes: Nodes, refuse: Refuse) -> dict[str, Any]:
-    """Return the Keras 3 operation of a `TFOpLambda`; `refuse` makes the error for one that has none."""
+    """Return the Keras 3 operation of a `TFOpLambda` or `SlicingOpLambda`.
+
+    `refuse` makes the error for one that has none.
+    """
     function_name = str(layer["config"]["function"])
-    function = _FUNCTIONS.get(function_name)
+    function = FUNCTIONS.get(function_name) if function_name != _SUBSCRIPT else Function("GetItem")
     if function is None:
         raise refuse(f"tf.{function_name} is a function of TensorFlow that is not supported")
     if len(layer["inbound_nodes"]) != 1 or isinstance(layer["inbound_nodes"][0][0], str) == function.joins:
@@ -87,14 +46,13 @@ def operation_of(layer: Mapping[str, Any], nodes: Nodes, refuse: Refuse) -> dict
         constant(index) if name == CONSTANT else nodes.tensor(name, node, index) for name, node, index, *_ in calls
     ]
     args: list[Any] = [tensors] if function.joins else tensors
-    if function.binary:
-        args.append(_operand(options.pop("y", None), nodes, refuse))
-    settings = {
-        setting.name: options.pop(argument) if setting.default is None else options.pop(argument, setting.default)
-        for argument, setting in function.settings.items()
-    }
-    if options:
-        raise refuse(f"tf.{function_name} is called with {options}, which is not supported")
+    if function.operand is not None:
+        args.append(_operand(options.pop(function.operand, None), nodes, refuse))
+    if function.numbers is not None:
+        args.append(_whole_numbers(options.pop(function.numbers, None), refuse))
+    if function_name == _SUBSCRIPT:
+        args.append(_subscript(options.pop("slice_spec"), refuse))
+    settings = _settings(function, options, refuse)
     entry = operation_entry(function.operation, nodes.names[str(layer["name"])], settings)
     return {**entry, "inbound_nodes": [{"args": args, "kwargs": {}}]}
 
@@ -106,3 +64,41 @@ def _operand(value: Any, nodes: Nodes, refuse: Refuse) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float, list)):
         raise refuse(f"its second operand is {value!r}, neither a tensor nor a number")
     return constant(value)
+
+
+def _settings(function: Function, options: Mapping[str, Any], refuse: Refuse) -> dict[str, Any]:
+    """Return the settings of the Keras 3 operation; refuse arguments that are missing or unknown."""
+    settings = dict(function.fixed)
+    for argument, setting in function.settings.items():
+        if argument in options:
+            settings[setting.name] = setting.convert(options[argument])
+        elif setting.default is REQUIRED:
+            raise refuse(f"its argument {argument} is missing, or computed by the model")
+        else:
+            settings[setting.name] = setting.default
+    others = {key: value for key, value in options.items() if key not in function.settings}
+    unknown = {key: value for key, value in others.items() if function.ignored.get(key, REQUIRED) != value}
+    if unknown:
+        raise refuse(f"it is called with {unknown}, which is not supported")
+    return settings
+
+
+def _whole_numbers(value: Any, refuse: Refuse) -> list[int]:
+    if not isinstance(value, list) or any(type(number) is not int for number in value):
+        raise refuse(f"its indices are {value!r}, not a list of whole numbers")
+    return value
+
+
+def _subscript(value: Any, refuse: Refuse) -> list[Any]:
+    """Return a subscript in the form of Keras 3: `...`, slices, numbers and None."""
+    keys: list[Any] = []
+    for key in value if isinstance(value, list) else [value]:
+        if isinstance(key, dict) and key.get("class_name") == "__ellipsis__":
+            keys.append({"class_name": "__ellipsis__", "config": {}})
+        elif isinstance(key, dict) and "step" in key:
+            keys.append({"class_name": "__slice__", "config": slice_settings(key, "a subscript")})
+        elif key is None or type(key) is int:
+            keys.append(key)
+        else:
+            raise refuse(f"its subscript has {key!r}, neither a slice nor a number")
+    return keys

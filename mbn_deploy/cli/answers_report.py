@@ -1,9 +1,6 @@
-"""A model's answers to pictures, as `run` prints them: one printer and one JSON form a kind of answer."""
+"""A model's answers to pictures, as `run` prints them."""
 
 from __future__ import annotations
-
-from dataclasses import asdict
-from typing import Any
 
 from mbn_deploy.cli.output import plain, stdout
 from mbn_deploy.runtime import Answer, ModelInfo
@@ -26,11 +23,3 @@ def _lines(answer: Answer, info: ModelInfo) -> list[str]:
     if info.answers.meaning == "labels" and not answer:
         return ["no label reaches the threshold"]
     return [str(each) for each in answer]
-
-
-def answer_json(answer: Answer, info: ModelInfo) -> dict[str, Any]:
-    """Return the answer as JSON values: `predictions`, `values` or `embedding`."""
-    if not isinstance(answer, list):
-        return {"embedding": [float(feature) for feature in answer]}
-    key = "values" if info.answers.meaning == "values" else "predictions"
-    return {key: [asdict(each) for each in answer]}

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mbn_deploy.cli.answers_report import answer_json, print_answer
+from mbn_deploy.cli.answers_report import print_answer
 from mbn_deploy.cli.exit_codes import INPUT, guarded
 from mbn_deploy.cli.options import (
     CAMERA,
@@ -34,6 +34,7 @@ from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime import Classifier, FrameSource, ModelInfo, StreamResult, frames
 from mbn_deploy.runtime.camera import SOURCES, parse_size
+from mbn_deploy.runtime.decoding import answer_json
 from mbn_deploy.text import plural
 
 _SOURCES = "; ".join(f"{kind.usage}: {kind.about}" for kind in SOURCES.values())
@@ -149,7 +150,7 @@ def _answer_images(classifier: Classifier, images: list[Path], asked: Asked) -> 
             print_error(f"error: {error}")
             results.append({"image": str(image), "error": str(error)})
             continue
-        results.append({"image": str(image), **answer_json(answer, classifier.info)})
+        results.append({"image": str(image), **answer_json(answer, classifier.info.answers.meaning)})
         if not asked.as_json:
             print_answer(str(image), answer, classifier.info)
     if asked.as_json:
@@ -175,7 +176,7 @@ def _answer_frames(classifier: Classifier, source: FrameSource, asked: Asked, co
 
 
 def _record(result: StreamResult, info: ModelInfo) -> dict[str, Any]:
-    outcome = answer_json(result.answer, info) if result.error is None else {"error": str(result.error)}
+    outcome = answer_json(result.answer, info.answers.meaning) if result.error is None else {"error": str(result.error)}
     return {"frame": result.index, "name": result.source.name, **outcome}
 
 

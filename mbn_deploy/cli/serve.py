@@ -15,6 +15,7 @@ from mbn_deploy.cli.options import (
     CAMERA,
     Backend,
     FileLabels,
+    FileScores,
     Json,
     Precision,
     PreprocessText,
@@ -111,6 +112,7 @@ def serve(
     labels: FileLabels = None,
     resize: Resize = None,
     preprocess: PreprocessText = None,
+    scores: FileScores = None,
     as_json: Json = False,
 ) -> None:
     """Serve a web page and an HTTP interface that classify images, until Ctrl-C or SIGTERM."""
@@ -146,8 +148,11 @@ def serve(
             labels=labels,
             resize=resize,
             preprocess=preprocess,
+            scores=scores,
         )
     with opened as classifier:
+        for assumption in classifier.info.assumptions:
+            print_note(assumption)
         model = model_summary(classifier.info)
         ended_by = run_server(classifier, options, lambda at: _announce(at, model, as_json=as_json))
     if ended_by == signal.SIGINT:

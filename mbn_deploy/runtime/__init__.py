@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mbn_deploy.runtime.bundle import OpenedBundle, open_bundle
     from mbn_deploy.runtime.camera import Frame, FrameSource, frames
-    from mbn_deploy.runtime.classifier import Answer, Classifier
-    from mbn_deploy.runtime.decoding import Value
+    from mbn_deploy.runtime.classifier import Classifier
+    from mbn_deploy.runtime.decoding import Answer, Value
     from mbn_deploy.runtime.model_info import ModelInfo
     from mbn_deploy.runtime.pool import ClassifierPool
     from mbn_deploy.runtime.preprocess import load_pixels, normalize
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Answer": "classifier",
+    "Answer": "decoding",
     "Classifier": "classifier",
     "ClassifierPool": "pool",
     "Frame": "camera",

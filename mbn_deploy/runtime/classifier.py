@@ -15,7 +15,7 @@ from mbn_deploy.answers import Meaning
 from mbn_deploy.arrays import Array, Floats, Pixels
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.runtime.decoding import LABEL_THRESHOLD, TOP_K, Decoder, Value, to_answers
+from mbn_deploy.runtime.decoding import LABEL_THRESHOLD, TOP_K, Answer, Decoder, Value, to_answers
 from mbn_deploy.runtime.images import Source
 from mbn_deploy.runtime.label_files import Labels
 from mbn_deploy.runtime.model_info import ModelInfo, OpenedModel, OpenOptions
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 _UINT8 = np.dtype(np.uint8)
 _PREPARED_AXES = 4  # of prepared images (N, H, W, C); one image has two or three
-
-Answer = list[Prediction] | list[Value] | Floats  # what an image is answered with, by the meaning of the outputs
 
 
 # The method that returns the answers of each meaning.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,8 @@ class Value:
     def __str__(self) -> str:
         return f"{self.value:12.6g}  {self.label}"
 
+
+Answer = list[Prediction] | list[Value] | Floats  # what an image is answered with, by the meaning of the outputs
 
 # What the file's numbers (..., outputs) have to go through to be answers: by (meaning, end of the file).
 _LOGITS: Mapping[Meaning, Callable[[Floats], Floats]] = {
@@ -109,3 +112,10 @@ class Decoder:
         if not np.isfinite(real).all():
             raise InputError("the model answered with a number that is not finite; the file or the input is damaged")
         return real
+
+
+def answer_json(answer: Answer, meaning: Meaning) -> dict[str, Any]:
+    """Return an answer as JSON values: `predictions`, `values` or `embedding`."""
+    if not isinstance(answer, list):
+        return {"embedding": [float(feature) for feature in answer]}
+    return {"values" if meaning == "values" else "predictions": [asdict(each) for each in answer]}

@@ -22,9 +22,14 @@ def _described(schema: Json, text: str) -> Json:
 
 
 _PREDICTION = _object(
-    index=_described(_INTEGER, "Index of the class, from 0."),
-    label=_described(_TEXT, "Label of the class: plain text, not HTML. The index as text if the model has no labels."),
+    index=_described(_INTEGER, "Index of the class or label, from 0; of a binary model 0 is no and 1 is yes."),
+    label=_described(_TEXT, "Its name: plain text, not HTML. The index as text if the model has no labels."),
     score=_described(_NUMBER, "Probability, from 0 to 1."),
+)
+_VALUE = _object(
+    index=_described(_INTEGER, "Index of the output, from 0."),
+    label=_described(_TEXT, "Its name: plain text, not HTML. The index as text if the model has no names."),
+    value=_described(_NUMBER, "The number, in the units of the training."),
 )
 _MILLISECONDS = _object(
     preprocess=_described(_NUMBER, "Decoding and resizing the image, without waiting for other requests."),
@@ -32,17 +37,40 @@ _MILLISECONDS = _object(
 )
 _SIZE = _object(width=_described(_INTEGER, "Width in pixels."), height=_described(_INTEGER, "Height in pixels."))
 
-SCHEMAS: Json = {
-    "Prediction": _PREDICTION,
-    "Answer": _object(
-        predictions={
-            "type": "array",
-            "items": {"$ref": "#/components/schemas/Prediction"},
-            "description": "The most likely classes, best first.",
-        },
+_MEANING = "What the answers mean: classes, labels, binary, values or embedding."
+
+
+def _listed(schema: str, text: str) -> Json:
+    return {"type": "array", "items": {"$ref": f"#/components/schemas/{schema}"}, "description": text}
+
+
+def _answer(meanings: tuple[str, ...], **fields: Json) -> Json:
+    """Return the schema of the answers that a model with one of these meanings gives."""
+    return _object(
+        meaning={**_TEXT, "enum": list(meanings), "description": _MEANING},
+        **fields,
         image=_described(_SIZE, "Size of the image as it is stored."),
         milliseconds=_MILLISECONDS,
+    )
+
+
+SCHEMAS: Json = {
+    "Prediction": _PREDICTION,
+    "Value": _VALUE,
+    "Names": _answer(
+        ("classes", "labels", "binary"),
+        predictions=_listed(
+            "Prediction",
+            "The most likely classes, best first; the labels from the threshold on; or both names of a binary model.",
+        ),
     ),
+    "Values": _answer(
+        ("values",), values=_listed("Value", "The numbers of a regression, in the order of the outputs.")
+    ),
+    "Embedding": _answer(
+        ("embedding",), embedding={"type": "array", "items": _described(_NUMBER, "One feature of the vector.")}
+    ),
+    "Answer": {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Names", "Values", "Embedding")]},
     "Info": _object(
         model=_described(_TEXT, "Name of the model."),
         format=_described(_TEXT, "Format of the model file: tflite or onnx."),
@@ -50,7 +78,8 @@ SCHEMAS: Json = {
         backend=_described(_TEXT, "Interpreter that runs the model."),
         threads=_described(_INTEGER, "Number of threads of an inference."),
         input=_described(_SIZE, "Size of the model's input."),
-        classes=_described(_INTEGER, "Number of classes."),
+        classes=_described(_INTEGER, "Number of outputs: of classes, labels, values or features; 1 of a binary model."),
+        meaning=_described(_TEXT, _MEANING),
         camera=_described({"type": "boolean"}, "Whether the server has a camera."),
         limits=_object(
             upload_bytes=_described(_INTEGER, "Largest image file, in bytes."),
@@ -119,8 +148,15 @@ _TOP_K = {
     "name": "top_k",
     "in": "query",
     "required": False,
-    "description": "Number of classes.",
-    "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 5},
+    "description": "Number of names; without it 5 classes, or all labels from the threshold on.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 1000},
+}
+_THRESHOLD = {
+    "name": "threshold",
+    "in": "query",
+    "required": False,
+    "description": "Names with a lower probability are left out; without it 0.5 for labels, and none for others.",
+    "schema": {"type": "number", "minimum": 0, "maximum": 1},
 }
 _FRAME_NUMBER = {
     "name": "number",
@@ -146,10 +182,10 @@ OPERATIONS = (
         name="classify",
         method="POST",
         path="/classify",
-        summary="Returns the most likely classes of an image.",
+        summary="Returns what the model answers to an image: likely names, values, or a feature vector.",
         returns=(_JSON, "Answer"),
         errors=(400, 408, 413, 415, 422, 503),
-        parameters=(_TOP_K,),
+        parameters=(_TOP_K, _THRESHOLD),
         body=_IMAGE,
         example="curl --data-binary @cat.jpg '{url}classify?top_k=3'{bearer}",
     ),
@@ -245,7 +281,7 @@ def openapi() -> Json:
         "info": {
             "title": "mbn-deploy",
             "version": __version__,
-            "description": "Classifies images with one MobileNet.",
+            "description": "Answers to images with one MobileNet.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],

@@ -90,11 +90,12 @@ class Handlers:
             raise Refusal(
                 415, "form", "send the image file as the body, not as a form: curl --data-binary @FILE", unread=True
             )
-        top_k = _integer(request, "top_k", 1, 1000) if "top_k" in request.query_params else 5
+        top_k = _integer(request, "top_k", 1, 1000) if "top_k" in request.query_params else None
+        threshold = _share(request, "threshold") if "threshold" in request.query_params else None
         engine = self._services.engine
         engine.check_room()
         async with self._uploads.body(request) as data:
-            result = await engine.classify(data, top_k)
+            result = await engine.classify(data, top_k, threshold)
         return JSONResponse(result.to_json())
 
     async def info(self, _: Request) -> Response:
@@ -169,6 +170,17 @@ def _integer(request: Request, name: str, least: int, most: int) -> int:
         message = f"{name} must be a whole number from {least} to {most}"
         raise Refusal(400, "wrong_parameter", message, unread=True)
     return int(text)
+
+
+def _share(request: Request, name: str) -> float:
+    """Return a parameter of the query as a number from 0 to 1; raises `Refusal` 400."""
+    try:
+        value = float(request.query_params[name])
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise Refusal(400, "wrong_parameter", f"{name} must be a number from 0 to 1", unread=True)
+    return value
 
 
 def _token_in(body: bytearray) -> str:

@@ -64,8 +64,8 @@ class Camera:
     Its methods are called in the event loop, except for `classified_frames`.
     """
 
-    def __init__(self, opener: Opener, engine: Engine, *, viewers: int, per_second: float, top_k: int) -> None:
-        self.open, self._engine, self._top_k = opener, engine, top_k
+    def __init__(self, opener: Opener, engine: Engine, *, viewers: int, per_second: float) -> None:
+        self.open, self._engine = opener, engine
         self._max_viewers, self._period = viewers, 1 / per_second
         self._viewers = 0
         self._run: _CameraRun | None = None
@@ -119,7 +119,7 @@ class Camera:
         for number, frame in enumerate(source, start=1):
             if stopped.is_set():
                 return
-            pixels, result = self._engine.classify_frame(frame, self._top_k)
+            pixels, result = self._engine.classify_frame(frame)
             yield ClassifiedFrame(number, pixels, result)
             due = max(due + self._period, monotonic())
             if stopped.wait(due - monotonic()):

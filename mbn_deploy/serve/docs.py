@@ -70,6 +70,12 @@ def _fields(schema: Json, prefix: str) -> Iterator[tuple[str, str]]:
     """Yield the path and the description of every field of a schema, including those of nested objects and arrays."""
     if "$ref" in schema:
         schema = SCHEMAS[schema["$ref"].rpartition("/")[2]]
+    seen = set()
+    for kind in schema.get("oneOf", ()):
+        for path, text in _fields(kind, prefix):
+            if path not in seen:
+                seen.add(path)
+                yield path, text
     for name, field in schema.get("properties", {}).items():
         path = f"{prefix}{name}"
         if "properties" in field:

@@ -7,19 +7,20 @@ import ctypes
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from threading import Lock
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
+from mbn_deploy.answers import Meaning
 from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.runtime.camera import Frame
 from mbn_deploy.runtime.classifier import Classifier
+from mbn_deploy.runtime.decoding import Answer, answer_json
 from mbn_deploy.runtime.images import Source, TooManyPixelsError, source_name, stored_format
 from mbn_deploy.runtime.preprocess import load_pixels
-from mbn_deploy.runtime.ranking import Prediction
 from mbn_deploy.serve.limits import Limits, Refusal
 
 P = ParamSpec("P")
@@ -51,7 +52,8 @@ class Classification:
     normalization of its input and the ranking. Neither includes waiting for a turn.
     """
 
-    predictions: list[Prediction]
+    answer: Answer
+    meaning: Meaning
     size: tuple[int, int]
     preprocess_ms: float
     inference_ms: float
@@ -59,7 +61,8 @@ class Classification:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON value of `POST /classify`."""
         return {
-            "predictions": [asdict(prediction) for prediction in self.predictions],
+            "meaning": self.meaning,
+            **answer_json(self.answer, self.meaning),
             "image": {"width": self.size[0], "height": self.size[1]},
             "milliseconds": {"preprocess": round(self.preprocess_ms, 3), "inference": round(self.inference_ms, 3)},
         }
@@ -89,6 +92,7 @@ class Engine:
             "threads": info.threads,
             "input": {"width": info.size[1], "height": info.size[0]},
             "classes": info.classes,
+            "meaning": info.answers.meaning,
         }
 
     def check_room(self) -> None:
@@ -96,10 +100,10 @@ class Engine:
         if self._pending >= self._workers + self._limits.waiting:
             raise Refusal(503, "busy", "too many images are waiting; try again", retry=1, unread=True)
 
-    async def classify(self, data: bytearray, top_k: int) -> Classification:
+    async def classify(self, data: bytearray, top_k: int | None, threshold: float | None = None) -> Classification:
         """Classify an image file; raises `Refusal` 413, 422 or 503."""
         self.check_room()
-        return await self.in_thread(self._classify, data, top_k)
+        return await self.in_thread(self._classify, data, top_k, threshold)
 
     async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in a worker thread, in its turn."""
@@ -113,16 +117,16 @@ class Engine:
         """Wait for the images that are being classified; drop those that wait."""
         self._pool.shutdown(cancel_futures=True)
 
-    def classify_frame(self, frame: Frame, top_k: int) -> tuple[Pixels, Classification]:
+    def classify_frame(self, frame: Frame) -> tuple[Pixels, Classification]:
         """Classify a camera's frame in the calling thread; return it as RGB uint8 (H, W, 3) with the result.
 
         Raises `InputError` for a damaged frame.
         """
         start = perf_counter()
         pixels = frame.rgb()
-        return pixels, self._classify_source(pixels, (pixels.shape[1], pixels.shape[0]), top_k, start)
+        return pixels, self._classify_source(pixels, (pixels.shape[1], pixels.shape[0]), None, None, start)
 
-    def _classify(self, data: bytearray, top_k: int) -> Classification:
+    def _classify(self, data: bytearray, top_k: int | None, threshold: float | None) -> Classification:
         try:
             kind, (width, height) = stored_format(data)
             count, most = width * height, self._limits.pixels_of(kind)
@@ -133,7 +137,7 @@ class Engine:
                     f"{kind} image of {width} × {height} pixels; at most {most} pixels are decoded",
                 )
             with self._turn(count):
-                return self._classify_source(data, (width, height), top_k, perf_counter())
+                return self._classify_source(data, (width, height), top_k, threshold, perf_counter())
         except TooManyPixelsError as error:
             raise Refusal(413, "too_many_pixels", _message(error, data)) from None
         except InputError as error:
@@ -153,13 +157,21 @@ class Engine:
             finally:
                 release_memory()
 
-    def _classify_source(self, source: Source, size: tuple[int, int], top_k: int, start: float) -> Classification:
+    def _classify_source(
+        self, source: Source, size: tuple[int, int], top_k: int | None, threshold: float | None, start: float
+    ) -> Classification:
         """Load and classify an image whose decoding began at `start`."""
         info = self.classifier.info
         pixels = load_pixels(source, info.size, self._preprocess, info.channels)
         loaded = perf_counter()
         with self._running:
             begun = perf_counter()
-            predictions = self.classifier.classify(pixels, top_k)
+            answer = self.classifier.answer(pixels, top_k, threshold=threshold)
             done = perf_counter()
-        return Classification(predictions, size, (loaded - start) * 1e3, (done - begun) * 1e3)
+        return Classification(
+            answer=answer,
+            meaning=info.answers.meaning,
+            size=size,
+            preprocess_ms=(loaded - start) * 1e3,
+            inference_ms=(done - begun) * 1e3,
+        )

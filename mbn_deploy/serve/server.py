@@ -47,7 +47,6 @@ class ServerOptions:
     limits: Limits = field(default_factory=Limits)
     camera: Opener | None = None
     frames_per_second: float = 10.0
-    top_k: int = 5
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,6 @@ def _camera(options: ServerOptions, engine: Engine) -> Camera | None:
         engine,
         viewers=options.limits.viewers,
         per_second=options.frames_per_second,
-        top_k=options.top_k,
     )
 
 

@@ -192,7 +192,7 @@ async def until(condition):
 def test_one_source_for_all_and_none_for_nobody(engine, monkeypatch):
     monkeypatch.setattr(cameras, "LINGER_SECONDS", 0.2)
     source = Endless()
-    camera = Camera(source.open, engine, viewers=2, per_second=1000, top_k=1)
+    camera = Camera(source.open, engine, viewers=2, per_second=1000)
 
     async def play():
         assert not camera.running
@@ -225,7 +225,7 @@ def test_one_source_for_all_and_none_for_nobody(engine, monkeypatch):
 
 def test_who_waits_for_a_frame_is_told_of_the_end(engine):
     source = Endless()
-    camera = Camera(source.open, engine, viewers=2, per_second=1000, top_k=1)
+    camera = Camera(source.open, engine, viewers=2, per_second=1000)
 
     async def play():
         async with camera.watch() as viewer:
@@ -263,7 +263,7 @@ def test_nobody_looks_any_more_when_it_is_open(engine, monkeypatch):
     monkeypatch.setattr(cameras, "LINGER_SECONDS", 0)
     source = Slow()
     source.may_close.set()
-    camera = Camera(source.open, engine, viewers=1, per_second=1000, top_k=1)
+    camera = Camera(source.open, engine, viewers=1, per_second=1000)
 
     async def play():
         async with camera.watch():
@@ -279,7 +279,7 @@ def test_it_is_opened_again_when_it_is_closed(engine, monkeypatch):
     monkeypatch.setattr(cameras, "LINGER_SECONDS", 0)
     source = Slow()
     source.may_open.set()
-    camera = Camera(source.open, engine, viewers=1, per_second=1000, top_k=1)
+    camera = Camera(source.open, engine, viewers=1, per_second=1000)
 
     async def play():
         async with camera.watch() as first:
@@ -298,7 +298,7 @@ def test_it_is_opened_again_when_it_is_closed(engine, monkeypatch):
 
 def test_a_frame_that_does_not_come_takes_no_place_for_ever(engine, monkeypatch):
     monkeypatch.setattr(application, "FRAME_SECONDS", 0.1)
-    camera = Camera(Endless().open, engine, viewers=1, per_second=1000, top_k=1)
+    camera = Camera(Endless().open, engine, viewers=1, per_second=1000)
     handlers = application.Handlers(application.Services(engine, Limits(), None, camera))
     request = SimpleNamespace(query_params={})
 
@@ -314,7 +314,7 @@ def test_a_frame_that_does_not_come_takes_no_place_for_ever(engine, monkeypatch)
 
 def test_a_slow_viewer_gets_the_newest(engine):
     source = Endless()
-    camera = Camera(source.open, engine, viewers=2, per_second=1000, top_k=1)
+    camera = Camera(source.open, engine, viewers=2, per_second=1000)
 
     async def play():
         async with camera.watch() as slow, camera.watch() as quick:
@@ -334,7 +334,7 @@ def test_a_source_that_fails_to_open(engine):
     def broken():
         raise InputError("no such device")
 
-    camera = Camera(broken, engine, viewers=1, per_second=10, top_k=1)
+    camera = Camera(broken, engine, viewers=1, per_second=10)
 
     async def play():
         async with camera.watch() as viewer:
@@ -345,7 +345,7 @@ def test_a_source_that_fails_to_open(engine):
 
 
 def test_the_period_is_kept(engine, folder):
-    camera = Camera(lambda: frames(f"folder:{folder}"), engine, viewers=1, per_second=20, top_k=1)
+    camera = Camera(lambda: frames(f"folder:{folder}"), engine, viewers=1, per_second=20)
 
     async def play():
         started, found = time.monotonic(), None
@@ -360,6 +360,6 @@ def test_the_period_is_kept(engine, folder):
 
 def test_large_frames_are_shown_smaller(engine):
     pixels = np.zeros((1080, 1920, 3), np.uint8)
-    frame = ClassifiedFrame(1, *engine.classify_frame(Frame(0, "black", pixels), 1))
+    frame = ClassifiedFrame(1, *engine.classify_frame(Frame(0, "black", pixels)))
     assert Image.open(io.BytesIO(frame.jpeg())).size == (cameras.VIEW_SIDE, 450)
     assert frame.jpeg() is frame.jpeg()

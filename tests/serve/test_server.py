@@ -112,8 +112,8 @@ def test_a_model_for_bgr_gets_it(tmp_path):
     with Classifier.open(path, preprocess=bgr) as opened:
         engine = Engine(opened, Limits())
         for data in (png(2), photograph(50, 40)):
-            found = asyncio.run(engine.classify(bytearray(data), 5))
-            assert found.predictions == opened.classify(data)
+            found = asyncio.run(engine.classify(bytearray(data), 5, None))
+            assert found.answer == opened.classify(data)
         engine.close()
 
 

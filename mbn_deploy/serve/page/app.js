@@ -3,7 +3,6 @@
 
 const element = (id) => document.getElementById(id);
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const TOP = 5;
 const TRIES = 4; // while the server is busy
 const SPEAK_MS = 4000; // at least, between two announcements to screen readers while the camera runs
 
@@ -11,7 +10,7 @@ let info = null;
 let shownURL = null;
 let pending = null; // AbortController of the image that is being classified
 let events = null; // EventSource of the camera
-let spoken = { label: "", at: 0 };
+let spoken = { what: "", at: 0 };
 
 class ServerError extends Error {
   constructor(status, message) {
@@ -57,27 +56,101 @@ function messageOf(error) {
 
 // ---- the result
 
+// A renderer for each meaning of the answers: how they are shown, and said to screen readers.
+const names = { show: (result) => list(result.predictions.map(nameRow)), say: (result) => nameText(result.predictions[0]) };
+const RENDERERS = {
+  classes: names,
+  binary: names,
+  labels: {
+    show: (result) => (result.predictions.length ? names.show(result) : note("No label reaches 50 %.")),
+    say: (result) => result.predictions.map(nameText).join("; ") || "No label reaches 50 %",
+  },
+  values: {
+    show: (result) => list(result.values.map(valueRow)),
+    say: (result) => result.values.map((value) => `${value.label}: ${number(value.value)}`).join("; "),
+  },
+  embedding: { show: (result) => embeddingView(result.embedding), say: (result) => `${result.embedding.length} features` },
+};
+
+const OUTPUTS = {
+  classes: (count) => `${count} classes`,
+  labels: (count) => `${count} independent labels`,
+  binary: () => "yes or no",
+  values: (count) => `${count} ${count === 1 ? "value" : "values"}`,
+  embedding: (count) => `${count} features`,
+};
+
+let previous = null; // the vector of the image before, to compare with
+
 function showResult(result, total = null) {
-  const rows = result.predictions.map((prediction) => {
-    const row = document.createElement("li");
-    const texts = document.createElement("div");
-    texts.className = "row";
-    texts.append(spanOf("name", prediction.label), spanOf("share", percent.format(prediction.score)));
-    const track = document.createElement("div");
-    track.className = "track";
-    track.setAttribute("aria-hidden", "true");
-    const bar = document.createElement("div");
-    bar.className = "bar";
-    bar.style.width = `${Math.max(0, Math.min(100, prediction.score * 100))}%`;
-    track.append(bar);
-    row.append(texts, track);
-    return row;
-  });
-  element("classes").replaceChildren(...rows);
+  element("answers").replaceChildren(...RENDERERS[result.meaning].show(result));
   const { preprocess, inference } = result.milliseconds;
   const roundTrip = total === null ? "" : `, ${ms(total)} round trip`;
   element("times").textContent = `${ms(inference)} inference, ${ms(preprocess)} decoding and resizing${roundTrip}`;
   element("answer").hidden = false;
+}
+
+function list(rows) {
+  const made = document.createElement("ol");
+  made.id = "classes";
+  made.append(...rows);
+  return [made];
+}
+
+function nameRow({ label, score }) {
+  const row = rowOf(label, percent.format(score));
+  const track = document.createElement("div");
+  track.className = "track";
+  track.setAttribute("aria-hidden", "true");
+  const bar = document.createElement("div");
+  bar.className = "bar";
+  bar.style.width = `${Math.max(0, Math.min(100, score * 100))}%`;
+  track.append(bar);
+  row.append(track);
+  return row;
+}
+
+function valueRow({ label, value }) {
+  return rowOf(label, number(value));
+}
+
+function rowOf(name, text) {
+  const row = document.createElement("li");
+  const texts = document.createElement("div");
+  texts.className = "row";
+  texts.append(spanOf("name", name), spanOf("share", text));
+  row.append(texts);
+  return row;
+}
+
+function note(text) {
+  const made = document.createElement("p");
+  made.textContent = text;
+  return [made];
+}
+
+function embeddingView(vector) {
+  const rows = [rowOf("Features", String(vector.length)), rowOf("Length", number(Math.hypot(...vector)))];
+  if (previous !== null && previous.length === vector.length) {
+    rows.push(rowOf("Cosine similarity to the image before", number(cosine(previous, vector))));
+  }
+  previous = vector;
+  const text = document.createElement("textarea");
+  text.id = "vector";
+  text.readOnly = true;
+  text.rows = 5;
+  text.setAttribute("aria-label", "The feature vector as JSON");
+  text.value = JSON.stringify(vector.map((feature) => Number(feature.toPrecision(6))));
+  text.addEventListener("focus", () => text.select());
+  return [...list(rows), text];
+}
+
+function cosine(a, b) {
+  return a.reduce((sum, feature, index) => sum + feature * b[index], 0) / (Math.hypot(...a) * Math.hypot(...b));
+}
+
+function number(value) {
+  return String(Number(value.toPrecision(5)));
 }
 
 function spanOf(name, text) {
@@ -92,9 +165,12 @@ function ms(value) {
   return `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ms`;
 }
 
-function bestClass(result) {
-  const first = result.predictions[0];
-  return `${first.label}, ${percent.format(first.score)}`;
+function nameText({ label, score }) {
+  return `${label}, ${percent.format(score)}`;
+}
+
+function spokenText(result) {
+  return RENDERERS[result.meaning].say(result);
 }
 
 function clear() {
@@ -125,10 +201,10 @@ async function classify(file) {
   showStatus("Classifying …");
   const began = performance.now();
   try {
-    const result = await (await request(`classify?top_k=${TOP}`, { method: "POST", body: file, signal: mine.signal })).json();
+    const result = await (await request(`classify`, { method: "POST", body: file, signal: mine.signal })).json();
     showResult(result, performance.now() - began);
     showStatus("");
-    element("spoken").textContent = bestClass(result);
+    element("spoken").textContent = spokenText(result);
     element("caption").textContent = [file.name, `${result.image.width} × ${result.image.height}`].filter(Boolean).join(", ");
   } catch (error) {
     if (mine.signal.aborted) return;
@@ -269,10 +345,10 @@ function endCamera(status, error = "") {
 
 function announce(result) {
   const now = performance.now();
-  const { label } = result.predictions[0];
-  if (label === spoken.label || now - spoken.at < SPEAK_MS) return;
-  spoken = { label, at: now };
-  element("spoken").textContent = bestClass(result);
+  const what = result.predictions?.map(({ label }) => label).slice(0, result.meaning === "labels" ? undefined : 1).join() ?? spokenText(result);
+  if (what === spoken.what || now - spoken.at < SPEAK_MS) return;
+  spoken = { what, at: now };
+  element("spoken").textContent = spokenText(result);
 }
 
 // ---- start
@@ -308,7 +384,7 @@ async function start() {
   element("model").textContent = info.model;
   const precision = info.precision === "unknown" ? "" : `${info.precision} `;
   element("facts").textContent =
-    `${precision}${info.format}, ${info.classes} classes, ${info.input.width} × ${info.input.height} pixels; ` +
+    `${precision}${info.format}, ${OUTPUTS[info.meaning](info.classes)}, ${info.input.width} × ${info.input.height} pixels; ` +
     `${info.backend}, ${info.threads} ${info.threads === 1 ? "thread" : "threads"}`;
   element("version").textContent = `mbn-deploy ${info.version}`;
   element("login").hidden = true;

@@ -9,6 +9,7 @@ from mbn_deploy.graph.graph import Shape
 
 HARD_SWISH_FLOOR = -3.0  # h-swish is 0 below this: integers may saturate here without loss
 PADDING = frozenset({"PAD", "Pad"})
+_CLIPS = frozenset({"MAXIMUM", "MINIMUM", "Clip"})
 _HARD_SWISH = frozenset({"HARD_SWISH", "HardSwish"})
 STORAGE = frozenset({"QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Identity"})
 
@@ -66,6 +67,8 @@ def match(quantized: FileGraph, reference: FileGraph) -> list[MatchedTensor]:
             continue
         stored = stored_tensor(name, writers, readers)
         reading = reference_readers.get(name, [])
+        if reading and all(r.kind in _CLIPS and len(r.inputs) == 1 for r in reading):
+            continue  # its integers saturate where the clip of it begins
         floor = HARD_SWISH_FLOOR if reading and all(r.kind in _HARD_SWISH for r in reading) else None
         if stored != quantized.input:
             matches.setdefault(stored, (name, floor))

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.arrays import Floats
-from mbn_deploy.diagnose.file_graph import FileGraph, FileOp, Run, identity, run_of, with_constants
+from mbn_deploy.diagnose.file_graph import FileGraph, FileOp, Run, identity, run_of
+from mbn_deploy.diagnose.functions import ONE, TWO, run_concat, run_lookup, run_one, run_slopes, run_two
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.onnx.builder import onnx_module
 from mbn_deploy.export.onnx.inspect import constant_nodes, load_onnx
@@ -23,10 +24,11 @@ from mbn_deploy.graph.graph import Op, OpKind, Pads, Shape
 from mbn_deploy.graph.quantized import QuantParams
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), [0, 3, 1, 2]
+TO_CHANNELS_LAST = (0, 3, 1, 2)  # the axis in NHWC of each axis of NCHW
 _UNARY: dict[str, OpKind] = {
     "Relu": "relu", "Sigmoid": "sigmoid", "HardSwish": "hard_swish", "Softmax": "softmax",
+    "Tanh": "tanh", "Softplus": "softplus", "Softsign": "softsign", "LogSoftmax": "log_softmax",
 }  # fmt: skip
-_BINARY: dict[str, OpKind] = {"Add": "add", "Mul": "multiply"}
 _WEIGHTED = frozenset({"Conv", "Gemm"})
 _MOVES = frozenset({"Reshape", "Flatten", "Squeeze"})
 _KEEPS_LAYOUT = frozenset({"QuantizeLinear", "DequantizeLinear", "Transpose", "Clip"})
@@ -61,6 +63,7 @@ class _GraphReader:
         }
         self.params: dict[str, QuantParams] = {}
         self.source = next(v.name for v in self.graph.input if v.name not in self.constants)
+        self._levels: dict[str, QuantParams] = {}  # parameters of levels that were cast to indices
         self.channels_last: set[str] = set()  # tensors that are NHWC in the file, too
         if _is_channels_last(self.file_shapes[self.source]):
             self.channels_last.add(self.source)
@@ -144,13 +147,17 @@ class _GraphReader:
         attributes = self.attributes[id(node)]
         if node.op_type in _UNARY:
             return run_of(Op(_UNARY[node.op_type], node.op_type, (), ""))
+        if node.op_type in ONE:
+            return run_one(node.op_type)
         known: dict[str, Callable[[Any, dict[str, Any]], Run | None]] = {
             "QuantizeLinear": self._quantize, "DequantizeLinear": self._dequantize, "Transpose": self._transpose,
             "Identity": lambda _node, _attributes: identity, "Clip": self._clip, "HardSigmoid": self._hard_sigmoid,
             "Conv": self._conv, "Gemm": self._gemm, "Pad": self._pad,
             "GlobalAveragePool": self._global, "GlobalMaxPool": self._global,
             "AveragePool": self._pool, "MaxPool": self._pool,
-            **dict.fromkeys(_BINARY, self._binary), **dict.fromkeys(_MOVES, self._reshape),
+            "Concat": self._concat, "LeakyRelu": self._leaky_relu, "PRelu": self._prelu, "Elu": self._elu,
+            "ThresholdedRelu": self._threshold, "Cast": self._cast, "Gather": self._lookup,
+            **dict.fromkeys(TWO, self._binary), **dict.fromkeys(_MOVES, self._reshape),
         }  # fmt: skip
         return known[node.op_type](node, attributes) if node.op_type in known else None
 
@@ -183,15 +190,17 @@ class _GraphReader:
 
     def _clip(self, node: Any, attributes: dict[str, Any]) -> Run | None:
         _ = attributes
-        bounds = [self.constants.get(name) for name in node.input[1:]]
-        if len(bounds) != 2 or bounds[0] is None or bounds[1] is None:
+        names = [*node.input[1:], "", ""][:2]
+        if any(name and name not in self.constants for name in names):
             return None
-        low, high = bounds[0].reshape(())[()], bounds[1].reshape(())[()]
+        low, high = (self.constants[name].reshape(())[()] if name else None for name in names)
         params = self.params.get(node.input[0])
-        if params is not None:
-            self.params[node.output[0]] = replace(params, clip=(int(low), int(high)))
-            return identity  # rounding by the narrower parameters saturates
-        return lambda values: np.clip(values[0], low, high)
+        if params is None:
+            return lambda values: np.clip(values[0], low, high)
+        if low is None or high is None:
+            return None
+        self.params[node.output[0]] = replace(params, clip=(int(low), int(high)))
+        return identity  # rounding by the narrower parameters saturates
 
     def _hard_sigmoid(self, node: Any, attributes: dict[str, Any]) -> Run | None:
         _ = node
@@ -208,7 +217,49 @@ class _GraphReader:
                     return None
                 constant = np.moveaxis(constant, -3, -1)
             operands.append(constant)
-        return with_constants(operands, run_of(Op(_BINARY[node.op_type], node.op_type, (), "")))
+        if node.input[0] in self.params:  # it compares integers
+            self.params[node.output[0]] = self.params[node.input[0]]
+        return run_two(node.op_type, operands)
+
+    def _concat(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        axis = int(attributes["axis"])
+        rank = len(self.file_shapes[node.output[0]])
+        if any(name in self.constants for name in node.input):
+            return None
+        return run_concat(TO_CHANNELS_LAST[axis % 4] if rank == 4 else axis, [None] * len(node.input))
+
+    def _leaky_relu(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        _ = node
+        return run_slopes([attributes.get("alpha", 0.01)])
+
+    def _prelu(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        _ = attributes
+        slopes = self.constants.get(node.input[1])
+        if slopes is None or slopes.ndim not in (1, 3):
+            return None
+        return run_slopes(np.moveaxis(slopes, -3, -1) if slopes.ndim == 3 else slopes)
+
+    def _elu(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        _ = node
+        return run_of(Op("elu", "elu", (), "")) if attributes.get("alpha", 1.0) == 1 else None
+
+    def _threshold(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        _ = node
+        return run_of(Op("threshold", "threshold", (), "", low=float(attributes.get("alpha", 1.0))))
+
+    def _cast(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        """Run the Cast of levels to indices as the identity."""
+        _ = attributes
+        if node.input[0] not in self.params:
+            return None
+        self._levels[node.output[0]] = self.params[node.input[0]]
+        return identity
+
+    def _lookup(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        table, source = self.constants.get(node.input[0]), self._levels.get(node.input[1])
+        if table is None or table.ndim != 1 or source is None or attributes.get("axis", 0):
+            return None
+        return run_lookup(table, source, lambda: self.params[node.output[0]])
 
     def _window(self, attributes: dict[str, Any]) -> dict[str, Any] | None:
         if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID") or attributes.get("ceil_mode", 0):

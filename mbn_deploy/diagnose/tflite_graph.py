@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mbn_deploy.arrays import Floats
 from mbn_deploy.diagnose.file_graph import FileGraph, FileOp, Run, identity, run_of, with_constants
+from mbn_deploy.diagnose.functions import ONE, TWO, run_concat, run_one, run_slopes, run_two
 from mbn_deploy.export.tflite.inspect import DYNAMIC_SHAPE_OPS, TFLiteReader, damage_as_input_error, indices, numbers
 from mbn_deploy.graph.graph import Activation, Op, OpKind, Pads, same_pads
 from mbn_deploy.graph.quantized import LIMITS, QuantParams
@@ -19,6 +20,7 @@ _FUSED: dict[str, Activation] = {"none": "none", "relu": "relu", "relu6": "relu6
 _SAME = 0  # Padding of the schema
 _UNARY: dict[str, OpKind] = {
     "RELU": "relu", "RELU6": "relu6", "LOGISTIC": "sigmoid", "HARD_SWISH": "hard_swish", "SOFTMAX": "softmax",
+    "TANH": "tanh", "ELU": "elu", "LOG_SOFTMAX": "log_softmax",
 }  # fmt: skip
 _BINARY: dict[str, OpKind] = {"ADD": "add", "MUL": "multiply"}
 _WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
@@ -113,17 +115,40 @@ class _GraphReader(TFLiteReader):
             return identity
         if kind in _MOVES:
             return _reshape(indices(self.graph.tensors[output].shape))
-        if kind in _UNARY:
-            return run_of(_op(_UNARY[kind]))
-        if kind in _BINARY:
-            operands = [self._value(i) for i in inputs]
-            return with_constants(operands, run_of(_op(_BINARY[kind], activation=fused)))
+        if kind in _UNARY or kind in ONE:
+            return run_one(kind) if kind in ONE else run_of(_op(_UNARY[kind]))
+        if kind in TWO:
+            return self._two(kind, inputs, fused)
         known: dict[str, Callable[[Any, list[int], Activation], Run | None]] = {
+            "CONCATENATION": self._concat, "LEAKY_RELU": self._leaky_relu, "PRELU": self._prelu, "GELU": self._gelu,
             "CONV_2D": self._conv, "DEPTHWISE_CONV_2D": self._depthwise, "FULLY_CONNECTED": self._dense,
             "MEAN": self._global_average, "REDUCE_MAX": self._global_maximum, "PAD": self._pad,
             "AVERAGE_POOL_2D": self._average_pool, "MAX_POOL_2D": self._max_pool,
         }  # fmt: skip
         return known[kind](raw, inputs, fused) if kind in known else None
+
+    def _two(self, kind: str, inputs: list[int], fused: Activation) -> Run | None:
+        operands = [self._value(i) for i in inputs]
+        if kind in _BINARY:
+            return with_constants(operands, run_of(_op(_BINARY[kind], activation=fused)))
+        return run_two(kind, operands) if fused == "none" else None
+
+    def _concat(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
+        operands = [self._value(i) for i in inputs]
+        return run_concat(int(raw.builtinOptions.axis), operands) if fused == "none" else None
+
+    def _leaky_relu(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
+        _ = inputs, fused
+        return run_slopes([raw.builtinOptions.alpha])
+
+    def _prelu(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
+        _ = raw, fused
+        slopes = self._value(inputs[1])
+        return None if slopes is None else run_slopes(slopes)
+
+    def _gelu(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
+        _ = inputs, fused
+        return run_of(_op("gelu_tanh" if raw.builtinOptions.approximate else "gelu"))
 
     def _transposed(self, kernel: Floats, kind: str, inputs: list[int]) -> Floats:
         """Return the kernel in the layout of `FileOp`."""

@@ -18,14 +18,15 @@ def lower_clip(writer: GraphWriter, op: Op) -> None:
     if writer.compute_type(op) == "int8":
         _record(writer, op, source)
         return
-    if op.low == 0:
-        source = _step(writer, op, "RELU", [source], last=math.isinf(op.high))
-    elif not math.isinf(op.low):
-        low = writer.storage.number(writer.build, op, f"{op.output}/low", op.low)
-        source = _step(writer, op, "MAXIMUM", [source, low], last=math.isinf(op.high))
-    if not math.isinf(op.high):
-        high = writer.storage.number(writer.build, op, f"{op.output}/high", op.high)
-        _step(writer, op, "MINIMUM", [source, high], last=True)
+    low, high = not math.isinf(op.low), not math.isinf(op.high)
+    if high:
+        bound = writer.storage.number(writer.build, op, f"{op.output}/high", op.high)
+        source = _step(writer, op, "MINIMUM", [source, bound], last=not low)
+    if low and op.low == 0:
+        _step(writer, op, "RELU", [source], last=True)
+    elif low:
+        bound = writer.storage.number(writer.build, op, f"{op.output}/low", op.low)
+        _step(writer, op, "MAXIMUM", [source, bound], last=True)
 
 
 def _record(writer: GraphWriter, op: Op, index: int) -> None:

@@ -1,0 +1,66 @@
+"""Functions by which operations of model files are run on real numbers (see `file_graph`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mbn_deploy.arrays import Floats
+from mbn_deploy.diagnose.file_graph import Run, run_of, with_constants
+from mbn_deploy.graph.graph import Op, OpKind
+from mbn_deploy.graph.quantized import QuantParams
+
+# Of one value and of two, by the names that .tflite and .onnx files have for them.
+ONE: Mapping[str, Callable[[Any], Any]] = {
+    "ABS": np.abs,
+    "NEG": np.negative,
+    "EXP": np.exp,
+    "LOG": np.log,
+    "RSQRT": lambda x: 1 / np.sqrt(x),
+    "Sqrt": np.sqrt,
+    "Erf": np.vectorize(math.erf, otypes=[np.float32]),
+}
+TWO: Mapping[str, Callable[[Any, Any], Any]] = {
+    **dict.fromkeys(("ADD", "Add"), np.add),
+    **dict.fromkeys(("SUB", "Sub"), np.subtract),
+    **dict.fromkeys(("MUL", "Mul"), np.multiply),
+    **dict.fromkeys(("DIV", "Div"), np.divide),
+    **dict.fromkeys(("MAXIMUM", "Max"), np.maximum),
+    **dict.fromkeys(("MINIMUM", "Min"), np.minimum),
+}
+
+
+def run_one(name: str) -> Run:
+    """Return how to run the function `name` of one value."""
+    function = ONE[name]
+    return lambda values: np.asarray(function(np.asarray(values[0])), np.float32)
+
+
+def run_two(name: str, operands: Sequence[Floats | None]) -> Run:
+    """Return how to run the function `name` of two values; None stands for an operand that is not constant."""
+    function = TWO[name]
+    return with_constants(operands, lambda values: function(np.asarray(values[0]), np.asarray(values[1])))
+
+
+def run_concat(axis: int, operands: Sequence[Floats | None]) -> Run:
+    """Return how to join the operands, in NHWC, along `axis`."""
+    return with_constants(operands, lambda values: np.concatenate([np.asarray(value) for value in values], axis))
+
+
+def run_slopes(slopes: Any) -> Run:
+    """Return how to run a ReLU with these slopes below zero: one number, or an array that broadcasts in NHWC."""
+    kind: OpKind = "prelu"
+    return run_of(Op(kind, kind, (), "", scale=np.asarray(slopes, np.float64)))
+
+
+def run_lookup(table: Any, source: QuantParams, result: Callable[[], QuantParams]) -> Run:
+    """Return how to look up the level of a value in a table of levels; `result` returns the parameters of these."""
+
+    def run(values: Sequence[Any]) -> Any:
+        levels = np.rint(np.asarray(values[0]) / source.scale) + source.zero_point
+        return result().dequantize(table[np.clip(levels, *source.limits).astype(np.int64)])
+
+    return run

@@ -7,6 +7,7 @@ from keras_graphs import RNG, agree, layer_classes, model_of
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras.convert import graph_from_keras
+from mbn_deploy.export.from_keras.model_preprocess import input_preprocess
 from mbn_deploy.graph.fold import fold
 
 
@@ -249,3 +250,58 @@ def test_a_grouped_convolution_keeps_its_groups_behind_a_normalization():
     model = model_of(kl.Conv2D(6, 1), kl.Conv2D(6, 3, groups=2), kl.BatchNormalization(), kl.ReLU())
     grouped = fold(graph_from_keras(model).graph).ops[-1]
     assert (grouped.groups, grouped.activation) == (2, "relu")
+
+
+# Pictures of any size
+
+
+def resizing_models():
+    """Models of pictures of any size, and the way in which the runtime is to resize them."""
+    import keras
+
+    kl = keras.layers
+
+    def nested(x):
+        inner = keras.Sequential([keras.Input((None, None, 3)), kl.Resizing(9, 8), kl.Rescaling(1 / 255)], name="pre")
+        return inner(x)
+
+    tf = kl.Rescaling(1 / 127.5, -1)
+    return {
+        "keras": [kl.Resizing(9, 8), tf],
+        "keras, augmented": [kl.RandomFlip(), kl.Resizing(9, 8), tf],
+        "keras, rescaled before": [tf, kl.Resizing(9, 8)],
+        "keras, nested": [nested],
+        "keras-crop": [kl.Resizing(9, 8, crop_to_aspect_ratio=True), tf],
+        "keras-pad": [kl.Resizing(9, 8, pad_to_aspect_ratio=True), tf],
+        "keras-nearest": [kl.Resizing(9, 8, interpolation="nearest"), tf],
+    }
+
+
+@pytest.mark.parametrize("what", resizing_models())
+def test_a_model_that_resizes_pictures_of_any_size_begins_behind_that(what):
+    import keras
+
+    chain = resizing_models()[what]
+    model = model_of(*chain, keras.layers.Conv2D(4, 3, padding="same"), size=(None, None, 3))
+    x = RNG.uniform(0, 255, (2, 9, 8, 3)).astype(np.float32)
+    found = agree(model, x)
+    assert found.graph.shapes[found.graph.input] == (2, 9, 8, 3)
+    preprocess = input_preprocess(found, None)
+    assert preprocess.resize == what.split(",")[0]
+
+
+def test_a_size_that_is_given_keeps_the_resizing_in_the_graph():
+    import keras
+
+    model = model_of(keras.layers.Resizing(9, 8), keras.layers.Conv2D(4, 3), size=(None, None, 3))
+    found = agree(model, RNG.uniform(0, 255, (2, 12, 13, 3)).astype(np.float32), size=(12, 13))
+    assert found.resize is None
+
+
+def test_zeros_around_rescaled_pictures_are_no_preprocessing():
+    import keras
+
+    kl = keras.layers
+    model = model_of(kl.Rescaling(1 / 255, 1), kl.Resizing(9, 8, pad_to_aspect_ratio=True), size=(None, None, 3))
+    with pytest.raises(InputError, match="--size"):
+        graph_from_keras(model)

@@ -9,6 +9,7 @@ import numpy as np
 
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.from_keras.builder import GraphBuilder
+from mbn_deploy.export.from_keras.input_resize import input_resize
 from mbn_deploy.export.from_keras.keras_graph import InputAffine, KerasGraph
 from mbn_deploy.export.from_keras.model_preprocess import split_input_affine
 from mbn_deploy.export.from_keras.patterns import recognise
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 def graph_from_keras(model: keras.Model, batch: int = 1, size: tuple[int, int] | None = None) -> KerasGraph:
     """Convert `model` to a float graph with the static batch size `batch`.
 
-    `size` (height, width) is needed where the model's own input leaves them open.
+    `size` (height, width) is needed where the model's own input leaves them open, unless the model resizes pictures
+    of any size itself: then the graph begins behind that.
 
     Raises:
         InputError: something cannot be exported; the message names the layer, its class and its place.
@@ -30,6 +32,8 @@ def graph_from_keras(model: keras.Model, batch: int = 1, size: tuple[int, int] |
     """
     function = function_of(model, "the model")
     build = GraphBuilder()
+    resize = input_resize(model) if size is None and _is_open(function) else None
+    size = size if resize is None else resize.size
     source = build.tensor(build.unique(str(function.inputs[0].name)), _input_shape(function, model.name, batch, size))
     (result,) = append_model(build, model, (source,))
     if result.name == source.name:
@@ -38,7 +42,13 @@ def graph_from_keras(model: keras.Model, batch: int = 1, size: tuple[int, int] |
     graph, affine = split_input_affine(graph, build.batch_norms)
     if "int" in str(function.inputs[0].dtype):
         affine = _integer_pixels(affine, source.shape[-1])
-    return KerasGraph(graph=graph, input_affine=affine)
+    return KerasGraph(graph=graph, input_affine=affine, resize=None if resize is None else resize.kind)
+
+
+def _is_open(function: Any) -> bool:
+    """Tell whether the model takes pictures of any size."""
+    shape = tuple(function.inputs[0].shape)
+    return len(function.inputs) == 1 and len(shape) == 4 and None in shape[1:3]
 
 
 def _live(graph: Graph) -> Graph:

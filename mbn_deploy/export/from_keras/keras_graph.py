@@ -8,6 +8,7 @@ from mbn_deploy.arrays import Array, Doubles
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras.model_end import ModelEnd, model_end
 from mbn_deploy.graph.graph import Graph
+from mbn_deploy.manifest import Resize
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,9 @@ class InputAffine:
 class KerasGraph:
     """A Keras model as a float graph (not folded yet, see `graph.fold`).
 
-    `graph` begins behind `input_affine`, the rescaling at the model's input; it is None if there is none.
+    `graph` begins behind `input_affine`, the rescaling at the model's input; it is None if there is none. Where the
+    model takes pictures of any size and begins with a Resizing, `graph` begins behind that, too, and `resize` says how
+    it resizes; else it is None.
 
     Layers of half precision (`mixed_float16`, `mixed_bfloat16`) are computed in float32 with their float32 weights:
     the same function with less rounding than in Keras.
@@ -41,6 +44,7 @@ class KerasGraph:
 
     graph: Graph
     input_affine: InputAffine | None
+    resize: Resize | None = None
 
     @property
     def end(self) -> ModelEnd:

@@ -13,7 +13,7 @@ from mbn_deploy.export.from_keras.supported import KEEPS_INTEGERS, LAYERS, OPERA
 
 def function_of(model: Any, where: str) -> Any:
     """Return the `keras.Function` of a functional or sequential model; refuse others, naming them by `where`."""
-    own = [c.__name__ for c in type(model).__mro__ if not _is_keras_class(c) and "call" in vars(c)]
+    own = [c.__name__ for c in type(model).__mro__ if not is_keras_class(c) and "call" in vars(c)]
     function = getattr(model, "_functional", None) if type(model).__name__ == "Sequential" else model
     if own or not hasattr(function, "_nodes_by_depth"):
         raise InputError(
@@ -23,7 +23,8 @@ def function_of(model: Any, where: str) -> Any:
     return function
 
 
-def _is_keras_class(cls: type) -> bool:
+def is_keras_class(cls: type) -> bool:
+    """Tell whether a class is one of Keras itself, or of Python's."""
     return cls is object or cls.__module__.split(".")[0] in ("keras", "builtins", "tensorflow")
 
 
@@ -92,7 +93,7 @@ def _handler(operation: Any) -> Handler | None:
     import keras
 
     kind = type(operation).__name__
-    if not _is_keras_class(type(operation)):
+    if not is_keras_class(type(operation)):
         return None
     if isinstance(operation, keras.Layer):
         return LAYERS.get(kind)

@@ -17,8 +17,9 @@ _SHOWN = 4  # names in a line
 def print_diagnosis(console: Console, diagnosis: Diagnosis, rows: int) -> None:
     """Print the worst `rows` layers (0: all) and explain the figures."""
     console.print(
-        f"{plain(diagnosis.file)} compared with {plain(diagnosis.reference)} on {diagnosis.images} images: same "
-        f"top-1 class on {100 * diagnosis.agreement:.1f} %, outputs diverge by {diagnosis.divergence:.4g} nats",
+        f"{plain(diagnosis.file)} compared with {plain(diagnosis.reference)} on {diagnosis.images} images: "
+        + ("" if diagnosis.agreement is None else f"same answer on {100 * diagnosis.agreement:.1f} %, ")
+        + f"outputs differ by {diagnosis.divergence:.4g} ({diagnosis.unit})",
         soft_wrap=True,
     )
     console.print()
@@ -33,7 +34,7 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis, rows: int) -> None:
             f"{len(shown)} of {len(diagnosis.layers)} layers; --layers 0 shows all of them, --json more figures."
         )
     console.print(
-        "effect: divergence (nats) of the float output if only this layer is quantized\n"
+        f"effect: change of the float output if only this layer is quantized ({diagnosis.unit})\n"
         "alone, run: signal to noise (dB) on exact inputs, and as the network runs\n"
         "error: root mean square error in steps as it runs (rounding alone is 0.29)\n"
         "sat %: values beyond the range; w, ch: the widest channel over the median\n"

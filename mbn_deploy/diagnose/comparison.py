@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from mbn_deploy.arrays import Doubles, Floats, Pixels
+from mbn_deploy.arrays import Floats, Pixels
 from mbn_deploy.diagnose.file_graph import FileGraph, FileOp
-from mbn_deploy.diagnose.layer_errors import ChannelSums, Diagnosis, LayerError, badness, divergences, spread
+from mbn_deploy.diagnose.layer_errors import ChannelSums, Diagnosis, LayerError, badness, spread
 from mbn_deploy.diagnose.matching import PADDING, STORAGE, MatchedTensor, is_part
 from mbn_deploy.diagnose.model_file import DiagnosedModel
+from mbn_deploy.diagnose.output_change import UNITS, OutputChange
 from mbn_deploy.graph.quantized import QuantParams
 from mbn_deploy.graph.rescaling import IDENTITY, Rescaling
 
@@ -42,9 +43,9 @@ class _TensorSums:
 
 @dataclass(eq=False)
 class _OutputSums:
-    """Per image: the divergence of the outputs, and whether the predicted class is the same."""
+    """Per image: how much the outputs differ, and whether they say the same, if that can be told."""
 
-    divergences: list[float] = field(default_factory=list)
+    changes: list[float] = field(default_factory=list)
     agreements: list[bool] = field(default_factory=list)
 
 
@@ -69,6 +70,7 @@ class ModelComparison:
         self._rescalings = {
             t.stored: _for_channels(_rescaling_of(t, rescalings, exact.graph), channels[t.stored]) for t in self.tensors
         }
+        self._change = OutputChange(exact.answers)
         self._output_sums = _OutputSums()
         self._by_stored = {t.stored: t for t in self.tensors}
         # Operations that only move values or store them in another type, by output, with what they read.
@@ -93,12 +95,9 @@ class ModelComparison:
 
     def _add_outputs(self, expected: Floats, given: Floats) -> None:
         expected, given = expected.reshape(len(expected), -1), given.reshape(len(given), -1)
-        self._output_sums.divergences += list(self._divergence(expected, given))
-        self._output_sums.agreements += list(self.exact.predicted(expected) == self.exact.predicted(given))
-
-    def _divergence(self, expected: Floats, given: Floats) -> Doubles:
-        e, g = (self.exact.probabilities(x.reshape(len(x), -1)) for x in (expected, given))
-        return divergences(e, g, independent=self.exact.scores == "sigmoid" or e.shape[1] == 1)
+        self._output_sums.changes += list(self._change.sizes(expected, given))
+        same = self._change.same(expected, given)
+        self._output_sums.agreements += [] if same is None else list(same)
 
     def _every_exact_tensor(self, pixels: Pixels) -> dict[str, Any]:
         values: dict[str, Any] = {self.exact.graph.input: self.exact.real_input(pixels)}
@@ -162,7 +161,7 @@ class ModelComparison:
         return np.asarray(values + rescaling.factor * rescaling.shift, np.float32)
 
     def _effect(self, tensor: MatchedTensor, values: Floats, base: dict[str, Any]) -> float:
-        """Return the sum over images of the output's divergence if the float graph gets `values` for this tensor."""
+        """Return the sum over images of the output's change if the float graph gets `values` for this tensor."""
         graph = self.exact.graph
         changed: dict[str, Any] = {tensor.name: values.reshape(base[tensor.name].shape)}
         for op in graph.ops:
@@ -170,7 +169,8 @@ class ModelComparison:
                 changed[op.output] = _run(op, {name: changed.get(name, base[name]) for name in op.inputs})
         if graph.output not in changed:
             return 0.0
-        return float(self._divergence(base[graph.output], changed[graph.output]).sum())
+        rows = (np.reshape(values[graph.output], (len(base[graph.output]), -1)) for values in (base, changed))
+        return float(self._change.sizes(*rows).sum())
 
     def result(self) -> Diagnosis:
         """Return the diagnosis, with the layers that hurt most first."""
@@ -179,9 +179,10 @@ class ModelComparison:
         return Diagnosis(
             file=self.quantized.where,
             reference=self.exact.where,
-            images=len(self._output_sums.divergences),
-            divergence=float(np.mean(self._output_sums.divergences)),
-            agreement=float(np.mean(self._output_sums.agreements)),
+            images=len(self._output_sums.changes),
+            divergence=float(np.mean(self._output_sums.changes)),
+            agreement=float(np.mean(self._output_sums.agreements)) if self._output_sums.agreements else None,
+            unit=UNITS[self.exact.answers.meaning],
             layers=tuple(sorted(rows, key=badness)),
             not_compared=tuple(
                 op.output
@@ -200,7 +201,7 @@ class ModelComparison:
         columns = [c for op in tensor.segment if (c := op.columns()) is not None]
         spreads = [s for c in columns if (s := spread(np.abs(c).max(0))) is not None]
         factor = self._rescalings[tensor.stored].factor
-        images = len(self._output_sums.divergences)
+        images = len(self._output_sums.changes)
         return LayerError(
             layer=tensor.layer,
             tensor=tensor.label,

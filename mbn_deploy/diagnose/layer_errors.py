@@ -29,8 +29,8 @@ class LayerError:
         dtype: type of the tensor in the quantized file.
         scale: its quantization step.
         zero_point: its zero point.
-        effect: Kullback-Leibler divergence (nats, mean over images) of the float network's output if only this tensor
-            is replaced by its quantized version, computed alone.
+        effect: how much the float network's output differs (`Diagnosis.unit`, mean over images) if only this tensor is
+            replaced by its quantized version, computed alone.
         sqnr_alone: signal to quantization noise ratio in dB, alone.
         error_alone: root mean square error in quantization steps, alone.
         sqnr: signal to quantization noise ratio in dB.
@@ -68,21 +68,24 @@ class Diagnosis:
         file: the quantized file.
         reference: the float file.
         images: how many images were compared.
-        divergence: Kullback-Leibler divergence of the outputs in nats, mean over images.
-        agreement: share of images with the same top-1 class.
+        divergence: how much the outputs differ, mean over images, in `unit`.
+        agreement: share of images with the same top-1 class, decision or labels; None for values and embeddings.
         layers: the compared tensors.
         not_compared: tensors of the float file that the quantized file lacks or has in another form.
         unknown: kinds of operations that could be run in the interpreter only.
+        unit: of `divergence` and effects: nats (Kullback-Leibler divergence) for probabilities, else see
+            `diagnose.output_change`.
     """
 
     file: str
     reference: str
     images: int
     divergence: float
-    agreement: float
+    agreement: float | None
     layers: tuple[LayerError, ...]
     not_compared: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    unit: str = "nats"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the diagnosis as plain JSON values."""

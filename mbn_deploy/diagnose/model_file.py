@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
-from mbn_deploy.answers import Scores
+from mbn_deploy.answers import Answers
 from mbn_deploy.arrays import Floats, Pixels
 from mbn_deploy.data.images import find_images, in_parallel, load_image
 from mbn_deploy.diagnose.file_graph import FileGraph
@@ -22,7 +21,6 @@ from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Layout, Preprocess, Resize, TensorInfo
 from mbn_deploy.progress import Progress
-from mbn_deploy.runtime.ranking import logits_to_probabilities
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.runtime.tensors import PixelEncoder
 
@@ -34,8 +32,8 @@ _CHANNELS = (1, 3)
 class DiagnosedModel:
     """A model file in memory.
 
-    `info` describes the input tensor, `layout` the order of its axes; `scores` says what the output is; `described`
-    is whether the file has a description by this program.
+    `info` describes the input tensor, `layout` the order of its axes; `answers` says what the outputs mean;
+    `described` is whether the file has a description by this program.
     """
 
     where: str
@@ -44,7 +42,7 @@ class DiagnosedModel:
     info: TensorInfo
     layout: Layout
     preprocess: Preprocess
-    scores: Scores
+    answers: Answers
     described: bool
 
     @property
@@ -84,17 +82,6 @@ class DiagnosedModel:
 
         return run
 
-    def probabilities(self, values: Floats) -> Floats:
-        """Return rows of scores (N, classes) as probabilities."""
-        return logits_to_probabilities(values) if self.scores == "logits" else values
-
-    def predicted(self, values: Floats) -> npt.NDArray[np.int64]:
-        """Return the class of each row of scores (N, classes); with a single score, 1 if it is above one half."""
-        if values.shape[1] == 1:
-            return (self.probabilities(values)[:, 0] > 0.5).astype(np.int64)
-        classes: npt.NDArray[np.int64] = values.argmax(1)
-        return classes
-
 
 def open_model(path: Path, resize: str | None, preprocess: str | Preprocess | None) -> DiagnosedModel:
     """Read a .tflite or .onnx file. `resize` and `preprocess` are those of `diagnose`, and so are the errors."""
@@ -113,9 +100,18 @@ def open_model(path: Path, resize: str | None, preprocess: str | Preprocess | No
         info=info,
         layout=input_layout(shape, str(path)) if description is None else description.layout,
         preprocess=input_preprocess(report, info, resize, preprocess),
-        scores="softmax" if description is None else description.scores,
+        answers=_answers(report),
         described=description is not None,
     )
+
+
+def _answers(report: FileReport) -> Answers:
+    """Return what the file says of its outputs; without a description probabilities are assumed."""
+    shape = report.outputs[0].shape if report.outputs else ()
+    outputs = shape[-1] if shape else 0
+    if report.description is not None:
+        return report.description.answers(outputs)
+    return Answers("binary", "sigmoid") if outputs == 1 else Answers()
 
 
 def input_layout(shape: tuple[int, ...], where: str) -> Layout:

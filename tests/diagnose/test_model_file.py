@@ -1,13 +1,12 @@
 """Files that a diagnosis opens: what they say of themselves, what is implied, and what is asked for."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import runtime_models as models
 from export_models import write_pictures
 from tflite_files import OPS, written
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.diagnose.diagnose import diagnose
 from mbn_deploy.diagnose.model_file import input_layout, input_preprocess, load_images, open_model
 from mbn_deploy.errors import InputError, UsageError
@@ -51,7 +50,7 @@ def test_a_uint8_input_of_another_maker_is_pixels(write):
     path = write("q.tflite", models.int8_tflite(described=False))
     found = open_model(path, "squash", None)
     np.testing.assert_allclose((found.preprocess.mean, found.preprocess.std), (models.PIXELS.mean, models.PIXELS.std))
-    assert (found.preprocess.resize, found.layout, found.scores) == ("squash", "nhwc", "softmax")
+    assert (found.preprocess.resize, found.layout, found.answers) == ("squash", "nhwc", Answers())
     with pytest.raises(UsageError, match=r"q\.tflite.*--resize"):
         open_model(path, None, None)
 
@@ -104,19 +103,9 @@ def test_what_is_no_picture_is_refused(write):
         open_model(write("b.tflite", written(OPS["conv"])), "squash", "tf")
 
 
-def test_logits_are_made_probabilities(write):
+def test_a_file_says_what_its_outputs_mean(write):
     found = open_model(write("m.tflite", models.float_tflite("logits")), None, None)
-    np.testing.assert_allclose(found.probabilities(np.float32([[0, np.log(3)]])), [[0.25, 0.75]], rtol=1e-6)
-    found = open_model(write("s.tflite", models.float_tflite()), None, None)
-    np.testing.assert_array_equal(found.probabilities(np.float32([[0.3, 0.7]])), np.float32([[0.3, 0.7]]))
-
-
-def test_a_lone_score_is_yes_or_no(write):
-    found = open_model(write("m.tflite", models.float_tflite("logits")), None, None)
-    np.testing.assert_allclose(found.probabilities(np.float32([[0], [np.log(3)]])), [[0.5], [0.75]], rtol=1e-6)
-    assert found.predicted(np.float32([[-0.1], [0.1]])).tolist() == [0, 1]
-    assert found.predicted(np.float32([[0.2, 0.1], [0.1, 0.2]])).tolist() == [0, 1]
-    assert replace(found, scores="sigmoid").predicted(np.float32([[0.4], [0.6]])).tolist() == [0, 1]
+    assert found.answers == Answers("classes", "logits")
 
 
 def test_two_files_see_the_same_pictures(write, tmp_path):

@@ -214,12 +214,23 @@ def _silu(build: GraphBuilder, _: Call, x: Tensor, output: str) -> Tensor:
 
 
 def _softmax(build: GraphBuilder, call: Call, x: Tensor, output: str, *, kind: OpKind, axis: Any = -1) -> Tensor:
-    if len(x.shape) not in (2, 4):
-        raise call.refuse(f"softmax over a tensor of shape {x.shape}")
+    """Append a softmax or its logarithm; an axis that is not the last one is moved there and back."""
+    rank = len(x.shape)
     only = axis[0] if isinstance(axis, (list, tuple)) and len(axis) == 1 else axis
-    if only not in (-1, len(x.shape) - 1):
-        raise call.refuse(f"softmax over axis {axis}; only the last one is supported")
-    return _one_op(kind)(build, call, x, output)
+    if not isinstance(only, int) or not 0 < only % rank < rank:
+        raise call.refuse(
+            f"softmax over axis {axis} of a tensor of shape {x.shape}; one axis behind the batch is expected"
+        )
+    if only % rank == rank - 1:
+        return _one_op(kind)(build, call, x, output)
+    swapped = list(range(rank))
+    swapped[only % rank], swapped[-1] = rank - 1, only % rank
+    shape = tuple(x.shape[at] for at in swapped)
+    moved = build.emit("transpose", f"{output}/moved", (x,), shape, permutation=tuple(swapped))
+    result = _one_op(kind)(build, call, moved, f"{output}/softmax")
+    return build.emit(
+        "transpose", _op_name(build, output, "back"), (result,), x.shape, output, permutation=tuple(swapped)
+    )
 
 
 _ACTIVATIONS: Mapping[str, Activation] = {

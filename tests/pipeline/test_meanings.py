@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from cli_run import run
 from export_models import write_pictures
 
+from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description
 from mbn_deploy.pipeline.export import export_model
@@ -99,3 +101,20 @@ def test_a_classifier_of_one_position_becomes_one_of_vectors(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     with made.open(backend="litert") as opened:
         np.testing.assert_allclose(opened.predict(pixels), np.reshape(model(pixels), (1, 4)), atol=1e-5)
+
+
+def test_output_beside_o_is_a_layer_and_alone_a_folder(tmp_path):
+    import keras
+
+    file = tmp_path / "net.keras"
+    network(keras.layers.Dense(3, "softmax", name="top")).save(file)
+    options = ["--precisions", "float32", "--formats", "tflite", "--no-report"]
+    for words in (["-o", "cut", "--output", "pool"], ["-o", "too", "--output-layer", "pool"], ["--output", "whole"]):
+        words[1] = str(tmp_path / words[1])
+        assert run("export", str(file), *words, *options).exit_code == 0
+    for folder, meaning in (("cut", "embedding"), ("too", "embedding"), ("whole", "classes")):
+        assert Bundle.read(tmp_path / folder).manifest.meaning == meaning
+    assert run("export", str(file), *options).exit_code == 2
+    both = run("export", str(file), "-o", str(tmp_path / "x"), "--output", "pool", "--output-layer", "top", *options)
+    assert both.exit_code == 2
+    assert "pool" in both.stderr

@@ -110,9 +110,15 @@ def _contradiction(head: Head, meaning: Meaning) -> str | None:
     ends = f"{head.where} ends in {head.end.what}, but was trained with {loss.name}"
     if loss.kind == "values":
         other = "values" if meaning == "classes" else usual_meaning(_SCORES[function], head.outputs)
-        return f"{ends}, a loss of regressions; it exports {meaning}. If its outputs are {other}, say {OPTION} {other}"
+        return (
+            f"{ends}, a loss of regressions; its outputs are taken for {meaning}. If they are {other}, say {OPTION} "
+            f"{other}"
+        )
     if loss.from_logits:
-        return f"{ends}(from_logits=True), which is for outputs without {head.end.what}; it exports probabilities"
+        return (
+            f"{ends}(from_logits=True), which is for outputs without {head.end.what}; its outputs are taken for "
+            "probabilities"
+        )
     return None
 
 

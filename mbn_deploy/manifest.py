@@ -25,6 +25,17 @@ Channels = Literal["rgb", "bgr"]
 Layout = Literal["nhwc", "nchw"]
 FileFormat = Literal["tflite", "onnx"]
 
+# What each way does with a picture; `{fraction}` stands for the crop fraction.
+RESIZE_ABOUT: dict[Resize, str] = {
+    "squash": "the whole picture, stretched, with antialias",
+    "crop": "the centre, {fraction} of the shorter side, with antialias",
+    "letterbox": "the whole picture on black borders, with antialias",
+    "keras": "the whole picture, stretched, without antialias, as image_dataset_from_directory",
+    "keras-crop": "the centre, without antialias, as image_dataset_from_directory(crop_to_aspect_ratio=True)",
+    "keras-pad": "the whole picture on black borders, as image_dataset_from_directory(pad_to_aspect_ratio=True)",
+    "keras-nearest": "the whole picture, nearest pixels, as load_img and ImageDataGenerator",
+    "torchvision": "Resize, CenterCrop to {fraction} of the shorter side, of PIL images, as torchvision",
+}
 # The ways to resize whose sampler is not Pillow's antialiased one: they take no other filters than these.
 UNFILTERED: dict[Resize, tuple[Filter, ...]] = {
     "keras": ("bilinear", "nearest"),
@@ -68,12 +79,26 @@ class Preprocess:
         _one_of("channel order", self.channels, get_args(Channels))
         usable_filters = UNFILTERED.get(self.resize, (self.filter,))
         if self.filter not in usable_filters:
-            raise UsageError(f"resize {self.resize} takes the filters {', '.join(usable_filters)}, not {self.filter}")
+            raise UsageError(
+                f"resize {self.resize} takes the filters {', '.join(usable_filters)}, not {self.filter}, which "
+                "squash, crop, letterbox and torchvision take"
+            )
         if not 0 < self.crop_fraction <= 1:
             raise UsageError(f"crop fraction must be in (0, 1], not {self.crop_fraction}")
         usable = all(abs(m) < LARGEST for m in self.mean) and all(1 / LARGEST < s < LARGEST for s in self.std)
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or not usable:
             raise UsageError(f"mean {self.mean} and std {self.std} must be 1 or 3 finite numbers each, std above 0")
+
+    @property
+    def resize_about(self) -> str:
+        """A phrase that says what `resize` does with a picture."""
+        return RESIZE_ABOUT[self.resize].format(fraction=f"{self.crop_fraction:.4g}")
+
+    @property
+    def kept_centre(self) -> float | None:
+        """The share of the shorter side that is kept of the centre, None where the whole picture is shown."""
+        shares = {"crop": self.crop_fraction, "torchvision": self.crop_fraction, "keras-crop": 1.0}
+        return shares.get(self.resize)
 
     @classmethod
     def parse(cls, text: str, **geometry: Any) -> Preprocess:

@@ -63,6 +63,8 @@ def print_result(result: ExportResult) -> None:
     names = ", ".join(name for name in beside if name is not None)
     console.print(f"In {plain(str(bundle.folder))} with {plain(names)}.", soft_wrap=True)
     answers = bundle.manifest.answers
+    resized = bundle.files[0].preprocess
+    console.print(f"Pictures are resized with --resize {resized.resize}: {resized.resize_about}.", soft_wrap=True)
     unnamed = bundle.manifest.labels is None and answers.meaning != "embedding"
     console.print(
         f"Answers with {answers.described(bundle.manifest.classes)}."
@@ -101,11 +103,20 @@ def _print_recipes(tried: Sequence[RecipeResult]) -> None:
 
 
 def _reference(metrics: dict[str, Any]) -> str:
-    if not metrics["labelled"]:
-        return "without labels; "
-    reference = metrics["reference"]
-    figures = [_with_title(METRICS[key], reference[key]) for key in shown_metrics([reference])]
-    return f"Keras itself: {', '.join(figures)}; "
+    """Say what the Keras model is worth on these pixels, and on those of its training's loader."""
+    parts = []
+    if metrics["labelled"]:
+        parts.append(f"Keras itself on these pixels: {_figures(metrics['reference'])}")
+    else:
+        parts.append("without labels")
+    loader = metrics.get("reference_loader")
+    if loader is not None:
+        parts.append(f"on those of {loader['loader']}: {_figures(loader)}")
+    return "; ".join(parts) + "; "
+
+
+def _figures(record: dict[str, Any]) -> str:
+    return ", ".join(_with_title(METRICS[key], record[key]) for key in shown_metrics([record]))
 
 
 def _with_title(metric: Metric, value: Mapping[str, float]) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mbn_deploy.arrays import Pixels
 from mbn_deploy.export.encode import EncodedModel, labels_text
 from mbn_deploy.hashing import sha256
-from mbn_deploy.manifest import GOLDEN_NAME, LABELS_NAME, MANIFEST_NAME, Manifest, ModelFile, Preprocess
-from mbn_deploy.pipeline.evaluation import REFERENCE
-from mbn_deploy.pipeline.manifest_record import evaluation_metrics, model_source, tool_versions
+from mbn_deploy.manifest import GOLDEN_NAME, LABELS_NAME, MANIFEST_NAME, Manifest, ModelFile
+from mbn_deploy.pipeline.manifest_record import model_source, tool_versions
 from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.recipe_search import SearchResult
 from mbn_deploy.pipeline.source import Source
-from mbn_deploy.verify.evaluate import Evaluation
 from mbn_deploy.verify.golden import Golden, GoldenProvenance, golden_bytes
 from mbn_deploy.verify.golden_inputs import golden_provenance
 from mbn_deploy.verify.interpreter_process import RunResult
@@ -43,9 +42,9 @@ class ExportedModels:
 
 
 def bundle_files(
-    models: ExportedModels, evaluation: Evaluation | None, evaluation_preprocess: Preprocess, options: ExportOptions
+    models: ExportedModels, metrics: dict[str, Any], options: ExportOptions
 ) -> tuple[dict[str, bytes], Manifest]:
-    """Return every file of the bundle by name, and its manifest."""
+    """Return every file of the bundle by name, and its manifest with these `metrics`."""
     source, description = models.source, models.source.description
     contents = {file.name: file.data for file in models.files}
     contents[GOLDEN_NAME] = golden_bytes(golden_vectors(models))
@@ -64,7 +63,7 @@ def bundle_files(
         golden_sha256=sha256(contents[GOLDEN_NAME]),
         source=model_source(source, options),
         quantization=records.pop("int8", {}) | records,
-        metrics={} if evaluation is None else evaluation_metrics(evaluation, REFERENCE, evaluation_preprocess),
+        metrics=metrics,
         tools=tool_versions(),
     )
     contents[MANIFEST_NAME] = manifest.to_json().encode()

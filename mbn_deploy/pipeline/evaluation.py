@@ -11,7 +11,7 @@ from mbn_deploy.pipeline.images import ExportImages
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.progress import Progress
 from mbn_deploy.runtime.backends import open_backend
-from mbn_deploy.verify.evaluate import Evaluation, Predictor, evaluate, keras_predictor, predict_all
+from mbn_deploy.verify.evaluate import Evaluation, Predictor, evaluate, predict_all
 from mbn_deploy.verify.interpreter_process import RunResult
 from mbn_deploy.verify.measures.measure import Columns
 from mbn_deploy.verify.runner import FileRunner
@@ -25,7 +25,7 @@ def keras_scores(source: Source, images: ExportImages, progress: Progress) -> Fl
     if images.evaluation is None:
         return None
     return predict_all(
-        keras_predictor(source.model, source.keras_preprocess),
+        source.keras_scores,
         images.evaluation,
         source.size,
         images.evaluation_preprocess,
@@ -80,7 +80,7 @@ def answers_to_calibration(
     pixels = images.calibration.pixels[:COMPARED]
     with _opened([file], runs) as runners:
         predictors: dict[str, Predictor] = {
-            REFERENCE: keras_predictor(source.model, source.keras_preprocess),
+            REFERENCE: source.keras_scores,
             **runners,
         }
         scores = {name: predict(pixels) for name, predict in predictors.items()}

@@ -20,6 +20,7 @@ from mbn_deploy.pipeline.bundle_files import ExportedModels, bundle_files
 from mbn_deploy.pipeline.encoding import encode_files
 from mbn_deploy.pipeline.evaluation import REFERENCE, evaluate_files, keras_scores
 from mbn_deploy.pipeline.images import ExportImages, check_inputs, load_images
+from mbn_deploy.pipeline.manifest_record import evaluation_metrics
 from mbn_deploy.pipeline.option_fields import keywords, takes_options
 from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.recipe_search import SearchResult, search_recipes
@@ -27,6 +28,7 @@ from mbn_deploy.pipeline.rejection import rejection
 from mbn_deploy.pipeline.report_data import report_html
 from mbn_deploy.pipeline.source import open_source
 from mbn_deploy.pipeline.steps import StepTimer
+from mbn_deploy.pipeline.training_pixels import check_training_pixels
 from mbn_deploy.pipeline.trial import try_files
 from mbn_deploy.verify.chance import chance_level_warning
 from mbn_deploy.verify.evaluate import Evaluation
@@ -44,7 +46,8 @@ class ExportResult:
     Attributes:
         bundle: the bundle, as `Bundle.read` opens it.
         seconds: how long each step took, by the step's name.
-        warnings: sentences about the outputs, the calibration images, the accuracy limit and the labels.
+        warnings: sentences about the outputs, the preprocessing, the calibration images, the accuracy limit and the
+            labels.
         searches: the recipes that were tried for each quantized precision.
     """
 
@@ -83,6 +86,7 @@ def export_model(model: keras.Model | str | Path, output: str | Path, options: E
         images = load_images(source, options)
     with timer.step("classify with Keras"):
         keras_answers = keras_scores(source, images, options.progress)
+        training = check_training_pixels(source, images, keras_answers, options.progress)
     searches = search_recipes(source, images, keras_answers, options, timer)
     accepted = {search.precision: search.accepted.files for search in searches if search.accepted is not None}
     rejected = [search for search in searches if search.accepted is None]
@@ -96,9 +100,17 @@ def export_model(model: keras.Model | str | Path, output: str | Path, options: E
     with timer.step("evaluate the files"):
         evaluation = evaluate_files(files, runs, source, images, keras_answers, progress=options.progress)
     with timer.step("write the bundle"):
-        contents, manifest = bundle_files(models, evaluation, images.evaluation_preprocess, options)
+        metrics = {}
+        if evaluation is not None:
+            metrics = evaluation_metrics(evaluation, REFERENCE, images.evaluation_preprocess) | training.metrics
+        contents, manifest = bundle_files(models, metrics, options)
     unrecorded = tuple(record.warning for record in samples.values() if record.warning)
-    warnings = (*source.warnings, *export_warnings(images, searches, evaluation, options.max_drop), *unrecorded)
+    warnings = (
+        *source.warnings,
+        *training.warnings,
+        *export_warnings(images, searches, evaluation, options.max_drop),
+        *unrecorded,
+    )
     if options.report:
         with timer.step("write the report"):
             contents[REPORT_NAME] = report_html(

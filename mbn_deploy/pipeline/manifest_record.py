@@ -35,6 +35,7 @@ def model_source(source: Source, options: ExportOptions) -> dict[str, Any]:
         "parameters": int(source.model.count_params()),
         "weights_sha256": weights,
         "preprocess": asdict(source.keras_preprocess),
+        "resize_from": source.resize_from,
     }
     about = {key: value for key, value in asdict(source.description.about).items() if value}
     if about:

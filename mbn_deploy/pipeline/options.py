@@ -104,12 +104,16 @@ class ExportOptions:
     )
     resize: Resize | None = option(
         None,
-        help="How an image is fitted to the input: stretched, cut to its centre, or padded. [default: crop]",
+        help="How an image is fitted to the input. As the training's loader: keras (image_dataset_from_directory; "
+        "keras-crop with crop_to_aspect_ratio, keras-pad with pad_to_aspect_ratio), keras-nearest (load_img, "
+        "ImageDataGenerator), torchvision (Resize, CenterCrop). With Pillow's antialias: squash, crop (the centre), "
+        "letterbox (black borders). [default: crop for named models, keras for files, which is said]",
         group=PREPROCESSING,
     )
     crop_fraction: float | None = option(
         None,
-        help="Share of the image's shorter side that `resize` crop keeps. [default: 0.875]",
+        help="Share of the image's shorter side that `resize` crop or torchvision keeps, such as 224/256 = 0.875. "
+        "[default: 0.875]",
         group=PREPROCESSING,
     )
     filter: Filter | None = option(
@@ -230,7 +234,6 @@ class ExportOptions:
                 value = names(each, value)
             _check_choice(each, value)
             object.__setattr__(self, each.name, value)
-        object.__setattr__(self, "preprocess", self.input_preprocess)
         if isinstance(self.labels, Mapping):
             object.__setattr__(self, "labels", read_labels(self.labels))
         self._check_names()
@@ -250,7 +253,7 @@ class ExportOptions:
                     raise UnknownNameError(what, value, known)
 
     def _check_numbers(self) -> None:
-        self.with_geometry(Preprocess())
+        self.with_geometry(self.input_preprocess or Preprocess())
         if self.batch < 1:
             raise UsageError(f"--batch must be at least 1, not {self.batch}")
         if not 0 < self.threshold < 1:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mbn_deploy.arrays import Floats, Pixels
 from mbn_deploy.export.encode import ModelDescription, file_stem
 from mbn_deploy.export.from_keras.convert import graph_from_keras
 from mbn_deploy.export.from_keras.cut import CutModel, cut_model
@@ -20,6 +23,8 @@ from mbn_deploy.manifest import Preprocess
 from mbn_deploy.models.keras_backend import import_keras
 from mbn_deploy.pipeline.label_names import read_labels
 from mbn_deploy.pipeline.options import ExportOptions
+from mbn_deploy.pipeline.resize_choice import ASSUMED_RESIZE, ResizeFrom, choose_resize
+from mbn_deploy.verify.evaluate import keras_function, keras_input
 
 # The graph's input has this name, since Keras numbers its inputs over all models of a process.
 INPUT_NAME = "image"
@@ -36,7 +41,8 @@ class Source:
         keras_preprocess: the preprocessing of the Keras model's own input.
         classes: number of outputs.
         file: where the model was read from; None for a model in memory.
-        warnings: sentences about what the outputs mean.
+        resize_from: who said how pictures are resized: an option, the model (a named one), or nobody (assumed).
+        warnings: sentences about what the outputs mean, and about what was assumed.
     """
 
     model: Any
@@ -45,6 +51,7 @@ class Source:
     keras_preprocess: Preprocess
     classes: int
     file: Path | None
+    resize_from: ResizeFrom
     warnings: tuple[str, ...] = ()
 
     @property
@@ -57,6 +64,15 @@ class Source:
     def channels(self) -> int:
         """Number of channels of the input."""
         return self.graph.shapes[self.graph.input][-1]
+
+    @cached_property
+    def keras(self) -> Callable[[Floats], Floats]:
+        """The Keras model as a function of its own input (N, H, W, C), which returns its scores (N, outputs)."""
+        return keras_function(self.model)
+
+    def keras_scores(self, pixels: Pixels | Floats) -> Floats:
+        """Return the Keras model's scores (N, outputs) for pixels (N, H, W, C) in [0, 255], red first."""
+        return self.keras(keras_input(pixels, self.keras_preprocess))
 
     def fan_ins(self) -> list[int]:
         """List the number of products that an output of each convolution and dense layer sums up."""
@@ -79,7 +95,8 @@ def open_source(model: Any, options: ExportOptions) -> Source:
     converted = graph_from_keras(cut.model, batch=1, size=size)
     answers, warnings = find_answers(_head(keras_model, file, cut, converted), options.scores)
     given = options.input_preprocess or _known_preprocess(keras_model)
-    inner = options.with_geometry(input_preprocess(converted, given))
+    resized, resize_from = choose_resize(input_preprocess(converted, given), options, known=_is_named(keras_model))
+    inner = options.with_geometry(resized)
     graph, preprocess = red_first(_with_input_name(fold(converted.graph), INPUT_NAME), inner)
     _, height, width, _ = graph.shapes[graph.input]
     description = ModelDescription(
@@ -97,7 +114,8 @@ def open_source(model: Any, options: ExportOptions) -> Source:
         keras_preprocess=_outer_preprocess(converted, inner, given),
         classes=converted.outputs,
         file=file,
-        warnings=warnings,
+        resize_from=resize_from,
+        warnings=(*warnings, *([ASSUMED_RESIZE] if resize_from == "assumed" else [])),
     )
 
 
@@ -109,7 +127,7 @@ def _head(model: Any, file: Path | None, cut: CutModel, converted: KerasGraph) -
         end=converted.end,
         outputs=converted.outputs,
         loss=cut.loss(losses),
-        classifies=hasattr(model, "mbn_spec") and cut.output is not None,
+        classifies=_is_named(model) and cut.output is not None,
         inner=cut.output is None,
     )
 
@@ -127,6 +145,11 @@ def _known_preprocess(model: Any) -> Preprocess | None:
     """Return the preprocessing of a model of `build` that does not rescale inside; None for any other model."""
     spec = getattr(model, "mbn_spec", None)
     return None if spec is None or spec.network.rescaling else Preprocess.parse("tf")
+
+
+def _is_named(model: Any) -> bool:
+    """Return whether a model comes from `build`."""
+    return hasattr(model, "mbn_spec")
 
 
 def _own_name(model: Any, file: Path | None) -> str:

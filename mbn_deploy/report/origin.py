@@ -41,8 +41,9 @@ def image_input(manifest: Manifest) -> str:
     entry = manifest.files[0]
     keras: Mapping[str, Any] | None = manifest.source.get("preprocess")
     preprocess, (height, width, _) = entry.preprocess, entry.picture
-    kept = f", {100 * preprocess.crop_fraction:g} % of the image" if preprocess.resize == "crop" else ""
-    resized = f"{height} × {width} (height × width), {preprocess.resize}{kept}, {preprocess.filter}"
+    resized = f"{height} × {width} (height × width), {preprocess.resize} ({preprocess.resize_about})"
+    if preprocess.filter != "bilinear":
+        resized += f", {preprocess.filter}"
     if keras is None:
         return resized
     order = str(keras["channels"]).upper()

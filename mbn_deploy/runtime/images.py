@@ -130,6 +130,12 @@ def stored_format(source: Source) -> tuple[str, tuple[int, int]]:
         return str(image.format), image.size
 
 
+def is_turned(source: Source) -> bool:
+    """Return whether a JPEG file is stored turned or mirrored, by its EXIF orientation; decodes nothing."""
+    with _open(source, source_name(source)) as image:
+        return image.format in REDUCIBLE and _orientation(image) in UPRIGHT
+
+
 def decode_upright(source: Source) -> Pixels:
     """Decode the whole image to uint8 RGB (H, W, 3), turned upright; raises the errors of `read_image`."""
     decoded = read_image(source, 3, lambda _width, _height, _orientation: 1)

@@ -85,8 +85,8 @@ def to_channel_order(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     return np.ascontiguousarray(pixels[..., ::-1] if preprocess.channels == "bgr" else pixels)
 
 
-def normalize(pixels: Pixels, preprocess: Preprocess) -> Floats:
-    """Return (pixel - mean) / std for each channel: uint8 (..., H, W, C) becomes float32 of the same shape.
+def normalize(pixels: Pixels | Floats, preprocess: Preprocess) -> Floats:
+    """Return (pixel - mean) / std for each channel: uint8 or float (..., H, W, C) becomes float32 of the same shape.
 
     The channels must be in the order of `preprocess.channels`, as `load_pixels` returns them.
     """

@@ -159,6 +159,17 @@ def keras_predictor(model: Any, preprocess: Preprocess) -> Predictor:
     For a model that rescales inside, that is [0, 255], unlike the preprocessing of the exported files. Pixels are red
     first, as files take them; they are turned around for a model that wants blue first.
     """
+    run = keras_function(model)
+    return lambda pixels: run(keras_input(pixels, preprocess))
+
+
+def keras_input(pixels: Pixels | Floats, preprocess: Preprocess) -> Floats:
+    """Return the input (N, H, W, C) of a Keras model for pixels in [0, 255], red first."""
+    return normalize(pixels[..., ::-1] if preprocess.channels == "bgr" else pixels, preprocess)
+
+
+def keras_function(model: Any) -> Callable[[Floats], Floats]:
+    """Return a function of a Keras model's input (N, H, W, C) that returns its scores (N, outputs)."""
 
     @cache
     def traced() -> Any:
@@ -174,12 +185,10 @@ def keras_predictor(model: Any, preprocess: Preprocess) -> Predictor:
         images = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
         return tf.function(lambda values: model(values, training=False)).get_concrete_function(images)
 
-    def predict(pixels: Pixels) -> Floats:
-        ordered = pixels[..., ::-1] if preprocess.channels == "bgr" else pixels
-        answer = np.asarray(traced()(normalize(ordered, preprocess)), np.float32)
-        return answer.reshape(len(pixels), -1)
+    def run(values: Floats) -> Floats:
+        return np.asarray(traced()(values), np.float32).reshape(len(values), -1)
 
-    return predict
+    return run
 
 
 def _all_layers(model: Any) -> Iterator[Any]:

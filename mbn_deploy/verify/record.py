@@ -46,6 +46,15 @@ def comparison_record(compared: Comparison, measure_main: str) -> dict[str, Any]
     return record
 
 
+def loader_record(evaluation: Evaluation, name: str) -> dict[str, Any]:
+    """Return the figures of the Keras model `name` on other pixels, and how it agrees with itself on ours."""
+    record: dict[str, Any] = {}
+    if name in evaluation.accuracy:
+        record |= {key: estimate_record(value) for key, value in evaluation.accuracy[name].figures.items()}
+    compared = comparison_record(evaluation.comparison[name], evaluation.measure.main)
+    return record | {key: value for key, value in compared.items() if key != "parts"}
+
+
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
     """Return everything that was measured, for `evaluate --json`."""
     main = evaluation.measure.main

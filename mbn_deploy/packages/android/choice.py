@@ -27,12 +27,22 @@ class PictureFormat(NamedTuple):
     resize: str
     crop_fraction: float
     filter: str
+    kept_centre: float | None
 
 
 def picture_format(entry: ModelFile) -> PictureFormat:
     """Return how a picture is prepared for a model file."""
     preprocess = entry.preprocess
-    return PictureFormat(*entry.picture, preprocess.resize, preprocess.crop_fraction, preprocess.filter)
+    height, width, channels = entry.picture
+    return PictureFormat(
+        height=height,
+        width=width,
+        channels=channels,
+        resize=preprocess.resize,
+        crop_fraction=preprocess.crop_fraction,
+        filter=preprocess.filter,
+        kept_centre=preprocess.kept_centre,
+    )
 
 
 def choose_files(bundle: Bundle, runtime: AndroidRuntime, precisions: Sequence[str]) -> tuple[ModelFile, ...]:
@@ -97,7 +107,7 @@ def _check_mediapipe(bundle: Bundle, entry: ModelFile) -> None:
     """Check what MediaPipe's ImageClassifier does by itself and cannot be told to do otherwise."""
     where, preprocess = bundle.path(entry), entry.preprocess
     instead = "use --runtime litert"
-    if preprocess.resize == "letterbox":
+    if preprocess.resize in ("letterbox", "keras-pad"):
         raise UsageError(f"{where}: MediaPipe's ImageClassifier cannot letterbox pictures; {instead}")
     if bundle.manifest.scores == "logits":
         raise UsageError(f"{where}: MediaPipe returns logits as they are, not probabilities; {instead}")

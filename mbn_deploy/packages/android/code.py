@@ -142,9 +142,9 @@ class AndroidCode:
 
 def _box(picture: PictureFormat) -> str:
     """Return the Kotlin statements that compute which part of a picture MediaPipe looks at."""
-    if picture.resize != "crop":
+    if picture.kept_centre is None:
         return _WHOLE_BOX
-    return _CROP_BOX.format(fraction=f"{np.float32(picture.crop_fraction)!s}f")
+    return _CROP_BOX.format(fraction=f"{np.float32(picture.kept_centre)!s}f")
 
 
 def _floats(values: Sequence[float], channels: int) -> str:

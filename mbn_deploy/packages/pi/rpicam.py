@@ -70,12 +70,12 @@ def stage_files(data: bytes, entry: ModelFile, scores: Scores, labels: tuple[str
 def lores_size(entry: ModelFile) -> tuple[int, int]:
     """Return (width, height) of the low-resolution stream, from whose middle the stage takes 224 x 224 pixels.
 
-    With `squash` the stream is the square itself. With `crop` it has the proportions 4:3, and the square is the model's
-    share of its height. The numbers are even, as YUV 4:2:0 needs.
+    Where the model sees the whole picture, the stream is the square itself. Where it sees the centre, the stream has
+    the proportions 4:3, and the square is the model's share of its height. The numbers are even, as YUV 4:2:0 needs.
     """
-    if entry.preprocess.resize != "crop":
+    if entry.preprocess.kept_centre is None:
         return SIDE, SIDE
-    height = SIDE / entry.preprocess.crop_fraction
+    height = SIDE / entry.preprocess.kept_centre
     return _even(height * 4 / 3), _even(height)
 
 

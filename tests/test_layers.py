@@ -90,7 +90,7 @@ HOUSE = {
     # floor 7: values become a page
     "report": Room(f"{VALUES} verify diagnose", "numpy PIL", "jinja2"),
     # floor 8: the main job
-    "pipeline": Room(f"{FILES} quantize verify diagnose report", "numpy", "keras"),
+    "pipeline": Room(f"{FILES} quantize verify diagnose report", "numpy", "keras tensorflow"),
     # floor 9
     "sweep": Room(f"{DEVICE} models export.from_keras data bundle verify report pipeline", "", "keras"),
     "demo": Room(f"{FILES} pipeline", "numpy PIL", "keras"),

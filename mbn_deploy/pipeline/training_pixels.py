@@ -18,12 +18,12 @@ from mbn_deploy.data.dataset import Dataset
 from mbn_deploy.errors import InputError
 from mbn_deploy.pipeline.images import ExportImages
 from mbn_deploy.pipeline.source import Source
+from mbn_deploy.pipeline.training_loader import LOADERS, load_as_in_training
 from mbn_deploy.progress import Progress
 from mbn_deploy.runtime.images import is_turned
 from mbn_deploy.verify.evaluate import BATCH, conclude, keras_input
 from mbn_deploy.verify.preset_check import better_preset, sample
 from mbn_deploy.verify.record import loader_record
-from mbn_deploy.verify.training_loader import LOADERS, load_as_in_training
 
 OURS, THEIRS = "keras", "loader"
 STEP = "classify the loader's pixels"

@@ -225,6 +225,15 @@ def test_an_inner_layer_becomes_the_output():
     assert cut_model(model, None).model is model
 
 
+def test_a_dict_of_one_output_becomes_that_output():
+    import keras
+
+    model = network(keras.layers.Dense(3, name="top"), names=("kind",))
+    cut = cut_model(model, None)
+    assert cut.model(keras.ops.zeros((2, 16, 16, 3))).shape == (2, 3)
+    assert cut.loss({"kind": "mse"}).kind == "values"
+
+
 def test_features_are_recognised():
     import keras
 

@@ -57,7 +57,7 @@ def cut_model(model: Any, layer: str | None) -> CutModel:
             + f"; choose one with {OPTION} NAME"
         )
     index: int | None = 0
-    cut = model
+    cut = _model(function, function.outputs[0], model.name) if _has_named_ends(function) else model
     if layer is not None:
         index = next((at for at, own in enumerate(names) if layer in own), None)
         tensor = function.outputs[index] if index is not None else _tensor(model, _find(function, layer, names))
@@ -135,6 +135,11 @@ def _model(function: Any, tensor: Any, name: str) -> Any:
     import keras
 
     return keras.Model(function.inputs, tensor, name=name)
+
+
+def _has_named_ends(function: Any) -> bool:
+    """Tell whether the model takes or gives a dict, where the export wants tensors."""
+    return any(isinstance(getattr(function, name, None), dict) for name in ("_inputs_struct", "_outputs_struct"))
 
 
 def _flat(model: Any, name: str) -> Any:

@@ -128,4 +128,6 @@ def figure_text(metric: Metric, value: Mapping[str, float] | float | None) -> st
     if value is None:
         return "-"
     plain_value = value["value"] if isinstance(value, Mapping) else value
+    if metric.unit == "cosine":
+        return f"{plain_value:.4f}"
     return f"{100 * plain_value:.1f}" if metric.unit == "share" else f"{plain_value:.4g}"

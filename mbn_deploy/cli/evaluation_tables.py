@@ -14,6 +14,7 @@ from mbn_deploy.verify.measures.measure import METRICS, PART_METRICS, Accuracy, 
 from mbn_deploy.verify.record import accuracy_record, comparison_record, worst
 from mbn_deploy.verify.statistics import Estimate
 
+COLUMNS = 4  # that fit beside the files' names
 SHOWN = 8  # classes of which all are shown; of more the worst
 # Of these meanings every part is shown, in the order of the outputs.
 PARTS: dict[Meaning, str] = {"labels": "label", "values": "value"}
@@ -27,19 +28,28 @@ def print_evaluation(evaluation: Evaluation) -> None:
         | ({} if name not in evaluation.comparison else comparison_record(evaluation.comparison[name], main))
         for name in evaluation.answers
     }
-    keys = shown_metrics(records.values())
-    changes = bool(evaluation.comparison) and bool(evaluation.accuracy)
-    rows = table("file", *(METRICS[key].short for key in keys), *(["change"] if changes else []))
-    for name, record in records.items():
-        figures = [_cell(METRICS[key], record.get(key), interval=key == main) for key in keys]
-        compared = evaluation.comparison.get(name)
-        rows.add_row(plain(name), *figures, *([_change(METRICS[main], compared)] if changes else []))
-    console.print(rows)
-    console.print()
+    columns: dict[str, list[str]] = {
+        METRICS[key].short: [_cell(METRICS[key], record.get(key), interval=key == main) for record in records.values()]
+        for key in shown_metrics(records.values())
+    }
+    if evaluation.comparison and evaluation.accuracy:
+        columns["change"] = [_change(METRICS[main], evaluation.comparison.get(name)) for name in records]
+    for headings in _side_by_side(list(columns)):
+        rows = table("file", *headings)
+        for at, name in enumerate(records):
+            rows.add_row(plain(name), *(columns[heading][at] for heading in headings))
+        console.print(rows)
+        console.print()
     _print_notes(console, evaluation)
     shown = worst_file(evaluation)
     if shown is not None:
         _print_parts(console, evaluation, *shown)
+
+
+def _side_by_side(headings: list[str]) -> list[list[str]]:
+    """Divide columns among two tables if one would leave no room for the files' names."""
+    half = -(-len(headings) // 2)
+    return [headings] if len(headings) <= COLUMNS else [headings[:half], headings[half:]]
 
 
 def worst_file(evaluation: Evaluation) -> tuple[str, Accuracy] | None:
@@ -76,14 +86,16 @@ def _print_parts(console: Console, evaluation: Evaluation, name: str, accuracy: 
 
 
 def _class_table(accuracy: Accuracy, *, many: bool) -> Table:
-    rows = table("class", "images", "right %", "taken for")
+    confused = bool(accuracy.confusions)
+    rows = table("class", "images", "right %", *(["taken for"] if confused else []))
     for part in worst(accuracy.parts)[:SHOWN] if many else accuracy.parts:
         mistaken = [each for each in accuracy.confusions if each.truth == part.name][:2]
         taken = ", ".join(f"{plain(each.answer)} ({each.images})" for each in mistaken)
         share = next(iter(part.figures.values())) or 0.0
-        rows.add_row(plain(part.name), str(part.images), f"{100 * share:.1f}", taken or "-")
-    last = rows.columns[-1]
-    last.justify, last.no_wrap, last.overflow = "left", False, "fold"
+        rows.add_row(plain(part.name), str(part.images), f"{100 * share:.1f}", *([taken or "-"] if confused else []))
+    if confused:
+        last = rows.columns[-1]
+        last.justify, last.no_wrap, last.overflow = "left", False, "fold"
     return rows
 
 
@@ -108,7 +120,7 @@ def _change(metric: Metric, compared: Comparison | None) -> str:
         return ""
     if metric.unit == "share":
         return with_interval(difference, sign="+")
-    return f"{difference.value:+.3g} [{difference.low:+.3g}, {difference.high:+.3g}]"
+    return f"{difference.value:+.2g} [{difference.low:+.2g}, {difference.high:+.2g}]"
 
 
 def with_interval(estimate: Estimate, sign: str = "") -> str:

@@ -15,13 +15,15 @@ from mbn_deploy.pipeline.images import ExportImages
 from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.recipe_search import SearchResult
 from mbn_deploy.quantize.calibration import CalibrationSet
-from mbn_deploy.report.data import Examples, Layers, Report
+from mbn_deploy.report.data import Examples, Layers, Report, Scatter
 from mbn_deploy.report.examples import choose, examples, preferred
 from mbn_deploy.report.page import page
 from mbn_deploy.runtime.system.device import this_machine
 from mbn_deploy.verify.evaluate import Evaluation
 from mbn_deploy.verify.latency import latencies
 from mbn_deploy.verify.measures.measure import Columns
+
+POINTS, SCATTERS = 600, 6  # images and values that are plotted at most
 
 
 def report_html(
@@ -55,6 +57,7 @@ def report_html(
         layers=_layers(models.searches, images.calibration),
         examples=_examples(models, images, evaluation, pictures=options.report_images),
         warnings=warnings,
+        scatters=_scatters(models, images, evaluation),
     )
     return page(report).encode()
 
@@ -77,6 +80,27 @@ def _layers(searches: Sequence[SearchResult], calibration: CalibrationSet | None
             )
         )
     return tuple(described)
+
+
+def _scatters(models: ExportedModels, images: ExportImages, evaluation: Evaluation | None) -> tuple[Scatter, ...]:
+    """Return what a file says of each value beside what is right, or else what Keras says."""
+    name = preferred({file.name: file.precision for file in models.files})
+    if evaluation is None or name is None or evaluation.measure.answers.meaning != "values":
+        return ()
+    truth = None if images.evaluation is None else images.evaluation.truth
+    x, beside = (evaluation.answers[REFERENCE]["values"], "Keras") if truth is None else (truth, "right value")
+    y = evaluation.answers[name]["values"]
+    shown = slice(None, None, -(-len(y) // POINTS))
+    return tuple(
+        Scatter(
+            name=value,
+            file=name,
+            beside=beside,
+            x=tuple(map(float, x[shown, at])),
+            y=tuple(map(float, y[shown, at])),
+        )
+        for at, value in enumerate(evaluation.measure.names[:SCATTERS])
+    )
 
 
 def _examples(

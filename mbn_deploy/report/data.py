@@ -61,6 +61,17 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class Scatter:
+    """A value of a regression: what is right, or what Keras says (`beside`), and what a file says, image by image."""
+
+    name: str
+    file: str
+    beside: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Layers:
     """The effect of a recipe on every layer. `written` tells whether its files are in the bundle."""
 
@@ -85,6 +96,7 @@ class Report:
         layers: what each recipe did to the layers.
         examples: example images, None if there are none.
         warnings: warnings of the export.
+        scatters: plots of values; none for models of other meanings.
     """
 
     folder: str
@@ -96,3 +108,4 @@ class Report:
     layers: tuple[Layers, ...]
     examples: Examples | None
     warnings: tuple[str, ...]
+    scatters: tuple[Scatter, ...] = ()

@@ -71,12 +71,18 @@ def measured(metric: Metric, value: Mapping[str, Any] | float | None) -> Cell:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        return number(100 * value, 1) if metric.unit == "share" else significant(value, 4)
+        return _single(metric, value)
     estimate = Estimate(value["value"], value["low"], value["high"])
     if metric.unit == "share":
         return percent(estimate)
     ends = (significant(v, 3) for v in (estimate.low, estimate.high))
     return Figure(significant(estimate.value, 4), " to ".join(ends))
+
+
+def _single(metric: Metric, value: float) -> str:
+    if metric.unit == "cosine":
+        return number(value, 4)
+    return number(100 * value, 1) if metric.unit == "share" else significant(value, 4)
 
 
 def change(metric: Metric, estimate: Estimate, digits: int = 1) -> Figure:

@@ -30,12 +30,12 @@ _NO_FIGURES: Figures = MappingProxyType({})
 class Metric:
     """A figure: its name, a short one for terminals, its unit, and whether less of it is better.
 
-    A `share` is a fraction of 1, shown in percent; a `number` has the unit of the model's values, or none.
+    A `share` is a fraction of 1, shown in percent; a `number` has the unit of the model's values; a `cosine` is near 1.
     """
 
     title: str
     short: str
-    unit: Literal["share", "number"] = "share"
+    unit: Literal["share", "number", "cosine"] = "share"
     lower_is_better: bool = False
 
 
@@ -55,8 +55,8 @@ METRICS: dict[str, Metric] = {
     "agreement": Metric("agreement with Keras", "agrees %"),
     "mean_distance": Metric("mean distance from Keras", "distance", "number", lower_is_better=True),
     "largest_distance": Metric("largest distance from Keras", "largest", "number", lower_is_better=True),
-    "cosine": Metric("mean cosine to Keras", "cosine", "number"),
-    "least_cosine": Metric("least cosine to Keras", "least", "number"),
+    "cosine": Metric("mean cosine to Keras", "cosine", "cosine"),
+    "least_cosine": Metric("least cosine to Keras", "least", "cosine"),
 }
 # Figures of single labels, and of probabilities, which tables of files do not show.
 PART_METRICS: dict[str, Metric] = {

@@ -95,7 +95,10 @@ def evaluation_metrics(evaluation: Evaluation, reference: str, preprocess: Prepr
     }  # fmt: skip
     if measure.answers.meaning in ("labels", "binary"):
         metrics["threshold"] = measure.threshold
-    return metrics | ({"reference": accuracy_record(accuracy[reference], full=False)} if accuracy else {})
+    if not accuracy:
+        return metrics
+    shown = {part["name"] for each in metrics["files"].values() for part in each.get("parts", ())}
+    return metrics | {"reference": accuracy_record(accuracy[reference], full=False, also=shown)}
 
 
 def _file_metrics(evaluation: Evaluation, name: str) -> dict[str, Any]:

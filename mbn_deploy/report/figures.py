@@ -89,7 +89,9 @@ def change(metric: Metric, estimate: Estimate, digits: int = 1) -> Figure:
     """Write a difference of a figure with its sign: of shares in percentage points."""
     if metric.unit == "share":
         return points(estimate, digits)
-    value, low, high = (f"{v:+.3g}".replace("-", MINUS) for v in (estimate.value, estimate.low, estimate.high))
+    value, low, high = (
+        f"{v:+.3g}".replace("-", MINUS) if v else "0" for v in (estimate.value, estimate.low, estimate.high)
+    )
     return Figure(value, f"{low} to {high}")
 
 

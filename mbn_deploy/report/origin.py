@@ -20,12 +20,12 @@ class QuantizationRecord:
     settings: list[tuple[str, str]]
 
 
-NOUNS: dict[Meaning, str] = {
-    "classes": "classes",
-    "labels": "labels, each by itself",
-    "binary": "output, the probability of a positive answer",
-    "values": "values",
-    "embedding": "features, an embedding",
+NOUNS: dict[Meaning, tuple[str, str]] = {  # of one and of several outputs
+    "classes": ("class", "classes"),
+    "labels": ("label", "labels, each by itself"),
+    "binary": ("output, the probability of a positive answer", "outputs"),
+    "values": ("value", "values"),
+    "embedding": ("feature, an embedding", "features, an embedding"),
 }
 
 
@@ -33,7 +33,7 @@ def outputs(manifest: Manifest) -> str:
     """Say how many outputs there are, what they mean, and what the files compute last."""
     answers = manifest.answers
     end = "" if answers.scores == "none" else f", {answers.scores}"
-    return f"{manifest.classes} {NOUNS[answers.meaning]}{end}"
+    return f"{manifest.classes} {NOUNS[answers.meaning][manifest.classes != 1]}{end}"
 
 
 def image_input(manifest: Manifest) -> str:

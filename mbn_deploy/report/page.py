@@ -7,7 +7,7 @@ from mbn_deploy.report.layers import layer_section
 from mbn_deploy.report.origin import image_input, outputs, quantization_records
 from mbn_deploy.report.parts import parts_section
 from mbn_deploy.report.plots import MOST_DB
-from mbn_deploy.report.results import accuracy_latency, file_table, guarded, headline, recipe_rows
+from mbn_deploy.report.results import INTERVALS, accuracy_latency, file_table, guarded, headline, recipe_rows
 from mbn_deploy.report.scatter import scatter_plot
 from mbn_deploy.report.template import render
 
@@ -19,6 +19,7 @@ def page(report: Report) -> str:
         report=report,
         manifest=report.manifest,
         headline=headline(report),
+        intervals=INTERVALS[report.manifest.answers.meaning],
         outputs=outputs(report.manifest),
         image_input=image_input(report.manifest),
         recipes=quantization_records(report.manifest.quantization),

@@ -22,7 +22,7 @@ TITLES: dict[Meaning, tuple[str, str]] = {
     "values": ("Value by value", "value"),
     "embedding": ("Class by class", "class"),
 }
-KNOWN = {**METRICS, **PART_METRICS}
+KNOWN = {**PART_METRICS, **METRICS}
 COMPARED = ("agreement", "mean_distance", "largest_distance")  # these say themselves that they are relative to Keras
 
 
@@ -52,7 +52,7 @@ class Parts:
         file: title of the file that stands beside Keras.
         columns: headings of the table of classes, labels or values.
         rows: its rows.
-        left_out: number of classes that are not shown, because they are better than those that are.
+        of: number of all, of which the worst are shown.
         matrix: the confusion matrix of the file, where it is small enough to be read.
         confusions: else the most frequent confusions, with their numbers for Keras and the file.
     """
@@ -61,7 +61,7 @@ class Parts:
     file: str
     columns: list[str]
     rows: list[TableRow]
-    left_out: int
+    of: int
     matrix: Matrix | None
     confusions: list[TableRow]
 
@@ -87,7 +87,7 @@ def parts_section(report: Report) -> Parts | None:
         file=file,
         columns=[noun, "images", *_columns(keys, file, with_keras=bool(beside))],
         rows=[_row(part, keys, beside) for part in ordered[:MOST_ROWS]],
-        left_out=max(len(ordered) - MOST_ROWS, 0),
+        of=len(parts) if meaning == "embedding" else max(manifest.classes, len(parts)),
         matrix=matrix,
         confusions=[] if matrix is not None else _confusions(of_file, reference),
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mbn_deploy.answers import Meaning
 from mbn_deploy.manifest import ModelFile
 from mbn_deploy.report.data import Report
 from mbn_deploy.report.examples import preferred
@@ -29,6 +30,14 @@ from mbn_deploy.verify.latency import Latency
 from mbn_deploy.verify.measures.measure import METRICS, Metric, shown_metrics
 from mbn_deploy.verify.statistics import negative
 
+_SHARES = "Wilson's; of differences Newcombe's for paired data"
+INTERVALS: dict[Meaning, str] = {
+    "classes": _SHARES,
+    "binary": f"{_SHARES}; of the area under ROC the delete-a-group jackknife's",
+    "labels": "the delete-a-group jackknife's; of images with all labels right, and of agreement, Wilson's",
+    "values": "Student's for a mean",
+    "embedding": _SHARES,
+}
 FORMATS = {"tflite": "TFLite", "onnx": "ONNX"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,14 +16,18 @@ MOST_PARTS, MOST_CONFUSIONS = 50, 50
 MATRIX = 20  # classes of which all confusions are kept, since a matrix of them can be read
 
 
-def accuracy_record(accuracy: Accuracy | None, *, full: bool = True) -> dict[str, Any]:
-    """Return a model's figures, those of its classes, labels or values (`parts`), and its `confusions`; {} for None."""
+def accuracy_record(accuracy: Accuracy | None, *, full: bool = True, also: Collection[str] = ()) -> dict[str, Any]:
+    """Return a model's figures, those of its classes, labels or values (`parts`), and its `confusions`; {} for None.
+
+    A short record of many classes has the worst ones, and those that `also` names.
+    """
     if accuracy is None:
         return {}
     record: dict[str, Any] = {key: estimate_record(value) for key, value in accuracy.figures.items()}
     parts, confused = accuracy.parts, accuracy.confusions
     if not full and len(parts) > MOST_PARTS:
-        parts = tuple(worst(parts)[:MOST_PARTS])
+        kept = {part.name for part in worst(parts)[:MOST_PARTS]}.union(also)
+        parts = tuple(part for part in parts if part.name in kept)
     if not full and len(accuracy.parts) > MATRIX:
         confused = confused[:MOST_CONFUSIONS]
     if parts:

@@ -104,9 +104,9 @@ class LabelsMeasure(Measure):
 def _figures(answers: Array, truth: Array, average: float) -> dict[str, float | None]:
     hits, said, images = int((answers & truth).sum()), int(answers.sum()), int(truth.sum())
     return {
+        "average_precision": None if np.isnan(average) else average,
         "precision": hits / said if said else None,
         "recall": hits / images if images else None,
-        "average_precision": None if np.isnan(average) else average,
     }
 
 

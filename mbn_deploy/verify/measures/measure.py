@@ -46,7 +46,7 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric("accuracy", "right %"),
     "false_positives": Metric("false positives", "FP %", lower_is_better=True),
     "false_negatives": Metric("false negatives", "FN %", lower_is_better=True),
-    "auc": Metric("area under the ROC curve", "AUC %"),
+    "auc": Metric("area under ROC", "AUC %"),
     "mean_average_precision": Metric("mean average precision", "mAP %"),
     "exact_match": Metric("all labels right", "exact %"),
     "mean_absolute_error": Metric("mean absolute error", "MAE", "number", lower_is_better=True),
@@ -60,9 +60,9 @@ METRICS: dict[str, Metric] = {
 }
 # Figures of single labels, and of probabilities, which tables of files do not show.
 PART_METRICS: dict[str, Metric] = {
+    "average_precision": Metric("average precision", "AP %"),
     "precision": Metric("precision", "precision %"),
     "recall": Metric("recall", "recall %"),
-    "average_precision": Metric("average precision", "AP %"),
 }
 
 

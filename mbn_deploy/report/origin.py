@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mbn_deploy.answers import Meaning
 from mbn_deploy.manifest import Manifest
 
 
@@ -18,22 +17,6 @@ class QuantizationRecord:
     images: int
     sha256: str
     settings: list[tuple[str, str]]
-
-
-NOUNS: dict[Meaning, tuple[str, str]] = {  # of one and of several outputs
-    "classes": ("class", "classes"),
-    "labels": ("label", "labels, each by itself"),
-    "binary": ("output, the probability of a positive answer", "outputs"),
-    "values": ("value", "values"),
-    "embedding": ("feature, an embedding", "features, an embedding"),
-}
-
-
-def outputs(manifest: Manifest) -> str:
-    """Say how many outputs there are, what they mean, and what the files compute last."""
-    answers = manifest.answers
-    end = "" if answers.scores == "none" else f", {answers.scores}"
-    return f"{manifest.classes} {NOUNS[answers.meaning][manifest.classes != 1]}{end}"
 
 
 def image_input(manifest: Manifest) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mbn_deploy.report.data import Report
 from mbn_deploy.report.layers import layer_section
-from mbn_deploy.report.origin import image_input, outputs, quantization_records
+from mbn_deploy.report.origin import image_input, quantization_records
 from mbn_deploy.report.parts import parts_section
 from mbn_deploy.report.plots import MOST_DB
 from mbn_deploy.report.results import INTERVALS, accuracy_latency, file_table, guarded, headline, recipe_rows
@@ -20,7 +20,7 @@ def page(report: Report) -> str:
         manifest=report.manifest,
         headline=headline(report),
         intervals=INTERVALS[report.manifest.answers.meaning],
-        outputs=outputs(report.manifest),
+        outputs=report.manifest.answers.described(report.manifest.classes),
         image_input=image_input(report.manifest),
         recipes=quantization_records(report.manifest.quantization),
         files=file_table(report),

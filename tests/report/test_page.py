@@ -95,7 +95,7 @@ def test_it_says_what_the_manifest_says(made, tree):
     manifest = made.manifest
     assert f"{manifest.source['parameters']:,} parameters" in tree.text
     assert manifest.source["weights_sha256"][:12] in tree.text
-    assert f"{manifest.classes} classes, softmax" in tree.text
+    assert f"{manifest.classes} classes (softmax)" in tree.text
     assert f"calibrated on {manifest.quantization['calibration']['images']} images" in tree.text
     assert "15 labelled images of 'validation'" in tree.text
 

@@ -249,5 +249,9 @@ def test_features_are_recognised():
     joined = network(*(dense(1, "sigmoid") for _ in range(3)))
     joined = keras.Model(joined.inputs, kl.Concatenate()(joined.outputs))
     assert found(joined, None) == Answers("labels", "sigmoid")
-    with pytest.raises(InputError, match="segmentation"):
-        found(keras.Sequential([keras.Input((8, 8, 3)), kl.Conv2D(4, 3), kl.Softmax(), kl.Flatten()]), None)
+    for tail in ([kl.Softmax], [kl.Softmax, kl.Flatten], [lambda name: kl.Softmax(1, name=name)], [kl.ReLU]):
+        segments = keras.Sequential(
+            [keras.Input((8, 8, 3)), kl.Conv2D(4, 3), *(make(name=f"end{i}") for i, make in enumerate(tail))]
+        )
+        with pytest.raises(InputError, match="end.*feature map" if tail[0] is kl.ReLU else "end.*segmentation"):
+            found(segments, None)

@@ -57,13 +57,13 @@ class KerasGraph:
         shape, end = self.graph.shapes[self.graph.output], self.end
         if len(shape) == 2 and not end.segments:
             return shape[1]
-        model = f"model {self.graph.name!r}, whose output has shape {shape},"
+        model = f"model {self.graph.name!r} ends in {end.what} ({end.layer!r}) and has outputs of shape {shape}:"
         if end.segments or (len(shape) == 4 and end.function != "none"):
             raise InputError(
-                f"{model} answers for each position of a picture (a segmentation or detection); models with one "
+                f"{model} it answers for each position of a picture (a segmentation or detection). Models with one "
                 "answer a picture, (N, outputs), are exported"
             )
         raise InputError(
-            f"{model} ends in a {'feature map' if len(shape) == 4 else 'sequence'}; (N, outputs) is expected. Add "
+            f"{model} a {'feature map' if len(shape) == 4 else 'sequence'}; (N, outputs) is expected. Add "
             "GlobalAveragePooling2D or Flatten behind it, or end the network at another layer with --output-layer LAYER"
         )

@@ -59,9 +59,9 @@ class ModelEnd:
 
 
 def model_end(graph: Graph) -> ModelEnd:
-    """Tell how a graph ends; reshapes at its end change nothing of what its outputs mean."""
+    """Tell how a graph ends; reshapes and transposes at its end do not change what its outputs mean."""
     writers = graph.writers()
-    op = _behind_reshapes(graph.output, writers)
+    op = _computed_by(graph.output, writers)
     flattened = _is_flattened_map(op, graph)
     what = _WORDS.get(op.kind, op.kind.replace("_", " "))
     return ModelEnd(
@@ -73,10 +73,10 @@ def model_end(graph: Graph) -> ModelEnd:
     )
 
 
-def _behind_reshapes(tensor: str, writers: Mapping[str, Op]) -> Op:
-    """Return the operation that computes a tensor, of which a reshape may have changed the axes."""
+def _computed_by(tensor: str, writers: Mapping[str, Op]) -> Op:
+    """Return the operation that computes a tensor, of which others may have moved the values to other axes."""
     op = writers[tensor]
-    while op.kind == "reshape" and op.inputs[0] in writers:
+    while op.kind in ("reshape", "transpose") and op.inputs[0] in writers:
         op = writers[op.inputs[0]]
     return op
 
@@ -85,7 +85,7 @@ def _function(op: Op, writers: Mapping[str, Op]) -> EndFunction:
     """Return the function at the end; sigmoids that are joined are sigmoids, softmaxes are no longer one softmax."""
     if op.kind != "concat":
         return _FUNCTIONS.get(op.kind, "none")
-    parts = [_function(_behind_reshapes(name, writers), writers) if name in writers else "none" for name in op.inputs]
+    parts = [_function(_computed_by(name, writers), writers) if name in writers else "none" for name in op.inputs]
     return "sigmoid" if set(parts) == {"sigmoid"} else "none"
 
 

@@ -16,11 +16,23 @@ import numpy.typing as npt
 
 from mbn_deploy.arrays import Floats
 from mbn_deploy.diagnose.file_graph import FileGraph, FileOp, Run, identity, run_of
-from mbn_deploy.diagnose.functions import ONE, TWO, run_concat, run_lookup, run_one, run_slopes, run_two
+from mbn_deploy.diagnose.functions import (
+    ONE,
+    TWO,
+    run_concat,
+    run_lookup,
+    run_one,
+    run_over_channels,
+    run_resize,
+    run_slice,
+    run_slopes,
+    run_transpose,
+    run_two,
+)
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.onnx.builder import onnx_module
 from mbn_deploy.export.onnx.inspect import constant_nodes, load_onnx
-from mbn_deploy.graph.graph import Op, OpKind, Pads, Shape
+from mbn_deploy.graph.graph import Interpolation, Op, OpKind, Pads, Shape
 from mbn_deploy.graph.quantized import QuantParams
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), [0, 3, 1, 2]
@@ -112,7 +124,7 @@ class _GraphReader:
         return node.op_type == "Conv" and group > 1 and group == self.file_shapes[node.input[0]][1]
 
     def _kernel(self, node: Any) -> Floats | None:
-        """Return the kernel in the layout of `FileOp`, None for grouped convolutions that are not depthwise."""
+        """Return the kernel in the layout of `FileOp`; of a convolution in groups it has the inputs of one group."""
         kernel = self.constants.get(node.input[1]) if node.op_type in _WEIGHTED else None
         attributes = self.attributes[id(node)]
         if kernel is None:
@@ -124,7 +136,7 @@ class _GraphReader:
         if self._is_depthwise(node):
             channels = int(attributes["group"])
             return np.asarray(kernel.reshape(channels, -1, *kernel.shape[2:]).transpose(2, 3, 0, 1))
-        return kernel.transpose(2, 3, 1, 0) if attributes.get("group", 1) == 1 else None
+        return kernel.transpose(2, 3, 1, 0)
 
     def _dequantized(self, node: Any) -> npt.NDArray[Any]:
         stored, scales = self.constants[node.input[0]].astype(np.int64), self.constants[node.input[1]]
@@ -156,6 +168,8 @@ class _GraphReader:
             "GlobalAveragePool": self._global, "GlobalMaxPool": self._global,
             "AveragePool": self._pool, "MaxPool": self._pool,
             "Concat": self._concat, "LeakyRelu": self._leaky_relu, "PRelu": self._prelu, "Elu": self._elu,
+            "Slice": self._slice, "Resize": self._resize,
+            **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceL2"), self._over_channels),
             "ThresholdedRelu": self._threshold, "Cast": self._cast, "Gather": self._lookup,
             **dict.fromkeys(TWO, self._binary), **dict.fromkeys(_MOVES, self._reshape),
         }  # fmt: skip
@@ -181,8 +195,9 @@ class _GraphReader:
 
     def _transpose(self, node: Any, attributes: dict[str, Any]) -> Run | None:
         """Run the Transpose behind a channels-last input as the identity: here all values are channels-last."""
-        if node.input[0] not in self.channels_last or list(attributes.get("perm", ())) != TO_NCHW:
-            return None
+        order = [int(axis) for axis in attributes.get("perm", ())]
+        if node.input[0] not in self.channels_last or order != TO_NCHW:
+            return None if not order or node.input[0] in self.channels_last else self._moved(node, run_transpose(order))
         self.channels_last.discard(node.output[0])
         if node.input[0] in self.params:
             self.params[node.output[0]] = self.params[node.input[0]]
@@ -310,6 +325,45 @@ class _GraphReader:
             self.params[node.output[0]] = params
         _, _, top, left, _, _, bottom, right = (int(n) for n in amounts)
         return lambda values: np.pad(np.asarray(values[0]), ((0, 0), (top, bottom), (left, right), (0, 0)))
+
+    def _moved(self, node: Any, run: Run) -> Run:
+        """Return how to run `run`, which works on NCHW, on NHWC; integers keep their parameters."""
+        if node.input[0] in self.params:
+            self.params[node.output[0]] = self.params[node.input[0]]
+
+        def in_file_layout(values: Sequence[Any]) -> Any:
+            x = np.asarray(values[0])
+            result = np.asarray(run([x.transpose(TO_NCHW) if x.ndim == 4 else x]))
+            return result.transpose(TO_NHWC) if result.ndim == 4 else result
+
+        return in_file_layout
+
+    def _slice(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        _ = attributes
+        given = [self.constants.get(name) for name in node.input[1:]]
+        if len(given) != 4 or any(one is None for one in given) or node.input[0] in self.channels_last:
+            return None
+        ranges = {}
+        for start, stop, axis, step in zip(*(one.tolist() for one in given if one is not None), strict=True):
+            ranges[axis] = slice(start, None if stop < 0 else stop, step)
+        if min(ranges) < 1:
+            return None
+        return self._moved(node, run_slice([ranges.get(axis, slice(None)) for axis in range(1, 1 + max(ranges))]))
+
+    def _resize(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        sizes = self.constants.get(node.input[3]) if len(node.input) > 3 else None
+        if sizes is None or attributes.get("coordinate_transformation_mode") != b"half_pixel":
+            return None
+        interpolation: Interpolation = "nearest" if attributes.get("mode") == b"nearest" else "bilinear"
+        return run_resize(interpolation, sizes.tolist()[2:])
+
+    def _over_channels(self, node: Any, attributes: dict[str, Any]) -> Run | None:
+        axes, rank = list(attributes.get("axes", ())), len(self.file_shapes.get(node.input[0], ()))
+        if axes != [1 if rank == 4 else rank - 1] or not attributes.get("keepdims", 1):
+            return None
+        if node.input[0] in self.params:
+            self.params[node.output[0]] = self.params[node.input[0]]
+        return run_over_channels(node.op_type)
 
     def _reshape(self, node: Any, attributes: dict[str, Any]) -> Run | None:
         """Reshape row-major in NCHW, as the file means it."""

@@ -10,9 +10,20 @@ import numpy.typing as npt
 
 from mbn_deploy.arrays import Floats
 from mbn_deploy.diagnose.file_graph import FileGraph, FileOp, Run, identity, run_of, with_constants
-from mbn_deploy.diagnose.functions import ONE, TWO, run_concat, run_one, run_slopes, run_two
-from mbn_deploy.export.tflite.inspect import DYNAMIC_SHAPE_OPS, TFLiteReader, damage_as_input_error, indices, numbers
-from mbn_deploy.graph.graph import Activation, Op, OpKind, Pads, same_pads
+from mbn_deploy.diagnose.functions import (
+    ONE,
+    TWO,
+    run_concat,
+    run_one,
+    run_over_channels,
+    run_resize,
+    run_slice,
+    run_slopes,
+    run_transpose,
+    run_two,
+)
+from mbn_deploy.export.tflite.inspect import TFLiteReader, computes_shape, damage_as_input_error, indices, numbers
+from mbn_deploy.graph.graph import Activation, Interpolation, Op, OpKind, Pads, same_pads
 from mbn_deploy.graph.quantized import LIMITS, QuantParams
 
 _KERNEL = "/kernel"  # files of this project call the weights of a layer LAYER/kernel
@@ -68,7 +79,7 @@ class _GraphReader(TFLiteReader):
         inputs = [i for i in indices(raw.inputs) if i >= 0]
         output = indices(raw.outputs)[0]
         kind = self._kind(raw)
-        if kind in DYNAMIC_SHAPE_OPS:
+        if computes_shape(kind, [self.tensors[output]]):
             return None  # they compute shapes, which are fixed here
         if kind in _MOVES:
             inputs = inputs[:1]
@@ -124,6 +135,9 @@ class _GraphReader(TFLiteReader):
             "CONV_2D": self._conv, "DEPTHWISE_CONV_2D": self._depthwise, "FULLY_CONNECTED": self._dense,
             "MEAN": self._global_average, "REDUCE_MAX": self._global_maximum, "PAD": self._pad,
             "AVERAGE_POOL_2D": self._average_pool, "MAX_POOL_2D": self._max_pool,
+            "SLICE": self._slice, "STRIDED_SLICE": self._strided_slice, "TRANSPOSE": self._transpose,
+            "RESIZE_BILINEAR": self._bilinear,
+            "RESIZE_NEAREST_NEIGHBOR": self._nearest, "L2_NORMALIZATION": self._l2,
         }  # fmt: skip
         return known[kind](raw, inputs, fused) if kind in known else None
 
@@ -212,7 +226,10 @@ class _GraphReader(TFLiteReader):
 
     def _global(self, kind: OpKind, raw: Any, inputs: list[int]) -> Run | None:
         axes = self._value(inputs[1])
-        if axes is None or sorted(int(a) for a in np.atleast_1d(axes)) != [1, 2]:
+        over = [] if axes is None else sorted(int(a) for a in np.atleast_1d(axes))
+        if over == [len(self.graph.tensors[inputs[0]].shape) - 1] and raw.builtinOptions.keepDims:
+            return run_over_channels("MEAN" if kind == "global_average_pool" else "REDUCE_MAX")
+        if over != [1, 2]:
             return None
         return run_of(_op(kind, keepdims=bool(raw.builtinOptions.keepDims)))
 
@@ -223,6 +240,48 @@ class _GraphReader(TFLiteReader):
     def _global_maximum(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
         _ = fused
         return self._global("global_max_pool", raw, inputs)
+
+    def _slice(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
+        _ = raw, fused
+        starts, sizes = (self._value(i) for i in inputs[1:3])
+        if starts is None or sizes is None or (sizes < 0).any():
+            return None
+        return run_slice([slice(int(start), int(start + size)) for start, size in zip(starts, sizes, strict=True)][1:])
+
+    def _strided_slice(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
+        _ = fused
+        options = raw.builtinOptions
+        given = [self._value(i) for i in inputs[1:4]]
+        others = options.beginMask, options.ellipsisMask, options.newAxisMask, options.shrinkAxisMask
+        if len(given) != 3 or any(one is None for one in given) or any(others):
+            return None
+        starts, stops, steps = (one.astype(int).tolist() for one in given if one is not None)
+        open_ends = [bool(options.endMask >> axis & 1) for axis in range(len(starts))]
+        ends = [None if is_open else stop for stop, is_open in zip(stops, open_ends, strict=True)]
+        return run_slice([slice(*one) for one in zip(starts, ends, steps, strict=True)][1:])
+
+    def _transpose(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
+        _ = raw, fused
+        order = self._value(inputs[1])
+        return None if order is None else run_transpose([int(axis) for axis in order])
+
+    def _bilinear(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
+        _ = fused
+        return self._resize("bilinear", raw, inputs)
+
+    def _nearest(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
+        _ = fused
+        return self._resize("nearest", raw, inputs)
+
+    def _resize(self, interpolation: Interpolation, raw: Any, inputs: list[int]) -> Run | None:
+        size = self._value(inputs[1])
+        if size is None or not raw.builtinOptions.halfPixelCenters:
+            return None
+        return run_resize(interpolation, [int(n) for n in size])
+
+    def _l2(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
+        _ = raw, inputs
+        return run_over_channels("L2_NORMALIZATION") if fused == "none" else None
 
     def _pad(self, raw: Any, inputs: list[int], fused: Activation) -> Run | None:
         _ = raw, fused

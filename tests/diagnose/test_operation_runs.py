@@ -16,6 +16,9 @@ from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
 ONLY = (
     *("concat", "concat rows", "concat vectors", "maximum", "minimum", "clip", "clip above", "clip from zero"),
     *("leaky relu", "prelu", "prelu of positions", "elu", "gelu", "gelu tanh", "tanh", "softplus", "softsign", "mish"),
+    *("conv in groups", "gate of positions", "slice", "slice steps", "slice back", "slice of a vector"),
+    *("slice of a vector back", "resize", "resize nearest", "transpose", "transpose channels", "channel max"),
+    *("normalize", "normalize vectors", "l2 normalize", "l2 normalize vectors"),
     *("log softmax", "log softmax head", "hard_swish", "softmax over channels", "softmaxes added"),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -24,8 +24,8 @@ from mbn_deploy.export.tflite.builder import PLACEHOLDER_BUILTIN, schema
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description
 from mbn_deploy.runtime.formats.tflite_file import read_metadata
 
-# Operators by which converters compute the batch size when the model runs.
-DYNAMIC_SHAPE_OPS = frozenset({"SHAPE", "STRIDED_SLICE", "PACK"})
+# Operators by which converters compute the batch size when the model runs, on these types.
+_SHAPE_OPS, _SHAPE_TYPES = frozenset({"SHAPE", "STRIDED_SLICE", "PACK"}), ("int32", "int64")
 _SELECT_TF_PREFIX = "Flex"
 
 # The generated classes raise these on bytes that contradict the schema.
@@ -164,7 +164,12 @@ class TFLiteReader:
 
     def _dynamic_leftovers(self, ops: Iterable[OpReport]) -> tuple[str, ...]:
         open_inputs = [f"input {self.tensors[i].name}" for i in self.sources if -1 in self.tensors[i].shape]
-        return (*open_inputs, *(f"{op.kind} {op.name}" for op in ops if op.kind in DYNAMIC_SHAPE_OPS))
+        return (*open_inputs, *(f"{op.kind} {op.name}" for op in ops if computes_shape(op.kind, op.outputs[:1])))
+
+
+def computes_shape(kind: str, outputs: Sequence[TensorReport]) -> bool:
+    """Tell whether an operation computes a shape, not values that depend on the picture."""
+    return kind in _SHAPE_OPS and all(tensor.dtype in _SHAPE_TYPES for tensor in outputs)
 
 
 def _names(enumeration: Any) -> dict[int, str]:

@@ -36,7 +36,12 @@ RESOLVERS: dict[str, str] = {
     "RELU": "AddRelu",
     "RELU6": "AddRelu6",
     "RESHAPE": "AddReshape",
+    "RESIZE_BILINEAR": "AddResizeBilinear",
+    "RESIZE_NEAREST_NEIGHBOR": "AddResizeNearestNeighbor",
+    "SLICE": "AddSlice",
     "SOFTMAX": "AddSoftmax",
+    "STRIDED_SLICE": "AddStridedSlice",
+    "TRANSPOSE": "AddTranspose",
 }
 _TEMPLATES = ("model.h", "model.c", "model_labels.h", "model_resolver.h", "model_golden.h", "README.md")
 

@@ -4,6 +4,7 @@ import json
 import re
 import struct
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import runtime_models as models
 from cli_run import run
 
 from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.manifest import Resize
 from mbn_deploy.packages.ios.package import write_ios_package
 from mbn_deploy.packages.ios.swift_source import string, type_name
 from mbn_deploy.runtime import Classifier
@@ -80,16 +82,16 @@ def test_constants_are_the_manifests(plain, tmp_path):
         assert f"public static let {line}\n" in text
     assert f"Float(Int(level) - {output.zero_point}) * {output.scale!r}" in text
     assert "Data(pixels)" in text
-    assert "let scale = CGSize(width: across, height: down)" in text
+    assert "way: .squash, cropFraction: 0.875, filter: .bilinear" in text
     assert not (made.folder / "TinyClassifierGolden.swift").exists()
     assert "golden" not in (made.folder / "README.md").read_text().lower().replace("golden vectors compare", "")
 
 
 @pytest.mark.parametrize(("preprocess", "scores", "words"), [
-    (replace(models.TF, resize="crop", crop_fraction=0.5), "softmax", "let factor = max(across, down) / 0.5"),
-    (replace(models.TF, resize="letterbox"), "softmax", "let factor = min(across, down)"),
-    (replace(models.TF, filter="nearest"), "softmax", "interpolationQuality = .none"),
-    (replace(models.TF, channels="bgr"), "softmax", "[rgba[at + 2], rgba[at + 1], rgba[at]]"),
+    (replace(models.TF, resize="crop", crop_fraction=0.5), "softmax", "way: .crop, cropFraction: 0.5"),
+    (replace(models.TF, resize="keras-crop"), "softmax", "way: .kerasCrop"),
+    (replace(models.TF, filter="nearest"), "softmax", "filter: .nearest"),
+    (replace(models.TF, channels="bgr"), "softmax", "[pixels[$0 + 2], pixels[$0 + 1], pixels[$0]]"),
     (replace(models.TF, mean=(1e-7, 2.5, 3.0)), "softmax", "mean: [Float] = [1e-07, 2.5, 3.0]"),
     (models.TF, "logits", "let sum = powers.reduce(0, +)"),
     (models.TF, "logits", "if scores.count == 1 { return [1 / (1 + exp(-scores[0]))] }"),
@@ -103,6 +105,17 @@ def test_every_kind_of_preprocessing(tmp_path, preprocess, scores, words):
     assert "§" not in text
 
 
+@pytest.mark.parametrize("resize", get_args(Resize))
+def test_swift_knows_every_way_to_resize(tmp_path, resize):
+    way = replace(models.TF, resize=resize)
+    source = bundle_of(tmp_path / "b", ("m.tflite", "tflite", "float32", models.float_tflite(), way, "nhwc"))
+    made = write_ios_package(source, tmp_path / "p")
+    (chosen,) = re.findall(r"way: \.(\w+)", swift(made))
+    resizer = (made.folder / f"{made.name}Resize.swift").read_text()
+    assert re.search(rf"case [^}}\n]*\b{chosen}\b", resizer)
+    assert "§" not in resizer
+
+
 def test_grey_pictures(plain, tmp_path):
     def grey(manifest):
         file = manifest["files"][1]
@@ -112,7 +125,6 @@ def test_grey_pictures(plain, tmp_path):
     models.edit_manifest(plain, grey)
     text = swift(write_ios_package(plain, tmp_path / "p", precision="float32"))
     assert "channels = 1\n" in text
-    assert "pixels.append(UInt8((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16))" in text
     assert "mean: [Float] = [127.5]\n" in text
 
 

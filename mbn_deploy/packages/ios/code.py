@@ -12,20 +12,11 @@ from mbn_deploy.packages.templates import fill, fill_template
 from mbn_deploy.text import plain_words
 from mbn_deploy.version import __version__
 
-# The scale of a picture, by the manifest's `resize`.
-_SCALES = {
-    "squash": "        let scale = CGSize(width: across, height: down)",
-    "crop": "        let factor = max(across, down) / §fraction\n"
-    "        let scale = CGSize(width: factor, height: factor)",
-    "letterbox": "        let factor = min(across, down)\n        let scale = CGSize(width: factor, height: factor)",
-}
-# How four bytes of a drawn picture become a pixel of the model, by the order of its channels.
+# The pixels of a picture, by the order of the model's channels.
 _PIXELS = {
-    "rgb": "            pixels += rgba[at..<at + 3]",
-    "bgr": "            pixels += [rgba[at + 2], rgba[at + 1], rgba[at]]",
-    # ITU-R 601, in Pillow's integers
-    "grey": "            let red = Int(rgba[at]), green = Int(rgba[at + 1]), blue = Int(rgba[at + 2])\n"
-    "            pixels.append(UInt8((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16))",
+    "rgb": "pixels",
+    "grey": "pixels",
+    "bgr": "stride(from: 0, to: pixels.count, by: 3).flatMap { [pixels[$0 + 2], pixels[$0 + 1], pixels[$0]] }",
 }
 # How pixels become the input tensor, by its type.
 _INPUTS = {
@@ -66,7 +57,7 @@ USABLE_TYPES = tuple(_INPUTS)
 def swift_files(manifest: Manifest, entry: ModelFile, name: str, golden: str | None) -> dict[str, bytes]:
     """Return the source files and the README for class `name`; `golden` is the file of golden vectors, if any."""
     values = _values(manifest, entry, name, golden)
-    templates = {f"{name}.swift": "Classifier.swift", "README.md": "README.md"}
+    templates = {f"{name}.swift": "Classifier.swift", f"{name}Resize.swift": "Resize.swift", "README.md": "README.md"}
     if golden is not None:
         templates[f"{name}Golden.swift"] = "Golden.swift"
     return {path: fill_template("ios", template, values).encode() for path, template in templates.items()}
@@ -92,9 +83,9 @@ def _values(manifest: Manifest, entry: ModelFile, name: str, golden: str | None)
         "channels": str(channels),
         "classes": str(manifest.classes),
         "colours": {"rgb": "red, green, blue", "bgr": "blue, green, red", "grey": "grey"}[order],
-        "resize": preprocess.resize + (f", {preprocess.crop_fraction:g}" if preprocess.resize == "crop" else ""),
+        "resize": f"{preprocess.resize}: {preprocess.resize_about}",
+        "way": _camel_case(preprocess.resize),
         "filter": preprocess.filter,
-        "quality": ".none" if preprocess.filter == "nearest" else ".high",
         "fraction": repr(float(preprocess.crop_fraction)),
         "mean": floats(_per_channel(preprocess.mean, channels)),
         "deviation": floats(_per_channel(preprocess.std, channels)),
@@ -105,13 +96,18 @@ def _values(manifest: Manifest, entry: ModelFile, name: str, golden: str | None)
         "scores": manifest.scores,
     }
     pieces = {
-        "place": _SCALES[preprocess.resize],
-        "pixel": _PIXELS[order],
+        "pixels": _PIXELS[order],
         "input": _INPUTS[entry.input.dtype],
         "output": f"{_OUTPUTS[entry.output.dtype]}\n{_RESULTS[manifest.scores]}",
         "test": "" if golden is None else _GOLDEN_STEP,
     }
     return values | {key: fill(text, values) for key, text in pieces.items()}
+
+
+def _camel_case(words: str) -> str:
+    """Return `keras-crop` as `kerasCrop`."""
+    first, *others = words.split("-")
+    return first + "".join(map(str.capitalize, others))
 
 
 def _per_channel(values: Sequence[float], channels: int) -> list[float]:

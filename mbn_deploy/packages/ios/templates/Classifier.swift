@@ -76,50 +76,33 @@ public final class §name {
         return url
     }
 
-    /// Draws a picture at the model's size (§resize), upright, with transparent parts on white.
+    private static let resize = §{name}Resize(
+        width: width, height: height, channels: channels, way: .§way, cropFraction: §fraction, filter: .§filter
+    )
+
+    /// Resizes a picture to the model's size (§resize), upright.
     static func pixels(of image: UIImage) throws -> [UInt8] {
-        guard image.size.width > 0, image.size.height > 0 else { throw Failure.drawing }
-        var rgba = [UInt8](repeating: 0, count: width * height * 4)
+        let across = Int((image.size.width * image.scale).rounded())
+        let down = Int((image.size.height * image.scale).rounded())
+        guard across > 0, down > 0 else { throw Failure.drawing }
+        var rgba = [UInt8](repeating: 0, count: across * down * 4)
         let drawn = rgba.withUnsafeMutableBytes { bytes -> Bool in
             guard let context = CGContext(
-                data: bytes.baseAddress, width: width, height: height, bitsPerComponent: 8, bytesPerRow: width * 4,
-                space: CGColorSpaceCreateDeviceRGB(), bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue
+                data: bytes.baseAddress, width: across, height: down, bitsPerComponent: 8, bytesPerRow: across * 4,
+                space: CGColorSpaceCreateDeviceRGB(), bitmapInfo: CGImageAlphaInfo.premultipliedLast.rawValue
             ) else { return false }
-            context.interpolationQuality = §quality
+            context.interpolationQuality = .none
             // UIKit, which turns pictures upright, counts rows from the top; the context counts from the bottom.
-            context.translateBy(x: 0, y: CGFloat(height))
+            context.translateBy(x: 0, y: CGFloat(down))
             context.scaleBy(x: 1, y: -1)
-            let area = place(of: image.size)
-            context.setFillColor(red: 1, green: 1, blue: 1, alpha: 1)
-            context.fill(area)
             UIGraphicsPushContext(context)
-            image.draw(in: area)
+            image.draw(in: CGRect(x: 0, y: 0, width: across, height: down))
             UIGraphicsPopContext()
             return true
         }
         guard drawn else { throw Failure.drawing }
-        return colours(rgba)
-    }
-
-    /// Returns where the whole picture is drawn; parts outside the model's input are cut off.
-    static func place(of size: CGSize) -> CGRect {
-        let across = CGFloat(width) / size.width
-        let down = CGFloat(height) / size.height
-§place
-        let drawn = CGSize(width: size.width * scale.width, height: size.height * scale.height)
-        return CGRect(
-            x: (CGFloat(width) - drawn.width) / 2, y: (CGFloat(height) - drawn.height) / 2,
-            width: drawn.width, height: drawn.height
-        )
-    }
-
-    private static func colours(_ rgba: [UInt8]) -> [UInt8] {
-        var pixels = [UInt8]()
-        pixels.reserveCapacity(width * height * channels)
-        for at in stride(from: 0, to: rgba.count, by: 4) {
-§pixel
-        }
-        return pixels
+        let pixels = resize.pixels(of: rgba, width: across, height: down)
+        return §pixels
     }
 
 §input

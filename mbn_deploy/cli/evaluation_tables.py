@@ -62,6 +62,8 @@ def _print_notes(console: Console, evaluation: Evaluation) -> None:
     console.print(
         f"{evaluation.images} images of {plain(evaluation.dataset)!r}; 95 % confidence intervals in brackets."
     )
+    if evaluation.resized is not None:
+        console.print(f"Resized with {evaluation.resized.resize}: {evaluation.resized.resize_about}.")
     if evaluation.comparison:
         reference = next(iter(evaluation.comparison.values())).reference
         console.print(f"Agreement and change are relative to {plain(reference)}, image by image.")

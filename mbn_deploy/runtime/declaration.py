@@ -38,9 +38,9 @@ CHANNELS = (1, 3)
 class Declaration:
     """The properties of a model that a manifest or a single model file declares; None for what it leaves out.
 
-    `preprocess` is complete. `normalization` has the right mean and std only: a uint8 input or Google's TFLite
-    metadata imply them, but not how an image is resized. `end` is what the operations of a file tell that does not
-    describe its own answers.
+    `preprocess` is complete; with `resize_assumed`, nobody has said how images were resized in training.
+    `normalization` has the right mean and std only: a uint8 input or Google's TFLite metadata imply them, but not
+    how an image is resized. `end` is what the operations of a file tell that does not describe its own answers.
     """
 
     model: str
@@ -53,6 +53,7 @@ class Declaration:
     preprocess: Preprocess | None = None
     normalization: Preprocess | None = None
     labels: tuple[str, ...] | None = None
+    resize_assumed: bool = False
 
 
 def manifest_declaration(manifest: Manifest, entry: ModelFile, labels: tuple[str, ...] | None) -> Declaration:
@@ -65,6 +66,7 @@ def manifest_declaration(manifest: Manifest, entry: ModelFile, labels: tuple[str
         answers=manifest.answers,
         layout=entry.layout,
         preprocess=entry.preprocess,
+        resize_assumed=manifest.source.get("resize_from") == "assumed",
         labels=labels,
     )
 
@@ -143,6 +145,18 @@ def _missing_preprocess(declaration: Declaration, options: OpenOptions) -> list[
 def choose_preprocess(declaration: Declaration, options: OpenOptions) -> Preprocess:
     """Return the preprocessing: the file's, with what the options give in its place; see `check_complete`."""
     return _override(declaration.preprocess or declaration.normalization or Preprocess(), options)
+
+
+def assumed_resize(declaration: Declaration, options: OpenOptions) -> str | None:
+    """Return a sentence about the way to resize, if nobody ever said it: the export assumed one."""
+    given = options.resize is not None or isinstance(options.preprocess, Preprocess)
+    if given or declaration.preprocess is None or not declaration.resize_assumed:
+        return None
+    preprocess = declaration.preprocess
+    return (
+        f"images are resized with {preprocess.resize} ({preprocess.resize_about}), which the export assumed: if "
+        "training resized otherwise, say so with --resize, or export again with it"
+    )
 
 
 def choose_answers(declaration: Declaration, options: OpenOptions, where: str) -> tuple[Answers, str | None]:

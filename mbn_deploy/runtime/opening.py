@@ -16,6 +16,7 @@ from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.bundle import check_file, open_bundle
 from mbn_deploy.runtime.declaration import (
     Declaration,
+    assumed_resize,
     check_complete,
     choose_answers,
     choose_labels,
@@ -167,5 +168,5 @@ def _model_info(
         answers=answers,
         preprocess=choose_preprocess(declaration, options),
         threads_from=threads_from,
-        assumptions=() if assumption is None else (assumption,),
+        assumptions=tuple(filter(None, (assumption, assumed_resize(declaration, options)))),
     )

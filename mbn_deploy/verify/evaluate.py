@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -41,6 +41,7 @@ class Evaluation:
         comparison: by model, without the reference; empty without a reference.
         measure: what was measured.
         answers: what is kept of the answers to each image, by model, see `Measure.columns`.
+        resized: how the images were resized, if they were all resized alike.
     """
 
     dataset: str
@@ -49,6 +50,7 @@ class Evaluation:
     comparison: dict[str, Comparison]
     measure: Measure
     answers: dict[str, Columns] = field(default_factory=dict, repr=False, compare=False)
+    resized: Preprocess | None = field(default=None, compare=False)
 
 
 def evaluate(
@@ -80,7 +82,7 @@ def evaluate(
     tallies = tally_images(
         predictors, dataset, size, preprocess, measure, known=known, reference=reference, progress=progress
     )
-    return conclude([tallies], dataset, measure, reference)
+    return replace(conclude([tallies], dataset, measure, reference), resized=preprocess)
 
 
 def tally_images(

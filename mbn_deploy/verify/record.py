@@ -66,6 +66,7 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
         "dataset": evaluation.dataset,
         "images": evaluation.images,
         "meaning": evaluation.measure.answers.meaning,
+        "resize": None if evaluation.resized is None else evaluation.resized.resize,
         "accuracy": {
             name: {"images": each.images, **accuracy_record(each)} for name, each in evaluation.accuracy.items()
         },

@@ -8,7 +8,7 @@ import pytest
 from cli_run import run
 from PIL import Image
 
-from mbn_deploy import export_model
+from mbn_deploy import Classifier, export_model
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.models.api import build
@@ -56,6 +56,10 @@ def test_a_users_file_is_resized_as_keras_does_and_that_is_said(tmp_path):
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert {file["preprocess"]["resize"] for file in manifest["files"]} == {"keras"}
     assert manifest["source"]["resize_from"] == "assumed"
+    with Classifier.open(tmp_path / "out") as classifier:
+        assert any("--resize" in assumption for assumption in classifier.info.assumptions)
+    with Classifier.open(tmp_path / "out", resize="squash") as classifier:
+        assert not classifier.info.assumptions
 
 
 @pytest.mark.parametrize(
@@ -108,6 +112,9 @@ def test_a_table_says_on_which_pixels_keras_was_measured(tmp_path, pictures):
     words = " ".join(result.stdout.split())
     assert "on these pixels" in words
     assert "on those of image_dataset_from_directory(crop_to_aspect_ratio=True)" in words
+    result = run("evaluate", tmp_path / "out", "--data", pictures)
+    assert result.exit_code == 0, result.stderr
+    assert "keras-crop" in result.stdout
 
 
 def test_no_loader_of_keras_squashes(tmp_path, pictures):

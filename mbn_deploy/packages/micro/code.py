@@ -110,7 +110,7 @@ def c_files(
         "operator_list": ", ".join(operators),
         "golden_input": numbers(inputs[0]),
         "golden_output": numbers(trial.outputs[0]),
-        "resize": entry.preprocess.resize,
+        "resize": f"{entry.preprocess.resize}: {entry.preprocess.resize_about}",
     }
     return {
         template.replace("model", name, 1): fill_template("micro", template, values).encode() for template in _TEMPLATES

@@ -149,6 +149,7 @@ def operations():
         "poolings joined": lambda x: keras.layers.Concatenate()(pooled(x)),
         "poolings subtracted": lambda x: keras.layers.Subtract()(pooled(x)),
         "dot": lambda x: keras.layers.Dot(axes=1)(pooled(x)),
+        "cosine": lambda x: keras.layers.Dot(axes=-1, normalize=True)(pooled(x)),
         "difference": lambda x: x - ops.tanh(x),
         "difference that broadcasts": lambda x: x - keras.layers.GlobalAveragePooling2D(keepdims=True)(x),
         "largest": lambda x: ops.maximum(x, -x),

@@ -38,7 +38,6 @@ def refused(kl):
         "BatchNorm of rows": (kl.BatchNormalization(axis=1, name="bad"), "axis 1"),
         "softmax over an image": (kl.Softmax(axis=[1, 2], name="bad"), r"\[1, 2\]"),
         "dot of images": (lambda x: kl.Dot(axes=3, name="bad")([x, x]), "Dot 'bad'"),
-        "normalized dot": (lambda x: kl.Dot(1, normalize=True, name="bad")([kl.Flatten()(x)] * 2), "UnitNormalization"),
         "pictures joined": (lambda x: kl.Concatenate(axis=0, name="bad")([x, x]), "axis 0"),
         "statistics of rows": (kl.Normalization(axis=1, mean=1.0, variance=2.0, name="bad"), r"shape \(.*9.*\)"),
         "training": (lambda x: kl.Dropout(0.5, name="bad")(x, training=True), "training=True"),

@@ -98,10 +98,17 @@ def dot(build: GraphBuilder, call: Call) -> Tensor:
     if first.shape != second.shape or len(first.shape) != 2 or not set(np.atleast_1d(axes)) <= {1, -1}:
         raise call.refuse(f"axes {axes} of shapes {first.shape} and {second.shape}; two feature vectors are supported")
     if call.operation.normalize:
-        raise call.refuse("it normalizes its inputs; put a UnitNormalization before each of them")
+        first, second = (_unit(build, t, f"{call.name}/{place}") for t, place in ((first, "first"), (second, "second")))
     product = build.emit("multiply", f"{call.name}/product", (first, second), first.shape)
     ones = np.ones((first.shape[1], 1), np.float32)
     return build.emit("dense", call.name, (product,), (first.shape[0], 1), kernel=ones)
+
+
+def _unit(build: GraphBuilder, x: Tensor, name: str) -> Tensor:
+    """Append the division of a vector by its norm."""
+    import keras
+
+    return build.emit("l2_normalize", name, (x,), x.shape, epsilon=keras.config.epsilon())
 
 
 def concatenate(build: GraphBuilder, call: Call) -> Tensor:

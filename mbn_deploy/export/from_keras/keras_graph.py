@@ -58,7 +58,7 @@ class KerasGraph:
         if len(shape) == 2 and not end.segments:
             return shape[1]
         model = f"model {self.graph.name!r} ends in {end.what} ({end.layer!r}) and has outputs of shape {shape}:"
-        if end.segments or (len(shape) == 4 and end.function != "none"):
+        if end.segments or (len(shape) > 2 and end.function != "none"):
             raise InputError(
                 f"{model} it answers for each position of a picture (a segmentation or detection). Models with one "
                 "answer a picture, (N, outputs), are exported"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from mbn_deploy.bundle.open import Bundle
 
 
-def class_names(bundle: Bundle) -> tuple[str, ...]:
-    """Return the bundle's labels; without labels the index of each class is its name."""
-    return bundle.labels or tuple(map(str, range(bundle.manifest.classes)))
+def answer_names(bundle: Bundle) -> tuple[str, ...]:
+    """Return the names of the answers: the labels, or numbers where there are none; two of a binary model."""
+    return bundle.manifest.answers.names(bundle.labels, bundle.manifest.classes)
 
 
 def listed_files(bundle: Bundle) -> str:

@@ -23,7 +23,7 @@ from mbn_deploy.models.api import build
 from mbn_deploy.packages.android.names import constant
 from mbn_deploy.packages.android.package import AndroidOptions, write_android_package
 from mbn_deploy.runtime import load_pixels
-from mbn_deploy.runtime.ranking import Ranker
+from mbn_deploy.runtime.decoding import to_answers
 from mbn_deploy.runtime.resize_plan import choose_sampler, jpeg_reduction, plan_resize, swap_sides
 from mbn_deploy.runtime.tensors import PixelEncoder
 
@@ -187,7 +187,7 @@ def checked_tensors(made, stubs, seed):
         data += struct.pack(">i", pixels.size) + pixels.tobytes() + struct.pack(">i", output.nbytes) + output.tobytes()
         ordered = pixels[..., ::-1] if entry.preprocess.channels == "bgr" else pixels
         tensor = PixelEncoder(entry.input, entry.preprocess, entry.layout)(ordered[None])
-        expected.append((tensor, Ranker.for_output(entry.output, manifest.scores, None).to_scores(output)[0]))
+        expected.append((tensor, to_answers(output, entry.output, manifest.answers)[0]))
     out = ran(made, stubs, "tensors", data)
     for tensor, scores in expected:
         found = np.frombuffer(out.read(tensor.nbytes), tensor.dtype).reshape(tensor.shape)

@@ -109,6 +109,11 @@ def _check_mediapipe(bundle: Bundle, entry: ModelFile) -> None:
     instead = "use --runtime litert"
     if preprocess.resize in ("letterbox", "keras-pad"):
         raise UsageError(f"{where}: MediaPipe's ImageClassifier cannot letterbox pictures; {instead}")
+    if bundle.manifest.answers.meaning not in ("classes", "labels"):
+        raise UsageError(
+            f"{where}: MediaPipe's ImageClassifier knows classes and labels; this model answers with "
+            f"{bundle.manifest.answers.meaning}; {instead}"
+        )
     if bundle.manifest.scores == "logits":
         raise UsageError(f"{where}: MediaPipe returns logits as they are, not probabilities; {instead}")
     if entry.input.shape[3] != 3:

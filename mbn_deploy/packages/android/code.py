@@ -7,15 +7,16 @@ bundle never become code.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from mbn_deploy.manifest import Manifest, ModelFile
+from mbn_deploy.packages.android.answers import answer_code, last_function
 from mbn_deploy.packages.android.choice import PictureFormat, asset_name, picture_format
 from mbn_deploy.packages.android.names import constant
 from mbn_deploy.packages.android.runtimes import AndroidRuntime
-from mbn_deploy.packages.templates import fill_template
+from mbn_deploy.packages.templates import fill, fill_template
 from mbn_deploy.text import plain_words
 from mbn_deploy.version import __version__
 
@@ -101,6 +102,7 @@ class AndroidCode:
             "uncompressed": _UNCOMPRESSED.format(extension),
             "entries": "\n".join(map(self._entry, self.files)),
             "default": constant(self.files[0].precision),
+            "names_count": self.manifest.answers.name_count(self.manifest.classes),
             "classes": self.manifest.classes,
             "width": picture.width,
             "height": picture.height,
@@ -110,7 +112,14 @@ class AndroidCode:
             "filter": picture.filter.upper(),
             "box": _box(picture),
         }
+        common |= self._answer_values()
         return fill_template("android", template, common | values).encode()
+
+    def _answer_values(self) -> dict[str, object]:
+        """Return the parts that depend on what the answers mean."""
+        code = answer_code(self.manifest.answers)
+        best = "best" if self.runtime.name == "mediapipe" else f"{self.name}Tensors.best"
+        return {key: fill(text, {"name": self.name, "best": best}) for key, text in asdict(code).items()}
 
     def _entry(self, file: ModelFile) -> str:
         """Return a model's entry in the enum of models."""
@@ -135,7 +144,7 @@ class AndroidCode:
             "output_type": file.output.dtype.upper(),
             "output_scale": _double(file.output.scale),
             "output_zero_point": file.output.zero_point or 0,
-            "logits": _boolean(value=self.manifest.scores == "logits"),
+            "function": last_function(self.manifest.answers),
         }
         return fill_template("android", self.runtime.entry, values).rstrip("\n")
 

@@ -26,7 +26,7 @@ from mbn_deploy.packages.android.choice import asset_name, choose_files, downloa
 from mbn_deploy.packages.android.code import PACK_BLOCKS, AndroidCode
 from mbn_deploy.packages.android.names import class_name, pack_name, package_name, snake_case
 from mbn_deploy.packages.android.runtimes import AndroidRuntime, runtime_named
-from mbn_deploy.packages.contents import class_names
+from mbn_deploy.packages.contents import answer_names
 from mbn_deploy.packages.package import check_package_target, write_package
 from mbn_deploy.packages.phone import class_name_of, golden_files
 from mbn_deploy.runtime.bundle import check_file
@@ -165,10 +165,13 @@ def _assets(bundle: Bundle, files: Sequence[ModelFile]) -> dict[str, bytes]:
 
     How the bundle was made and what was measured is left out: an app has no use for it.
     """
+    names = answer_names(bundle)
+    as_it_is = bundle.labels == names  # a binary model may have the positive label alone
     manifest = replace(
         bundle.manifest,
         files=tuple(replace(entry, path=asset_name(entry)) for entry in files),
-        labels=bundle.manifest.labels and LABELS_NAME,
+        labels=LABELS_NAME if as_it_is else None,
+        labels_sha256=bundle.manifest.labels_sha256 if as_it_is else None,
         golden=None,
         golden_sha256=None,
         source={},
@@ -176,10 +179,10 @@ def _assets(bundle: Bundle, files: Sequence[ModelFile]) -> dict[str, bytes]:
         metrics={},
         threads=(),
     )
-    if bundle.manifest.labels is None:
-        labels = "".join(f"{name}\n" for name in class_names(bundle)).encode()
+    if as_it_is:
+        labels = read_file(bundle.folder / str(bundle.manifest.labels))  # the manifest has its checksum
     else:
-        labels = read_file(bundle.folder / bundle.manifest.labels)  # as it is: the manifest has its checksum
+        labels = "".join(f"{name}\n" for name in names).encode()
     models = {asset_name(entry): check_file(bundle.folder, entry) for entry in files}
     return models | {LABELS_NAME: labels, MANIFEST_NAME: manifest.to_json().encode()}
 

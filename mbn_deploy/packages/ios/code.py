@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.manifest import LABELS_NAME, Manifest, ModelFile
+from mbn_deploy.packages.ios.answers import answer_code
 from mbn_deploy.packages.ios.swift_source import floats, string
 from mbn_deploy.packages.templates import fill, fill_template
 from mbn_deploy.text import plain_words
@@ -34,18 +36,27 @@ _INPUTS = {
         return values.withUnsafeBufferPointer { Data(buffer: $0) }
     }""",
 }
-# How the output tensor is read, by its type; and what becomes of the scores, by what they mean.
+# How the output tensor is read, by its type.
 _OUTPUTS = {
     "uint8": "        let scores = data.map { level in Float(Int(level) - §zero_point) * §scale }",
     "float32": "        var scores = [Float](repeating: 0, count: data.count / 4)\n"
     "        _ = scores.withUnsafeMutableBytes { data.copyBytes(to: $0) }",
 }
-_SOFTMAX = """        if scores.count == 1 { return [1 / (1 + exp(-scores[0]))] }
-        let largest = scores.max() ?? 0
+# What turns the outputs into answers, by the last function that the file leaves out.
+_SOFTMAX = """        let largest = scores.max() ?? 0
         let powers = scores.map { logit in exp(logit - largest) }
         let sum = powers.reduce(0, +)
         return powers.map { power in power / sum }"""
-_RESULTS = {"softmax": "        return scores", "sigmoid": "        return scores", "logits": _SOFTMAX}
+_SIGMOID = "        return scores.map { logit in 1 / (1 + exp(-logit)) }"
+_AS_THEY_ARE = "        return scores"
+
+
+def _results(answers: Answers) -> str:
+    if answers.scores != "logits":
+        return _AS_THEY_ARE
+    return _SOFTMAX if answers.meaning == "classes" else _SIGMOID
+
+
 _GOLDEN_STEP = """
 5. Compare the phone with the export, in a test of the app's target:
 
@@ -93,12 +104,18 @@ def _values(manifest: Manifest, entry: ModelFile, name: str, golden: str | None)
         "zero_point": str(entry.output.zero_point or 0),
         "input_type": entry.input.dtype,
         "output_type": entry.output.dtype,
-        "scores": manifest.scores,
+        "answers": manifest.answers.described(manifest.classes),
+        "names": str(manifest.answers.name_count(manifest.classes)),
     }
+    code = answer_code(manifest.answers)
     pieces = {
+        "purpose": code.purpose,
+        "result": code.result,
+        "method": code.method,
+        "usage": code.usage,
         "pixels": _PIXELS[order],
         "input": _INPUTS[entry.input.dtype],
-        "output": f"{_OUTPUTS[entry.output.dtype]}\n{_RESULTS[manifest.scores]}",
+        "output": f"{_OUTPUTS[entry.output.dtype]}\n{_results(manifest.answers)}",
         "test": "" if golden is None else _GOLDEN_STEP,
     }
     return values | {key: fill(text, values) for key, text in pieces.items()}

@@ -17,7 +17,7 @@ from pathlib import Path
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.manifest import LABELS_NAME, ModelFile
-from mbn_deploy.packages.contents import class_names
+from mbn_deploy.packages.contents import answer_names
 from mbn_deploy.packages.ios.code import USABLE_TYPES, swift_files
 from mbn_deploy.packages.ios.swift_source import type_name
 from mbn_deploy.packages.package import check_package_target, write_package
@@ -68,7 +68,7 @@ def write_ios_package(
     golden = {f"{path}.golden": data for path, data in golden_files(source, [entry]).items()}
     resources = {
         entry.path: check_file(source.folder, entry),
-        LABELS_NAME: "".join(f"{label}\n" for label in class_names(source)).encode(),
+        LABELS_NAME: "".join(f"{label}\n" for label in answer_names(source)).encode(),
         **golden,
     }
     files = {f"{class_name}Models/{path}": data for path, data in resources.items()}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mbn_deploy.answers import Answers, Meaning
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.file_report import TensorReport
@@ -13,7 +14,7 @@ from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Manifest, ModelFile
 from mbn_deploy.packages.micro.c_source import numbers, string
 from mbn_deploy.packages.micro.trial import MicroTrial
-from mbn_deploy.packages.templates import fill_template
+from mbn_deploy.packages.templates import fill, fill_template
 from mbn_deploy.text import plain_words
 from mbn_deploy.version import __version__
 
@@ -31,6 +32,7 @@ RESOLVERS: dict[str, str] = {
     "HARD_SWISH": "AddHardSwish",
     "LEAKY_RELU": "AddLeakyRelu",
     "LOGISTIC": "AddLogistic",
+    "LOG_SOFTMAX": "AddLogSoftmax",
     "MAXIMUM": "AddMaximum",
     "MAX_POOL_2D": "AddMaxPool2D",
     "MEAN": "AddMean",
@@ -47,7 +49,9 @@ RESOLVERS: dict[str, str] = {
     "RESIZE_NEAREST_NEIGHBOR": "AddResizeNearestNeighbor",
     "SLICE": "AddSlice",
     "SOFTMAX": "AddSoftmax",
+    "SQUEEZE": "AddSqueeze",
     "STRIDED_SLICE": "AddStridedSlice",
+    "SUB": "AddSub",
     "TANH": "AddTanh",
     "TRANSPOSE": "AddTranspose",
 }
@@ -59,6 +63,45 @@ def check_operators(operators: Sequence[str], where: str) -> None:
     unknown = [kind for kind in operators if kind not in RESOLVERS]
     if unknown:
         raise InputError(f"{where}: TensorFlow Lite Micro is not known to have {', '.join(unknown)}")
+
+
+# The C++ function of the README's example: its head, and what it does with the int8 `outputs`.
+_BEST = (
+    "int classify(const uint8_t* rgb)",
+    "-1",
+    """  int best = 0;
+  for (int i = 1; i < §{macro}_CLASSES; ++i) {
+    if (outputs[i] > outputs[best]) best = i;
+  }
+  return best;  // §{name}_labels[best]""",
+)
+_ALL = (
+    "bool §{function}(const uint8_t* rgb, float* answers)",
+    "false",
+    """  for (int i = 0; i < §{macro}_CLASSES; ++i) {
+    const float real = (outputs[i] - §{macro}_OUTPUT_ZERO_POINT) * §{macro}_OUTPUT_SCALE;
+    answers[i] = §{real};  // §{answer}
+  }
+  return true;""",
+)
+_ANSWERS: Mapping[Meaning, tuple[str, str]] = {
+    "labels": ("classify", "the probability of §{name}_labels[i], whatever the others are"),
+    "binary": ("classify", "the probability of §{name}_labels[1]; that of §{name}_labels[0] is 1 minus it"),
+    "values": ("predict", "the number that §{name}_labels[i] names"),
+    "embedding": ("embed", "one feature of the vector"),
+}
+
+
+def _example(answers: Answers, values: Mapping[str, object]) -> dict[str, object]:
+    """Return the parts of the README's example that depend on what the answers mean."""
+    if answers.meaning == "classes":
+        head, failed, body = _BEST
+        return {"head": head, "failed": failed, "body": fill(body, values)}
+    function, answer = _ANSWERS[answers.meaning]
+    real = "1 / (1 + std::exp(-real))" if answers.scores == "logits" else "real"
+    parts = {**values, "function": function, "answer": fill(answer, values), "real": real}
+    head, failed, body = _ALL
+    return {"head": fill(head, parts), "failed": failed, "body": fill(body, parts)}
 
 
 def c_files(
@@ -87,7 +130,7 @@ def c_files(
         trial: what TensorFlow Lite Micro needed and answered to `inputs`.
     """
     _, height, width, channels = inputs.shape
-    values: Mapping[str, object] = {
+    values: dict[str, object] = {
         "version": __version__,
         "name": name,
         "macro": name.upper(),
@@ -111,7 +154,10 @@ def c_files(
         "golden_input": numbers(inputs[0]),
         "golden_output": numbers(trial.outputs[0]),
         "resize": f"{entry.preprocess.resize}: {entry.preprocess.resize_about}",
+        "answers": manifest.answers.described(manifest.classes),
+        "names": "2" if manifest.answers.meaning == "binary" else f"{name.upper()}_CLASSES",
     }
+    values = {**values, **_example(manifest.answers, values)}
     return {
         template.replace("model", name, 1): fill_template("micro", template, values).encode() for template in _TEMPLATES
     }

@@ -23,7 +23,7 @@ from mbn_deploy.export.tflite.edit import TFLiteEdit
 from mbn_deploy.export.tflite.inspect import report_tflite
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import ModelFile, Preprocess
-from mbn_deploy.packages.contents import class_names, listed_files
+from mbn_deploy.packages.contents import answer_names, listed_files
 from mbn_deploy.packages.micro.c_source import identifier, identifier_of
 from mbn_deploy.packages.micro.code import PIXEL_OFFSET, c_files, check_operators
 from mbn_deploy.packages.micro.trial import MicroTrial, try_micro
@@ -101,7 +101,7 @@ def write_c_array_package(
     files = c_files(
         name=name,
         manifest=source.manifest,
-        labels=class_names(source),
+        labels=answer_names(source),
         entry=entry,
         data=data,
         operators=operators,

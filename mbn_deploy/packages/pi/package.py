@@ -177,7 +177,7 @@ def _choose_stage(bundle: Bundle, precision: str | None) -> tuple[StageFiles | N
     for entry in sorted(candidates, key=lambda e: preference(e.precision)):
         data = check_file(bundle.folder, entry)
         try:
-            return stage_files(data, entry, bundle.manifest.scores, bundle.labels), ()
+            return stage_files(data, entry, bundle.manifest.answers, bundle.labels), ()
         except InputError as error:
             reasons.append(str(error))
     return None, tuple(reasons) or ("the bundle has no .tflite file",)

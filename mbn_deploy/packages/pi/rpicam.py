@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mbn_deploy.answers import Scores
+from mbn_deploy.answers import Answers, Scores
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.tflite.edit import TFLiteEdit
 from mbn_deploy.manifest import DESCRIPTION_KEY, LABELS_NAME, Description, ModelFile, TensorInfo
@@ -45,19 +45,23 @@ class StageFiles:
     added: tuple[str, ...]
 
 
-def stage_files(data: bytes, entry: ModelFile, scores: Scores, labels: tuple[str, ...] | None) -> StageFiles:
+def stage_files(data: bytes, entry: ModelFile, answers: Answers, labels: tuple[str, ...] | None) -> StageFiles:
     """Make the model file, labels and JSON for the stage from the bundle's file `entry`, whose bytes are `data`.
 
     Raises `InputError` that says why the stage cannot use the file.
     """
+    if answers.meaning not in ("classes", "labels"):
+        raise InputError(
+            f"{entry.path}: the stage shows classes or labels, and this model answers with {answers.meaning}"
+        )
     _check(entry)
     edit = TFLiteEdit(data, entry.path)
     source = _convert_input_to_uint8(edit, entry)
     _resize_input(edit, source)
-    _convert_output_to_uint8_scores(edit, scores)
+    _convert_output_to_uint8_scores(edit, answers)
     settings = _normalisation(entry)
     own = edit.metadata.get(DESCRIPTION_KEY)
-    described = {} if own is None else {DESCRIPTION_KEY: _description(own, scores)}
+    described = {} if own is None else {DESCRIPTION_KEY: _description(own, answers)}
     classes = entry.output.shape[-1]
     files = {
         MODEL_NAME: edit.finish(described),
@@ -148,14 +152,14 @@ def _block(length: int) -> int:
     )
 
 
-def _convert_output_to_uint8_scores(edit: TFLiteEdit, scores: Scores) -> None:
+def _convert_output_to_uint8_scores(edit: TFLiteEdit, answers: Answers) -> None:
     """Put operators behind that make the output uint8 probabilities."""
-    if scores == "logits":
+    if answers.scores == "logits":
         levels = {"int8": (_SCALE_OF_INT8, -_UINT8_SHIFT), "uint8": (_SCALE_OF_INT8, 0)}.get(edit.output.dtype)
         scale, zero = levels or (None, None)
         info = replace(edit.output, scale=scale, zero_point=zero)
         version = 1 if levels is None else 2
-        if info.shape[-1] > 1:
+        if answers.meaning == "classes":
             edit.append("SOFTMAX", info, version, options_type="SoftmaxOptions", beta=1.0)
         else:
             edit.append("LOGISTIC", info, version)
@@ -171,10 +175,11 @@ def _normalisation(entry: ModelFile) -> dict[str, float]:
     return {"normalisation_offset": entry.preprocess.mean[0], "normalisation_scale": entry.preprocess.std[0]}
 
 
-def _description(text: bytes, scores: Scores) -> bytes:
+def _description(text: bytes, answers: Answers) -> bytes:
     """Return the description inside the file, corrected for the new output."""
     described = Description.from_json(text, MODEL_NAME)
-    return replace(described, scores="softmax" if scores == "logits" else scores).to_json().encode()
+    ends: Scores = "softmax" if answers.meaning == "classes" else "sigmoid"
+    return replace(described, scores=ends if answers.scores == "logits" else answers.scores).to_json().encode()
 
 
 def _json(settings: Mapping[str, float]) -> dict[str, Any]:

@@ -7,31 +7,18 @@ import java.io.File
 import java.nio.ByteBuffer
 
 /**
- * Classifies pictures. Opening takes longer than many inferences, so keep a classifier open; several threads can share it
- * and take turns. §{about}
+ * §{purpose} Opening takes longer than many inferences, so keep a classifier open; several threads can share it and take
+ * turns. §{about}
  */
 class §{name} private constructor(
     private val engine: §{name}Engine,
     model: §{name}Model,
-    /** The name of each class, by index. */
+    /** §{names} */
     val labels: List<String>,
 ) : AutoCloseable {
-    /** A class of a picture; `score` is its probability. */
-    data class Prediction(val index: Int, val label: String, val score: Float)
+§{result}    private val tensors = §{name}Tensors(model.input, model.output)
 
-    private val tensors = §{name}Tensors(model.input, model.output)
-
-    /**
-     * Returns the `topK` most probable classes of a picture, best first.
-     *
-     * `rotationDegrees` is how far the picture must be turned clockwise to be upright: 0, 90, 180 or 270, as in CameraX's
-     * `imageInfo.rotationDegrees` and in `ExifInterface.rotationDegrees`.
-     */
-    @JvmOverloads
-    fun classify(bitmap: Bitmap, rotationDegrees: Int = 0, topK: Int = 5): List<Prediction> {
-        val scores = scores(prepare(bitmap, rotationDegrees))
-        return §{name}Tensors.best(scores, topK).map { Prediction(it, labels[it], scores[it]) }
-    }
+§{method}
 
     /** Crops, resizes and turns a picture into the model's pixels: (height, width, channels), RGB or grey. */
     @JvmOverloads
@@ -43,7 +30,9 @@ class §{name} private constructor(
         }
     }
 
-    /** Returns the probability of each class for pixels that `prepare` returned. */
+    private fun answers(bitmap: Bitmap, rotationDegrees: Int) = scores(prepare(bitmap, rotationDegrees))
+
+    /** Returns §{numbers} for pixels that `prepare` returned. */
     @Synchronized
     fun scores(pixels: ByteArray): FloatArray {
         engine.run(tensors.encode(pixels), tensors.result())

@@ -11,30 +11,23 @@ import com.google.mediapipe.tasks.vision.imageclassifier.ImageClassifier.ImageCl
 import java.io.File
 import java.nio.ByteBuffer
 
-/** Classifies pictures with MediaPipe Tasks. §{about} */
+/** §{purpose} It runs MediaPipe Tasks. §{about} */
 class §{name} private constructor(
     private val tasks: ImageClassifier,
-    /** The name of each class, by index. */
+    /** §{names} */
     val labels: List<String>,
 ) : AutoCloseable {
-    /** A class of a picture; `score` is its probability. */
-    data class Prediction(val index: Int, val label: String, val score: Float)
+§{result}§{method}
 
-    /**
-     * Returns the `topK` most probable classes of a picture, best first.
-     *
-     * `rotationDegrees` is how far the picture must be turned clockwise to be upright: 0, 90, 180 or 270.
-     */
-    @JvmOverloads
-    fun classify(bitmap: Bitmap, rotationDegrees: Int = 0, topK: Int = 5): List<Prediction> {
+    private fun answers(bitmap: Bitmap, rotationDegrees: Int): FloatArray {
         val options = ImageProcessingOptions.builder().setRotationDegrees(rotationDegrees)
         val box = §{name}Model.box(bitmap.width, bitmap.height, rotationDegrees)
-        val scores = scores(bitmap, options.setRegionOfInterest(RectF(box[0], box[1], box[2], box[3])).build())
-        val best = scores.indices.sortedByDescending { scores[it] }.take(topK)
-        return best.map { Prediction(it, labels[it], scores[it]) }
+        return scores(bitmap, options.setRegionOfInterest(RectF(box[0], box[1], box[2], box[3])).build())
     }
 
-    /** Returns the probability of each class for pixels of the model's size: (height, width, 3), RGB. */
+    private fun best(scores: FloatArray, count: Int) = scores.indices.sortedByDescending { scores[it] }.take(count)
+
+    /** Returns §{numbers} for pixels of the model's size: (height, width, 3), RGB. */
     fun scores(pixels: ByteArray): FloatArray {
         val argb = IntArray(§{name}Model.WIDTH * §{name}Model.HEIGHT) { at ->
             (0..2).fold(0xFF) { color, i -> (color shl 8) or (pixels[3 * at + i].toInt() and 255) }

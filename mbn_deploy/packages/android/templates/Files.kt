@@ -31,8 +31,8 @@ internal object §{name}Files {
     /** Reads labels: line i is the name of class i. */
     fun labels(stream: InputStream): List<String> {
         val text = stream.readBytes().toString(Charsets.UTF_8).removePrefix("\uFEFF")
-        val lines = text.split('\n').map { it.trimEnd('\r') }.take(§{name}Model.CLASSES)
-        check(lines.size == §{name}Model.CLASSES) { "${lines.size} labels for ${§{name}Model.CLASSES} classes" }
+        val lines = text.split('\n').map { it.trimEnd('\r') }.take(§{name}Model.NAMES)
+        check(lines.size == §{name}Model.NAMES) { "${lines.size} labels instead of ${§{name}Model.NAMES}" }
         return lines
     }
 }

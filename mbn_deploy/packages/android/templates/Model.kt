@@ -15,7 +15,7 @@ enum class §{name}Model(
         val DEFAULT: §{name}Model = §{default}
 
         internal const val LABELS = "§{folder}/labels.txt"
-        internal const val CLASSES = §{classes}
+        internal const val NAMES = §{names_count}
         internal val PREPROCESS = §{name}Preprocess(
             width = §{width},
             height = §{height},

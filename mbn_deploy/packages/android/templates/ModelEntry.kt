@@ -13,10 +13,10 @@
             channelsFirst = §{channels_first},
         ),
         §{name}Tensors.Output(
-            classes = §{classes},
+            count = §{classes},
             type = §{name}Tensors.Type.§{output_type},
             scale = §{output_scale},
             zeroPoint = §{output_zero_point},
-            logits = §{logits},
+            function = §{name}Tensors.Function.§{function},
         ),
     ),

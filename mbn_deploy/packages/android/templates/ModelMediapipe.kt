@@ -14,6 +14,7 @@ enum class §{name}Model(internal val path: String) {
 
         internal const val LABELS = "§{folder}/labels.txt"
         internal const val CLASSES = §{classes}
+        internal const val NAMES = §{names_count}
         internal const val WIDTH = §{width}
         internal const val HEIGHT = §{height}
 

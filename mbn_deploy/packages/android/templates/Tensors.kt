@@ -5,7 +5,7 @@ import java.nio.ByteOrder
 import kotlin.math.exp
 import kotlin.math.round
 
-/** Converts pixels to the model's input, and its output to scores: real = scale * (integer - zeroPoint). */
+/** Converts pixels to the model's input, and its output to answers: real = scale * (integer - zeroPoint). */
 internal class §{name}Tensors(private val input: Input, private val output: Output) {
     enum class Type(val bytes: Int) { FLOAT32(4), UINT8(1), INT8(1), INT16(2) }
 
@@ -25,12 +25,15 @@ internal class §{name}Tensors(private val input: Input, private val output: Out
         val bytes get() = width * height * channels * type.bytes
     }
 
-    /** A model's output. With `logits`, scores go through a softmax, or a sigmoid if there is only one; scale 0: none. */
-    class Output(val classes: Int, val type: Type, val scale: Double, val zeroPoint: Int, val logits: Boolean)
+    /** What turns a model's outputs into its answers. */
+    enum class Function { NONE, SOFTMAX, SIGMOID }
+
+    /** A model's output: `count` numbers that become answers by `function`. A scale of 0 means that there is none. */
+    class Output(val count: Int, val type: Type, val scale: Double, val zeroPoint: Int, val function: Function)
 
     private val tables = Array(input.channels) { channel -> FloatArray(256) { encoded(it, channel) } }
     private val inputBuffer = buffer(input.bytes)
-    private val outputBuffer = buffer(output.classes * output.type.bytes)
+    private val outputBuffer = buffer(output.count * output.type.bytes)
 
     /** Returns pixels (height, width, channels), RGB or grey, as the model's input, positioned at its first byte. */
     fun encode(pixels: ByteArray): ByteBuffer {
@@ -61,11 +64,17 @@ internal class §{name}Tensors(private val input: Input, private val output: Out
         return outputBuffer
     }
 
-    /** Returns the score of each class from the buffer of `result`. */
+    /** Returns the answers from the buffer of `result`. */
     fun scores(): FloatArray {
-        val real = FloatArray(output.classes) { decoded(it) }
-        if (!output.logits) return real
-        if (real.size == 1) return floatArrayOf((1 / (1 + exp(-real[0].toDouble()))).toFloat())
+        val real = FloatArray(output.count) { decoded(it) }
+        return when (output.function) {
+            Function.NONE -> real
+            Function.SIGMOID -> FloatArray(real.size) { (1 / (1 + exp(-real[it].toDouble()))).toFloat() }
+            Function.SOFTMAX -> softmax(real)
+        }
+    }
+
+    private fun softmax(real: FloatArray): FloatArray {
         val largest = real.max().toDouble()
         val powers = DoubleArray(real.size) { exp(real[it] - largest) }
         val total = powers.sum()

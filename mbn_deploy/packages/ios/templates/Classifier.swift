@@ -6,15 +6,9 @@ import Foundation
 import TensorFlowLite
 import UIKit
 
-/// Classifies pictures. Two threads must not use an instance at the same time.
+/// §purpose Two threads must not use an instance at the same time.
 public final class §name {
-    public struct Prediction {
-        public let index: Int
-        public let label: String
-        public let score: Float
-    }
-
-    public enum Failure: Error {
+§result    public enum Failure: Error {
         /// The folder of the models is missing in the app: add it as a folder reference.
         case missing(String)
         /// The number of pixels, scores or labels is not the model's.
@@ -39,7 +33,7 @@ public final class §name {
         let text = try String(contentsOf: Self.resource(§labels, in: bundle), encoding: .utf8)
         var lines = text.components(separatedBy: "\n")
         if lines.last == "" { lines.removeLast() }
-        guard lines.count == Self.classes else { throw Failure.count(lines.count) }
+        guard lines.count == §names else { throw Failure.count(lines.count) }
         labels = lines
         var options = Interpreter.Options()
         options.threadCount = threads
@@ -48,18 +42,9 @@ public final class §name {
         try interpreter.allocateTensors()
     }
 
-    /// Returns the most probable classes of a picture, best first.
-    public func classify(_ image: UIImage, count: Int = 5) throws -> [Prediction] {
-        let scores = try self.scores(of: Self.pixels(of: image))
-        let ranked = scores.indices.sorted { first, second in
-            scores[first] == scores[second] ? first < second : scores[first] > scores[second]
-        }
-        return ranked.prefix(count).map { index in
-            Prediction(index: index, label: labels[index], score: scores[index])
-        }
-    }
+§method
 
-    /// Returns the score of each class. `pixels` are rows of §colours: height * width * channels bytes.
+    /// Returns the model's answers as numbers, one an output. `pixels` are rows of §colours: height * width * channels bytes.
     public func scores(of pixels: [UInt8]) throws -> [Float] {
         guard pixels.count == Self.height * Self.width * Self.channels else { throw Failure.count(pixels.count) }
         try interpreter.copy(Self.input(pixels), toInputAt: 0)

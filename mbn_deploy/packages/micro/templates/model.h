@@ -16,7 +16,7 @@ extern "C" {
 #define §{macro}_CHANNELS §{channels}
 #define §{macro}_INPUT_OFFSET (-§{input_offset})
 
-// Output: one int8 for each class; score = (value - zero point) * scale.
+// Output: §{answers}, an int8 each; real = (value - zero point) * scale.
 #define §{macro}_CLASSES §{classes}
 #define §{macro}_OUTPUT_SCALE §{output_scale}f
 #define §{macro}_OUTPUT_ZERO_POINT (§{output_zero_point})

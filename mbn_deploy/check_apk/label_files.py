@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 
-from mbn_deploy.answers import Answers
 from mbn_deploy.check_apk.archive import ZipArchive
 from mbn_deploy.check_apk.reference import References, read_text
 from mbn_deploy.check_apk.report import Finding, ModelReport
@@ -18,17 +17,17 @@ _ADVICE = "take model and labels from one bundle, and build again"
 
 def check_label_files(archive: ZipArchive, reports: Sequence[ModelReport], references: References) -> Iterator[Finding]:
     """Find files called labels.txt whose number of labels fits none of the models in their folder."""
-    classes: dict[str, list[int]] = {}
+    models: dict[str, list[ModelReport]] = {}
     for report in reports:
         if report.classes is not None:
-            classes.setdefault(posixpath.dirname(report.name), []).append(report.classes)
-    for folder, counts in classes.items():
+            models.setdefault(posixpath.dirname(report.name), []).append(report)
+    for folder, beside in models.items():
         # A manifest has the checksum of its labels, which was compared when the manifest was read.
         if references.beside(folder) is None:
-            yield from _check_label_file(archive, posixpath.join(folder, LABELS_NAME), counts)
+            yield from _check_label_file(archive, posixpath.join(folder, LABELS_NAME), beside)
 
 
-def _check_label_file(archive: ZipArchive, name: str, counts: Sequence[int]) -> Iterator[Finding]:
+def _check_label_file(archive: ZipArchive, name: str, models: Sequence[ModelReport]) -> Iterator[Finding]:
     data = read_text(archive, name)
     if data is None:
         return
@@ -37,5 +36,6 @@ def _check_label_file(archive: ZipArchive, name: str, counts: Sequence[int]) -> 
     except InputError as error:
         yield Finding("problem", name, f"cannot be read: {error}", _ADVICE)
         return
-    if len(labels) not in counts:
-        yield Finding("problem", name, str(mismatch(labels, Answers(), counts[0], "it")).removeprefix("it: "), _ADVICE)
+    wrong = [mismatch(labels, model.answers, model.classes or 0, "it") for model in models]
+    if None not in wrong:
+        yield Finding("problem", name, str(wrong[0]).removeprefix("it: "), _ADVICE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -46,18 +46,20 @@ _TENSOR_NAME = 8
 class ArchivedModel:
     """A model's inputs and outputs, the labels and the names of the metadata inside, and contradictions among them.
 
-    In shapes -1 stands for a dimension that is not fixed. Scales and zero points are not read.
+    `answers` is what the file's own description says of its outputs; classes without one. In shapes -1 stands for a
+    dimension that is not fixed. Scales and zero points are not read.
     """
 
     inputs: tuple[TensorInfo, ...] = ()
     outputs: tuple[TensorInfo, ...] = ()
     metadata: tuple[str, ...] = ()
     labels: tuple[str, ...] | None = None
+    answers: Answers = field(default_factory=Answers)
     problems: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int | None:
-        """The number of scores of the only output; None for models that are not classifiers."""
+        """The number of answers of the only output; None for models that have several outputs."""
         if len(self.outputs) != 1:
             return None
         return max(self.outputs[0].shape[1:], default=0) or None
@@ -103,7 +105,7 @@ def _read_tflite(data: bytes, where: str) -> ArchivedModel:
         tensors = graph.tables(0)
         inputs = tuple(_tflite_tensor(tensors[int(index)]) for index in graph.numbers(1, "i"))
         outputs = tuple(_tflite_tensor(tensors[int(index)]) for index in graph.numbers(2, "i"))
-    own = _own_labels(metadata.get(DESCRIPTION_KEY), where)
+    own = _own_description(metadata.get(DESCRIPTION_KEY), where)
     google = None
     if GOOGLE_KEY in metadata:
         google = google_metadata(metadata[GOOGLE_KEY], data, where).labels
@@ -126,7 +128,7 @@ def _read_onnx(data: memoryview, where: str) -> ArchivedModel:
     outputs = tuple(map(_onnx_tensor, messages(graph, _OUTPUT)))
     properties = {text(entry, _KEY): entry for entry in messages(data, _PROPERTIES)}
     described = properties.get(DESCRIPTION_KEY)
-    own = None if described is None else _own_labels(text(described, _VALUE).encode(), where)
+    own = None if described is None else _own_description(text(described, _VALUE).encode(), where)
     return _with_labels(ArchivedModel(inputs, outputs, tuple(properties)), own, None)
 
 
@@ -142,17 +144,18 @@ def _named(types: tuple[str, ...], code: int) -> str:
     return types[code] if 0 <= code < len(types) else f"type {code}"
 
 
-def _own_labels(description: bytes | None, where: str) -> tuple[str, ...] | None:
-    return None if description is None else Description.from_json(description, where).labels
+def _own_description(description: bytes | None, where: str) -> Description | None:
+    return None if description is None else Description.from_json(description, where)
 
 
-def _with_labels(info: ArchivedModel, own: tuple[str, ...] | None, google: tuple[str, ...] | None) -> ArchivedModel:
-    """Add the labels, and find contradictions between them and the outputs."""
+def _with_labels(info: ArchivedModel, own: Description | None, google: tuple[str, ...] | None) -> ArchivedModel:
+    """Add the labels and what the answers mean, and find contradictions between them and the outputs."""
     problems = []
-    labels = google if own is None else own
-    if own is not None and google is not None and own != google:
+    labels = google if own is None or own.labels is None else own.labels
+    answers = Answers() if own is None or info.classes is None else own.answers(info.classes)
+    if own is not None and own.labels is not None and google is not None and own.labels != google:
         problems.append(f"its labels in {DESCRIPTION_KEY!r} and in {GOOGLE_KEY} differ")
     if labels is not None and info.classes is not None:
-        wrong = mismatch(labels, Answers(), info.classes, "inside")
+        wrong = mismatch(labels, answers, info.classes, "inside")
         problems += [] if wrong is None else [wrong]
-    return replace(info, labels=labels, problems=tuple(problems))
+    return replace(info, labels=labels, answers=answers, problems=tuple(problems))

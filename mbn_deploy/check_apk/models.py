@@ -101,6 +101,7 @@ def _report(entry: ZipInfo, inspection: _Inspection, *, stored: bool | None, ali
         input=_tensors_text(info.inputs),
         output=_tensors_text(info.outputs),
         classes=info.classes,
+        answers=info.answers,
         labels=None if info.labels is None else len(info.labels),
         metadata=info.metadata,
     )

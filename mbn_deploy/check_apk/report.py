@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from mbn_deploy.answers import Answers
 
 ArchiveKind = Literal["apk", "aab", "aar"]
 Level = Literal["problem", "note"]
@@ -41,7 +43,8 @@ class ModelReport:
             (`unknown`); None without a manifest.
         input: types and shapes of its inputs, such as `uint8 1×224×224×3`; None if they were not read.
         output: the same of its outputs.
-        classes: how many scores it returns; None if it is not a classifier.
+        classes: how many numbers its only output has; None if it has several outputs.
+        answers: what they mean, as its own description says; classes without one.
         labels: how many labels are inside the file; None if there are none.
         metadata: the names of the metadata inside the file.
     """
@@ -57,6 +60,7 @@ class ModelReport:
     input: str | None = None
     output: str | None = None
     classes: int | None = None
+    answers: Answers = field(default_factory=Answers)
     labels: int | None = None
     metadata: tuple[str, ...] = ()
 

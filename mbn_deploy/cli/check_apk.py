@@ -99,7 +99,7 @@ def _models(console: Console, report: ApkReport) -> None:
 
 
 def _labels(model: ModelReport) -> str:
-    if model.labels is None or model.labels == model.classes:
+    if model.labels is None or model.labels in model.answers.label_counts(model.classes or 0):
         return "-" if model.labels is None else str(model.labels)
     return f"{model.labels} for {model.classes or '?'}"
 

@@ -94,7 +94,6 @@ def test_constants_are_the_manifests(plain, tmp_path):
     (replace(models.TF, channels="bgr"), "softmax", "[pixels[$0 + 2], pixels[$0 + 1], pixels[$0]]"),
     (replace(models.TF, mean=(1e-7, 2.5, 3.0)), "softmax", "mean: [Float] = [1e-07, 2.5, 3.0]"),
     (models.TF, "logits", "let sum = powers.reduce(0, +)"),
-    (models.TF, "logits", "if scores.count == 1 { return [1 / (1 + exp(-scores[0]))] }"),
 ])  # fmt: skip
 def test_every_kind_of_preprocessing(tmp_path, preprocess, scores, words):
     data = models.float_tflite(scores)

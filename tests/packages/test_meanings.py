@@ -1,5 +1,6 @@
 """Packages of models whose answers are labels, yes or no, values or an embedding: what runs on a phone and in C."""
 
+import re
 import shutil
 import struct
 
@@ -8,12 +9,15 @@ import export_models as models
 import keras
 import numpy as np
 import pytest
+from c_programs import MICRO_STUBS, compiled, compiler
 from PIL import Image
 
 from mbn_deploy import Bundle, Classifier, export_model
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.packages.android.package import AndroidOptions, write_android_package
 from mbn_deploy.packages.ios.package import write_ios_package
+from mbn_deploy.packages.micro.code import RESOLVERS
+from mbn_deploy.packages.micro.package import write_c_array_package
 from mbn_deploy.packages.pi.rpicam import stage_files
 
 HEADS = {  # meaning: (number of outputs, labels)
@@ -92,6 +96,8 @@ def test_the_class_for_android_answers_as_python_does(bundles, picture, tmp_path
 def test_mediapipe_and_rpicam_say_that_they_only_classify(bundles, meaning, tmp_path):
     with pytest.raises(UsageError, match=meaning):
         write_android_package(bundles / meaning, tmp_path / "out", AndroidOptions(runtime="mediapipe"))
+    if meaning == "binary":  # the stage shows the name of yes
+        return
     bundle = Bundle.read(bundles / meaning)
     (entry,) = bundle.files
     with pytest.raises(InputError, match=meaning):
@@ -106,3 +112,43 @@ def test_every_package_for_ios_has_the_method_of_its_answers(bundles, tmp_path):
         assert f"public func {method}(" in swift
         assert "§" not in swift
         assert f"classifier.{method}(" in (tmp_path / meaning / "README.md").read_text()
+
+
+C_PROGRAM = """
+#include <cstdio>
+int main() {
+  static uint8_t picture[32 * 32 * 3];
+  float answers[16];
+  if (!FUNCTION(picture, answers)) return 1;
+  for (int i = 0; i < NAME_CLASSES; ++i) std::printf("%.6f\\n", answers[i]);
+}
+"""
+
+
+@compiler
+@pytest.mark.parametrize("meaning", HEADS)
+def test_the_readme_for_c_computes_the_answers(meaning, bundles, tmp_path):
+    """Against declarations of tflite-micro that answer 0, 1, 2 ... as int8."""
+    pytest.importorskip("tflite_micro")
+    out = tmp_path / "out"
+    write_c_array_package(bundles / meaning, out, name="model")
+    headers = tmp_path / "tensorflow/lite/micro"
+    headers.mkdir(parents=True)
+    for name, text in MICRO_STUBS.items():
+        ops = "\n".join(f"OP({name})" for name in RESOLVERS.values())
+        counting = text.replace("out[3] = in[5];", "for (int i = 0; i < 16; ++i) out[i] = (int8_t)i;")
+        (headers / name).write_text(counting.replace("OPS", ops))
+    (code,) = re.findall(r"```cpp\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
+    function = {"values": "predict", "embedding": "embed"}.get(meaning, "classify")
+    program = code + C_PROGRAM.replace("FUNCTION", function).replace("NAME", "MODEL")
+    model = tmp_path / "model.cc"
+    shutil.copy(out / "model.c", model)
+    printed = compiled(tmp_path, program, f"-I{out}", f"-I{tmp_path}", model, language="c++").decode().split()
+    header = (out / "model.h").read_text()
+    scale = float(re.search(r"OUTPUT_SCALE (\S+)f", header)[1])
+    zero = int(re.search(r"OUTPUT_ZERO_POINT \((\S+)\)", header)[1])
+    real = (np.arange(HEADS[meaning][0]) - zero) * scale
+    expected = 1 / (1 + np.exp(-real)) if meaning in ("labels", "binary") else real
+    np.testing.assert_allclose([float(word) for word in printed], expected, atol=2e-5 * max(1, np.abs(real).max()))
+    names = (out / "model_labels.h").read_text()
+    assert all(f'"{label}"' in names for label in HEADS[meaning][1] or ())

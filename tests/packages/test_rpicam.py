@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import runtime_models as tiny
 
+from mbn_deploy.answers import Answers
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.tflite.edit import TFLiteEdit
 from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
@@ -61,6 +62,13 @@ def entry_of(data, preprocess, name="tiny_int8.tflite", precision="int8"):
     return ModelFile(name, "tflite", precision, "", len(data), opened.input, opened.output, preprocess)
 
 
+ANSWERS = {
+    "softmax": Answers("classes", "softmax"),
+    "sigmoid": Answers("labels", "sigmoid"),
+    "logits": Answers("classes", "logits"),
+}
+
+
 def int8_file(size=(SIDE, SIDE), head="softmax", dtype="uint8"):
     text = tiny.description("int8", tiny.PIXELS, head).to_json()
     small = tiny.quantized(head)  # its integers do not depend on the size
@@ -96,7 +104,7 @@ def test_integer_files_answer_level_for_level(tmp_path, size, head, dtype):
     """The stage reads q / 255 for q / 256; whatever the types at the ends were, q is the file's own."""
     data = int8_file(size, head, dtype)
     entry = entry_of(data, tiny.PIXELS)
-    stage = Stage(written(tmp_path, stage_files(data, entry, head, tiny.LABELS)))
+    stage = Stage(written(tmp_path, stage_files(data, entry, ANSWERS[head], tiny.LABELS)))
     (tmp_path / "model.tflite").write_bytes(data)
     small, pictures_of_224 = pictures(size)
     with Classifier.open(tmp_path / "model.tflite", threads=1) as classifier:
@@ -116,7 +124,7 @@ def test_integer_files_answer_level_for_level(tmp_path, size, head, dtype):
 @pytest.mark.parametrize("head", ["softmax", "logits"])
 def test_float_files_answer_to_half_a_level(tmp_path, size, head):
     data = float_file(size, head)
-    stage = Stage(written(tmp_path, stage_files(data, entry_of(data, tiny.TF), head, tiny.LABELS)))
+    stage = Stage(written(tmp_path, stage_files(data, entry_of(data, tiny.TF), ANSWERS[head], tiny.LABELS)))
     (tmp_path / "model.tflite").write_bytes(data)
     small, large = pictures(size)
     with Classifier.open(tmp_path / "model.tflite", threads=1) as classifier:
@@ -143,7 +151,7 @@ def test_a_lone_logit_becomes_its_sigmoid(tmp_path, integer):
         data = write_tflite_int8(quantize_graph(calibrated, QuantParams(1 / 128, 0)), metadata=metadata)
     else:
         data = write_tflite(made, "float32", metadata=metadata)
-    found = stage_files(data, entry_of(data, preprocess), "logits", ("cat",))
+    found = stage_files(data, entry_of(data, preprocess), Answers("binary", "logits"), ("cat",))
     assert ("LOGISTIC" in found.added, "SOFTMAX" in found.added) == (True, False)
     stage = Stage(written(tmp_path, found))
     (tmp_path / "model.tflite").write_bytes(data)
@@ -159,7 +167,7 @@ def test_a_lone_logit_becomes_its_sigmoid(tmp_path, integer):
 def test_any_other_size_is_resized_inside(tmp_path, size):
     """One colour stays that colour, whatever the way of resizing."""
     data = int8_file(size)
-    stage = Stage(written(tmp_path, stage_files(data, entry_of(data, tiny.PIXELS), "softmax", None)))
+    stage = Stage(written(tmp_path, stage_files(data, entry_of(data, tiny.PIXELS), Answers(), None)))
     opened = open_backend(data, "tflite", threads=1)
     for colour in ([200, 10, 30], [0, 255, 0], [90, 90, 90]):
         plain = np.full((1, *size, 3), colour, np.uint8)
@@ -172,7 +180,7 @@ def test_halves_of_a_picture_stay_where_they_are(tmp_path):
     """A gradient comes out as a gradient: nothing is mirrored, shifted or transposed on the way to 96 x 96."""
     data = int8_file((96, 96))
     edit = TFLiteEdit(
-        stage_files(data, entry_of(data, tiny.PIXELS), "softmax", None).files["object_classify_tf.tflite"], "x"
+        stage_files(data, entry_of(data, tiny.PIXELS), Answers(), None).files["object_classify_tf.tflite"], "x"
     )
     operators = edit._graph.operators
     edit._graph.operators = [operators[0], operators[1]]  # the two that resize
@@ -199,13 +207,13 @@ def test_what_the_stage_cannot_give_is_refused(change, reason):
     preprocess = replace(tiny.TF, **change)
     data = float_file(preprocess=preprocess)
     with pytest.raises(InputError, match=reason):
-        stage_files(data, entry_of(data, preprocess), "softmax", None)
+        stage_files(data, entry_of(data, preprocess), Answers(), None)
 
 
 def test_integers_that_are_no_pixels_are_refused():
     data = int8_file()
     with pytest.raises(InputError, match="int8"):
-        stage_files(data, entry_of(data, Preprocess()), "softmax", None)
+        stage_files(data, entry_of(data, Preprocess()), Answers(), None)
 
 
 def test_batches_and_other_formats_are_refused():
@@ -218,7 +226,7 @@ def test_batches_and_other_formats_are_refused():
         replace(entry, output=replace(entry.output, shape=(1, 5, 1))),
     ):
         with pytest.raises(InputError):
-            stage_files(data, wrong, "softmax", None)
+            stage_files(data, wrong, Answers(), None)
 
 
 def test_damaged_bytes_are_named():
@@ -226,27 +234,27 @@ def test_damaged_bytes_are_named():
     entry = entry_of(data, tiny.PIXELS, "flowers.tflite")
     for broken in (data[:100], b"", data[:4] + b"XXXX" + data[8:]):
         with pytest.raises(InputError, match="flowers"):
-            stage_files(broken, entry, "softmax", None)
+            stage_files(broken, entry, Answers(), None)
 
 
 def test_labels_are_one_a_line_and_as_many_as_outputs(tmp_path):
     odd = ('"quoted"', "back\\slash", "n01440764: tench, Tinca tinca", "ünïcödé", "  $(reboot) ")
     data = int8_file()
-    stage = Stage(written(tmp_path, stage_files(data, entry_of(data, tiny.PIXELS), "softmax", odd)))
+    stage = Stage(written(tmp_path, stage_files(data, entry_of(data, tiny.PIXELS), Answers(), odd)))
     assert tuple(stage.labels) == odd
-    without = Stage(written(tmp_path, stage_files(data, entry_of(data, tiny.PIXELS), "softmax", None)))
+    without = Stage(written(tmp_path, stage_files(data, entry_of(data, tiny.PIXELS), Answers(), None)))
     assert without.labels == ["0", "1", "2", "3", "4"]
 
 
 def test_the_same_file_gives_the_same_bytes_and_says_what_it_is(tmp_path):
     data = int8_file(head="logits")
     entry = entry_of(data, tiny.PIXELS)
-    first, second = (stage_files(data, entry, "logits", tiny.LABELS) for _ in range(2))
+    first, second = (stage_files(data, entry, ANSWERS["logits"], tiny.LABELS) for _ in range(2))
     assert first == second
     assert first.added == ("SOFTMAX",)
     model = written(tmp_path, first) / "object_classify_tf.tflite"
     with Classifier.open(model) as classifier:  # the runtime opens it like any other
-        assert classifier.info.scores == "softmax"
+        assert classifier.info.answers == Answers()
         assert classifier.labels == tiny.LABELS
 
 
@@ -280,7 +288,7 @@ def test_a_real_model_gives_photographs_the_same_class(tmp_path):
     photographs = sorted((SHARED / "imagenet/validation").glob("*/*"))[::14]
     for precision in ("int8", "float32"):
         entry = bundle.file("tflite", precision)
-        made = stage_files(bundle.path(entry).read_bytes(), entry, bundle.manifest.scores, bundle.labels)
+        made = stage_files(bundle.path(entry).read_bytes(), entry, bundle.manifest.answers, bundle.labels)
         stage = Stage(written(tmp_path / precision, made))
         pixels = np.stack([load_pixels(path, (SIDE, SIDE), entry.preprocess) for path in photographs])
         with bundle.open(precision=precision, threads=1) as classifier:

@@ -96,12 +96,13 @@ def _example(answers: Answers, values: Mapping[str, object]) -> dict[str, object
     """Return the parts of the README's example that depend on what the answers mean."""
     if answers.meaning == "classes":
         head, failed, body = _BEST
-        return {"head": head, "failed": failed, "body": fill(body, values)}
+        return {"include": "", "head": head, "failed": failed, "body": fill(body, values)}
     function, answer = _ANSWERS[answers.meaning]
     real = "1 / (1 + std::exp(-real))" if answers.scores == "logits" else "real"
     parts = {**values, "function": function, "answer": fill(answer, values), "real": real}
     head, failed, body = _ALL
-    return {"head": fill(head, parts), "failed": failed, "body": fill(body, parts)}
+    include = "#include <cmath>\n\n" if answers.scores == "logits" else ""
+    return {"include": include, "head": fill(head, parts), "failed": failed, "body": fill(body, parts)}
 
 
 def c_files(

@@ -50,10 +50,8 @@ def stage_files(data: bytes, entry: ModelFile, answers: Answers, labels: tuple[s
 
     Raises `InputError` that says why the stage cannot use the file.
     """
-    if answers.meaning not in ("classes", "labels"):
-        raise InputError(
-            f"{entry.path}: the stage shows classes or labels, and this model answers with {answers.meaning}"
-        )
+    if not answers.are_scores:
+        raise InputError(f"{entry.path}: the stage shows names, and this model answers with {answers.meaning}")
     _check(entry)
     edit = TFLiteEdit(data, entry.path)
     source = _convert_input_to_uint8(edit, entry)
@@ -62,10 +60,11 @@ def stage_files(data: bytes, entry: ModelFile, answers: Answers, labels: tuple[s
     settings = _normalisation(entry)
     own = edit.metadata.get(DESCRIPTION_KEY)
     described = {} if own is None else {DESCRIPTION_KEY: _description(own, answers)}
-    classes = entry.output.shape[-1]
+    names = answers.names(labels, entry.output.shape[-1])
+    shown = names[1:] if answers.meaning == "binary" else names  # of yes and no, the output is the probability of yes
     files = {
         MODEL_NAME: edit.finish(described),
-        LABELS_NAME: "".join(f"{label}\n" for label in labels or map(str, range(classes))).encode(),
+        LABELS_NAME: "".join(f"{label}\n" for label in shown).encode(),
         JSON_NAME: (json.dumps(_json(settings), indent=4) + "\n").encode(),
     }
     return StageFiles(files, entry.path, tuple(edit.added))

@@ -12,6 +12,7 @@ from mbn_deploy.cli.exit_codes import guarded
 from mbn_deploy.cli.options import (
     Backend,
     FileLabels,
+    FileScores,
     Json,
     OnlyPrecision,
     PreprocessText,
@@ -49,6 +50,7 @@ def evaluate(
     threads: Threads = None,
     resize: Resize = None,
     preprocess: PreprocessText = None,
+    scores: FileScores = None,
     limit: Annotated[
         int | None,
         typer.Option(help="Use only this many images, selected by --seed. [default: all]", rich_help_panel=DATA),
@@ -59,7 +61,8 @@ def evaluate(
     threshold: Annotated[
         float,
         typer.Option(
-            help="Probability above which a label counts as given, or a binary model's answer as positive.",
+            help="Probability from which on a label counts as given, and above which a binary model's answer is "
+            "positive.",
             rich_help_panel=DATA,
         ),
     ] = THRESHOLD,
@@ -83,6 +86,7 @@ def evaluate(
             synsets=read_synsets(synsets),
             resize=resize,
             preprocess=preprocess,
+            scores=scores,
             limit=limit,
             seed=seed,
             threshold=threshold,

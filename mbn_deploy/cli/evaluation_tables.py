@@ -67,8 +67,11 @@ def _print_notes(console: Console, evaluation: Evaluation) -> None:
     if evaluation.comparison:
         reference = next(iter(evaluation.comparison.values())).reference
         console.print(f"Agreement and change are relative to {plain(reference)}, image by image.")
-    if evaluation.measure.answers.meaning in ("binary", "labels"):
-        console.print(f"Yes is a probability above {evaluation.measure.threshold:g}.")
+    meaning, threshold = evaluation.measure.answers.meaning, evaluation.measure.threshold
+    if meaning == "binary":
+        console.print(f"Positive is a probability above {threshold:g}.")
+    elif meaning == "labels":
+        console.print(f"A label is given from a probability of {threshold:g} on.")
 
 
 def _print_parts(console: Console, evaluation: Evaluation, name: str, accuracy: Accuracy) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import difflib
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,7 +215,7 @@ def _split(cell: str, known: dict[str, int]) -> list[str]:
         if separator in inside:
             return [part.strip().strip("'\"") for part in inside.split(separator) if part.strip()]
     whole = inside.strip().strip("'\"")
-    return [whole] if whole in known or not whole else re.split(r"\s+", whole)
+    return [whole] if whole in known else whole.split()
 
 
 def _values(rows: _Rows, outputs: int, names: tuple[str, ...] | None) -> tuple[Array, tuple[str, ...]]:

@@ -159,7 +159,8 @@ class ExportOptions:
     )
     threshold: float = option(
         THRESHOLD,
-        help="Probability above which `evaluate` takes a label as given, or the answer of a binary model as positive.",
+        help="Probability from which on `evaluate` takes a label as given, and above which the answer of a binary model "
+        "is positive.",
         group=IMAGES,
     )
     max_drop: float | None = option(

@@ -34,6 +34,7 @@ def evaluate_files(
     synsets: Sequence[str] | None = None,
     resize: str | None = None,
     preprocess: str | None = None,
+    scores: str | None = None,
     limit: int | None = None,
     seed: int = 0,
     threshold: float = THRESHOLD,
@@ -54,9 +55,10 @@ def evaluate_files(
         synsets: names that the sub-folders have for the classes, see `load_dataset`.
         resize: how images are resized.
         preprocess: how pixels are normalized.
+        scores: what the outputs mean, for a file that does not say it.
         limit: evaluate this many images, chosen by a hash of `seed` and the image's name.
         seed: seed of that choice.
-        threshold: a probability above it means yes, for labels and binary models.
+        threshold: the probability from which on a label is given, and above which a binary model says yes.
         progress: is told of every step.
 
     Raises:
@@ -76,6 +78,7 @@ def evaluate_files(
                     labels=labels,
                     resize=resize,
                     preprocess=preprocess,
+                    scores=scores,
                 )
             )
             for name, wanted, runs in _choices(Path(path), precision, backend)

@@ -102,7 +102,7 @@ def test_average_precision_is_that_of_the_definition():
     mean = accuracy.figures["mean_average_precision"]
     assert mean.value == pytest.approx(np.mean(expected))
     assert mean.low < mean.value < mean.high
-    said = own > 0.5
+    said = own >= 0.5
     first = accuracy.parts[0]
     assert first.figures["precision"] == pytest.approx((said & truth)[:, 0].sum() / said[:, 0].sum())
     assert first.figures["recall"] == pytest.approx((said & truth)[:, 0].sum() / truth[:, 0].sum())

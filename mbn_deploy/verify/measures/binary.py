@@ -33,6 +33,7 @@ class BinaryMeasure(Measure):
         return {"probability": p, "kl": (theirs * np.log(theirs / ours)).sum(1), "drift": ours.max(1) - theirs.max(1)}
 
     def _decisions(self, own: Columns) -> Array:
+        # Of two equal probabilities the runtime names the negative answer first, and Keras' BinaryAccuracy counts it.
         return (own["probability"] > self.threshold).astype(np.int32)
 
     def accuracy(self, own: Columns, truth: Array) -> Accuracy:

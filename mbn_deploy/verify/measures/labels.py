@@ -30,7 +30,7 @@ class LabelsMeasure(Measure):
         return {"probabilities": sigmoid_of(scores, self.answers.scores)}
 
     def _decisions(self, own: Columns) -> Array:
-        decisions: Array = own["probabilities"] > self.threshold
+        decisions: Array = own["probabilities"] >= self.threshold  # as the runtime returns labels
         return decisions
 
     def accuracy(self, own: Columns, truth: Array) -> Accuracy:
@@ -93,7 +93,7 @@ class LabelsMeasure(Measure):
         """Return the labels over the threshold and the best one, with their probabilities in percent."""
         row = own["probabilities"][image]
         order = np.argsort(-row, kind="stable")
-        shown = order[: max(1, int((row > self.threshold).sum()))]
+        shown = order[: max(1, int((row >= self.threshold).sum()))]
         return tuple((self.names[int(index)], percent(float(row[index]))) for index in shown)
 
     def described_truth(self, truth: Array, image: int) -> str:

@@ -22,7 +22,7 @@ from mbn_deploy.verify.statistics import Estimate
 Columns = Mapping[str, Array]  # by name; the first axis counts images
 Figures = Mapping[str, float | None]
 
-THRESHOLD = 0.5  # a probability above it means yes
+THRESHOLD = 0.5  # see `Measure.threshold`
 _NO_FIGURES: Figures = MappingProxyType({})
 
 
@@ -140,7 +140,7 @@ class Measure(ABC):
     Attributes:
         answers: the meaning of the scores, and whether they are probabilities or logits.
         names: of classes, labels or values; (negative, positive) of a binary model.
-        threshold: a probability above it means yes, for labels and binary models.
+        threshold: the probability from which on a label is given, and above which a binary model says yes.
         every: compare every n-th image with all others, for embeddings.
     """
 

@@ -159,8 +159,8 @@ class ExportOptions:
     )
     threshold: float = option(
         THRESHOLD,
-        help="Probability from which on `evaluate` takes a label as given, and above which the answer of a binary model "
-        "is positive.",
+        help="Probability from which on `evaluate` takes a label as given, and above which the answer of a binary "
+        "model is positive.",
         group=IMAGES,
     )
     max_drop: float | None = option(

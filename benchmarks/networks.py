@@ -35,8 +35,8 @@ RESULTS, PAGE = HERE / "results" / "networks.json", HERE.parent / "docs" / "netw
 BEGIN, END = "<!-- figures of benchmarks/networks.py -->", "<!-- end of the figures -->"
 SIZE, OUTPUTS, CALIBRATION, TEST = 96, 10, 24, 32
 APPLICATIONS = (
-    *("MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large", "EfficientNetB0", "EfficientNetV2B0"),
-    *("NASNetMobile", "ResNet50", "ResNet50V2", "DenseNet121", "Xception", "InceptionV3", "VGG16", "ConvNeXtTiny"),
+    *("EfficientNetB0", "EfficientNetV2B0", "NASNetMobile", "ResNet50", "ResNet50V2", "DenseNet121", "Xception"),
+    *("InceptionV3", "VGG16", "ConvNeXtTiny"),
 )
 Network = Callable[[], Any]
 Figures = dict[str, Any]
@@ -233,7 +233,8 @@ _HEAD = (
 def _row(name: str, figures: Figures) -> Iterator[str]:
     start = f"| {name} | {figures['parameters'] / 1e6:.1f} M |"
     if "refused" in figures:
-        yield f"{start} refused: {figures['refused'].replace('|', '/')} | | | | |"
+        reason = figures["refused"].partition(";")[0].replace("|", "/")
+        yield f"{start} refused: {reason} | | | | |"
         return
     floats = [figures[f"float32 {form}"]["difference"] for form in ("tflite", "onnx")]
     precision = next(key.split()[0] for key in figures if key.startswith("int8"))

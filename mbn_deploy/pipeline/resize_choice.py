@@ -18,15 +18,20 @@ ASSUMED_RESIZE = (
 )
 
 
-def choose_resize(preprocess: Preprocess, options: ExportOptions, *, known: bool) -> tuple[Preprocess, ResizeFrom]:
+def choose_resize(
+    preprocess: Preprocess, options: ExportOptions, *, inside: Resize | None, known: bool
+) -> tuple[Preprocess, ResizeFrom]:
     """Return the preprocessing with a way to resize, and who chose it.
 
     Options that were given one by one are not applied here, see `ExportOptions.with_geometry`. A `Preprocess` that was
-    given as a whole says how to resize. `--crop-fraction` alone asks for a crop. ImageNet models (`known`, those of
-    `build`) are measured on the centre of pictures.
+    given as a whole says how to resize. `--crop-fraction` alone asks for a crop. A model that takes pictures of any
+    size may resize them itself (`inside`), and the files do the same. ImageNet models (`known`, those of `build`) are
+    measured on the centre of pictures.
     """
     if options.resize is not None or options.crop_fraction is not None or isinstance(options.preprocess, Preprocess):
         return preprocess, "option"
+    if inside is not None:
+        return replace(preprocess, resize=inside), "model"
     if known:
         return preprocess, "model"
     return replace(preprocess, resize=ASSUMED), "assumed"

@@ -41,7 +41,7 @@ class Source:
         keras_preprocess: the preprocessing of the Keras model's own input.
         classes: number of outputs.
         file: where the model was read from; None for a model in memory.
-        resize_from: who said how pictures are resized: an option, the model (a named one), or nobody (assumed).
+        resize_from: who said how pictures are resized: an option, the model, or nobody (assumed).
         warnings: sentences about what the outputs mean, and about what was assumed.
     """
 
@@ -95,7 +95,9 @@ def open_source(model: Any, options: ExportOptions) -> Source:
     converted = graph_from_keras(cut.model, batch=1, size=size)
     answers, warnings = find_answers(_head(keras_model, file, cut, converted), options.scores)
     given = options.input_preprocess or _known_preprocess(keras_model)
-    resized, resize_from = choose_resize(input_preprocess(converted, given), options, known=_is_named(keras_model))
+    resized, resize_from = choose_resize(
+        input_preprocess(converted, given), options, inside=converted.resize, known=_is_named(keras_model)
+    )
     inner = options.with_geometry(resized)
     graph, preprocess = red_first(_with_input_name(fold(converted.graph), INPUT_NAME), inner)
     _, height, width, _ = graph.shapes[graph.input]

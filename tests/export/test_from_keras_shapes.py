@@ -7,7 +7,6 @@ from keras_graphs import RNG, agree, layer_classes, model_of
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras.convert import graph_from_keras
-from mbn_deploy.export.from_keras.model_preprocess import input_preprocess
 from mbn_deploy.graph.fold import fold
 
 
@@ -286,8 +285,7 @@ def test_a_model_that_resizes_pictures_of_any_size_begins_behind_that(what):
     x = RNG.uniform(0, 255, (2, 9, 8, 3)).astype(np.float32)
     found = agree(model, x)
     assert found.graph.shapes[found.graph.input] == (2, 9, 8, 3)
-    preprocess = input_preprocess(found, None)
-    assert preprocess.resize == what.split(",")[0]
+    assert found.resize == what.split(",")[0]
 
 
 def test_a_size_that_is_given_keeps_the_resizing_in_the_graph():

@@ -139,8 +139,6 @@ def input_preprocess(keras_graph: KerasGraph, given: Preprocess | None) -> Prepr
     if given is None:
         _check_takes_pixels(graph.name, affine)
     outer = _for_channels(given or Preprocess(), graph.shapes[graph.input][-1])
-    if keras_graph.resize is not None:
-        outer = replace(outer, resize=keras_graph.resize)
     if affine is None:
         return outer
     if affine.reverses_channels:

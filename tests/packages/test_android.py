@@ -306,6 +306,7 @@ UNUSABLE = {
     "int8 input in MediaPipe": (entries(input_dtype="int8"), "mediapipe", UsageError, "--input uint8"),
     "int16 output in MediaPipe": (entries(output_dtype="int16"), "mediapipe", UsageError, "int16 output"),
     "letterbox in MediaPipe": (entries(preprocess_resize="letterbox"), "mediapipe", UsageError, "--runtime litert"),
+    "keras-pad in MediaPipe": (entries(preprocess_resize="keras-pad"), "mediapipe", UsageError, "--runtime litert"),
     "logits in MediaPipe": (lambda data: data.update(scores="logits"), "mediapipe", UsageError, "logits"),
     "grey in MediaPipe": (entries(input_shape=[1, 32, 32, 1]), "mediapipe", UsageError, "colour"),
     "means in MediaPipe": (entries(preprocess_mean=[1, 2, 3]), "mediapipe", UsageError, "--runtime litert"),

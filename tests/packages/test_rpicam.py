@@ -264,6 +264,9 @@ def test_the_same_file_gives_the_same_bytes_and_says_what_it_is(tmp_path):
         (Preprocess(resize="squash"), (224, 224)),
         (Preprocess(resize="crop", crop_fraction=0.875), (342, 256)),
         (Preprocess(resize="crop", crop_fraction=1.0), (298, 224)),
+        (Preprocess(resize="keras"), (224, 224)),
+        (Preprocess(resize="keras-crop"), (298, 224)),
+        (Preprocess(resize="torchvision"), (342, 256)),
     ],
 )
 def test_the_middle_of_the_stream_is_what_the_model_was_trained_on(preprocess, expected):

@@ -25,7 +25,7 @@ from mbn_deploy.report.figures import (
 )
 from mbn_deploy.report.plots import Mark, accuracy_plot
 from mbn_deploy.report.svg import Svg
-from mbn_deploy.verify.guard import RecipeResult
+from mbn_deploy.verify.guard import WORDINGS, RecipeResult
 from mbn_deploy.verify.latency import Latency
 from mbn_deploy.verify.measures.measure import METRICS, Metric, shown_metrics
 from mbn_deploy.verify.statistics import negative
@@ -206,9 +206,9 @@ def accuracy_latency(report: Report) -> AccuracyLatency | None:
 
 
 def guarded(report: Report) -> str:
-    """Return the name of the figure that the accuracy guard limits."""
-    metrics = report.manifest.metrics
-    return METRICS[main_key(metrics)].title if metrics else METRICS["top1"].title
+    """Return what the accuracy guard limits, with its unit."""
+    points = WORDINGS[report.manifest.answers.meaning].points
+    return f"percentage {points}" if points.startswith("points") else points
 
 
 def recipe_rows(results: Sequence[RecipeResult]) -> list[TableRow]:

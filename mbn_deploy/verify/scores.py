@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from mbn_deploy.answers import Scores
 from mbn_deploy.arrays import Floats
+from mbn_deploy.runtime.ranking import sigmoid
 
 ClassIndices = npt.NDArray[np.int64]
 
@@ -25,11 +26,7 @@ def top_classes(scores: Floats, count: int) -> ClassIndices:
 
 def sigmoid_of(scores: Floats, kind: Scores) -> Floats:
     """Return the probability of each output: the sigmoid of logits; other scores are returned as they are."""
-    if kind != "logits":
-        return scores
-    with np.errstate(over="ignore"):  # exp of a very negative logit is infinite, and its sigmoid 0
-        probabilities: Floats = (1 / (1 + np.exp(-scores.astype(np.float64)))).astype(np.float32)
-    return probabilities
+    return sigmoid(scores) if kind == "logits" else scores
 
 
 def floored_probabilities(scores: Floats, kind: Scores) -> Floats | None:

@@ -7,9 +7,11 @@ from importlib import resources
 
 import pytest
 from browser import CONTRAST, LEAST_CONTRAST, complaints, look
+from colour_models import LABELS, colour_model, write_colours
 from hostile_report import HOSTILE, hostile
 from PIL import Image
 
+from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.report.page import page as html_of
 
 pytestmark = pytest.mark.browser
@@ -174,3 +176,22 @@ def test_the_figures_are_the_manifests(page, bundle):
         figures = [cell.text for cell in row.find_elements("css selector", ".figure")]
         expected = [100 * metrics[name][key]["value"] for key in ("top1", "top5", "top1_difference", "agreement")]
         assert [float(f.replace("−", "-")) for f in figures[:4]] == pytest.approx(expected, abs=0.051)
+
+
+@pytest.mark.parametrize("meaning", ["labels", "binary", "values", "embedding"])
+def test_pages_of_every_meaning_are_readable(browser, tmp_path, meaning):
+    root = tmp_path / meaning
+    export_model(
+        colour_model(meaning), root / "dist", labels=LABELS[meaning], scores=meaning, resize="squash",
+        calibrate=write_colours(root / "calibration", "embedding", seed=9),
+        evaluate=write_colours(root / "data", meaning), max_drop=20.0, formats=["tflite"],
+        precisions=["float32", "int8"],
+    )  # fmt: skip
+    browser.get((root / "dist" / "report.html").as_uri())
+    assert browser.find_element("id", "parts-table")
+    for dark in (False, True):
+        look(browser, dark=dark, **PHONE)
+        opened(browser)
+        assert browser.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+        assert [entry for entry in browser.execute_script(CONTRAST) if entry[1] < LEAST_CONTRAST] == []
+    assert complaints(browser) == []

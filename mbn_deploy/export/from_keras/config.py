@@ -32,6 +32,22 @@ _OF_KERAS2 = {
     "LeakyReLU": ("LeakyReLU", {"alpha": "negative_slope"}),
     "ThresholdedReLU": ("ReLU", {"theta": "threshold"}),
 }
+# hard_sigmoid of Keras 2 is clip(0.2 x + 0.5, 0, 1): that of Keras 3, relu6(x + 3) / 6, of 1.2 x.
+_KERAS2_HARD_SIGMOID = {
+    "module": "keras",
+    "class_name": "Sequential",
+    "registered_name": None,
+    "config": {
+        "name": "hard_sigmoid",
+        "layers": [
+            {"module": "keras.layers", "class_name": kind, "config": settings, "registered_name": None}
+            for kind, settings in (
+                ("Rescaling", {"name": "steeper", "scale": 1.2, "offset": 0.0}),
+                ("Activation", {"name": "hard_sigmoid", "activation": "hard_sigmoid"}),
+            )
+        ],
+    },
+}
 _ACTIVATION_LAYERS = frozenset({"Activation", "ELU", "LeakyReLU", "ReLU", "Softmax"})  # without weights
 _CODE = {
     "Lambda": "it holds Python code, and code from a file is never run; build the model without it",
@@ -221,12 +237,7 @@ def _settings(entry: Entry, place: str, config: Entry, *, keras2: bool) -> Entry
     if not keras2:
         return kept
     if kept.get("activation") == "hard_sigmoid":
-        raise _refusal(
-            entry,
-            place,
-            "hard_sigmoid of Keras 2 is clip(0.2 x + 0.5, 0, 1), another function than that of Keras 3 and of "
-            "MobileNetV3; it is not supported",
-        )
+        kept["activation"] = _KERAS2_HARD_SIGMOID
     return _without_keras2_keys(entry, place, kept)
 
 

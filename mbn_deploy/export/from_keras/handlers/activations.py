@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -179,6 +179,19 @@ def _log_sigmoid(build: GraphBuilder, call: Call, x: Tensor, output: str) -> Ten
     return _scaled(build, call, _emit(build, "softplus", negative, f"{output}/softplus"), output, -1.0)
 
 
+def _chain(build: GraphBuilder, call: Call, x: Tensor, output: str, *, layers: Sequence[Any]) -> Tensor:
+    """Append a Sequential that is given as an activation: rescaling and activation layers."""
+    for at, layer in enumerate(layers, 1):
+        name, kind = output if at == len(layers) else f"{output}/{layer.name}", type(layer).__name__
+        if kind == "Rescaling":
+            x = build.affine(replace(call, name=name), x, constant(layer.scale), constant(layer.offset))
+        elif kind in _OF_OBJECT:
+            x = _of_object(layer)(build, call, x, name)
+        else:
+            raise call.refuse(f"its activation holds the layer {layer.name!r} ({kind})")
+    return x
+
+
 def _emit(build: GraphBuilder, kind: OpKind, x: Tensor | tuple[Tensor, ...], output: str, **fields: Any) -> Tensor:
     """Append an op that writes `output` in the shape of its first input."""
     inputs = x if isinstance(x, tuple) else (x,)
@@ -268,6 +281,7 @@ _OF_OBJECT: Mapping[str, Callable[[Any], Activation]] = {
     "Gelu": lambda o: _one_op("gelu_tanh" if o.approximate else "gelu"),
     "Softmax": lambda o: partial(_softmax, kind="softmax", axis=o.axis),
     "LogSoftmax": lambda o: partial(_softmax, kind="log_softmax", axis=o.axis),
+    "Sequential": lambda o: partial(_chain, layers=o.layers),
     "Activation": lambda o: (
         lambda build, call, x, output: activate(
             build, replace(call, operation=o), x, activation_name(call, o.activation), output

@@ -139,7 +139,10 @@ def test_the_reference_of_commands_names_every_option():
 def test_the_reference_of_python_names_what_is_public():
     text = text_of("reference/python.md")
     named = set(re.findall(r"auto(?:class|function):: mbn_deploy\.(?:pipeline\.|runtime\.|manifest\.)?(\w+)", text))
-    assert named >= {*mbn_deploy.__all__, *runtime.__all__} - {"__version__"}
+    assert named >= {*mbn_deploy.__all__, *runtime.__all__} - {
+        "__version__",
+        "Answer",
+    }  # Answer is a union, told in a sentence
 
 
 def rows(text):
@@ -190,7 +193,8 @@ def test_the_format_is_that_of_a_bundle(exported):
         documented = {
             name.replace("FILE", file) for name in re.findall(r"^\| `(\S*FILE|pixels)` \|", FORMAT, re.MULTILINE)
         }
-        assert documented == {name for name in golden.files if name == "pixels" or name.endswith(file)}
+        optional = {f"recorded:{file}"}  # only where kernels could not run every operation alone
+        assert documented - optional == {name for name in golden.files if name == "pixels" or name.endswith(file)}
         patterns = [
             name.replace("PRECISION", "int8(-mixed)?|int16x8").replace("TENSOR", ".+")
             for name in re.findall(r"^\| `(\S*PRECISION\S*)` \|", FORMAT, re.MULTILINE)

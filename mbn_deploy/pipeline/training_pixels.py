@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from mbn_deploy.arrays import Floats
+from mbn_deploy.arrays import Floats, Pixels
 from mbn_deploy.data.dataset import Dataset
 from mbn_deploy.errors import InputError
+from mbn_deploy.manifest import Preprocess
 from mbn_deploy.pipeline.images import ExportImages
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.pipeline.training_loader import LOADERS, load_as_in_training
 from mbn_deploy.progress import Progress
 from mbn_deploy.runtime.images import is_turned
 from mbn_deploy.verify.evaluate import BATCH, conclude, keras_input
-from mbn_deploy.verify.preset_check import better_preset, sample
+from mbn_deploy.verify.preset_check import TRIED_UNLABELLED, better_preset, sample
 from mbn_deploy.verify.record import loader_record
 
 OURS, THEIRS = "keras", "loader"
@@ -92,14 +93,14 @@ def _preset_warning(source: Source, images: ExportImages) -> str | None:
         pixels = np.stack(list(dataset.images(source.size, images.evaluation_preprocess)))
         truth = dataset.truth
     elif images.calibration is not None:
-        pixels, truth = images.calibration.pixels[sample(len(images.calibration.pixels))], None
+        chosen = sample(len(images.calibration.pixels), TRIED_UNLABELLED)
+        pixels, truth = images.calibration.pixels[chosen], None
     else:
         return None
-    found = better_preset(
-        lambda preprocess, some: source.keras(keras_input(some, preprocess)),
-        source.keras_preprocess,
-        pixels,
-        truth,
-        images.measure,
-    )
+
+    def predict(preprocess: Preprocess, some: Pixels) -> Floats:
+        batches = (some[start : start + BATCH] for start in range(0, len(some), BATCH))
+        return np.concatenate([source.keras(keras_input(batch, preprocess)) for batch in batches])
+
+    found = better_preset(predict, source.keras_preprocess, pixels, truth, images.measure)
     return None if found is None else str(found)

@@ -19,7 +19,7 @@ from mbn_deploy.manifest import PREPROCESS_MODES, Preprocess
 from mbn_deploy.verify.measures.measure import Measure
 from mbn_deploy.verify.scores import LEAST_PROBABILITY, floored_probabilities, sigmoid_of
 
-TRIED = 64  # images
+TRIED, TRIED_UNLABELLED = 64, 32  # images
 # The probability that a preset that is no better wins by as much, over all presets that are tried.
 SIGNIFICANCE = 0.01
 # Without labels, a preset is better if its answers tell this many nats more about the images, and those of the chosen
@@ -76,9 +76,9 @@ def better_preset(
     return trial.by_information() if truth is None else trial.by_labels(truth)
 
 
-def sample(count: int) -> npt.NDArray[np.int64]:
-    """Return the numbers of at most `TRIED` of `count` images, evenly spread: data sets are sorted by class."""
-    return np.unique(np.linspace(0, count - 1, min(count, TRIED)).round().astype(np.int64))
+def sample(count: int, most: int = TRIED) -> npt.NDArray[np.int64]:
+    """Return the numbers of at most `most` of `count` images, evenly spread: data sets are sorted by class."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def _other_presets(given: Preprocess, channels: int) -> Iterable[tuple[str, Preprocess]]:

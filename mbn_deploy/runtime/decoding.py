@@ -92,12 +92,19 @@ class Decoder:
             if self.answers.meaning == "binary":
                 row = np.concatenate([1 - row, row])
         best = self.rank(row, count)
-        if best and not -_ROUNDING <= best[0].score <= 1 + _ROUNDING:
+        if best and (best[0].score > 1 or best[-1].score < 0):
+            return [self._without_rounding(prediction) for prediction in best]
+        return best
+
+    def _without_rounding(self, prediction: Prediction) -> Prediction:
+        """Return a prediction with a score in [0, 1]. Raises `InputError` where more than rounding moved it."""
+        score = prediction.score
+        if not -_ROUNDING <= score <= 1 + _ROUNDING:
             raise InputError(
-                f"the model answered {best[0].score:g}, which is no probability: the file does not end in "
+                f"the model answered {score:g}, which is no probability: the file does not end in "
                 f"{self.answers.scores}, as it is said to"
             )
-        return best
+        return Prediction(prediction.index, prediction.label, min(max(score, 0.0), 1.0))
 
     def values(self, row: Array) -> list[Value]:
         """Return the numbers of a regression. Raises `InputError` for numbers that are not finite."""

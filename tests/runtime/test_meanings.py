@@ -8,7 +8,9 @@ from cli_run import run
 from mbn_deploy.answers import Answers
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.graph.graph import Graph
+from mbn_deploy.manifest import TensorInfo
 from mbn_deploy.runtime import Classifier, ClassifierPool
+from mbn_deploy.runtime.decoding import Decoder
 
 PIXELS = models.pictures()
 GIVEN = {"preprocess": "tf", "resize": "squash"}
@@ -164,3 +166,19 @@ def test_run_prints_what_the_answers_are(file, key, printed, tmp_path):
     data = json.loads(run("run", path, picture, "--json").stdout)
     assert data["model"]["meaning"] == file["meaning"]
     assert key in data["images"][0]
+
+
+def decoder_of_labels():
+    output = TensorInfo("labels", (1, 3), "float32", None, None)
+    return Decoder.for_output(output, Answers("labels", "sigmoid"), ("cat", "dog", "fish"))
+
+
+def test_rounding_moves_no_probability_out_of_its_range():
+    best = decoder_of_labels().predictions(np.float32([-0.0005, 1.0005, 0.5]), 3)
+    assert [(each.label, each.score) for each in best] == [("dog", 1.0), ("fish", 0.5), ("cat", 0.0)]
+
+
+@pytest.mark.parametrize("row", [[0.2, -0.5, 0.9], [0.2, -np.inf, 0.9], [1.5, 0.2, 0.3], [np.inf, 0.2, 0.3]])
+def test_one_number_that_is_no_probability_is_enough(row):
+    with pytest.raises(InputError, match="probability"):
+        decoder_of_labels().predictions(np.float32(row), 3)

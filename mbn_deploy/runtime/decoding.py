@@ -85,8 +85,10 @@ class Decoder:
     def predictions(self, row: Array, count: int) -> list[Prediction]:
         """Return the `count` likeliest names, best first; `row` may be overwritten.
 
-        Raises `InputError` for NaN and for numbers that are no probabilities.
+        Raises `InputError` for NaN, infinite logits and numbers that are no probabilities.
         """
+        if self.answers.scores == "logits":
+            self.vector(row)  # an infinite logit would become a certain answer
         if not self.answers.are_probabilities or self.answers.meaning == "binary":
             row = to_answers(row, self.output, self.answers)
             if self.answers.meaning == "binary":

@@ -182,3 +182,11 @@ def test_rounding_moves_no_probability_out_of_its_range():
 def test_one_number_that_is_no_probability_is_enough(row):
     with pytest.raises(InputError, match="probability"):
         decoder_of_labels().predictions(np.float32(row), 3)
+
+
+@pytest.mark.parametrize("meaning", ["classes", "labels"])
+@pytest.mark.parametrize("logit", [np.inf, -np.inf, np.nan])
+def test_a_logit_that_is_not_finite_is_no_certain_answer(meaning, logit):
+    decoder = Decoder.for_output(TensorInfo("logits", (1, 3), "float32"), Answers(meaning, "logits"), None)
+    with pytest.raises(InputError, match="finite"):
+        decoder.predictions(np.float32([logit, 0, 1]), 3)

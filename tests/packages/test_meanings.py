@@ -3,6 +3,9 @@
 import re
 import shutil
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import android_tools as tools
 import export_models as models
@@ -18,6 +21,7 @@ from mbn_deploy.packages.android.package import AndroidOptions, write_android_pa
 from mbn_deploy.packages.ios.package import write_ios_package
 from mbn_deploy.packages.micro.code import RESOLVERS
 from mbn_deploy.packages.micro.package import write_c_array_package
+from mbn_deploy.packages.pi import package as pi_package
 from mbn_deploy.packages.pi.rpicam import stage_files
 
 HEADS = {  # meaning: (number of outputs, labels)
@@ -112,6 +116,26 @@ def test_every_package_for_ios_has_the_method_of_its_answers(bundles, tmp_path):
         assert f"public func {method}(" in swift
         assert "§" not in swift
         assert f"classifier.{method}(" in (tmp_path / meaning / "README.md").read_text()
+
+
+def test_the_example_for_the_pi_prints_answers_of_every_meaning(bundles, picture, tmp_path):
+    script = Path(pi_package.__file__).with_name("templates") / "classify.py"
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(picture).save(tmp_path / "photos" / "a.png")
+    for meaning, (outputs, labels) in HEADS.items():
+        folder = tmp_path / meaning
+        shutil.copytree(bundles / meaning, folder / "models")
+        shutil.copy(script, folder)
+        command = [sys.executable, str(folder / script.name), f"folder:{tmp_path / 'photos'}"]
+        if meaning == "labels":
+            command += ["--sure", "0"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        named = [label for label in labels or () if repr(label) in done.stdout]
+        assert len(named) == {"labels": 4, "binary": 1, "values": 2, "embedding": 0}[meaning]
+        assert (f"{outputs} features" in done.stdout) == (meaning == "embedding")
+        assert ("%" in done.stdout) == (meaning in ("labels", "binary"))
+        assert done.stdout.endswith("a.png'\n")
 
 
 C_PROGRAM = """

@@ -13,6 +13,7 @@ from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import ModelFile
 from mbn_deploy.runtime.decoding import to_answers
 from mbn_deploy.runtime.system.files import read_file
+from mbn_deploy.runtime.tensors import to_real
 from mbn_deploy.verify.golden import Golden, read_golden
 
 # Scores are float32, and a softmax that sums the logits in another order is off by a few of their roundings.
@@ -64,10 +65,14 @@ def _tolerance(bundle: Bundle, golden: Golden, entry: ModelFile) -> float:
     """Return how far scores may be off on a phone, whose kernels may be others than the workstation's.
 
     A probability moves by at most 1/4 of what two logits move against each other, so by half of what each one moves.
+    Values and features may be large: two of them that are one level apart are both rounded to float32.
     """
     origin = golden.provenance.get(entry.path)
     raw = max(golden.tolerances[entry.path], 0.0 if origin is None else origin.cross_kernel_tolerance)
     real = raw * (entry.output.scale or 1.0 if entry.output.dtype != "float32" else 1.0)
     if bundle.manifest.scores == "logits":
         real /= 2
+    elif bundle.manifest.scores == "none":
+        largest = np.abs(to_real(golden.outputs[entry.path], entry.output)).max(initial=0.0)
+        real += float(np.finfo(np.float32).eps * largest)
     return float(np.float32(real * (1 + _ROUNDING) + _ROUNDING))

@@ -55,7 +55,7 @@ HOUSE = {
     "runtime.system": Room(VALUES, "numpy"),
     "runtime.labels": Room("errors answers"),
     "runtime.label_files": Room(f"{VALUES} runtime.system"),
-    "runtime.formats": Room(f"{VALUES} runtime.labels", "numpy"),
+    "runtime.formats": Room(f"{VALUES} runtime.system runtime.labels", "numpy"),
     "runtime.untrusted": Room(f"{VALUES} runtime.system runtime.formats", "numpy"),
     "runtime.images": Room(VALUES, "numpy PIL"),
     "runtime.bundle": Room(f"{VALUES} runtime.system runtime.labels"),

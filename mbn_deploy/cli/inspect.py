@@ -129,6 +129,10 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _notes(console: Console, report: FileReport) -> None:
     """Print what may cause trouble on a device, the file's own description, and how XNNPACK divides it."""
+    if report.purpose is not None:
+        console.print(f"This is {plain(report.purpose)}.", soft_wrap=True)
+    for warning in report.warnings:
+        console.print(f"warning: {plain(warning)}", soft_wrap=True)
     notes = {
         "needs TensorFlow's own kernels": report.select_tf_ops,
         "custom operations": report.custom_ops,

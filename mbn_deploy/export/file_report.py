@@ -118,7 +118,8 @@ class FileReport:
     `all_integer`: every op computes in integers, except for a QUANTIZE and DEQUANTIZE at the two ends. `counts` has
     the file's own nodes by kind; `ops` leaves out the QuantizeLinear and DequantizeLinear nodes around the ops of
     an ONNX file. `parameters` is the number of values in kernels and biases. `dynamic_leftovers` are inputs and
-    operations of a shape that is only known when the model runs.
+    operations of a shape that is only known when the model runs. `purpose` says what the file is if it does not turn
+    one picture into one row of numbers. `warnings` are sentences about what is unusual in it.
     """
 
     path: str
@@ -139,6 +140,8 @@ class FileReport:
     custom_ops: tuple[str, ...] = ()
     dynamic_leftovers: tuple[str, ...] = ()
     delegate: DelegateReport | None = None
+    purpose: str | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def relu6(self) -> tuple[Relu6Range, ...]:

@@ -12,6 +12,9 @@ from mbn_deploy.export.tflite.delegate import probe_delegate
 from mbn_deploy.export.tflite.inspect import report_tflite
 from mbn_deploy.models.hdf5 import SIGNATURE
 from mbn_deploy.models.keras_zip import is_zip
+from mbn_deploy.runtime.formats.external_data import with_external_data
+from mbn_deploy.runtime.formats.outline import read_outline
+from mbn_deploy.runtime.formats.purpose import other_purpose
 from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.text import shorten
@@ -32,9 +35,14 @@ def inspect_file(path: str | Path, *, delegate: bool = False) -> FileReport:
         raise InputError(
             f"{path}: a folder; one file is inspected at a time" + (f": {shorten(models)}" if models else "")
         )
-    data = read_file(path)
-    report = inspect_data(data, str(path))
+    report = inspect_data(_read(path), str(path))
     return replace(report, delegate=probe_delegate(path)) if delegate and report.format == "tflite" else report
+
+
+def _read(path: Path) -> bytes:
+    """Return a model file's bytes, an .onnx file with the constants that lie in other files of its folder."""
+    data = read_file(path)
+    return with_external_data(data, path) if path.suffix.lower() == ".onnx" else data
 
 
 def inspect_data(data: bytes, where: str) -> FileReport:
@@ -44,5 +52,7 @@ def inspect_data(data: bytes, where: str) -> FileReport:
             f"{where}: no TFLite or ONNX file, but perhaps a Keras model; `mbn-deploy export` makes such files of it"
         )
     if data[4:8] != IDENTIFIER and Path(where).suffix.lower() != ".tflite":
-        return report_onnx(data, where)
-    return report_tflite(data, where)
+        report = report_onnx(data, where)
+    else:
+        report = report_tflite(data, where)
+    return replace(report, purpose=other_purpose(read_outline(data, report.format, where), report.format))

@@ -27,6 +27,7 @@ from mbn_deploy.manifest import (
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.formats.file_end import FileEnd, file_end
 from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY, GoogleMetadata, google_metadata
+from mbn_deploy.runtime.input_range import covered_range, in_words, takes_pixels
 from mbn_deploy.runtime.label_files import read_labels
 from mbn_deploy.runtime.labels import mismatch
 from mbn_deploy.runtime.model_info import OpenOptions
@@ -136,7 +137,9 @@ def _missing_preprocess(declaration: Declaration, options: OpenOptions) -> list[
         return []
     missing = []
     if declaration.normalization is None and options.preprocess is None:
-        missing.append("preprocess, --preprocess raw|unit|tf|torch|caffe|MEAN/STD")
+        covered = covered_range(declaration.input)
+        range_ = "" if covered is None else f"; its {declaration.input.dtype} input covers {in_words(covered)}"
+        missing.append(f"preprocess, --preprocess raw|unit|tf|torch|caffe|MEAN/STD{range_}")
     if options.resize is None:
         missing.append(f"resize, --resize {'|'.join(get_args(Resize))}")
     return missing
@@ -236,10 +239,11 @@ def _override(preprocess: Preprocess, options: OpenOptions) -> Preprocess:
 def _normalization(google: GoogleMetadata, tensor: TensorInfo, where: str) -> Preprocess | None:
     """Return the mean and std that a file implies without saying them, or None.
 
-    A uint8 input takes the pixels themselves: its scale and zero point say which real number each pixel is, which is
-    how Google's quantized models are made. int8 and float inputs imply nothing.
+    A uint8 input whose range is that of a preprocessing takes the pixels themselves: its scale and zero point say which
+    real number each pixel is, which is how Google's quantized models are made. A calibrated range, int8 and float
+    inputs imply nothing.
     """
-    if tensor.dtype == "uint8":
+    if takes_pixels(tensor):
         return Preprocess(mean=(float(tensor.zero_point or 0),), std=(1 / (tensor.scale or 1.0),))
     if google.mean is None or google.std is None:
         return None

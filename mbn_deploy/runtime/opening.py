@@ -26,7 +26,10 @@ from mbn_deploy.runtime.declaration import (
     read_declaration,
 )
 from mbn_deploy.runtime.file_choice import choose_file
+from mbn_deploy.runtime.formats.external_data import with_external_data
+from mbn_deploy.runtime.formats.purpose import check_purpose
 from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER
+from mbn_deploy.runtime.input_range import check_fits
 from mbn_deploy.runtime.model_info import ModelInfo, OpenedModel, OpenOptions
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.runtime.threads import ThreadsFrom, choose_thread_count
@@ -123,10 +126,15 @@ def _bundle_source(folder: Path, options: OpenOptions) -> ModelSource:
 def _file_source(path: Path) -> ModelSource:
     data = read_file(path)
     if data[4:8] == IDENTIFIER or path.suffix == ".tflite":
-        return ModelSource(path, "tflite", data)
-    if path.suffix == ".onnx":
-        return ModelSource(path, "onnx", data)
-    raise InputError(f"{path}: not a bundle, a .tflite or an .onnx file; use `mbn-deploy export` on other models first")
+        file_format: FileFormat = "tflite"
+    elif path.suffix == ".onnx":
+        file_format, data = "onnx", with_external_data(data, path)
+    else:
+        raise InputError(
+            f"{path}: not a bundle, a .tflite or an .onnx file; use `mbn-deploy export` on other models first"
+        )
+    check_purpose(data, file_format, str(path))
+    return ModelSource(path, file_format, data)
 
 
 def _check(declaration: Declaration, backend: Backend, options: OpenOptions, where: str) -> None:
@@ -155,6 +163,9 @@ def _model_info(
     layout = choose_layout(declaration.input, declaration.layout, where)
     check_complete(declaration, options, where)
     answers, assumption = choose_answers(declaration, options, where)
+    preprocess = choose_preprocess(declaration, options)
+    if options.preprocess is not None:
+        check_fits(preprocess, declaration.input, where)
     return ModelInfo(
         path=where,
         model=declaration.model,
@@ -166,7 +177,7 @@ def _model_info(
         output=declaration.output,
         layout=layout,
         answers=answers,
-        preprocess=choose_preprocess(declaration, options),
+        preprocess=preprocess,
         threads_from=threads_from,
         assumptions=tuple(filter(None, (assumption, assumed_resize(declaration, options)))),
     )

@@ -88,15 +88,15 @@ TFLITE_ANSWERS = {
     "a stride of 0": "windows and steps of [2, 0]",
     "a stride without end": "windows and steps of [2, 2147483647]",
     "options of another operation": "its options are missing",
-    "an operation of later days": "operation 206 is none",
-    "control flow": "operation 119 is none",
+    "an operation of later days": "operation number 206",
+    "control flow": "operation WHILE",
     "a string without end": "has no end",
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_tflite_file_is_refused(damage):
-    wanted = rf"m\.tflite: damaged, or no TFLite file: .*{re.escape(TFLITE_ANSWERS[damage])}"
+    wanted = rf"m\.tflite: .*{re.escape(TFLITE_ANSWERS[damage])}"
     with pytest.raises(InputError, match=wanted):
         check_model(DAMAGE[damage](models.float_tflite()), "tflite", "m.tflite")
 
@@ -263,7 +263,7 @@ ONNX_DAMAGE = {
 @pytest.mark.parametrize("damage", ONNX_DAMAGE)
 def test_a_damaged_onnx_file_is_refused(damage):
     change, answer = ONNX_DAMAGE[damage]
-    with pytest.raises(InputError, match=rf"m\.onnx: damaged, or no ONNX file: .*{re.escape(answer)}"):
+    with pytest.raises(InputError, match=rf"m\.onnx: .*{re.escape(answer)}"):
         check_model(onnx_of(change), "onnx", "m.onnx")
 
 
@@ -363,7 +363,7 @@ def test_the_table_of_operations_is_the_schemas():
 def test_a_file_that_a_manifest_vouches_for_is_not_checked_again():
     """The loose file has an operation that nothing is known of; the interpreter refuses it in its own words."""
     data = DAMAGE["an operation of later days"](models.float_tflite())
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match="number 206"):
         open_backend(data, "tflite", threads=1)
     with pytest.raises(InputError, match="the interpreter does not accept it"):
         open_backend(data, "tflite", threads=1, vouched=True)

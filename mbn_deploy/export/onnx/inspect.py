@@ -17,7 +17,7 @@ from mbn_deploy.errors import InputError
 from mbn_deploy.export.file_report import FLOAT_TYPES, FileReport, OpReport, TensorReport, file_precision
 from mbn_deploy.export.onnx.builder import onnx_module
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description
-from mbn_deploy.runtime.untrusted.onnx_check import check_onnx
+from mbn_deploy.runtime.untrusted.onnx_check import check_onnx, unsuitable_for_onnxruntime
 
 _NO_OPERATIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant"})  # they stand around operations
 # Ops that ONNX Runtime's CPU provider computes in integers between DequantizeLinear and QuantizeLinear
@@ -54,9 +54,11 @@ def report_onnx(data: bytes, where: str) -> FileReport:
     Raises:
         InputError: the file is damaged.
     """
-    model = load_onnx(data, where)
+    reason = unsuitable_for_onnxruntime(data, where) if data else None
+    model = load_onnx(data, where) if reason is None else _parsed(data, where)
     try:
-        return _Reader(model, len(data)).report(where)
+        report = _Reader(model, len(data)).report(where)
+        return report if reason is None else replace(report, warnings=(*report.warnings, f"not run: {reason}"))
     except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where}: damaged: {type(error).__name__}: {error}") from error
 
@@ -67,6 +69,17 @@ def load_onnx(data: bytes, where: str) -> Any:
     Raises:
         InputError: the file is damaged, no ONNX file, or not valid.
     """
+    onnx, model = onnx_module(), _parsed(data, where)
+    check_onnx(data, where)  # first, since the checker and the shape inference below are C++ and trust the file
+    try:
+        onnx.checker.check_model(model)
+        return onnx.shape_inference.infer_shapes(model)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise InputError(f"{where}: not a valid ONNX file: {error}") from error
+
+
+def _parsed(data: bytes, where: str) -> Any:
+    """Return the `ModelProto` as it stands in the file; raises `InputError` for what is none."""
     onnx = onnx_module()
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -76,12 +89,7 @@ def load_onnx(data: bytes, where: str) -> Any:
         raise InputError(f"{where}: damaged, or neither a TFLite nor an ONNX file: {error}") from error
     if not model.graph.node or not model.graph.output:
         raise InputError(f"{where}: damaged, or no ONNX file: there is no graph in it")
-    check_onnx(data, where)  # first, since the checker and the shape inference below are C++ and trust the file
-    try:
-        onnx.checker.check_model(model)
-        return onnx.shape_inference.infer_shapes(model)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        raise InputError(f"{where}: not a valid ONNX file: {error}") from error
+    return model
 
 
 class _Reader:

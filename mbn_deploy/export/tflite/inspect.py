@@ -23,6 +23,7 @@ from mbn_deploy.export.file_report import (
 from mbn_deploy.export.tflite.builder import PLACEHOLDER_BUILTIN, schema
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description
 from mbn_deploy.runtime.formats.tflite_file import read_metadata
+from mbn_deploy.text import plural, shorten
 
 # Operators by which converters compute the batch size when the model runs, on these types.
 _SHAPE_OPS, _SHAPE_TYPES = frozenset({"SHAPE", "STRIDED_SLICE", "PACK"}), ("int32", "int64")
@@ -100,6 +101,7 @@ class TFLiteReader:
             select_tf_ops=tuple(name for name in custom if name.startswith(_SELECT_TF_PREFIX)),
             custom_ops=tuple(name for name in custom if not name.startswith(_SELECT_TF_PREFIX)),
             dynamic_leftovers=self._dynamic_leftovers(ops),
+            warnings=self._warnings(),
         )
 
     def _tensor(self, raw: Any) -> TensorReport:
@@ -161,6 +163,18 @@ class TFLiteReader:
         if op.kind not in TYPE_CONVERSIONS:
             return False
         return set(indices(raw.inputs)) <= set(self.sources) or set(indices(raw.outputs)) <= set(self.results)
+
+    def _warnings(self) -> tuple[str, ...]:
+        """Name the tensors whose scales are said to lie along an axis that they do not have."""
+        wrong = [
+            tensor.name
+            for tensor, raw in zip(self.tensors, self.graph.tensors or (), strict=True)
+            if tensor.channels > 1 and not 0 <= raw.quantization.quantizedDimension < len(tensor.shape)
+        ]
+        if not wrong:
+            return ()
+        count = plural(len(wrong), "tensor")
+        return (f"{count} with scales along an axis that they do not have (older converters did so): {shorten(wrong)}",)
 
     def _dynamic_leftovers(self, ops: Iterable[OpReport]) -> tuple[str, ...]:
         open_inputs = [f"input {self.tensors[i].name}" for i in self.sources if -1 in self.tensors[i].shape]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
@@ -38,9 +40,18 @@ class OnnxBackend:
             properties = self._session.get_modelmeta().custom_metadata_map
         except UnicodeDecodeError as error:
             raise InputError(f"{where}: damaged: a name or an entry of its metadata is no text: {error}") from error
-        self.input, self.output = _info("input", sources, where), _info("output", results, where)
+        self.input = _info("input", sources, where)
+        self.output = _info("output", results, where, lambda: self._answer_shape(results[0].name))
         self.metadata: Mapping[str, bytes] = {key: value.encode() for key, value in properties.items()}
         self._outputs = [self.output.name]
+
+    def _answer_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of an output that the file leaves open, by running the file on zeros."""
+        zeros = np.zeros(self.input.shape, self.input.dtype)
+        try:
+            return tuple(self._session.run([name], {self.input.name: zeros})[0].shape)
+        except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise InputError(f"{self._where}: onnxruntime failed on it: {error}") from error
 
     def run(self, values: Array) -> Array:
         """Run the session, which reads `values` without a copy; see `Backend`."""
@@ -68,7 +79,8 @@ def open_session(data: bytes, threads: int, where: str) -> Any:
         raise InputError(f"{where}: damaged, or no ONNX file that onnxruntime can run: {error}") from error
 
 
-def _info(what: str, values: list[Any], where: str) -> TensorInfo:
+def _info(what: str, values: list[Any], where: str, measure: Callable[[], tuple[int, ...]] | None = None) -> TensorInfo:
+    """Describe the one input or output; `measure` finds the shape of one that the file leaves open."""
     if len(values) != 1:
         names = ", ".join(value.name for value in values)
         raise InputError(f"{where}: {len(values)} {what}s ({names}); a classifier has one")
@@ -78,6 +90,8 @@ def _info(what: str, values: list[Any], where: str) -> TensorInfo:
     shape = list(value.shape)
     if shape and not isinstance(shape[0], int):
         shape[0] = 1  # an open batch axis
+    if measure is not None and (not shape or not all(isinstance(n, int) for n in shape)):
+        shape = list(measure())
     if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         raise InputError(f"{where}: {what} {value.name!r} has no fixed size ({value.shape}); export it with one")
     return TensorInfo(value.name, tuple(shape), _TYPES[value.type])

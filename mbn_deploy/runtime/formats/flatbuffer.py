@@ -14,6 +14,10 @@ class DamagedError(ValueError):
     """Bytes that contradict their format."""
 
 
+class UnsuitableError(ValueError):
+    """A sound file that this program does not run; the text says why, as the rest of a sentence about the file."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A flatbuffer table at the byte `position` of `data`.
@@ -93,9 +97,13 @@ def root(data: bytes, identifier: bytes) -> Table:
 
 
 @contextmanager
-def damage_named(where: str, kind: str = "TFLite") -> Iterator[None]:
-    """Turn a `DamagedError` into an `InputError` that names `where`."""
+def damage_named(where: str, kind: str = "TFLite", *, unsuitable: bool = True) -> Iterator[None]:
+    """Turn a `DamagedError`, and an `UnsuitableError` unless told otherwise, into an `InputError` about `where`."""
     try:
         yield
+    except UnsuitableError as error:
+        if not unsuitable:
+            raise
+        raise InputError(f"{where}: {error}") from None
     except DamagedError as error:
         raise InputError(f"{where}: damaged, or no {kind} file: {error}") from None

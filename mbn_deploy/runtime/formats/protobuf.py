@@ -36,15 +36,26 @@ def encoded(field: int, value: bytes) -> bytes:
     return _varint(field << 3 | _BYTES) + _varint(len(value)) + value
 
 
+def encoded_number(field: int, value: int) -> bytes:
+    """Encode a field of an unsigned integer or of an enumeration."""
+    return _varint(field << 3 | _VARINT) + _varint(value)
+
+
 def numbered(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Yield number and value of every field in their order; numbers of fixed width as if they were unsigned."""
+    return ((number, value) for number, value, _ in wired(data))
+
+
+def wired(data: memoryview) -> Iterator[tuple[int, int | memoryview, memoryview]]:
+    """Yield what `numbered` does, and the bytes of the whole field, with its number."""
     at = 0
     while at < len(data):
+        start = at
         key, at = number_at(data, at)
         kind, size = key & 7, 0
         if kind == _VARINT:
-            value, at = number_at(data, at)
-            yield key >> 3, value
+            number, at = number_at(data, at)
+            yield key >> 3, number, data[start:at]
             continue
         if kind == _BYTES:
             size, at = number_at(data, at)
@@ -54,8 +65,9 @@ def numbered(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise DamagedError(f"wire type {kind} at byte {at}")
         if at + size > len(data):
             raise DamagedError(f"{size} bytes at byte {at} reach beyond the end of {len(data)}")
-        yield key >> 3, data[at : at + size] if kind == _BYTES else int.from_bytes(data[at : at + size], "little")
+        value = data[at : at + size]
         at += size
+        yield key >> 3, value if kind == _BYTES else int.from_bytes(value, "little"), data[start:at]
 
 
 def number_at(data: memoryview, at: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from mbn_deploy.runtime.formats.flatbuffer import DamagedError, Table, damage_named, root
+from mbn_deploy.runtime.formats.flatbuffer import DamagedError, Table, UnsuitableError, damage_named, root
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
@@ -17,7 +17,7 @@ LARGEST_TENSOR = 2**30  # bytes; the interpreter would ask the system for as muc
 # TensorType: bytes of one value, for the types whose size is a whole number of bytes.
 TYPE_BYTES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 8: 8, 9: 1, 10: 8, 11: 16, 12: 8, 15: 4, 16: 2}
 # TensorType: smallest and largest zero point.
-_ZERO_POINTS = {2: (0, 0), 3: (0, 255), 7: (0, 0), 9: (-128, 127)}
+_ZERO_POINTS = {3: (0, 255), 9: (-128, 127)}
 
 
 def read_metadata(data: bytes, where: str) -> dict[str, bytes]:
@@ -38,7 +38,7 @@ def read_metadata(data: bytes, where: str) -> dict[str, bytes]:
         if not graphs:
             raise DamagedError("there is no graph in it")
         for graph in graphs:
-            _check_graph(graph, sizes, len(model.tables(1)))
+            _check_graph(graph, sizes, [bool(code.text(1)) for code in model.tables(1)])
         entries = [(entry.text(0), entry.scalar(1, "I", 0)) for entry in model.tables(6)]
         _check_indices("metadata buffer", (index for _, index in entries), len(buffers))
         return {name: buffers[index].blob(0) for name, index in entries}
@@ -52,7 +52,8 @@ def _buffer_size(buffer: Table) -> int:
     return inside or size
 
 
-def _check_graph(graph: Table, sizes: list[int], codes: int) -> None:
+def _check_graph(graph: Table, sizes: list[int], custom: list[bool]) -> None:
+    """Check the indices of a graph; `custom` tells which operator codes are not of TensorFlow Lite."""
     tensors = graph.tables(0)
     constants = [index for index, tensor in enumerate(tensors) if _is_constant(tensor, sizes)]
     sources, results = graph.numbers(1, "i"), graph.numbers(2, "i")
@@ -60,11 +61,13 @@ def _check_graph(graph: Table, sizes: list[int], codes: int) -> None:
     variables = [index for index, tensor in enumerate(tensors) if tensor.scalar(5, "B", 0)]
     known = {*constants, *sources, *variables}
     for operator in graph.tables(3):
-        _check_indices("operator code", [operator.scalar(0, "I", 0)], codes)
+        code = operator.scalar(0, "I", 0)
+        _check_indices("operator code", [code], len(custom))
         inputs = [i for i in operator.numbers(1, "i") if i != -1]  # -1: an optional input that is omitted
         outputs = operator.numbers(2, "i")
         _check_indices("tensor", (*inputs, *outputs), len(tensors))
-        _check_written(inputs, known)
+        if not custom[code]:  # accelerators' compilers add tensors of memory to work in
+            _check_written(inputs, known)
         known.update(outputs)
     _check_written(results, known)
 
@@ -79,7 +82,7 @@ def _is_constant(tensor: Table, sizes: list[int]) -> bool:
     _check_quantization(tensor, shape)
     width = TYPE_BYTES.get(tensor.scalar(1, "b", 0))
     if math.prod(shape) * (width or 1) > LARGEST_TENSOR:
-        raise DamagedError(f"tensor {tensor.text(3)!r} of shape {shape} is too large for any picture classifier")
+        raise UnsuitableError(f"tensor {tensor.text(3)!r} of shape {shape} is too large for any picture classifier")
     sparse = tensor.table(6) is not None
     if sizes[index] and width is not None and not sparse and sizes[index] != math.prod(shape) * width:
         raise DamagedError(f"tensor {tensor.text(3)!r} of shape {shape} has {sizes[index]} bytes of data")
@@ -92,7 +95,8 @@ def _check_quantization(tensor: Table, shape: list[int]) -> None:
         return
     scales, zeros = params.numbers(2, "f"), params.numbers(3, "q")
     axis, count = params.scalar(6, "i", 0), len(scales)
-    fits = count <= 1 or (0 <= axis < len(shape) and count == shape[axis])
+    # Converters before 2021 state the axis of the filter for its bias, too; kernels do not read it there.
+    fits = count <= 1 or shape == [count] or (0 <= axis < len(shape) and count == shape[axis])
     if not fits or len(zeros) not in (0, 1, count):
         raise DamagedError(f"tensor {tensor.text(3)!r}: {count} scales and {len(zeros)} zero points for shape {shape}")
     if not all(math.isfinite(scale) and scale >= 0 for scale in scales):

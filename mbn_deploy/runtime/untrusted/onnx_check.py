@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mbn_deploy.runtime.formats.flatbuffer import DamagedError, damage_named
+from mbn_deploy.runtime.formats.flatbuffer import DamagedError, UnsuitableError, damage_named
 from mbn_deploy.runtime.formats.protobuf import number_at, numbered
 from mbn_deploy.runtime.formats.tflite_file import LARGEST_TENSOR
 
@@ -48,6 +48,16 @@ def check_onnx(data: bytes, where: str) -> None:
         _Check().model(memoryview(data))
 
 
+def unsuitable_for_onnxruntime(data: bytes, where: str) -> str | None:
+    """Return why a sound file is not run, None if it is. Raises `InputError` for a damaged one."""
+    try:
+        with damage_named(where, "ONNX", unsuitable=False):
+            _Check().model(memoryview(data))
+    except UnsuitableError as error:
+        return str(error)
+    return None
+
+
 class _Check:
     def __init__(self) -> None:
         self._left = MOST_FIELDS
@@ -75,17 +85,17 @@ class _Check:
         if len(fields.get(7, [])) != 1:
             raise DamagedError(f"{len(fields.get(7, []))} graphs")
         if 25 in fields or 20 in fields:
-            raise DamagedError("functions and training of its own, which no picture classifier needs")
+            raise UnsuitableError("it has functions and training of its own, which no picture classifier needs")
         for opset in fields.get(8, []):
             for domain in self._messages(opset).get(1, []):
                 if _text(domain) not in _DECLARED:
-                    raise DamagedError(f"operations of domain {_text(domain)!r}")
+                    raise UnsuitableError(f"it has operations of domain {_text(domain)!r}, which are not run")
         self._check_texts(fields.get(14, []))
         graph = self._messages(fields[7][0])
         if 1 not in graph or 12 not in graph:
             raise DamagedError("there is no graph in it")
         if 15 in graph:
-            raise DamagedError("sparse constants")
+            raise UnsuitableError("it has sparse constants, which are not run")
         self.graph(graph)
 
     def _check_texts(self, metadata: list[memoryview]) -> None:
@@ -105,7 +115,7 @@ class _Check:
             self._values[name] = count
             total += count * bits // 8
         if total > LARGEST_TENSOR:
-            raise DamagedError(f"constants of {total / 1e6:.0f} MB")
+            raise UnsuitableError(f"it has constants of {total / 1e6:.0f} MB, too many for any picture classifier")
         for value in fields.get(11, []):
             name, count = self.value(value)
             self._values.setdefault(name, count)
@@ -128,9 +138,9 @@ class _Check:
         kind = _last(fields, 2, 0)
         bits = _BITS.get(kind, 0)
         if _ELSEWHERE & set(fields) or _last(fields, 14, 0):
-            raise DamagedError(f"the constant {name!r} is text, a part, or lies outside of the file")
+            raise UnsuitableError(f"the constant {name!r} is text, a part, or lies outside of the file")
         if not bits:
-            raise DamagedError(f"the constant {name!r} has type {kind}, which no picture classifier needs")
+            raise UnsuitableError(f"the constant {name!r} has type {kind}, which no picture classifier needs")
         if len(dims) > 8 or any(not 0 <= n <= LARGEST_AXIS for n in dims):
             raise DamagedError(f"the constant {name!r} has shape {dims}")
         count = math.prod(dims)
@@ -167,13 +177,13 @@ class _Check:
         for type_ in fields.get(2, []):
             kinds = self._messages(type_)
             if set(kinds) - {1, 6}:
-                raise DamagedError(f"{name!r} is no tensor")
+                raise UnsuitableError(f"{name!r} is no tensor, but a sequence or a map")
             for tensor in kinds.get(1, []):
                 for shape in self._messages(tensor).get(2, []):
                     for dimension in self._messages(shape).get(1, []):
                         count *= self._dimension(name, dimension)
         if count > LARGEST_TENSOR:
-            raise DamagedError(f"{name!r} has {count} values, too many for any picture classifier")
+            raise UnsuitableError(f"{name!r} has {count} values, too many for any picture classifier")
         return name, count
 
     def _dimension(self, name: str, data: memoryview) -> int:
@@ -190,7 +200,10 @@ class _Check:
         kind = _text(fields[4][-1]) if 4 in fields else ""
         domain = _text(fields[7][-1]) if 7 in fields else ""
         if kind in _ENDLESS or not kind or domain not in _DOMAINS:
-            raise DamagedError(f"operation {kind!r} of domain {domain!r} is none that picture classifiers are made of")
+            raise UnsuitableError(
+                f"it has the operation {kind!r} of domain {domain!r}, which is not run in a file that no manifest "
+                "vouches for"
+            )
         for name in map(_text, fields.get(1, [])):
             if name and name not in self._values:
                 raise DamagedError(f"{kind}: nothing writes its input {name!r} before it")
@@ -213,7 +226,7 @@ class _Check:
             elif number == 5 and isinstance(value, memoryview):
                 self.tensor(value)
             elif number in _GRAPH_ATTRIBUTES or number in (10, 14, 15):
-                raise DamagedError(f"{kind}: an attribute holds a graph, or tensors without order")
+                raise UnsuitableError(f"{kind}: an attribute holds a graph or sparse tensors, which are not run")
         low = 0 if name in ("pads", "output_padding") else 1
         if name in _STEPS and not all(low <= n <= (LARGEST_AXIS if name == "group" else LARGEST_STEP) for n in numbers):
             raise DamagedError(f"{kind}: {name} is {numbers}")

@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mbn_deploy.runtime.formats.flatbuffer import DamagedError, Table, damage_named, root
+from mbn_deploy.runtime.formats.flatbuffer import DamagedError, Table, UnsuitableError, damage_named, root
 from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER, LARGEST_TENSOR, TYPE_BYTES, read_metadata
 from mbn_deploy.runtime.untrusted.flatbuffer_check import StructureCheck
 from mbn_deploy.runtime.untrusted.tflite_rules import Node, Tensor, check_node
-from mbn_deploy.runtime.untrusted.tflite_schema import NAMES, OPERATIONS
+from mbn_deploy.runtime.untrusted.tflite_schema import NAMES, OPERATIONS, OTHER_NAMES
 
 LARGEST_WORK = 2**38  # multiplications: some hundred times those of the largest networks that phones run
 _FIRST_CODE_LIMIT = 127  # `deprecated_builtin_code` holds no more; larger ones stand in `builtin_code`
 _CUSTOM = 32
 _SPARSITY = 6
+_SYMMETRIC = (2, 7)  # INT32, INT16: kernels take their zero points for 0
 
 
 def check_tflite(data: bytes, where: str) -> None:
@@ -51,31 +52,34 @@ class _Graph:
         self._check_order(nodes, len(tensors))
         work = sum(check_node(node) for node in nodes)
         if work > LARGEST_WORK:
-            raise DamagedError(f"it asks for {work:.1e} multiplications, too many for any picture classifier")
+            raise UnsuitableError(f"it asks for {work:.1e} multiplications, too many for any picture classifier")
         self._check_memory(nodes, tensors)
 
     def _tensor(self, table: Table) -> Tensor:
         name = table.text(3)
         if table.table(_SPARSITY) is not None:
-            raise DamagedError(f"tensor {name!r} is sparse, which is run of files only that a bundle's manifest names")
+            raise UnsuitableError(f"tensor {name!r} is sparse, which is run in a bundle's files only")
         shape = tuple(int(n) for n in table.numbers(0, "i"))
         kind = table.scalar(1, "b", 0)
         if kind not in TYPE_BYTES and kind not in (17, 18):  # INT4, UINT4
-            raise DamagedError(f"tensor {name!r} has type {kind}, which no picture classifier needs")
+            raise UnsuitableError(f"tensor {name!r} has type {kind}, which no picture classifier needs")
         buffer = self.buffers[table.scalar(2, "I", 0)]
         quantization = table.table(4)
         scales: tuple[float, ...] = () if quantization is None else quantization.numbers(2, "f")
         axis = 0 if quantization is None else quantization.scalar(6, "i", 0)
         if quantization is not None and quantization.scalar(4, "B", 0):
-            raise DamagedError(f"tensor {name!r} is quantized in a way that no picture classifier needs")
+            raise UnsuitableError(f"tensor {name!r} is quantized in a way that no picture classifier needs")
         zeros = 0 if quantization is None else quantization.vector(3, 8)[1]
+        if kind in _SYMMETRIC and quantization is not None and any(quantization.numbers(3, "q")):
+            raise UnsuitableError(f"tensor {name!r} has a zero point, which its type takes in no picture classifier")
         free = -1 in table.numbers(7, "i") or not shape
         return Tensor(name, shape, kind, buffer.blob(0), scales, axis, zeros, free=free)
 
     def _node(self, operator: Table, codes: Sequence[int], tensors: Sequence[Tensor]) -> Node:
         code = codes[operator.scalar(0, "I", 0)]
         if code not in NAMES:
-            raise DamagedError(f"operation {code} is none that picture classifiers are made of")
+            name = OTHER_NAMES.get(code, f"number {code}")
+            raise UnsuitableError(f"it has the operation {name}, which is run in a bundle's files only")
         rule, kind = OPERATIONS[NAMES[code]], NAMES[code]
         read = [int(i) for i in operator.numbers(1, "i")]
         written = [int(i) for i in operator.numbers(2, "i")]
@@ -104,7 +108,7 @@ class _Graph:
         for number, node in enumerate(nodes):
             alive += sum(sizes[index] for index in node.written)
             if alive > LARGEST_TENSOR:
-                raise DamagedError(f"it needs {alive / 1e6:.0f} MB at once, too much for any picture classifier")
+                raise UnsuitableError(f"it needs {alive / 1e6:.0f} MB at once, too much for any picture classifier")
             alive -= sum(sizes[i] for i in {*node.read, *node.written} if last.get(i, -1) <= number and i >= 0)
 
 
@@ -116,7 +120,7 @@ def _code(table: Table) -> int:
         raise DamagedError(f"an operation has code {first} and version {version}")
     code = later if first == _FIRST_CODE_LIMIT else max(first, later)
     if code == _CUSTOM or table.blob(1):
-        raise DamagedError(f"{table.text(1)!r} is an operation of somebody's own")
+        raise UnsuitableError(f"{table.text(1)!r} is an operation of somebody's own")
     return code
 
 

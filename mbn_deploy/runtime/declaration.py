@@ -176,10 +176,12 @@ def choose_answers(declaration: Declaration, options: OpenOptions, where: str) -
         return _requested(options.scores, suggested, outputs, where), None
     if suggested is None:
         raise UsageError(f"{where} does not say what its outputs mean")  # `check_complete` has said more
-    if declaration.answers is None and declaration.end is not None and declaration.end.kind == "linear":
+    end = declaration.end
+    if declaration.answers is None and end is not None and suggested.scores == "logits" and end.kind != "log_softmax":
+        why = "" if end.kind == "linear" else ", as there are names for them"
         return suggested, (
-            f"{where} ends in {declaration.end.operation}, without a softmax: its {outputs} numbers are taken for the "
-            "logits of classes. If they are something else, say it with --scores"
+            f"{where} ends in {end.operation}, without a softmax: its {outputs} numbers are taken for the logits of "
+            f"classes{why}. If they are something else, say it with --scores"
         )
     return suggested, None
 

@@ -66,6 +66,7 @@ def test_an_end_that_tells_nothing_is_asked_for(kind, tmp_path):
         Classifier.open(path, **GIVEN)
     named = Classifier.open(path, **GIVEN, labels=[f"class {n}" for n in range(8)])
     assert named.info.answers == Answers("classes", "logits")
+    assert len(named.info.assumptions) == 1
     assert Classifier.open(path, **GIVEN, scores="embedding").embed(PIXELS[0]).shape == (8,)
 
 

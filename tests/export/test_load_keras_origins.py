@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras_files import config_of, saved, with_config
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras.load import load_keras
@@ -21,6 +23,7 @@ from mbn_deploy.runtime.labels import parse_labels
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.verify.evaluate import keras_predictor
 
+DATA = Path(__file__).resolve().parents[1] / "data"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 5242880\n"
 
 
@@ -140,3 +143,78 @@ def test_a_process_that_runs_keras_on_another_backend_is_told_so():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "channels_first" in done.stdout
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_sequential_models_in_a_sequential_model(tmp_path, suffix):
+    head = keras.Sequential([layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax")])
+    entry = keras.Sequential([keras.Input((10, 10, 3)), layers.RandomFlip(), layers.Rescaling(1 / 255)])
+    model = keras.Sequential([entry, keras.Sequential([layers.Conv2D(4, 3)]), head])
+    model.build((None, 10, 10, 3))
+    loaded = load_keras(saved(model, tmp_path / f"m{suffix}"))
+    picture = np.random.default_rng(0).uniform(0, 255, (1, 10, 10, 3)).astype(np.float32)
+    np.testing.assert_array_equal(loaded(picture, training=False), model(picture, training=False))
+
+
+def keras2_file(path, class_name, layer, **config):
+    """Write the file of Keras 2 with the layer of a class in another class."""
+    path.write_bytes((DATA / "keras2.h5").read_bytes())
+    changed = config_of(path)
+    for one in changed["config"]["layers"]:
+        inner = one["config"].get("layers", []) if one["class_name"] == "Sequential" else [one]
+        for found in inner:
+            if found["class_name"] == layer:
+                found.update(class_name=class_name, config={"name": found["config"]["name"], **config})
+    return with_config(path, changed)
+
+
+@pytest.mark.parametrize("name", ["RandomHeight", "RandomWidth"])
+def test_augmentation_that_only_keras_2_has_does_nothing_when_it_predicts(tmp_path, name):
+    model = load_keras(keras2_file(tmp_path / "m.h5", name, "RandomFlip", factor=0.2, interpolation="bilinear"))
+    plain = load_keras(DATA / "keras2.h5")
+    picture = np.random.default_rng(0).uniform(0, 255, (1, *plain.input.shape[1:])).astype(np.float32)
+    np.testing.assert_array_equal(model(picture, training=False), plain(picture, training=False))
+
+
+@pytest.mark.parametrize(
+    ("class_name", "thing"),
+    [("KerasLayer", "TensorFlow Hub"), ("QuantizeWrapperV2", "quantization-aware"), ("PruneLowMagnitude", "pruning")],
+)
+def test_layers_of_other_packages_are_called_what_they_are(tmp_path, class_name, thing):
+    with pytest.raises(InputError, match=thing):
+        load_keras(keras2_file(tmp_path / "m.h5", class_name, "Dense"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "thing"),
+    [
+        ("m.pth", b"\x80\x02\x8a\nl\xfcF", "PyTorch"),
+        ("m.ckpt", b"\0\1", "checkpoint"),
+        ("frozen.pb", b"\n\x10\n\x05input", "TensorFlow graph"),
+        ("model.json", b'{"format": "layers-model"}', "JSON"),
+        ("m.mlmodel", b"\x08\1", "Core ML"),
+        ("m.onnx", b"\x08\x08\x12\x07pytorch", "ONNX"),
+    ],
+)
+def test_files_of_other_programs_are_called_what_they_are(tmp_path, name, content, thing):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=thing):
+        load_keras(tmp_path / name)
+
+
+def test_an_archive_of_pytorch_is_called_one(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("archive/data.pkl", b"x")
+    with pytest.raises(InputError, match="PyTorch"):
+        load_keras(tmp_path / "m.keras")
+
+
+def test_a_sequential_model_that_was_saved_without_an_input_says_what_to_do(tmp_path):
+    model = keras.Sequential([layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(3)])
+    model.build((None, 10, 10, 3))
+    path = saved(model, tmp_path / "m.h5")
+    config = config_of(path)
+    config["config"]["layers"] = [one for one in config["config"]["layers"] if one["class_name"] != "InputLayer"]
+    config["config"].pop("build_input_shape", None)
+    with pytest.raises(InputError, match=r"m\.h5.*model\.build"):
+        load_keras(with_config(path, config))

@@ -14,7 +14,7 @@ from typing import Any
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras.config_nodes import Nodes, is_training, without_training
 from mbn_deploy.export.from_keras.config_ops import FUNCTION_LAYERS, operation_entry, operation_of
-from mbn_deploy.export.from_keras.handlers.training_only import INACTIVE, TRAINS_BY_DEFAULT
+from mbn_deploy.export.from_keras.handlers.training_only import INACTIVE, KERAS2_AUGMENTATION, TRAINS_BY_DEFAULT
 from mbn_deploy.export.from_keras.supported import LAYERS, OPERATIONS, SUPPORTED
 
 Entry = dict[str, Any]
@@ -52,6 +52,14 @@ _ACTIVATION_LAYERS = frozenset({"Activation", "ELU", "LeakyReLU", "ReLU", "Softm
 _CODE = {
     "Lambda": "it holds Python code, and code from a file is never run; build the model without it",
     "TFSMLayer": "it runs a stored TensorFlow graph, which can do anything; build the model from layers",
+    **dict.fromkeys(
+        ("QuantizeLayer", "QuantizeWrapper", "QuantizeWrapperV2"),
+        "it belongs to quantization-aware training; export the float model from before `quantize_model`, since this "
+        "program quantizes after training",
+    ),
+    "PruneLowMagnitude": "it belongs to pruning; export what `tfmot.sparsity.keras.strip_pruning` returns",
+    "KerasLayer": "it is a module of TensorFlow Hub, whose layers are not in the file; build the model on the same "
+    "network of keras.applications, which holds its layers, and train it again",
     "TorchModuleWrapper": "it holds a pickle, and a pickle can run any code; build the model from Keras layers",
 }
 _MAX_DEPTH = 32  # of models inside models
@@ -168,6 +176,8 @@ def _layer(entry: Entry, place: str, inner: _ModelContext) -> Entry:
     if inner.keras2 and kind in _OF_KERAS2:
         entry = _of_keras3(entry)
         kind = entry["class_name"]
+    if inner.keras2 and kind in KERAS2_AUGMENTATION and not _is_custom(entry):
+        kind = "Identity"
     if _is_custom(entry) or not (operation or kind in LAYERS or kind == "InputLayer"):
         raise _refusal(entry, place, _why_unknown(entry))
     name = inner.names[_name(entry)]

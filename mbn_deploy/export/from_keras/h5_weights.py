@@ -27,7 +27,7 @@ def load_named(model: Any, group: Any, where: str) -> None:
         if attribute_names(group[name], "weight_names")
     }
     for layer in model.layers:
-        leaves = list(_leaves(layer, ()))
+        leaves = list(_leaves(layer, (_without_slashes(model.name),)))
         if not any(leaf.weights for _, leaf in leaves):
             continue
         if layer.name not in stored:
@@ -56,7 +56,7 @@ def _load_layer(leaves: Sequence[tuple[tuple[str, ...], Any]], group: Any, where
                 for name, (scope, last) in entries.items()
                 if last in _names_of(variable) and (scope in _prefixes(scopes) or not nested)
             ]
-            place = f"{where}: weight {variable.name!r} of layer {'/'.join(scopes)!r}"
+            place = f"{where}: weight {variable.name!r} of layer {'/'.join(scopes[1:])!r}"
             if len(matches) != 1:
                 raise InputError(f"{place} occurs {len(matches)} times under that name; save the model with Keras 3")
             values = np.asarray(group[matches[0]])

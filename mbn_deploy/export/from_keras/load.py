@@ -72,6 +72,7 @@ def load_keras(path: str | Path) -> keras.Model:
     config = repair_config(source.config, keras2=source.keras2, where=where)
     if source.kind == "h5":
         model = _call_keras(lambda keras: keras.saving.deserialize_keras_object(config, safe_mode=True), where)
+        _check_built(model, where)
         with open_hdf5(source.path, where) as file:
             load_named(model, file["model_weights"], where)
         return model
@@ -79,8 +80,18 @@ def load_keras(path: str | Path) -> keras.Model:
         copy = folder / "model.keras"
         _copy_archive(source.path, copy, config)
         model = _call_keras(lambda keras: keras.models.load_model(copy, compile=False, safe_mode=True), where)
+    _check_built(model, where)
     _check_order(model, config, where)
     return model
+
+
+def _check_built(model: Any, where: str) -> None:
+    """Raise `InputError` for a Sequential whose file does not say what it takes: Keras makes no weights for it."""
+    if not model.built:
+        raise InputError(
+            f"{where}: its Sequential does not say what it takes, since it was saved without an input; in Keras call "
+            "model.build((None, height, width, 3)) with the size of the training, and save it again"
+        )
 
 
 def compiled_losses(path: str | Path) -> Any:
@@ -113,7 +124,24 @@ def _read(path: Path) -> _Source:
         return _read_archive(path)
     if start.startswith(SIGNATURE):
         return _read_hdf5(path)
-    raise InputError(f"{path} is no Keras model (.keras or .h5): {_guess_kind(start)}")
+    kind = _OTHER_KINDS.get(path.suffix.lower()) or _guess_kind(start)
+    raise InputError(f"{path} is no Keras model (.keras or .h5): {kind}")
+
+
+_PYTORCH = "it is a PyTorch file; build the network in Keras, or export it to ONNX with PyTorch and run that file"
+_CHECKPOINT = "it is a TensorFlow checkpoint, which holds weights only; build the model, load them, and save it whole"
+# What files with other names are, by suffix, and what to do.
+_OTHER_KINDS = {
+    ".pt": _PYTORCH,
+    ".pth": _PYTORCH,
+    ".ckpt": _CHECKPOINT,
+    ".index": _CHECKPOINT,
+    ".data-00000-of-00001": _CHECKPOINT,
+    ".pb": "it is a TensorFlow graph, which is a program; save the Keras model as .keras",
+    ".json": "it is JSON, perhaps of TensorFlow.js or the architecture alone; save the Keras model as .keras",
+    ".mlmodel": "it is a Core ML model; save the Keras model that it was made from as .keras",
+    ".onnx": "it is an ONNX file, which has been exported already",
+}
 
 
 def _is_saved_model(path: Path) -> bool:
@@ -130,7 +158,7 @@ def _guess_kind(start: bytes) -> str:
         return "it is a web page (HTML); download the file itself, not the page that shows it"
     if start[:1] == b"\x80" and len(start) > 1 and start[1] <= 5:
         return "it is a Python pickle, which is never loaded, since a pickle can run any code"
-    if start.isascii() and b"\0" not in start:
+    if start.isascii() and all(byte >= 32 or byte in b"\t\n\f\r" for byte in start):
         return (
             f"it is text that begins with {start[:16].decode()!r}; a model file is expected, not the code that makes it"
         )

@@ -41,7 +41,7 @@ class Part:
     Attributes:
         layers: the function of the table above.
         scores: what has to be said with `--scores`, since the model does not say it.
-        output: the layer that is chosen with `--output`.
+        output_layer: the layer that is chosen with `--output-layer`.
         preprocess: what has to be said with `--preprocess`; the backbone's own where None.
         size: (height, width) of the picture for an entrance that changes it, as factors of the backbone's.
         channels: of the picture, for an entrance that changes them.
@@ -49,7 +49,7 @@ class Part:
 
     layers: Callable[[Tensor], Tensor]
     scores: str | None = None
-    output: str | None = None
+    output_layer: str | None = None
     preprocess: str | None = None
     size: tuple[float, float] = (1, 1)
     channels: int | None = None
@@ -83,9 +83,9 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
     "v1_0.25_grey": lambda: Backbone(_application("MobileNet", (32, 32), channels=1, alpha=0.25), "unit"),
     "v2_0.35_32": lambda: Backbone(_application("MobileNetV2", (32, 32), alpha=0.35), "tf"),
     "v2_0.5_32x64": lambda: Backbone(_application("MobileNetV2", (32, 64), alpha=0.5), "torch"),
-    "v2_1.0_64": lambda: Backbone(_application("MobileNetV2", (64, 64), alpha=1.0), "tf"),
+    "v2_0.75_64": lambda: Backbone(_application("MobileNetV2", (64, 64), alpha=0.75), "tf"),
     "v3s_32": lambda: Backbone(_v3("MobileNetV3Small", (32, 32)), None),
-    "v3s_0.75_64": lambda: Backbone(_v3("MobileNetV3Small", (64, 64), alpha=0.75), None),
+    "v3s_0.75_48": lambda: Backbone(_v3("MobileNetV3Small", (48, 48), alpha=0.75), None),
     "v3s_min_32": lambda: Backbone(_v3("MobileNetV3Small", (32, 32), minimalistic=True), None),
     "v3l_32": lambda: Backbone(_v3("MobileNetV3Large", (32, 32), alpha=0.75), None),
     "v3l_min_48": lambda: Backbone(_v3("MobileNetV3Large", (48, 48), minimalistic=True, alpha=0.75), None),
@@ -117,7 +117,13 @@ def _softmax(x: Tensor) -> Tensor:
 
 
 def _both_poolings(merge: layers.Layer) -> Callable[[Tensor], Tensor]:
-    return lambda x: _softmax(merge([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)]))
+    return lambda x: _softmax(
+        merge([layers.Dense(16)(layers.GlobalAveragePooling2D()(x)), layers.Dense(16)(layers.GlobalMaxPooling2D()(x))])
+    )
+
+
+def _concatenated(x: Tensor) -> Tensor:
+    return _softmax(layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)]))
 
 
 def _hidden(*between: layers.Layer) -> Callable[[Tensor], Tensor]:
@@ -158,6 +164,18 @@ def _channel_attention(x: Tensor) -> Tensor:
     return x * layers.Conv2D(x.shape[-1], 1, activation="sigmoid")(gate)
 
 
+def _grouped(x: Tensor) -> Tensor:
+    return layers.Conv2D(8, 3, padding="same", groups=4, activation="relu")(layers.Conv2D(16, 1)(x))
+
+
+def _separable(x: Tensor) -> Tensor:
+    return layers.SeparableConv2D(16, 3, padding="same", activation="relu")(x)
+
+
+def _upsampled(x: Tensor) -> Tensor:
+    return layers.Conv2D(8, 3, activation="relu", padding="same")(layers.UpSampling2D(2)(x))
+
+
 def _linear(outputs: int) -> Callable[[Tensor], Tensor]:
     return lambda x: layers.Dense(outputs)(_pooled(x))
 
@@ -175,7 +193,7 @@ HEADS: dict[str, Part] = {
     "flatten": Part(lambda x: _softmax(layers.Flatten()(layers.AveragePooling2D(x.shape[1:3])(x)))),
     "conv_head": Part(lambda x: layers.Softmax()(_pooled(layers.Conv2D(CLASSES, 1)(x)))),
     "max_pooling": Part(lambda x: _softmax(layers.GlobalMaxPooling2D()(x))),
-    "concatenate": Part(_both_poolings(layers.Concatenate())),
+    "concatenate": Part(_concatenated),
     "average": Part(_both_poolings(layers.Average())),
     "maximum": Part(_both_poolings(layers.Maximum())),
     "minimum": Part(_both_poolings(layers.Minimum())),
@@ -209,9 +227,9 @@ HEADS: dict[str, Part] = {
     "slice": Part(_pooled_by(lambda x: _pooled(x)[:, 2:-3])),
     "spatial_attention": Part(_spatial(_spatial_attention)),
     "channel_attention": Part(_spatial(_channel_attention)),
-    "grouped": Part(_spatial(layers.Conv2D(16, 1), layers.Conv2D(8, 3, padding="same", groups=4, activation="relu"))),
-    "separable": Part(_spatial(layers.SeparableConv2D(16, 3, padding="same", activation="relu"))),
-    "upsampling": Part(_spatial(layers.UpSampling2D(2), layers.Conv2D(8, 3, activation="relu", padding="same"))),
+    "grouped": Part(_spatial(_grouped)),
+    "separable": Part(_spatial(_separable)),
+    "upsampling": Part(_spatial(_upsampled)),
     "binary": Part(lambda x: layers.Dense(1, activation="sigmoid")(_pooled(x))),
     "binary_logit": Part(_linear(1), scores="binary"),
     "labels": Part(lambda x: layers.Dense(CLASSES, activation="sigmoid")(_pooled(x))),
@@ -221,8 +239,8 @@ HEADS: dict[str, Part] = {
     "positive_value": Part(lambda x: layers.Dense(1, activation="relu")(_pooled(x)), scores="values"),
     "embedding": Part(_pooled, scores="embedding"),
     "unit_embedding": Part(lambda x: layers.UnitNormalization()(layers.Dense(16)(_pooled(x))), scores="embedding"),
-    "two_outputs": Part(_two_ends, output="kind"),
-    "second_output": Part(_two_ends, output="age", scores="values"),
+    "two_outputs": Part(_two_ends, output_layer="kind"),
+    "second_output": Part(_two_ends, output_layer="age", scores="values"),
 }
 
 ENTRANCES: dict[str, Part] = {
@@ -258,7 +276,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     ),
     "python_code": (lambda x: _softmax(layers.Lambda(ops.sin, name="wave")(_pooled(x))), "wave"),
     "operation": (lambda x: _softmax(ops.sin(_pooled(x))), "sin"),
-    "segmentation": (lambda x: layers.Conv2D(CLASSES, 1, activation="softmax", name="mask")(x), "mask"),
+    "segmentation": (layers.Conv2D(CLASSES, 1, activation="softmax", name="mask"), "mask"),
 }
 
 # Entrances are tried on backbones that take 32 x 32 colour pictures.
@@ -314,5 +332,5 @@ def options(variant: Variant) -> dict[str, Any]:
     """Return what a user has to say when he exports the variant."""
     part = HEADS.get(variant.part) or ENTRANCES[variant.part]
     own = "raw" if variant.part in ENTRANCES else backbone(variant.backbone).preprocess
-    said = {"preprocess": part.preprocess or own, "scores": part.scores, "output": part.output}
+    said = {"preprocess": part.preprocess or own, "scores": part.scores, "output_layer": part.output_layer}
     return {name: value for name, value in said.items() if value is not None}

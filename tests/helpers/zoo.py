@@ -105,7 +105,7 @@ def _weight(weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         depthwise = weight.ndim == 4 and weight.shape[-1] == 1
         inputs = weight[..., 0, 0].size if depthwise else weight[..., 0].size
         return rng.normal(0, 1, weight.shape) * np.sqrt(2 / inputs)
-    return rng.uniform(0.6, 1.4, weight.shape) if weight.any() else rng.normal(0, 0.1, weight.shape)
+    return rng.uniform(0.8, 1.2, weight.shape) if weight.any() else rng.normal(0, 0.03, weight.shape)
 
 
 def _pooled(x: Tensor) -> Tensor:

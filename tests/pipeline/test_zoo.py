@@ -28,7 +28,7 @@ ALL = zoo.variants(each=3)
 FLOAT_TOLERANCE = 1e-4  # of the largest answer, at least of 1
 # int8 agrees with Keras by this correlation, or by the difference: the networks have random weights, and some answer
 # nearly the same to every picture.
-CORRELATION, FORMATS_CORRELATION, STEPS = 0.8, 0.97, 3 / 256
+CORRELATION, FORMATS_CORRELATION, STEPS = 0.85, 0.97, 3 / 256
 
 
 def test_the_zoo_has_its_size():

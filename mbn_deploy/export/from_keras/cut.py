@@ -134,7 +134,9 @@ def _tensor(model: Any, path: _Path) -> Any:
 def _model(function: Any, tensor: Any, name: str) -> Any:
     import keras
 
-    return keras.Model(function.inputs, tensor, name=name)
+    inputs = function.inputs
+    # A model of one input in a list warns when it is called with an array.
+    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, tensor, name=name)
 
 
 def _has_named_ends(function: Any) -> bool:

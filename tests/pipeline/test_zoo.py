@@ -28,7 +28,7 @@ ALL = zoo.variants(each=3)
 FLOAT_TOLERANCE = 1e-4  # of the largest answer, at least of 1
 # int8 agrees with Keras by this correlation, or by the difference: the networks have random weights, and some answer
 # nearly the same to every picture.
-CORRELATION, FORMATS_CORRELATION, STEPS = 0.85, 0.97, 3 / 256
+CORRELATION, FORMATS_CORRELATION, STEPS = 0.85, 0.97, 5 / 256
 
 
 def test_the_zoo_has_its_size():
@@ -38,7 +38,7 @@ def test_the_zoo_has_its_size():
     assert {variant.backbone for variant in ALL} == set(zoo.BACKBONES)
 
 
-def pictures(shape, count=10):
+def pictures(shape, count=8):
     """Return smooth pictures, so that neighbouring pixels have to do with each other: uint8 (count, H, W, C)."""
     rng = np.random.default_rng(5)
     height, width, channels = shape

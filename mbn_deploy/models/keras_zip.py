@@ -34,9 +34,7 @@ def read_member(path: Path, name: str, limit: int | None = None) -> bytes:
         try:
             size = archive.getinfo(name).file_size
         except KeyError:
-            torch = any(member.endswith("/data.pkl") for member in archive.namelist())
-            what = "it is an archive of PyTorch" if torch else f"the archive has no {name}"
-            raise InputError(f"{path}: {what}, so it is no Keras model") from None
+            raise InputError(f"{path}: the archive has no {name}, so it is no Keras model") from None
         if limit is not None and size > limit:
             raise InputError(f"{path}: {name} has {size} bytes; more than {limit} are not read")
         return archive.read(name)

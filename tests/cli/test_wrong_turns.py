@@ -25,8 +25,7 @@ from mbn_deploy.verify.statistics import proportion
     ],
 )
 def test_a_model_that_only_guesses_is_told(right, images, classes, told):
-    share = proportion(right, images)
-    said = chance_level_warning(Accuracy(images, share, share), classes)
+    said = chance_level_warning(Accuracy(images, {"top1": proportion(right, images)}), "classes", classes)
     assert (said is not None) == told
     assert said is None or f"{100 * right / images:.1f} % of {images} images" in said
 

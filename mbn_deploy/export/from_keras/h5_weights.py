@@ -27,6 +27,7 @@ def load_named(model: Any, group: Any, where: str) -> None:
         if attribute_names(group[name], "weight_names")
     }
     for layer in model.layers:
+        # Keras 3 writes the name of the whole model in front of those of a Sequential's layers.
         leaves = list(_leaves(layer, (_without_slashes(model.name),)))
         if not any(leaf.weights for _, leaf in leaves):
             continue
@@ -96,5 +97,5 @@ def _names_of(variable: Any) -> tuple[str, ...]:
 
 
 def _prefixes(scopes: tuple[str, ...]) -> set[str]:
-    """Return what may precede a variable's name: Keras 2 wrote the layer only, Keras 3 all models around it."""
+    """Return what may precede a variable's name: Keras 2 wrote the layer only, Keras 3 some or all models around it."""
     return {"_".join(scopes[at:]) for at in range(len(scopes))}

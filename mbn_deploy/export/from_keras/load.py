@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.from_keras.config import layer_order, repair_config
+from mbn_deploy.export.from_keras.foreign_files import kind_of_archive, kind_of_file, kind_of_folder
 from mbn_deploy.export.from_keras.h5_weights import load_named, split_windows_names
 from mbn_deploy.models.hdf5 import SIGNATURE, attribute_text, content_kind, open_hdf5
 from mbn_deploy.models.keras_backend import import_keras
@@ -111,8 +112,7 @@ def check_model_file(path: Path) -> None:
 
 def _read(path: Path) -> _Source:
     if path.is_dir():
-        saved = " (a SavedModel, which is a program; save the Keras model as .keras)" if _is_saved_model(path) else ""
-        raise InputError(f"{path} is a folder{saved}; a .keras or .h5 file is expected")
+        raise InputError(f"{path} is a folder{kind_of_folder(path)}; a .keras or .h5 file is expected")
     try:
         with path.open("rb") as file:
             start = file.read(256)
@@ -124,48 +124,12 @@ def _read(path: Path) -> _Source:
         return _read_archive(path)
     if start.startswith(SIGNATURE):
         return _read_hdf5(path)
-    kind = _OTHER_KINDS.get(path.suffix.lower()) or _guess_kind(start)
-    raise InputError(f"{path} is no Keras model (.keras or .h5): {kind}")
-
-
-_PYTORCH = "it is a PyTorch file; build the network in Keras, or export it to ONNX with PyTorch and run that file"
-_CHECKPOINT = "it is a TensorFlow checkpoint, which holds weights only; build the model, load them, and save it whole"
-# What files with other names are, by suffix, and what to do.
-_OTHER_KINDS = {
-    ".pt": _PYTORCH,
-    ".pth": _PYTORCH,
-    ".ckpt": _CHECKPOINT,
-    ".index": _CHECKPOINT,
-    ".data-00000-of-00001": _CHECKPOINT,
-    ".pb": "it is a TensorFlow graph, which is a program; save the Keras model as .keras",
-    ".json": "it is JSON, perhaps of TensorFlow.js or the architecture alone; save the Keras model as .keras",
-    ".mlmodel": "it is a Core ML model; save the Keras model that it was made from as .keras",
-    ".onnx": "it is an ONNX file, which has been exported already",
-}
-
-
-def _is_saved_model(path: Path) -> bool:
-    return (path / "saved_model.pb").exists()
-
-
-def _guess_kind(start: bytes) -> str:
-    """Say what a file that is not Keras' seems to be, by its first bytes."""
-    if not start:
-        return "it is empty"
-    if start[4:8] == b"TFL3":
-        return "it is a TFLite file, which has been exported already"
-    if start.lstrip()[:1] == b"<":
-        return "it is a web page (HTML); download the file itself, not the page that shows it"
-    if start[:1] == b"\x80" and len(start) > 1 and start[1] <= 5:
-        return "it is a Python pickle, which is never loaded, since a pickle can run any code"
-    if start.isascii() and all(byte >= 32 or byte in b"\t\n\f\r" for byte in start):
-        return (
-            f"it is text that begins with {start[:16].decode()!r}; a model file is expected, not the code that makes it"
-        )
-    return f"it begins with {start[:8]!r}, neither a zip archive nor HDF5"
+    raise InputError(f"{path} is no Keras model (.keras or .h5): {kind_of_file(path, start)}")
 
 
 def _read_archive(path: Path) -> _Source:
+    if (kind := kind_of_archive(path)) is not None:
+        raise InputError(f"{path} is no Keras model (.keras or .h5): {kind}")
     config = _json(read_member(path, CONFIG_MEMBER, CONFIG_LIMIT), path)
     metadata = _json(read_member(path, METADATA_MEMBER, CONFIG_LIMIT), path)
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None

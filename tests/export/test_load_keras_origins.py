@@ -185,30 +185,6 @@ def test_layers_of_other_packages_are_called_what_they_are(tmp_path, class_name,
         load_keras(keras2_file(tmp_path / "m.h5", class_name, "Dense"))
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "thing"),
-    [
-        ("m.pth", b"\x80\x02\x8a\nl\xfcF", "PyTorch"),
-        ("m.ckpt", b"\0\1", "checkpoint"),
-        ("frozen.pb", b"\n\x10\n\x05input", "TensorFlow graph"),
-        ("model.json", b'{"format": "layers-model"}', "JSON"),
-        ("m.mlmodel", b"\x08\1", "Core ML"),
-        ("m.onnx", b"\x08\x08\x12\x07pytorch", "ONNX"),
-    ],
-)
-def test_files_of_other_programs_are_called_what_they_are(tmp_path, name, content, thing):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=thing):
-        load_keras(tmp_path / name)
-
-
-def test_an_archive_of_pytorch_is_called_one(tmp_path):
-    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
-        archive.writestr("archive/data.pkl", b"x")
-    with pytest.raises(InputError, match="PyTorch"):
-        load_keras(tmp_path / "m.keras")
-
-
 def test_a_sequential_model_that_was_saved_without_an_input_says_what_to_do(tmp_path):
     model = keras.Sequential([layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(3)])
     model.build((None, 10, 10, 3))

@@ -38,7 +38,7 @@ def test_the_zoo_has_its_size():
     assert {variant.backbone for variant in ALL} == set(zoo.BACKBONES)
 
 
-def pictures(shape, count=8):
+def pictures(shape, count=10):
     """Return smooth pictures, so that neighbouring pixels have to do with each other: uint8 (count, H, W, C)."""
     rng = np.random.default_rng(5)
     height, width, channels = shape

@@ -17,7 +17,7 @@ AUGMENTATION = (
 INACTIVE = (*REGULARIZATION, *AUGMENTATION)
 KERAS2_AUGMENTATION = ("RandomHeight", "RandomWidth")  # not in Keras 3, which takes an Identity in their place
 # Keras 3 writes training=True into the calls of these unless told otherwise; `predict` passes False, which wins.
-TRAINS_BY_DEFAULT = (*AUGMENTATION, *KERAS2_AUGMENTATION, "RandomCrop", "CenterCrop", "Resizing")
+TRAINS_BY_DEFAULT = (*AUGMENTATION, "RandomCrop", "CenterCrop", "Resizing")
 
 
 def inactive(_: GraphBuilder, call: Call) -> Tensor:

@@ -125,7 +125,7 @@ def test_a_folder_names_classes_as_keras_does(tmp_path):
     Image.new("RGB", (4, 4)).save(elsewhere / "a.png")
     (tmp_path / "linked").symlink_to(elsewhere)
     found = keras.utils.image_dataset_from_directory(tmp_path, image_size=(4, 4), verbose=False)
-    assert list(folder_labels(tmp_path)) == found.answer_names == ["Zebra", "ant", "bee 10", "bee 2", "linked", "owl"]
+    assert list(folder_labels(tmp_path)) == found.class_names == ["Zebra", "ant", "bee 10", "bee 2", "linked", "owl"]
 
 
 def test_python_takes_every_form(tmp_path):

@@ -47,6 +47,7 @@ def check_models(layout: Layout, bundle: Reference | None) -> tuple[tuple[ModelR
     references = References(layout.archive, bundle)
     reports: list[ModelReport] = []
     findings: list[Finding] = []
+    labels: dict[str, tuple[str, ...]] = {}
     for entry in layout.archive.entries.values():
         inspection = _inspect(layout.archive, entry) if layout.may_be_model(entry) else None
         if inspection is None:
@@ -58,11 +59,13 @@ def check_models(layout: Layout, bundle: Reference | None) -> tuple[tuple[ModelR
             findings += _differences(report, inspection.info, reference)
         findings += [*_mapping_problems(layout, report), *inspection.findings]
         reports.append(report)
+        if inspection.info.labels is not None:
+            labels[report.name] = inspection.info.labels
         if inspection.kind == "task" and inspection.data is not None:
             inner_reports, inner_findings = _inner_models(entry.filename, inspection.data)
             reports += inner_reports
             findings += inner_findings
-    findings += check_label_files(layout.archive, reports, references)
+    findings += check_label_files(layout, reports, references, labels)
     findings += _nothing_matched(reports, bundle)
     return tuple(reports), (*references.findings, *findings)
 

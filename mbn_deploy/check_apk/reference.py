@@ -14,7 +14,7 @@ from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile
 from mbn_deploy.runtime.bundle import open_bundle
 from mbn_deploy.runtime.labels import parse_labels
 
-_TEXT_LIMIT = 4 * 2**20  # bytes of a manifest or a labels file
+TEXT_LIMIT = 4 * 2**20  # bytes of a manifest or a labels file
 _OUR_KEYS = (b'"schema_version"', b'"sha256"')  # other programs have a manifest.json, too
 
 
@@ -56,6 +56,10 @@ class References:
     def of(self, folder: str) -> Reference | None:
         """Return what the models of a folder are compared with; None if there is no manifest."""
         return self.bundle or self.beside(folder)
+
+    def used(self) -> list[Reference]:
+        """Return the bundle, or without it the manifests in the archive that were asked for so far."""
+        return [found for found in (self.bundle, *self._beside.values()) if found is not None]
 
     def beside(self, folder: str) -> Reference | None:
         """Return the reference that lies in a folder of the archive; None there, and whenever a bundle was given."""
@@ -99,4 +103,4 @@ def _labels_beside(
 def read_text(archive: ZipArchive, name: str) -> bytes | None:
     """Return a small file of the archive; None if it is missing, or too large for a manifest or labels."""
     entry = archive.entries.get(name)
-    return None if entry is None or entry.file_size > _TEXT_LIMIT else archive.read(entry, _TEXT_LIMIT)
+    return None if entry is None or entry.file_size > TEXT_LIMIT else archive.read(entry, TEXT_LIMIT)

@@ -26,7 +26,7 @@ from mbn_deploy.runtime.system.files import read_file
 _NUMBERED = re.compile(r"\s*(\d+)(?:\s*[:,;=\t]\s*|[.)]\s+|\s+-\s+|\s+)(\S.*)")
 _INDEX_HEADINGS = ("index", "id", "class_id", "class_index", "class id", "number", "idx", "key")
 _NAME_HEADINGS = ("label", "name", "class", "class_name", "class name", "display_name", "category", "labels", "classes")
-_ITEM = re.compile(r"item\s*\{(.*?)\}", re.DOTALL)
+_ITEM = re.compile(r"item\s*\{(.{0,4096}?)\}", re.DOTALL)  # bounded: the time for a text without a brace is, too
 _FIELD = re.compile(r"(\w+)\s*:\s*(?:\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'|(-?\d+))")
 # A file, a folder with a sub-folder a class, the names in order, or a dictionary in either direction.
 Labels = str | Path | PathLike[str] | Sequence[str] | Mapping[int, str] | Mapping[str, int]
@@ -89,7 +89,7 @@ def parse_label_file(data: bytes, where: str) -> tuple[str, ...]:
         return _from_label_map(text, where)
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if len(lines) == 1 and "," in lines[0] and _NUMBERED.fullmatch(lines[0]) is None:
-        return tuple(name.strip() for name in next(csv.reader(lines, skipinitialspace=True)) if name.strip())
+        return tuple(name.strip() for name in _cells(lines, where)[0] if name.strip())
     return _from_table(lines, where) or _from_numbered(lines, where) or tuple(lines)
 
 
@@ -214,7 +214,7 @@ def _from_label_map(text: str, where: str) -> tuple[str, ...]:
 def _from_table(lines: Sequence[str], where: str) -> tuple[str, ...] | None:
     """Read CSV with a header, or with numbers in one column; None for lines that are neither."""
     delimiter = max(",;\t", key=lines[0].count)
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
+    rows = [[cell.strip() for cell in row] for row in _cells(lines, where, delimiter)]
     header = [cell.lower() for cell in rows[0]]
     known = {*_INDEX_HEADINGS, *_NAME_HEADINGS}
     if len(rows) > 1 and (len(header) > 1 or where.lower().endswith(".csv")) and set(header) & known:
@@ -224,6 +224,13 @@ def _from_table(lines: Sequence[str], where: str) -> tuple[str, ...] | None:
     if where.lower().endswith((".csv", ".tsv")) and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
         return _from_rows(rows, [], where)
     return None
+
+
+def _cells(lines: Sequence[str], where: str, delimiter: str = ",") -> list[list[str]]:
+    try:
+        return list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+    except csv.Error as error:
+        raise InputError(f"{where}: its columns cannot be read: {error}") from error
 
 
 def _from_rows(rows: Sequence[Sequence[str]], header: Sequence[str], where: str) -> tuple[str, ...] | None:

@@ -137,3 +137,8 @@ def test_python_takes_every_form(tmp_path):
         read_labels({"ant": 0, "owl": 2})
     with pytest.raises(InputError, match="no such file"):
         read_labels(tmp_path / "nothing.txt")
+
+
+def test_a_cell_without_end_is_refused():
+    with pytest.raises(InputError, match="names\\.csv"):
+        parse_label_file(b"a,b\n" + b"x" * 200_000 + b",c\n", "names.csv")

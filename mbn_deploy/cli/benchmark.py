@@ -13,6 +13,7 @@ from mbn_deploy.cli.benchmark_report import print_benchmark, print_comparison, p
 from mbn_deploy.cli.exit_codes import INPUT, guarded
 from mbn_deploy.cli.options import (
     Backend,
+    Isolate,
     Json,
     OnlyPrecision,
     PreprocessText,
@@ -72,6 +73,7 @@ def benchmark(
     ] = None,
     resize: Resize = None,
     preprocess: PreprocessText = None,
+    isolate: Isolate = None,
     tune: Annotated[
         bool,
         typer.Option(
@@ -108,7 +110,9 @@ def benchmark(
     with progress_bar(still=True) as progress:
         result = measure(
             paths,
-            options=TargetOptions(precision=precision, backend=backend, resize=resize, preprocess=preprocess),
+            options=TargetOptions(
+                precision=precision, backend=backend, resize=resize, preprocess=preprocess, isolate=isolate
+            ),
             threads=(None,) if threads is None else thread_counts(threads),
             amount=Amount(Amount.seconds if runs is None and seconds is None else seconds, runs, warmup),
             image=shown,

@@ -13,6 +13,7 @@ from mbn_deploy.cli.options import (
     Backend,
     FileLabels,
     FileScores,
+    Isolate,
     Json,
     OnlyPrecision,
     PreprocessText,
@@ -51,6 +52,7 @@ def evaluate(
     resize: Resize = None,
     preprocess: PreprocessText = None,
     scores: FileScores = None,
+    isolate: Isolate = None,
     limit: Annotated[
         int | None,
         typer.Option(help="Use only this many images, selected by --seed. [default: all]", rich_help_panel=DATA),
@@ -87,6 +89,7 @@ def evaluate(
             resize=resize,
             preprocess=preprocess,
             scores=scores,
+            isolate=isolate,
             limit=limit,
             seed=seed,
             threshold=threshold,

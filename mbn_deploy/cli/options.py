@@ -72,6 +72,16 @@ Threads = Annotated[
         rich_help_panel=INTERPRETER,
     ),
 ]
+Isolate = Annotated[
+    bool | None,
+    typer.Option(
+        "--isolate/--trust",
+        help="Run the interpreter in a child process with limits on memory and time, for files made by somebody you do "
+        "not trust; or open a lone file without trying it in a child process first. [default: a file that no bundle "
+        "vouches for is tried once]",
+        rich_help_panel=INTERPRETER,
+    ),
+]
 FileLabels = Annotated[Path | None, override("labels")]
 Resize = Annotated[str | None, override("resize")]
 PreprocessText = Annotated[str | None, override("preprocess")]

@@ -16,10 +16,10 @@ from mbn_deploy.cli.answers_report import print_answer
 from mbn_deploy.cli.exit_codes import INPUT, guarded
 from mbn_deploy.cli.options import (
     CAMERA,
-    INTERPRETER,
     Backend,
     FileLabels,
     FileScores,
+    Isolate,
     Json,
     Precision,
     PreprocessText,
@@ -90,14 +90,7 @@ def run(
     resize: Resize = None,
     preprocess: PreprocessText = None,
     scores: FileScores = None,
-    isolate: Annotated[
-        bool,
-        typer.Option(
-            "--isolate",
-            help="Run the interpreter in a child process with limits on memory and time, for files of unknown origin.",
-            rich_help_panel=INTERPRETER,
-        ),
-    ] = False,
+    isolate: Isolate = None,
     as_json: Json = False,
 ) -> None:
     """Print what the model answers to each image or frame: likely names, values, or a feature vector.

@@ -16,6 +16,7 @@ from mbn_deploy.cli.options import (
     Backend,
     FileLabels,
     FileScores,
+    Isolate,
     Json,
     Precision,
     PreprocessText,
@@ -113,6 +114,7 @@ def serve(
     resize: Resize = None,
     preprocess: PreprocessText = None,
     scores: FileScores = None,
+    isolate: Isolate = None,
     as_json: Json = False,
 ) -> None:
     """Serve a web page and an HTTP interface that classify images, until Ctrl-C or SIGTERM."""
@@ -149,6 +151,7 @@ def serve(
             resize=resize,
             preprocess=preprocess,
             scores=scores,
+            isolate=isolate,
         )
     with opened as classifier:
         for assumption in classifier.info.assumptions:

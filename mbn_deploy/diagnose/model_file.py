@@ -17,11 +17,12 @@ from mbn_deploy.diagnose.read_graph import read_file_graph
 from mbn_deploy.diagnose.tensor_runner import open_runner
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.export.file_report import FileReport
-from mbn_deploy.export.inspect import inspect_file
+from mbn_deploy.export.inspect import inspect_file, read_model
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Layout, Preprocess, Resize, TensorInfo
 from mbn_deploy.progress import Progress
-from mbn_deploy.runtime.system.files import read_file
+from mbn_deploy.runtime.backends import choose_backend
+from mbn_deploy.runtime.backends.trial import try_model
 from mbn_deploy.runtime.tensors import PixelEncoder
 
 _LOAD = "load images"
@@ -86,10 +87,11 @@ class DiagnosedModel:
 def open_model(path: Path, resize: str | None, preprocess: str | Preprocess | None) -> DiagnosedModel:
     """Read a .tflite or .onnx file. `resize` and `preprocess` are those of `diagnose`, and so are the errors."""
     report = inspect_file(path)
-    data = read_file(path)
+    data = read_model(path)
     source = report.inputs[0] if report.inputs else None
     if source is None or len(source.shape) != 4 or any(n < 1 for n in source.shape[1:]):
         raise InputError(f"{path}: its input is not an image of a fixed size")
+    try_model(data, report.format, name=choose_backend(report.format), where=str(path))
     shape = tuple(max(n, 1) for n in source.shape)
     info = TensorInfo(source.name, shape, source.dtype, source.scale, source.zero_point)
     description = report.description

@@ -79,7 +79,7 @@ class Classifier:
         resize: str | None = None,
         preprocess: str | Preprocess | None = None,
         scores: str | None = None,
-        isolate: bool = False,
+        isolate: bool | None = None,
     ) -> Classifier:
         """Open a bundle's folder or a single .tflite or .onnx file. Options win over what the file says.
 
@@ -97,14 +97,16 @@ class Classifier:
                 A file with a uint8 input that does not say it takes the pixels as they are.
             scores: what the outputs mean: `classes`, `labels`, `binary`, `values` or `embedding`. A file that does not
                 say it means what its last operation suggests; `info.assumptions` has a sentence about what was assumed.
-            isolate: run the interpreter in a child process with limits on memory and time, for files of unknown
-                origin: a crash or a hang becomes an `InputError`, also during `classify`. Unix only.
+            isolate: True runs the interpreter in a child process with limits on memory and time, for files of unknown
+                origin: a crash or a hang becomes an `InputError`, also during `classify`. Unix only. False opens the
+                file in this process without a trial. By default a lone file is tried once in a child process and then
+                opened in this one; what passed is remembered. The files of a bundle need no trial.
 
         Raises:
             InputError: the file does not exist, is damaged, was changed after the export or is not an image
                 classifier, or the number of labels is not the number of classes.
-            UsageError: an option makes no sense here, or neither the file nor an option says something that is
-                needed; the message names it.
+            UsageError: an option makes no sense here, neither the file nor an option says something that is needed
+                (the message names it), or a child process is needed and cannot be started.
             MissingExtraError: no interpreter for the file is installed; the message has the install line.
         """
         options = OpenOptions(

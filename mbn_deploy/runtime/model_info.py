@@ -22,7 +22,7 @@ class OpenOptions:
     resize: str | None = None
     preprocess: str | Preprocess | None = None
     scores: str | None = None
-    isolate: bool = False
+    isolate: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import FileFormat
 from mbn_deploy.runtime.backends import choose_backend, open_backend
 from mbn_deploy.runtime.backends.backend import Backend
@@ -43,16 +44,16 @@ class ModelSource:
         path: the file.
         format: its format.
         data: its bytes.
+        sha256: of `data`.
         declaration: what a bundle's manifest says about it; None for a lone file, which no manifest vouches for.
-        sha256: of `data`, if it is known.
         thread_records: the manifest's records of the best number of threads, unchecked.
     """
 
     path: Path
     format: FileFormat
     data: bytes
+    sha256: str
     declaration: Declaration | None = None
-    sha256: str | None = None
     thread_records: Sequence[Any] = ()
 
 
@@ -64,14 +65,20 @@ def open_model(path: str | PathLike[str], options: OpenOptions) -> OpenedModel:
     threads, threads_from = choose_thread_count(
         options.threads, data, name, sha256=source.sha256, manifest_records=source.thread_records
     )
+    vouched = source.declaration is not None
+    if options.isolate is None and not vouched:
+        from mbn_deploy.runtime.backends.trial import try_model
+
+        try_model(data, source.format, name=name, where=where, digest=source.sha256)
+        vouched = True
     backend = open_interpreter(
         data,
         source.format,
         name=name,
         threads=threads,
         where=where,
-        isolate=options.isolate,
-        vouched=source.declaration is not None,
+        isolate=bool(options.isolate),
+        vouched=vouched,
     )
     with close_on_error([backend]):
         declaration = source.declaration
@@ -117,8 +124,8 @@ def _bundle_source(folder: Path, options: OpenOptions) -> ModelSource:
         path=folder / entry.path,
         format=entry.format,
         data=check_file(folder, entry),
-        declaration=manifest_declaration(bundle.manifest, entry, bundle.labels),
         sha256=entry.sha256,
+        declaration=manifest_declaration(bundle.manifest, entry, bundle.labels),
         thread_records=bundle.manifest.threads,
     )
 
@@ -134,7 +141,7 @@ def _file_source(path: Path) -> ModelSource:
             f"{path}: not a bundle, a .tflite or an .onnx file; use `mbn-deploy export` on other models first"
         )
     check_purpose(data, file_format, str(path))
-    return ModelSource(path, file_format, data)
+    return ModelSource(path, file_format, data, sha256(data))
 
 
 def _check(declaration: Declaration, backend: Backend, options: OpenOptions, where: str) -> None:

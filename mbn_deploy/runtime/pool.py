@@ -52,7 +52,7 @@ class ClassifierPool(Classifier):
         resize: str | None = None,
         preprocess: str | Preprocess | None = None,
         scores: str | None = None,
-        isolate: bool = False,
+        isolate: bool | None = None,
     ) -> ClassifierPool:
         """Open `size` interpreters on one file. All options but `size` and `threads` are those of `Classifier.open`.
 
@@ -96,7 +96,7 @@ class ClassifierPool(Classifier):
                         name=info.backend,
                         threads=each,
                         where=info.path,
-                        isolate=isolate,
+                        isolate=bool(isolate),
                         vouched=True,
                     )
                 )

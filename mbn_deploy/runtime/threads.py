@@ -8,24 +8,22 @@ if it fits exactly.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mbn_deploy.errors import InputError
-from mbn_deploy.hashing import sha256 as sha256_of
 from mbn_deploy.manifest import MANIFEST_NAME
 from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.runtime.backends.modules import backend_version
+from mbn_deploy.runtime.system.cache import cache_file, read_records, write_records
 from mbn_deploy.runtime.system.device import this_machine
 from mbn_deploy.runtime.system.files import read_file
 from mbn_deploy.runtime.system.temporary import replace_file
 
 ThreadsFrom = Literal["option", "tuned", "default"]
 
-CACHE_VERSION = 1
 CACHE_LIMIT = 500  # records; the oldest are dropped
 MOST_THREADS = 1024  # a larger number in a record is damage
 MANIFEST_KEY = "threads"
@@ -69,7 +67,7 @@ def choose_thread_count(
     data: bytes,
     backend: str,
     *,
-    sha256: str | None = None,
+    sha256: str,
     manifest_records: Sequence[Any] = (),
 ) -> tuple[int, ThreadsFrom]:
     """Return the number of threads to open a file with, and where it comes from.
@@ -78,14 +76,14 @@ def choose_thread_count(
         requested: the option; it wins.
         data: the file's bytes.
         backend: the interpreter's name.
-        sha256: of `data`, if it is known; otherwise it is computed, but only if a record could fit.
+        sha256: of `data`.
         manifest_records: a manifest's records, unchecked; the user's cache wins over them.
     """
     if requested is not None:
         return requested, "option"
     records = [r for r in (*read_cache(), *_parse(manifest_records)) if r.backend == backend and r.size == len(data)]
     if records:
-        wanted = sha256 or sha256_of(data), this_machine().key, backend_version(backend)
+        wanted = sha256, this_machine().key, backend_version(backend)
         for record in records:
             if (record.sha256, record.machine, record.version) == wanted:
                 return record.threads, "tuned"
@@ -93,32 +91,13 @@ def choose_thread_count(
 
 
 def cache_path() -> Path | None:
-    """Return the file that keeps records; None without a home folder (XDG Base Directory Specification 0.8)."""
-    folder = os.environ.get("XDG_CACHE_HOME", "")
-    if folder and Path(folder).is_absolute():  # the specification has relative paths ignored
-        return Path(folder) / "mbn-deploy/threads.json"
-    try:
-        return Path.home() / ".cache/mbn-deploy/threads.json"
-    except RuntimeError:
-        return None
+    """Return the file that keeps records; None without a home folder."""
+    return cache_file("threads.json")
 
 
 def read_cache() -> list[ThreadRecord]:
     """Return the cache's records, none if there is no cache; a damaged one is logged and ignored."""
-    path = cache_path()
-    if path is None:
-        return []
-    try:
-        data = json.loads(path.read_bytes())
-        if not isinstance(data, dict) or data.get("schema_version") != CACHE_VERSION:
-            return _ignore_cache(path, f"not of version {CACHE_VERSION}")
-        return _parse(list(data["records"]))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        return _ignore_cache(path, error.strerror or str(error))
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return _ignore_cache(path, "damaged")
+    return _parse(read_records(cache_path()))
 
 
 def write_cache(records: Iterable[ThreadRecord]) -> str | None:
@@ -129,16 +108,7 @@ def write_cache(records: Iterable[ThreadRecord]) -> str | None:
     path = cache_path()
     if path is None:
         return "there is no home folder; set XDG_CACHE_HOME"
-    merged = _merge(read_cache(), list(records))[-CACHE_LIMIT:]
-    text = json.dumps({"schema_version": CACHE_VERSION, "records": [asdict(r) for r in merged]}, indent=1) + "\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text.encode())
-    except OSError as error:
-        return f"{path}: {error.strerror or error}"
-    except InputError as error:
-        return str(error)
-    return None
+    return write_records(path, [asdict(r) for r in _merge(read_cache(), list(records))[-CACHE_LIMIT:]])
 
 
 def write_to_bundle(folder: Path, records: Iterable[ThreadRecord]) -> None:
@@ -178,12 +148,3 @@ def _is_valid(record: Any) -> bool:
     texts = all(isinstance(record[name], str) for name in ("sha256", "backend", "version", "machine"))
     numbers = all(type(record[name]) is int for name in ("size", "threads"))
     return texts and numbers and isinstance(record["medians"], dict) and 1 <= record["threads"] <= MOST_THREADS
-
-
-def _ignore_cache(path: Path, why: str) -> list[ThreadRecord]:
-    import logging
-
-    logging.getLogger(__name__).warning(
-        "%s: the thread counts in it are ignored (%s); `mbn-deploy benchmark --tune` writes it again", path, why
-    )
-    return []

@@ -35,6 +35,7 @@ def evaluate_files(
     resize: str | None = None,
     preprocess: str | None = None,
     scores: str | None = None,
+    isolate: bool | None = None,
     limit: int | None = None,
     seed: int = 0,
     threshold: float = THRESHOLD,
@@ -56,6 +57,7 @@ def evaluate_files(
         resize: how images are resized.
         preprocess: how pixels are normalized.
         scores: what the outputs mean, for a file that does not say it.
+        isolate: see `Classifier.open`.
         limit: evaluate this many images, chosen by a hash of `seed` and the image's name.
         seed: seed of that choice.
         threshold: the probability from which on a label is given, and above which a binary model says yes.
@@ -79,6 +81,7 @@ def evaluate_files(
                     resize=resize,
                     preprocess=preprocess,
                     scores=scores,
+                    isolate=isolate,
                 )
             )
             for name, wanted, runs in _choices(Path(path), precision, backend)

@@ -6,7 +6,6 @@ import flatbuffers
 import numpy as np
 
 from mbn_deploy.export.tflite.builder import schema
-from mbn_deploy.runtime.untrusted.tflite_schema import OPERATIONS
 
 F32, F16, I32, I16, I8 = 0, 1, 2, 7, 9
 DTYPES = {F32: "<f4", F16: "<f2", I32: "<i4", I16: "<i2", I8: "i1"}
@@ -90,7 +89,7 @@ def written(op, change=lambda model, s: None):
     graph.tensors = [_tensor(s, model, number, tensor) for number, tensor in enumerate((*inputs, op.output))]
     graph.inputs = [number for number, tensor in enumerate(inputs) if tensor.data is None]
     graph.outputs = [len(inputs)]
-    code.builtinCode, code.version = OPERATIONS[op.kind].code, op.version
+    code.builtinCode, code.version = getattr(s.BuiltinOperator, op.kind), op.version
     code.deprecatedBuiltinCode = min(code.builtinCode, 127)
     operator.inputs = [-1 if tensor is None else places[id(tensor)] for tensor in op.inputs]
     operator.outputs = graph.outputs

@@ -16,8 +16,10 @@ import numpy as np
 from mbn_deploy.errors import InputError
 from mbn_deploy.export.file_report import FLOAT_TYPES, FileReport, OpReport, TensorReport, file_precision
 from mbn_deploy.export.onnx.builder import onnx_module
+from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description
-from mbn_deploy.runtime.untrusted.onnx_check import check_onnx, unsuitable_for_onnxruntime
+from mbn_deploy.runtime.backends.trial import call_limited, keep_passed, limits_of, record_of, was_passed
+from mbn_deploy.runtime.untrusted.onnx_check import check_onnx
 
 _NO_OPERATIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant"})  # they stand around operations
 # Ops that ONNX Runtime's CPU provider computes in integers between DequantizeLinear and QuantizeLinear
@@ -54,11 +56,9 @@ def report_onnx(data: bytes, where: str) -> FileReport:
     Raises:
         InputError: the file is damaged.
     """
-    reason = unsuitable_for_onnxruntime(data, where) if data else None
-    model = load_onnx(data, where) if reason is None else _parsed(data, where)
+    model = load_onnx(data, where)
     try:
-        report = _Reader(model, len(data)).report(where)
-        return report if reason is None else replace(report, warnings=(*report.warnings, f"not run: {reason}"))
+        return _Reader(model, len(data)).report(where)
     except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where}: damaged: {type(error).__name__}: {error}") from error
 
@@ -66,16 +66,33 @@ def report_onnx(data: bytes, where: str) -> FileReport:
 def load_onnx(data: bytes, where: str) -> Any:
     """Return the `ModelProto`, checked and with inferred shapes; `where` names the file in errors.
 
+    The checker and the shape inference are C++ and trust the file: `try_onnx` comes first for one of unknown origin.
+
     Raises:
         InputError: the file is damaged, no ONNX file, or not valid.
     """
     onnx, model = onnx_module(), _parsed(data, where)
-    check_onnx(data, where)  # first, since the checker and the shape inference below are C++ and trust the file
+    check_onnx(data, where)
     try:
         onnx.checker.check_model(model)
         return onnx.shape_inference.infer_shapes(model)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise InputError(f"{where}: not a valid ONNX file: {error}") from error
+
+
+def try_onnx(data: bytes, where: str) -> None:
+    """Call `load_onnx` in a child process first, for a file of unknown origin; what passed is remembered.
+
+    Raises the errors of `load_onnx`, also where the child process crashes or reaches a limit.
+    """
+    record = record_of(sha256(data), "onnx.checker", onnx_module().__version__)
+    if not was_passed(record):
+        call_limited(_load_only, data, where, interpreter="onnx", limits=limits_of(data, "onnx", where), where=where)
+        keep_passed(record)
+
+
+def _load_only(data: bytes, where: str) -> None:
+    load_onnx(data, where)
 
 
 def _parsed(data: bytes, where: str) -> Any:

@@ -52,14 +52,18 @@ class InterpreterBackend:
 def allocated(interpreter: Any, data: bytes, threads: int, where: str, **options: Any) -> tuple[Any, Details, Details]:
     """Open a file; return the interpreter, ready to run, and the details of its inputs and outputs.
 
+    The interpreter gets a copy of the bytes, since it reads constants where they stand: an operation of a broken file
+    could write to them.
+
     Raises `InputError` if the interpreter refuses the file.
     """
     try:
-        opened = interpreter(model_content=data, num_threads=threads, **options)
+        opened = interpreter(model_content=bytes(memoryview(data)), num_threads=threads, **options)
         opened.allocate_tensors()
         return opened, opened.get_input_details(), opened.get_output_details()
     except (ValueError, RuntimeError, TypeError, MemoryError) as error:  # TypeError: a tensor type without a numpy one
-        raise InputError(f"{where}: the interpreter does not accept it: {error}") from error
+        reason = str(error).strip() or f"{type(error).__name__} without a reason"
+        raise InputError(f"{where}: the interpreter does not accept it: {reason}") from error
 
 
 def _only(what: str, details: Details, where: str) -> dict[str, Any]:

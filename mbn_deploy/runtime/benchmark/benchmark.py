@@ -213,7 +213,8 @@ def _opening_costs(
     for index, target in enumerate(opened):
         progress("opening", index, len(opened))
         info = first_cases[target.name].classifier.info
-        options = asdict(replace(target.options, backend=info.backend)) | {"threads": info.threads}
+        tried = replace(target.options, backend=info.backend, isolate=bool(target.options.isolate))  # opened above
+        options = asdict(tried) | {"threads": info.threads}
         costs[target.name] = _median_cost(target.path, options, image, openings)
     progress("opening", len(opened), len(opened))
     return costs

@@ -25,12 +25,13 @@ SYNTHETIC = "synthetic"  # the `source` of a synthetic image
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """Options of `Classifier.open` for every file: plain text, which a child process takes as JSON."""
+    """Options of `Classifier.open` for every file: plain values, which a child process takes."""
 
     precision: str | None = None
     backend: str | None = None
     resize: str | None = None
     preprocess: str | None = None
+    isolate: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ def read_metadata(data: bytes, where: str) -> dict[str, bytes]:
     """Check the structure of a .tflite file and return its metadata buffers by name.
 
     Raises `InputError` for a missing identifier, another schema version, buffers that reach beyond the end (a truncated
-    file), indices without a target, constants whose size is not that of their shape, and tensors that are read before
-    an op writes them.
+    file), indices without a target, constants whose size is not that of their shape, tensors that are read before an op
+    writes them, and constants and results that an op writes over.
     """
     with damage_named(where):
         model = root(data, IDENTIFIER)
@@ -60,6 +60,7 @@ def _check_graph(graph: Table, sizes: list[int], custom: list[bool]) -> None:
     _check_indices("tensor", (*sources, *results), len(tensors))
     variables = [index for index, tensor in enumerate(tensors) if tensor.scalar(5, "B", 0)]
     known = {*constants, *sources, *variables}
+    taken = {*constants, *sources}  # tensors that no operation may write to: the file's own bytes stand in a constant
     for operator in graph.tables(3):
         code = operator.scalar(0, "I", 0)
         _check_indices("operator code", [code], len(custom))
@@ -68,6 +69,7 @@ def _check_graph(graph: Table, sizes: list[int], custom: list[bool]) -> None:
         _check_indices("tensor", (*inputs, *outputs), len(tensors))
         if not custom[code]:  # accelerators' compilers add tensors of memory to work in
             _check_written(inputs, known)
+            _check_free(outputs, taken)
         known.update(outputs)
     _check_written(results, known)
 
@@ -116,3 +118,11 @@ def _check_written(indices: Iterable[float], known: set[float]) -> None:
     for index in indices:
         if index not in known:
             raise DamagedError(f"tensor {index:g} is read before anything is written to it")
+
+
+def _check_free(indices: Iterable[float], taken: set[float]) -> None:
+    """Check that nothing stands in the tensors that an operation writes, and note that something does from now on."""
+    for index in indices:
+        if index in taken:
+            raise DamagedError(f"tensor {index:g} is written to although something stands in it")
+        taken.add(index)

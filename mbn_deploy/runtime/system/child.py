@@ -36,7 +36,7 @@ _TAIL = 4096  # bytes of stderr that are kept
 _LONGEST_LINE = 500  # characters of it that an account quotes
 _GRACE = 5.0  # seconds that a process which has closed its pipe may take to end
 # What the standard library of C++, the interpreters and Python print when memory is refused.
-_OUT_OF_MEMORY = (b"bad_alloc", b"MemoryError", b"annot allocate memory", b"out of memory", b"ailed to allocate")
+_OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "annot allocate memory", "out of memory", "ailed to allocate")
 
 
 class ChildError(Exception):
@@ -85,7 +85,7 @@ class ChildProcess:
     """
 
     def __init__(self) -> None:
-        if not sys.executable:
+        if not sys.executable or getattr(sys, "frozen", False):  # a frozen program would start itself again
             raise ChildError("not started", "could not be started: this Python does not say where its program lies")
         try:
             self._process = subprocess.Popen(  # noqa: S603 (no shell, our own command)
@@ -222,7 +222,9 @@ class ChildProcess:
             return ChildError("time limit", f"gave no answer within {limits.seconds:g} s")
         if outcome == "unreadable":
             return ChildError("unreadable", f"gave an answer that cannot be read: {problem}")
-        if outcome == "memory" or (limits.memory is not None and any(text in self._stderr for text in _OUT_OF_MEMORY)):
+        if outcome == "memory" or (
+            limits.memory is not None and mentions_memory(self._stderr.decode(errors="replace"))
+        ):
             return ChildError("memory limit", f"needs more memory than {limits.allowed}")
         if code >= 0:
             shown = str(code) if code < 256 else hex(code)  # Windows gives the number of an exception
@@ -234,8 +236,16 @@ class ChildProcess:
         return ChildError("signal", f"crashed (signal {name}{used}){self._last_words()}")
 
     def _last_words(self) -> str:
-        lines = self._stderr.decode(errors="replace").strip().splitlines()
+        said = self._stderr.decode(errors="replace").splitlines()
+        lines = [
+            line for line in said if line.strip() and not line.startswith("INFO")
+        ]  # interpreters say what goes well
         return f": {visible(lines[-1].strip())[:_LONGEST_LINE]}" if lines else ""
+
+
+def mentions_memory(text: str) -> bool:
+    """Return whether a text has the words that programs use when memory is refused."""
+    return any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _signal_name(number: int) -> str:

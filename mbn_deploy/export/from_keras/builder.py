@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy.typing as npt
 from mbn_deploy.arrays import Array, Doubles
 from mbn_deploy.errors import InputError
 from mbn_deploy.graph.graph import Op, OpKind, Shape
+
+# Values of one tensor: 512 MiB in float32, as of 32 channels at half the resolution of 4096 x 4096 pictures.
+_MAX_VALUES = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class GraphBuilder:
         return candidate
 
     def tensor(self, name: str, shape: Shape) -> Tensor:
-        """Add a tensor called `name`."""
+        """Add a tensor called `name`; raises `InputError` for one that is too large to be computed."""
+        check_size(f"tensor {name!r}", shape)
         self.shapes[name] = shape
         return Tensor(name, shape)
 
@@ -121,6 +126,12 @@ class Call:
         if len(x.shape) != 4:
             raise self.refuse(f"its input has shape {x.shape}, an image (N, H, W, C) is expected")
         return x
+
+
+def check_size(what: str, shape: Sequence[int | None]) -> None:
+    """Raise `InputError`, with `what` it is of, for a shape of too many values; dimensions that are open count as 1."""
+    if math.prod(size or 1 for size in shape) > _MAX_VALUES:
+        raise InputError(f"{what} has the shape {tuple(shape)}; tensors of at most {_MAX_VALUES} values are exported")
 
 
 Handler = Callable[[GraphBuilder, Call], Tensor | tuple[Tensor, ...]]

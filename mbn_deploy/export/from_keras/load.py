@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mbn_deploy.errors import InputError
+from mbn_deploy.export.from_keras.claimed_sizes import Shapes, build_outline, check_claims, check_settings
 from mbn_deploy.export.from_keras.config import layer_order, repair_config
 from mbn_deploy.export.from_keras.foreign_files import kind_of_archive, kind_of_file, kind_of_folder
 from mbn_deploy.export.from_keras.h5_weights import load_named, split_windows_names
-from mbn_deploy.models.hdf5 import SIGNATURE, attribute_text, content_kind, open_hdf5
+from mbn_deploy.models.hdf5 import SIGNATURE, attribute_text, content_kind, open_hdf5, weight_shapes
 from mbn_deploy.models.keras_backend import import_keras
 from mbn_deploy.models.keras_zip import (
     CONFIG_LIMIT,
@@ -72,18 +73,25 @@ def load_keras(path: str | Path) -> keras.Model:
         )
     config = repair_config(source.config, keras2=source.keras2, where=where)
     if source.kind == "h5":
-        model = _call_keras(lambda keras: keras.saving.deserialize_keras_object(config, safe_mode=True), where)
-        _check_built(model, where)
         with open_hdf5(source.path, where) as file:
+            _check_claims(config, weight_shapes(file), where)
+            model = _call_keras(lambda keras: keras.saving.deserialize_keras_object(config, safe_mode=True), where)
             load_named(model, file["model_weights"], where)
         return model
     with scratch("keras") as folder:
         copy = folder / "model.keras"
-        _copy_archive(source.path, copy, config)
+        _check_claims(config, _copy_archive(source.path, copy, config), where)
         model = _call_keras(lambda keras: keras.models.load_model(copy, compile=False, safe_mode=True), where)
-    _check_built(model, where)
     _check_order(model, config, where)
     return model
+
+
+def _check_claims(config: dict[str, Any], stored: Shapes, where: str) -> None:
+    """Raise `InputError` if the configuration claims more than the file holds, before Keras makes weights of it."""
+    check_settings(config, stored, where)
+    outline = _call_keras(lambda keras: build_outline(keras, config), where)
+    _check_built(outline, where)
+    check_claims(outline, stored, where)
 
 
 def _check_built(model: Any, where: str) -> None:
@@ -172,16 +180,21 @@ def _json(value: str | bytes, path: Path) -> Any:
         raise InputError(f"{path}: its model configuration is not JSON: {error}") from error
 
 
-def _copy_archive(path: Path, copy: Path, config: dict[str, Any]) -> None:
-    """Write an archive of the checked configuration and the weights of the one at `path`, without assets."""
+def _copy_archive(path: Path, copy: Path, config: dict[str, Any]) -> Shapes:
+    """Write an archive of the checked configuration and the weights of the one at `path`, without assets.
+
+    Returns the shapes of the weights.
+    """
     weights = read_member(path, WEIGHTS_MEMBER)
     (copy.parent / WEIGHTS_MEMBER).write_bytes(weights)
     with open_hdf5(copy.parent / WEIGHTS_MEMBER, f"{path}: {WEIGHTS_MEMBER}", mode="r+") as file:
         split_windows_names(file)
+        shapes = weight_shapes(file)
     with zipfile.ZipFile(copy, "w") as archive:
         archive.writestr(CONFIG_MEMBER, json.dumps(config))
         archive.writestr(METADATA_MEMBER, read_member(path, METADATA_MEMBER, CONFIG_LIMIT))
         archive.write(copy.parent / WEIGHTS_MEMBER, WEIGHTS_MEMBER)
+    return shapes
 
 
 def _call_keras(make: Callable[[Any], Any], where: str) -> Any:
@@ -192,8 +205,13 @@ def _call_keras(make: Callable[[Any], Any], where: str) -> Any:
             warnings.simplefilter("ignore", UserWarning)  # about training, which is not done here
             return make(keras)
     except Exception as error:  # Keras has no error class of its own
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{where}: Keras cannot build the model: {lines[0]}") from error
+        raise InputError(f"{where}: Keras cannot build the model: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the line of a message of Keras that says what is wrong; a whole configuration may stand before it."""
+    text = str(error).strip().rpartition("Exception encountered: ")[2]
+    return next(iter(text.splitlines()), type(error).__name__)
 
 
 def _check_order(model: Any, config: dict[str, Any], where: str) -> None:

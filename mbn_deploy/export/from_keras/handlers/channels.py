@@ -38,11 +38,12 @@ def can_pick(x: Tensor) -> bool:
 
 def joined_maps(build: GraphBuilder, tensors: Sequence[Tensor], name: str) -> Tensor | None:
     """Return the concatenation over channels of tensors that are all maps of one picture, as one map; else None."""
-    pairs = [build.channel_maps.get(x.name, (x, np.eye(x.shape[-1]))) for x in tensors]
-    source = pairs[0][0]
-    if not can_pick(source) or any(other.name != source.name for other, _ in pairs):
+    sources = [build.channel_maps.get(x.name, (x,))[0] for x in tensors]
+    source = sources[0]
+    if not can_pick(source) or any(other.name != source.name for other in sources):
         return None
-    return map_channels(build, source, np.concatenate([matrix for _, matrix in pairs], axis=1), name)
+    matrices = [build.channel_maps[x.name][1] if x.name in build.channel_maps else np.eye(x.shape[-1]) for x in tensors]
+    return map_channels(build, source, np.concatenate(matrices, axis=1), name)
 
 
 def rgb_to_grayscale(build: GraphBuilder, call: Call) -> Tensor:

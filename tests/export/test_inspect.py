@@ -332,6 +332,20 @@ def test_published_files(name, precision, classes):
     assert bool(report.relu6) == name.endswith("_quant.tflite")
 
 
+def test_an_onnx_file_is_read_in_a_child_process_first(tmp_path, monkeypatch):
+    """Where that process crashes, this one does not read the file."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    code = (
+        "import sys, os; sys.path[:] = sys.argv[1:]; import mbn_deploy.export.onnx.inspect as inspect; "
+        "inspect.load_onnx = lambda *_: os.abort(); from mbn_deploy.runtime.system.child import main; main()"
+    )
+    monkeypatch.setattr("mbn_deploy.runtime.system.child._CODE", code)
+    data = write_onnx(GRAPH)
+    (tmp_path / "m.onnx").write_bytes(data + b"\x1a\x00")  # with a producer_version: bytes that nobody has tried yet
+    with pytest.raises(InputError, match=r"m\.onnx: .*crashed \(signal SIGABRT"):
+        inspect_file(tmp_path / "m.onnx")
+
+
 def test_an_onnx_file_is_checked_before_c_reads_it(tmp_path):
     """What `run` refuses, before onnx' own checker and inference of shapes see it."""
     model = onnx.load_from_string(write_onnx(GRAPH))

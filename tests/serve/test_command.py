@@ -3,9 +3,11 @@
 import re
 import socket
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from served_model import model  # noqa: F401 - a fixture
+from served_model import model, png  # noqa: F401 - a fixture
 from serving import command, refused, serving
 
 from mbn_deploy.serve.server import listen
@@ -35,6 +37,20 @@ def test_without_the_extra(package, model):  # noqa: F811
     code, said = refused(model[0], before=f"import sys; sys.modules[{package!r}] = None")
     assert code == 4
     assert "pip install 'mbn-deploy[serve]'" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("option", "children"), [((), 0), (("--trust",), 0), (("--isolate",), 1)])
+def test_where_the_interpreter_runs(model, option, children):  # noqa: F811
+    """By default it is in the server, after a trial; an isolated one is a process of its own, which ends with it."""
+    with serving(model[0], *model[1], *option) as server:
+        assert server.classify(png()).status == 200
+        pid = server.process.pid
+        begun = [
+            int(n) for task in Path(f"/proc/{pid}/task").iterdir() for n in (task / "children").read_text().split()
+        ]
+        assert len(begun) == children
+    assert not any(Path(f"/proc/{child}").exists() for child in begun)
 
 
 def test_a_size_of_frames_needs_a_camera(model):  # noqa: F811

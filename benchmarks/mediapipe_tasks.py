@@ -13,6 +13,8 @@ gives MediaPipe's scores. Of classes with equal scores, which 8 bits make often,
 counts as agreement, and *equal* says on how many prepared pictures it mattered. int8 files are tried with uint8 and
 with float32 input: int8 input MediaPipe refuses. Nothing is tuned on these pictures.
 
+MediaPipe sends metrics about its use to Google, and has no switch for that (mediapipe#6291); no pictures.
+
 The exit code is 1 if less than 99 % agree on prepared pictures, or with MediaPipe's filter, of any file.
 """
 

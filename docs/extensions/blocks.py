@@ -96,7 +96,6 @@ def _environment(top: Path) -> dict[str, str]:
         "COLUMNS": "100",
         "NO_COLOR": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "ORT_DISABLE_TELEMETRY": "1",
     }
     return {**os.environ, **plain, "PATH": path, "HOME": str(top), "XDG_CACHE_HOME": str(top / "cache")}
 

@@ -108,6 +108,8 @@ def test_sources_of_each_runtime(source, tmp_path, runtime, format_):
     code = {name.rsplit("/", 1)[-1] for name in package.written if name.startswith("src/main/kotlin/com/example/")}
     assert code == {f"FlowerClassifier{suffix}.kt" for suffix in RUNTIMES[runtime].sources}
     assert {entry.format for entry in package.files} == {format_}
+    readme = contents(tmp_path / "p")["README.md"].decode()
+    assert ("sends metrics to Google" in readme) == (runtime == "mediapipe")
 
 
 @pytest.mark.parametrize("kind", ["asset-pack", "ai-pack"])

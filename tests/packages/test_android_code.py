@@ -323,7 +323,10 @@ def all_over(root):
 
 
 def test_mediapipe_looks_at_the_same_part_of_a_picture(mediapipe, root, stubs):
-    """By MediaPipe's own code, which is the same on Android: scores of the box are ours, of the whole picture not."""
+    """By MediaPipe's own code, which is the same on Android: scores of the box are ours, of the whole picture not.
+
+    It sends metrics about its use to Google (mediapipe#6291).
+    """
     mp = pytest.importorskip("mediapipe", reason="mediapipe has no wheel for this machine", exc_type=ImportError)
     vision = pytest.importorskip("mediapipe.tasks.python.vision", exc_type=ImportError)
     rect = pytest.importorskip("mediapipe.tasks.python.components.containers.rect", exc_type=ImportError)

@@ -1,4 +1,7 @@
-"""What our .tflite files say of themselves, read by Google's own code: its schema's classes, and MediaPipe Tasks."""
+"""What our .tflite files say of themselves, read by Google's own code: its schema's classes, and MediaPipe Tasks.
+
+MediaPipe sends metrics about its use to Google, and has no switch for that (mediapipe#6291).
+"""
 
 import io
 import zipfile

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import ipaddress
 import json
 import os
 import shutil
@@ -398,6 +399,41 @@ def test_the_unit_is_one_that_systemd_takes(made, tmp_path):
     checked = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
     assert "mbn-deploy.service" not in checked.stderr
+
+
+def test_the_unit_limits_memory_threads_and_addresses(made):
+    unit = installer(made.folder, "--print-unit").stdout.splitlines()
+    limits = dict(line.split("=", 1) for line in unit if line.startswith(("MemoryMax", "TasksMax", "IPAddress")))
+    assert limits["IPAddressDeny"] == "any"
+    assert int(limits["MemoryMax"].removesuffix("%")) < 100
+    assert int(limits["TasksMax"]) < 1000
+    networks = [ipaddress.ip_network(each) for each in limits["IPAddressAllow"].split() if each[0].isdigit()]
+    assert any(ipaddress.ip_address("192.168.1.20") in network for network in networks)
+    assert all(network.is_private for network in networks)
+    readme = (made.folder / "README.md").read_text(encoding="utf-8")
+    assert all(name in readme for name in ("MemoryMax", "TasksMax", "IPAddressAllow", "systemctl edit"))
+
+
+@pytest.mark.parametrize("target", ["whole path", "relative", "link to a link", "link to the folder"])
+def test_the_installer_works_through_a_symbolic_link(made, tmp_path, target):
+    elsewhere = tmp_path / "bin"
+    elsewhere.mkdir()
+    link = elsewhere / "setup"
+    if target == "whole path":
+        link.symlink_to(made.folder / "install.sh")
+    elif target == "relative":
+        link.symlink_to(os.path.relpath(made.folder / "install.sh", elsewhere))
+    elif target == "link to a link":
+        (tmp_path / "other").symlink_to(made.folder / "install.sh")
+        link.symlink_to("../other")
+    else:
+        (tmp_path / "current").symlink_to(made.folder)
+        link = tmp_path / "current" / "install.sh"
+    folder = tmp_path / "current" if target == "link to the folder" else made.folder
+    for command in ([link], ["sh", link]):
+        done = subprocess.run([*command, "--print-unit"], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"WorkingDirectory={folder}\n" in done.stdout
 
 
 def test_the_unit_is_refused_for_a_path_that_systemd_would_misread(unpacked):

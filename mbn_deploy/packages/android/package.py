@@ -255,6 +255,7 @@ class _Contents:
             "pack.md" if self.is_pack else f"{self.options.kind}.md",
             usage,
             *(["golden.md"] if self.golden else []),
+            *([runtime.notice] if runtime.notice else []),
         ]
         return b"\n".join(self.code.readme(part, **values) for part in parts)
 

@@ -22,6 +22,7 @@ class AndroidRuntime:
         outputs: the types of output tensors that the class can read.
         sources: the template of each source file, by what follows the class's name in the file's name.
         entry: the template of a model's entry in the enum of models.
+        notice: the template of a part of the README on what the interpreter does beside its work; None for nothing.
     """
 
     name: str
@@ -32,6 +33,7 @@ class AndroidRuntime:
     outputs: frozenset[str]
     sources: Mapping[str, str]
     entry: str
+    notice: str | None = None
 
 
 # Without MediaPipe the class prepares pictures and tensors by itself; only the file `Engine` knows the interpreter.
@@ -66,6 +68,7 @@ _RUNTIMES = (
         outputs=frozenset({"float32", "uint8"}),
         sources={"": "ClassifierMediapipe.kt", "Files": "Files.kt", "Model": "ModelMediapipe.kt"},
         entry="ModelEntryMediapipe.kt",
+        notice="metrics.md",
     ),
     # ONNX Runtime needs API level 24 from 1.21 on.
     AndroidRuntime(

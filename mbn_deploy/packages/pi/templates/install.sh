@@ -8,7 +8,9 @@
 # PYTHON=/path/to/python3.11 chooses the Python, VENV=/path/to/folder where the environment is made.
 set -eu
 
-here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+script=$0
+[ ! -L "$script" ] || script=$(readlink -f -- "$script") # a link to the script may lie anywhere
+here=$(CDPATH='' cd -- "$(dirname -- "$script")" && pwd)
 venv=${VENV:-$here/venv}
 # `mbn-deploy bundle pi` wrote the settings.
 arch='' bits='' python_version='' backend='' # the board that the package is for

@@ -89,8 +89,8 @@ def _difference_and_tolerance(result: GoldenResult) -> tuple[str, str]:
 
 
 def _print_explanation(console: Console, result: GoldenResult) -> None:
-    """Print what is known about a file whose outputs differ too much."""
-    if result.largest <= result.tolerance:
+    """Print what is known about a file whose outputs, or an operation of which, differ too much."""
+    if result.passed and result.outputs_passed:
         return
     console.print()
     console.print(f"{plain(result.file)}: " + " ".join(_sentences(result)))
@@ -131,6 +131,8 @@ def _sentences(result: GoldenResult) -> list[str]:
 
 def _first_difference(check: OperationCheck, first: OperationDifference) -> str:
     amount = plural(round(first.largest), "level") if first.levels else f"{first.largest:.2g}"
+    if first.largest <= first.tolerance:
+        amount += f" in {first.moved} of {first.values} values"
     allowed = "" if first.levels else f" ({first.tolerance:.2g} allowed)"
     operation = f"operation {first.number} of {check.compared}, {first.kind} {plain(first.name)}"
     if first.against == "export":

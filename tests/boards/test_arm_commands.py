@@ -34,7 +34,8 @@ def test_verify_by_the_kernels_of_the_export(board, cpu, demo_bundles):
         assert found["not_replayed"] == []
         for file in found["files"]:
             assert not file["other_kernels"], file
-            assert file["operations"] is None
+            assert file["operations"]["against"] == ["export"]
+            assert file["operations"]["before_answers"] is not None
             assert file["largest"] <= file["tolerance"]
 
 
@@ -48,7 +49,7 @@ def test_verify_by_other_kernels(board, demo_bundles):
         for file in found["files"]:
             assert file["kernels"] == "built-in kernels"
             assert file["other_kernels"]
-            if file["operations"] is not None:
+            if "reference" in file["operations"]["against"]:
                 moved.append(file["operations"])
     assert moved
     assert all(checked["largest"] <= 1 for checked in moved)

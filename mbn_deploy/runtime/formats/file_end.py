@@ -5,7 +5,7 @@ Operations that keep the numbers (reshapes, conversions between integers and rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,6 +79,22 @@ def file_end(data: bytes, file_format: FileFormat, where: str) -> FileEnd:
         return FileEnd(_KINDS.get(writer.operation, "other"), writer.operation)
 
 
+def before_answers(operations: Sequence[str]) -> int:
+    """Return the position of the operation whose result goes into the last softmax or sigmoid.
+
+    Args:
+        operations: the names of a file's operations, in their order, at least one.
+
+    Returns:
+        The position of the last operation if the file ends in neither: its answers are not squeezed into [0, 1].
+    """
+    for index in range(len(operations) - 1, 0, -1):
+        if operations[index] not in _PASSED_TFLITE | _PASSED_ONNX:
+            squeezed = _KINDS.get(operations[index]) in ("softmax", "sigmoid", "log_softmax")
+            return index - 1 if squeezed else len(operations) - 1
+    return len(operations) - 1
+
+
 def _dense(writers: Mapping[str, _Writer]) -> dict[str, _Writer]:
     return {name: writer for name, writer in writers.items() if _KINDS.get(writer.operation) == "linear"}
 
@@ -95,13 +111,14 @@ def _tflite_writers(data: bytes) -> tuple[dict[str, _Writer], str]:
         if index >= len(codes):
             raise DamagedError(f"operator code {index} is named, there are {len(codes)}")
         inputs = tuple(str(int(number)) for number in operator.numbers(1, "i"))
-        writer = _Writer(_operation_name(codes[index]), inputs)
+        writer = _Writer(operation_name(codes[index]), inputs)
         writers.update((str(int(number)), writer) for number in operator.numbers(2, "i"))
     outputs = graphs[0].numbers(2, "i")
     return writers, str(int(outputs[0])) if outputs else ""
 
 
-def _operation_name(code: Table) -> str:
+def operation_name(code: Table) -> str:
+    """Return the name of an operator code of a .tflite file, or its number if it is not told apart here."""
     # Codes above 127 are in a second field; the first then holds 127.
     number = max(code.scalar(0, "b", 0), code.scalar(3, "i", 0))
     return _TFLITE.get(number, f"operation {number}")

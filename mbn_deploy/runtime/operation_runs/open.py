@@ -35,15 +35,15 @@ def open_operations(
     return TfliteOperations(data, backend, threads, where, reference=reference, count=count)
 
 
-def count_operations(data: bytes, file_format: FileFormat, where: str) -> int:
-    """Return how many ops `open_operations` returns the results of, read from the file's bytes.
+def operation_kinds(data: bytes, file_format: FileFormat, where: str) -> list[str]:
+    """Return the kinds of the ops that `open_operations` returns the results of, read from the file's bytes.
 
-    Raises `InputError` for a damaged file.
+    Those of a .tflite file are `operation_name`s. Raises `InputError` for a damaged file.
     """
     if file_format == "onnx":
         from mbn_deploy.runtime.operation_runs.onnx import sampled_operations
 
-        return len(sampled_operations(data, where))
+        return [operation.kind for operation in sampled_operations(data, where)]
     from mbn_deploy.runtime.operation_runs.tflite import Wiring
 
-    return len(Wiring(data, where).numbers)
+    return Wiring(data, where).kinds

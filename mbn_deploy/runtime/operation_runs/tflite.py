@@ -15,6 +15,7 @@ from mbn_deploy.errors import InputError
 from mbn_deploy.runtime.backends.delegation import partitioning
 from mbn_deploy.runtime.backends.interpreter import allocated
 from mbn_deploy.runtime.backends.modules import load_interpreter
+from mbn_deploy.runtime.formats.file_end import operation_name
 from mbn_deploy.runtime.formats.flatbuffer import Table, damage_named, root
 from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER
 from mbn_deploy.runtime.operation_runs.operation import Operation
@@ -27,17 +28,19 @@ _READ, _WRITTEN = 1, 2
 class Wiring:
     """The ops of the first graph that depend on the input, and the indices of the tensors that they read and write.
 
-    `numbers` are the indices of the ops; `written` and `read` have an entry for each of them. Raises `InputError` for
-    damaged bytes.
+    `numbers` are the indices of the ops; `written`, `read` and `kinds` have an entry for each of them. The kinds are
+    `operation_name`s. Raises `InputError` for damaged bytes.
     """
 
     def __init__(self, data: bytes, where: str) -> None:
         self.data, self._where = data, where
         with damage_named(where):
-            self._graph = root(data, IDENTIFIER).tables(2)[0]
+            model = root(data, IDENTIFIER)
+            self._graph, codes = model.tables(2)[0], model.tables(1)
             operators = self._graph.tables(_OPERATORS)
             self.source = int(self._graph.numbers(_INPUTS, "i")[0])
             self.numbers, self.written, self.read = self._followed(operators)
+            self.kinds = [operation_name(codes[operators[number].scalar(0, "I", 0)]) for number in self.numbers]
 
     def _followed(self, operators: list[Table]) -> tuple[list[int], list[int], list[list[int]]]:
         """Follow the data from the input: for each op that depends on it, its index, its output and its inputs.

@@ -13,7 +13,7 @@ from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, TensorInfo
 from mbn_deploy.runtime.formats.flatbuffer import DamagedError, Table, damage_named, root
 from mbn_deploy.runtime.formats.protobuf import messages, numbers, text
-from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER, read_metadata
+from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER, axis_lengths, read_metadata
 from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY, google_metadata
 from mbn_deploy.runtime.labels import mismatch
 
@@ -115,7 +115,7 @@ def _read_tflite(data: bytes, where: str) -> ArchivedModel:
 
 def _tflite_tensor(tensor: Table) -> TensorInfo:
     code = tensor.scalar(1, "b", 0)
-    shape = tuple(int(length) for length in tensor.numbers(0, "i"))
+    shape = axis_lengths(tensor, 0)
     return TensorInfo(tensor.text(3), shape, _named(_TFLITE_TYPES, code))
 
 

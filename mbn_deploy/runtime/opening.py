@@ -12,7 +12,7 @@ from typing import Any
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import FileFormat
-from mbn_deploy.runtime.backends import choose_backend, open_backend
+from mbn_deploy.runtime.backends import check_model, choose_backend, open_backend
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.bundle import check_file, open_bundle
 from mbn_deploy.runtime.declaration import (
@@ -65,20 +65,12 @@ def open_model(path: str | PathLike[str], options: OpenOptions) -> OpenedModel:
     threads, threads_from = choose_thread_count(
         options.threads, data, name, sha256=source.sha256, manifest_records=source.thread_records
     )
-    vouched = source.declaration is not None
-    if options.isolate is None and not vouched:
+    if options.isolate is None and source.declaration is None:
         from mbn_deploy.runtime.backends.trial import try_model
 
         try_model(data, source.format, name=name, where=where, digest=source.sha256)
-        vouched = True
     backend = open_interpreter(
-        data,
-        source.format,
-        name=name,
-        threads=threads,
-        where=where,
-        isolate=bool(options.isolate),
-        vouched=vouched,
+        data, source.format, name=name, threads=threads, where=where, isolate=bool(options.isolate)
     )
     with close_on_error([backend]):
         declaration = source.declaration
@@ -91,15 +83,15 @@ def open_model(path: str | PathLike[str], options: OpenOptions) -> OpenedModel:
 
 
 def open_interpreter(
-    data: bytes, file_format: FileFormat, *, name: str, threads: int, where: str, isolate: bool, vouched: bool
+    data: bytes, file_format: FileFormat, *, name: str, threads: int, where: str, isolate: bool
 ) -> Backend:
-    """Open a model file's interpreter in this process, or with `isolate` in a child process.
+    """Open an interpreter on bytes that were checked, or that a manifest names.
 
-    `vouched` leaves out the check of bytes that a manifest names or that were opened before. A child process checks
-    them all the same: the manifest comes from where the file comes from.
+    With `isolate` it is opened in a child process, which checks them all the same: the manifest comes from where the
+    file comes from.
     """
     if not isolate:
-        return open_backend(data, file_format, name=name, threads=threads, where=where, vouched=vouched)
+        return open_backend(data, file_format, name=name, threads=threads, where=where, vouched=True)
     from mbn_deploy.runtime.backends.isolated import open_isolated
 
     return open_isolated(data, file_format, name=name, threads=threads, where=where)
@@ -140,6 +132,7 @@ def _file_source(path: Path) -> ModelSource:
         raise InputError(
             f"{path}: not a bundle, a .tflite or an .onnx file; use `mbn-deploy export` on other models first"
         )
+    check_model(data, file_format, str(path))
     check_purpose(data, file_format, str(path))
     return ModelSource(path, file_format, data, sha256(data))
 

@@ -97,7 +97,6 @@ class ClassifierPool(Classifier):
                         threads=each,
                         where=info.path,
                         isolate=bool(isolate),
-                        vouched=True,
                     )
                 )
             return cls(opened, backends[1:])

@@ -12,6 +12,7 @@ import pytest
 import runtime_models as models
 
 from mbn_deploy.errors import InputError
+from mbn_deploy.export.tflite.builder import schema
 from mbn_deploy.runtime.backends import check_model, open_backend
 from mbn_deploy.runtime.backends.modules import load_interpreter
 from mbn_deploy.runtime.backends.trial import try_model
@@ -116,6 +117,46 @@ def test_tables_that_are_named_again_and_again_end():
     assert start < position
     with pytest.raises(InputError, match="tables are named"):
         check_model(edited.put(place, "I", at - place), "tflite", "m.tflite")
+
+
+def test_a_long_vector_that_many_tables_name_is_not_read_each_time():
+    """Two thousand tensors with one list of a million scales: 4 MB that would be read as 8 GB."""
+    from flatbuffers import Builder
+
+    s, builder = schema(), Builder()
+    shape = builder.CreateNumpyVector(np.array([10**6], np.int32))
+    scales = builder.CreateNumpyVector(np.ones(10**6, np.float32))
+    tensors = []
+    for _ in range(2000):
+        s.QuantizationParametersStart(builder)
+        s.QuantizationParametersAddScale(builder, scales)
+        quantization = s.QuantizationParametersEnd(builder)
+        s.TensorStart(builder)
+        s.TensorAddShape(builder, shape)
+        s.TensorAddQuantization(builder, quantization)
+        tensors.append(s.TensorEnd(builder))
+    s.SubGraphStartTensorsVector(builder, len(tensors))
+    for tensor in tensors:
+        builder.PrependUOffsetTRelative(tensor)
+    named = builder.EndVector()
+    s.SubGraphStart(builder)
+    s.SubGraphAddTensors(builder, named)
+    graph = s.SubGraphEnd(builder)
+    s.ModelStartSubgraphsVector(builder, 1)
+    builder.PrependUOffsetTRelative(graph)
+    graphs = builder.EndVector()
+    s.BufferStart(builder)
+    empty = s.BufferEnd(builder)
+    s.ModelStartBuffersVector(builder, 1)
+    builder.PrependUOffsetTRelative(empty)
+    buffers = builder.EndVector()
+    s.ModelStart(builder)
+    s.ModelAddVersion(builder, 3)
+    s.ModelAddSubgraphs(builder, graphs)
+    s.ModelAddBuffers(builder, buffers)
+    builder.Finish(s.ModelEnd(builder), IDENTIFIER)
+    with pytest.raises(InputError, match="again and again"):
+        check_model(bytes(builder.Output()), "tflite", "m.tflite")
 
 
 def onnx_of(change):

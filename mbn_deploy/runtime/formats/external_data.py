@@ -48,6 +48,7 @@ class _Folder:
     def __init__(self, model: Path) -> None:
         self._model = model
         self._files: dict[str, bytes] = {}
+        self._left = LARGEST_FILE  # bytes that constants may take; many may name the same part of a file
 
     def graph(self, data: memoryview) -> bytes:
         """Return a GraphProto with its constants inside."""
@@ -74,6 +75,9 @@ class _Folder:
                 f"{self._model}: the weights {name!r} are {length} bytes at byte {offset} of "
                 f"{entries.get('location')!r}, which has {len(content)}; both files must come from one export"
             )
+        self._left -= length
+        if self._left < 0:
+            raise InputError(f"{self._model}: its weights take more than {LARGEST_FILE >> 30} GiB, too many to run")
         return content[offset : offset + length]
 
     def _file(self, location: str) -> bytes:

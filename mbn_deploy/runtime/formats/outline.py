@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mbn_deploy.manifest import FileFormat
 from mbn_deploy.runtime.formats.flatbuffer import DamagedError, Table, damage_named, root
 from mbn_deploy.runtime.formats.protobuf import messages, numbers, text
-from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER
+from mbn_deploy.runtime.formats.tflite_file import IDENTIFIER, MOST_AXES, axis_lengths
 
 OPEN = -1  # the length of an axis that the file leaves open
 _TFLITE_TYPES = {
@@ -70,9 +70,9 @@ def _tflite_tensor(tensors: list[Table], index: int) -> TensorOutline:
     if not 0 <= index < len(tensors):
         raise DamagedError(f"tensor {index} is named, there are {len(tensors)}")
     tensor = tensors[index]
-    shape = tensor.numbers(7, "i") or tensor.numbers(0, "i")
+    shape = axis_lengths(tensor, 7) or axis_lengths(tensor, 0)
     dtype = _TFLITE_TYPES.get(tensor.scalar(1, "b", 0), "unknown")
-    return TensorOutline(tensor.text(3), tuple(int(n) for n in shape), dtype)
+    return TensorOutline(tensor.text(3), shape, dtype)
 
 
 def _onnx(data: memoryview) -> FileOutline:
@@ -98,7 +98,10 @@ def _onnx_tensor(value: memoryview) -> TensorOutline:
         for tensor in messages(kind, _TENSOR_TYPE):
             element = next(reversed(numbers(tensor, _ELEMENT)), element)
             for dimensions in messages(tensor, _SHAPE):
-                shape = tuple(_length(dimension) for dimension in messages(dimensions, _DIMENSION))
+                lengths = messages(dimensions, _DIMENSION)
+                if len(lengths) > MOST_AXES:
+                    raise DamagedError(f"the value {text(value, _VALUE_NAME)!r:.80} has {len(lengths)} axes")
+                shape = tuple(map(_length, lengths))
     return TensorOutline(text(value, _VALUE_NAME), shape, _ONNX_TYPES.get(element, "unknown"))
 
 

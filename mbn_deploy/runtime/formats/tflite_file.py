@@ -13,6 +13,7 @@ from mbn_deploy.runtime.formats.flatbuffer import DamagedError, Table, Unsuitabl
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
+MOST_AXES = 32  # kernels take up to 8
 LARGEST_TENSOR = 2**30  # bytes; the interpreter would ask the system for as much as a damaged shape says
 # TensorType: bytes of one value, for the types whose size is a whole number of bytes.
 TYPE_BYTES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 8: 8, 9: 1, 10: 8, 11: 16, 12: 8, 15: 4, 16: 2}
@@ -42,6 +43,14 @@ def read_metadata(data: bytes, where: str) -> dict[str, bytes]:
         entries = [(entry.text(0), entry.scalar(1, "I", 0)) for entry in model.tables(6)]
         _check_indices("metadata buffer", (index for _, index in entries), len(buffers))
         return {name: buffers[index].blob(0) for name, index in entries}
+
+
+def axis_lengths(tensor: Table, field: int) -> tuple[int, ...]:
+    """Return a shape of a Tensor: field 0 has the lengths of its axes, field 7 those with -1 for open ones."""
+    shape = tuple(int(n) for n in tensor.numbers(field, "i"))
+    if len(shape) > MOST_AXES:
+        raise DamagedError(f"tensor {tensor.text(3)!r:.80} has {len(shape)} axes")
+    return shape
 
 
 def _buffer_size(buffer: Table) -> int:
@@ -78,7 +87,7 @@ def _is_constant(tensor: Table, sizes: list[int]) -> bool:
     """Check that a tensor's shape, data and quantization fit together; return whether it has data in the file."""
     index = tensor.scalar(2, "I", 0)
     _check_indices("buffer", [index], len(sizes))
-    shape = [int(n) for n in tensor.numbers(0, "i")]
+    shape = list(axis_lengths(tensor, 0))
     if any(n < 0 for n in shape):
         raise DamagedError(f"tensor {tensor.text(3)!r} has shape {shape}")
     _check_quantization(tensor, shape)

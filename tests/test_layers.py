@@ -57,14 +57,15 @@ HOUSE = {
     "runtime.label_files": Room(f"{VALUES} runtime.system"),
     "runtime.formats": Room(f"{VALUES} runtime.system runtime.labels", "numpy"),
     "runtime.untrusted": Room(f"{VALUES} runtime.system runtime.formats", "numpy"),
-    "runtime.images": Room(VALUES, "numpy PIL"),
+    "runtime.image_checks": Room(VALUES),
+    "runtime.images": Room(f"{VALUES} runtime.image_checks", "numpy PIL"),
     "runtime.bundle": Room(f"{VALUES} runtime.system runtime.labels"),
     "runtime.backends": Room(f"{VALUES} runtime.system runtime.formats runtime.untrusted", "numpy"),
     "runtime.operation_runs": Room(f"{VALUES} runtime.formats runtime.backends", "numpy"),
     "runtime.cameras": Room(f"{VALUES} runtime.images", "numpy", "cv2 picamera2"),
     "runtime": Room(
-        f"{VALUES} runtime.system runtime.labels runtime.label_files runtime.formats runtime.images runtime.bundle "
-        "runtime.backends runtime.cameras",
+        f"{VALUES} runtime.system runtime.labels runtime.label_files runtime.formats runtime.image_checks "
+        "runtime.images runtime.bundle runtime.backends runtime.cameras",
         "numpy PIL",
     ),
     "runtime.doctor": Room(f"{VALUES} runtime", "numpy"),

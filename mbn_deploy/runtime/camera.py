@@ -21,7 +21,8 @@ import numpy as np
 
 from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import UnknownNameError, UsageError
-from mbn_deploy.runtime.images import PIXEL_LIMIT, Source, decode_upright
+from mbn_deploy.runtime.image_checks.sizes import PIXEL_LIMIT, SIDE_LIMIT
+from mbn_deploy.runtime.images import Source, decode_upright
 
 
 @dataclass(frozen=True)
@@ -220,8 +221,11 @@ def frames(source: str, *, size: Size | None = None) -> FrameSource:
         raise UsageError(f"source of frames {source!r}: write it as {kind.usage}")
     if size is not None and name in ("video", "folder"):
         raise UsageError(f"{source}: a frame size is for cameras and for raw frames on stdin, not for a {name}")
-    if size is not None and not (min(size) >= 1 and size[0] * size[1] <= PIXEL_LIMIT):
-        raise UsageError(f"frame size {size[0]} × {size[1]}: a frame has at least one pixel and at most {PIXEL_LIMIT}")
+    if size is not None and not (min(size) >= 1 and max(size) <= SIDE_LIMIT and size[0] * size[1] <= PIXEL_LIMIT):
+        raise UsageError(
+            f"frame size {size[0]} × {size[1]}: a frame has from 1 to {SIDE_LIMIT} pixels on a side, "
+            f"and at most {PIXEL_LIMIT} in all"
+        )
     feed = _open_feed(name, match[1] if match.re.groups else None, size)
     return LatestFrames(feed) if name in ("v4l2", "latest") else FrameSource(feed, live=kind.live)
 

@@ -30,6 +30,9 @@ from PIL import Image, UnidentifiedImageError
 
 from mbn_deploy.arrays import Pixels
 from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.runtime.image_checks.files import check_file
+from mbn_deploy.runtime.image_checks.sizes import TooManyPixelsError, check_size
+from mbn_deploy.runtime.image_checks.tiff import check_directory
 
 Source = Union[str, "PathLike[str]", bytes, bytearray, memoryview, IO[bytes], Image.Image, npt.NDArray[Any]]
 
@@ -37,9 +40,8 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JP
 # Files with these suffixes are taken for images where a folder is read.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 REDUCIBLE = ("JPEG", "MPO")  # formats that can be decoded smaller than they are
-# The same as Pillow's own first limit: 256 MiB of RGB. Checked from the header, before anything is decoded.
-PIXEL_LIMIT = 2**28 // 3
 WHITE = (255, 255, 255, 255)
+_BAND_PIXELS = 2**20  # of a picture that is worked on in bands of rows
 
 _ORIENTATION_TAG = 0x0112
 # How to turn the stored image upright, by EXIF orientation (EXIF 2.3, section 4.6.4).
@@ -66,10 +68,6 @@ _DECODER_ERRORS = (
     zlib.error,
 )
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-
-
-class TooManyPixelsError(InputError):
-    """An image that would take too much memory, according to its header."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def stored_size(source: Source) -> tuple[int, int]:
     """Return the (width, height) of an image file from its header, before it is turned upright; decodes nothing.
 
     `source` is a path, bytes or an open file. Raises `InputError` for a file that is not an image,
-    `TooManyPixelsError` above `PIXEL_LIMIT`.
+    `TooManyPixelsError` above the limits of `image_checks.sizes`.
     """
     return stored_format(source)[1]
 
@@ -163,24 +161,35 @@ def image_from_array(array: npt.NDArray[Any]) -> Image.Image:
     """
     if array.dtype not in (np.uint8, np.uint16):
         raise InputError(f"array of {array.dtype}: pixels must be uint8 (0..255) or uint16 (0..65535)")
+    _check_shape(array)
     flat = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    if flat.ndim not in (2, 3) or not flat.size or (flat.ndim == 3 and flat.shape[2] not in (2, 3, 4)):
-        raise InputError(f"array of shape {array.shape}: an image is (H, W) or (H, W, C) with C = 1, 2, 3 or 4")
     return Image.fromarray(np.ascontiguousarray(to_8_bits(flat)))
+
+
+def _check_shape(array: npt.NDArray[Any]) -> None:
+    if array.ndim not in (2, 3) or not array.size or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
+        raise InputError(f"array of shape {array.shape}: an image is (H, W) or (H, W, C) with C = 1, 2, 3 or 4")
+    check_size(array.shape[1], array.shape[0], source_name(array))
 
 
 def to_8_bits(values: npt.NDArray[Any]) -> Pixels:
     """Scale uint16 values by 1 / 257 and round; return uint8 values as they are."""
     if values.dtype == np.uint8:
         return values
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
+    rows = max(1, _BAND_PIXELS // values[0].size)
+    for top in range(0, len(values), rows):
+        scaled[top : top + rows] = (values[top : top + rows].astype(np.uint32) + 128) // 257
+    return scaled
 
 
 @contextmanager
 def _open(source: Any, name: str) -> Iterator[Image.Image]:
     """Open an image file and read its header; decoding errors inside the block become `InputError`, too."""
     try:
-        image = Image.open(_readable(source, name), formats=_known_formats())
+        file = _readable(source, name)
+        _check_structure(file, name)
+        image = Image.open(file, formats=_known_formats())
     except FileNotFoundError:
         raise InputError(f"{name}: no such file") from None
     except PermissionError:
@@ -198,9 +207,24 @@ def _open(source: Any, name: str) -> Iterator[Image.Image]:
             f"{name}: not an image in a format that can be read ({', '.join(FORMATS)}): {error}"
         ) from error
     with image:
-        _check_pixels(image, name)
+        _check_picture(image, name)
         with _translate_errors(name):
             yield image
+
+
+def _check_picture(image: Image.Image, name: str) -> None:
+    """Check the size of an image, which may not be decoded yet."""
+    tiles = getattr(image, "tile", None)  # the parts that are still to be decoded, each with its decoder
+    check_size(*image.size, name, image.format, tiles[0][0] if tiles else None)
+
+
+def _check_structure(file: Any, name: str) -> None:
+    """Check a file, given as a path or open, as `check_file` does."""
+    if not isinstance(file, (str, PathLike)):
+        check_file(file, name)
+        return
+    with open(file, "rb") as opened:  # noqa: PTH123 (paths may be bytes or text)
+        check_file(opened, name)
 
 
 def _known_formats() -> list[str]:
@@ -240,16 +264,6 @@ def _translate_errors(name: str) -> Iterator[None]:
         raise InputError(f"{name}: the image is damaged or truncated: {error}") from error
 
 
-def _check_pixels(image: Image.Image, name: str) -> None:
-    width, height = image.size
-    if width * height > PIXEL_LIMIT:
-        raise TooManyPixelsError(
-            f"{name}: {width} × {height} pixels are more than the {PIXEL_LIMIT} that are decoded; make it smaller first"
-        )
-    if not width or not height:
-        raise InputError(f"{name}: {width} × {height} pixels")
-
-
 def _decode(image: Image.Image, flatten: _Flatten, reduction: Reduction) -> DecodedImage:
     factor, size = 1, image.size
     if image.format in REDUCIBLE:
@@ -271,27 +285,41 @@ def decode_smaller(image: Image.Image, factor: int) -> int:
 
 
 def _from_pillow(image: Image.Image, flatten: _Flatten, name: str) -> DecodedImage:
-    _check_pixels(image, name)
+    _check_picture(image, name)
     with _translate_errors(name):
+        file = getattr(image, "fp", None)
+        if file is not None and not file.closed:  # opened by `Image.open`, and not decoded yet
+            check_file(file, name)
         image.load()
         return DecodedImage(flatten(image), image.size, 1, _orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:
     try:
+        check_directory(image.info.get("exif", b""), "EXIF")
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _DECODER_ERRORS:  # damaged EXIF around an intact image: use it as it is stored
+    except (InputError, *_DECODER_ERRORS):  # damaged EXIF around an intact image: use it as it is stored
         return 1
     return value if value in UPRIGHT else 1
 
 
 def _flatten(image: Image.Image, *, channels: int, name: str, drop_alpha: bool) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # "I": Pillow before 11
-        image = Image.fromarray(to_8_bits(np.asarray(image).astype(np.uint16)))
+        image = Image.fromarray(to_8_bits(np.asarray(image).astype(np.uint16, copy=False)))
     if image.mode in ("I", "F"):
         raise InputError(f"{name}: 32-bit pixels (mode {image.mode}) have no defined range; convert it to 8 or 16 bits")
     transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    if (transparent and not drop_alpha) or image.mode in ("RGBa", "La"):  # premultiplied: the colour is lost
-        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image.convert("RGBA"))
     mode = _MODES[channels]
+    if (transparent and not drop_alpha) or image.mode in ("RGBa", "La"):  # premultiplied: the colour is lost
+        return _on_white(image, mode)
     return image if image.mode == mode else image.convert(mode)
+
+
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    """Composite an image onto white, some rows at a time: the whole at once takes 24 bytes for each pixel."""
+    flat = Image.new(mode, image.size)
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        flat.paste(Image.alpha_composite(Image.new("RGBA", band.size, WHITE), band).convert(mode), (0, top))
+    return flat

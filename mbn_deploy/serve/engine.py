@@ -19,7 +19,8 @@ from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.runtime.camera import Frame
 from mbn_deploy.runtime.classifier import Classifier
 from mbn_deploy.runtime.decoding import Answer, answer_json
-from mbn_deploy.runtime.images import Source, TooManyPixelsError, source_name, stored_format
+from mbn_deploy.runtime.image_checks.sizes import TooManyPixelsError
+from mbn_deploy.runtime.images import Source, source_name, stored_format
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.serve.limits import Limits, Refusal
 

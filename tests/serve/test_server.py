@@ -350,7 +350,8 @@ def test_releasing_memory_does_no_harm():
 
 
 def test_stored_size_decodes_nothing():
-    from mbn_deploy.runtime.images import TooManyPixelsError, stored_size
+    from mbn_deploy.runtime.image_checks.sizes import TooManyPixelsError
+    from mbn_deploy.runtime.images import stored_size
 
     assert stored_size(photograph(300, 200)) == (300, 200)
     assert stored_size(photograph(300, 200, "PNG")[:200]) == (300, 200)  # the pixels are not there

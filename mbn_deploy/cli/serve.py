@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -154,10 +155,8 @@ def serve(
             isolate=isolate,
         )
     with opened as classifier:
-        for assumption in classifier.info.assumptions:
-            print_note(assumption)
-        model = model_summary(classifier.info)
-        ended_by = run_server(classifier, options, lambda at: _announce(at, model, as_json=as_json))
+        model, assumptions = model_summary(classifier.info), classifier.info.assumptions
+        ended_by = run_server(classifier, options, lambda at: _announce(at, model, assumptions, as_json=as_json))
     if ended_by == signal.SIGINT:
         print_error("interrupted")
         raise typer.Exit(INTERRUPTED)
@@ -185,8 +184,10 @@ def _camera_opener(camera: str | None, frame_size: str | None) -> Callable[[], F
     return lambda: frames(source, size=size)
 
 
-def _announce(at: ServerAddress, model: dict[str, Any], *, as_json: bool) -> None:
+def _announce(at: ServerAddress, model: dict[str, Any], assumptions: Sequence[str], *, as_json: bool) -> None:
     """Print where the server answers: a line of JSON, or the address on stdout and explanations on stderr."""
+    for assumption in assumptions:
+        _note(assumption)
     if as_json:
         line = {"url": at.url, "host": at.host, "port": at.port, **model}
         if at.generated:
@@ -194,11 +195,17 @@ def _announce(at: ServerAddress, model: dict[str, Any], *, as_json: bool) -> Non
         sys.stdout.write(json.dumps(line) + "\n")
     else:
         threads = plural(model["threads"], "thread")
-        print_note(f"Serving {model['model']} ({model['precision']}, {model['backend']}, {threads}). Ctrl-C ends it.")
+        _note(f"Serving {model['model']} ({model['precision']}, {model['backend']}, {threads}). Ctrl-C ends it.")
         if at.generated:
-            print_note(
+            _note(
                 "Open this address once in your browser, to log in. "
                 "Programs send the token as a header: Authorization: Bearer TOKEN"
             )
         sys.stdout.write(plain(at.login_url if at.generated else at.url) + "\n")
     sys.stdout.flush()
+
+
+def _note(text: str) -> None:
+    """Print a note, if anybody reads stderr; the server is of use without it."""
+    with suppress(OSError):
+        print_note(text)

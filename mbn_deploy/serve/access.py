@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ from mbn_deploy.errors import UsageError
 from mbn_deploy.serve.limits import Refusal, RefusalResponse
 
 SHORTEST_TOKEN = 16
+_HOST = re.compile(r"(?P<name>[^\s\[\]:/?#@\\]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?", re.ASCII)
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -99,24 +101,36 @@ class Access:
             )
 
     def _is_own(self, host: str) -> bool:
-        name = _without_port(host).lower().rstrip(".")
+        parts = _HOST.fullmatch(host)
+        if parts is None or int(parts["port"] or 0) > 65535:
+            return False
+        name = parts["name"].lower().rstrip(".")
         if name in self.names:
             return True
         try:
-            ipaddress.ip_address(name.strip("[]"))
+            address = ipaddress.ip_address(name.strip("[]"))
         except ValueError:
             return False
-        return True
+        return name.startswith("[") == (address.version == 6)
 
 
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+def check_framing(scope: Scope, headers: Headers) -> None:
+    """Raise `Refusal` 400 where two readers could disagree about where a request ends (RFC 9112, 6.1 and 6.3).
+
+    A proxy that goes by `Content-Length` and a server that goes by `Transfer-Encoding` would take a part of one
+    client's body for the next client's request.
+    """
+    if "transfer-encoding" not in headers:
+        return
+    if "content-length" in headers or scope["http_version"] < "1.1":
+        raise Refusal(
+            400, "ambiguous_length", "a request has Content-Length or, from HTTP/1.1 on, Transfer-Encoding", unread=True
+        )
 
 
 def _equal(given: str, expected: str) -> bool:
-    return hmac.compare_digest(given.encode(), expected.encode())
+    # JSON may hold half a surrogate pair ("\ud800"), which UTF-8 has no bytes for.
+    return hmac.compare_digest(given.encode(errors="surrogatepass"), expected.encode())
 
 
 def _same_origin(headers: Headers, host: str, *, is_open: bool) -> bool:
@@ -148,6 +162,7 @@ class AccessMiddleware:
 
         headers = Headers(scope=scope)
         try:
+            check_framing(scope, headers)
             self._access.check(scope["path"], headers, _cookies(headers))
         except Refusal as refusal:
             await RefusalResponse(refusal)(scope, receive, send_with_headers)

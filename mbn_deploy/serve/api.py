@@ -99,7 +99,7 @@ SCHEMAS: Json = {
 }
 
 ERRORS = {
-    400: "The request is invalid: the body is missing, or a parameter is out of range.",
+    400: "The request is invalid: the body is missing, its length is ambiguous, or a parameter is out of range.",
     401: "The token is missing or wrong.",
     403: "The request came from a page of another site.",
     404: "Unknown path, no camera, or the frame is no longer available.",
@@ -267,7 +267,7 @@ OPEN_PATHS = (*FILES, *(operation.path for operation in OPERATIONS if not operat
 
 def errors_of(operation: Endpoint) -> list[int]:
     """Return every HTTP error that an operation can give, sorted."""
-    common = {403, 421} | ({401} if operation.needs_token else set())
+    common = {400, 403, 421} | ({401} if operation.needs_token else set())
     return sorted(common | set(operation.errors))
 
 

@@ -67,7 +67,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - the same
     code = CODES.get(error.status_code, "error")
-    message = f"{request.method} {request.url.path[:100]}: {error.detail}; see /docs for the interface"
+    message = f"{request.method} {request.scope['path'][:100]}: {error.detail}; see /docs for the interface"
     answer = RefusalResponse(Refusal(error.status_code, code, message, unread=True))
     answer.headers.update(error.headers or {})
     return answer
@@ -135,7 +135,7 @@ class Handlers:
         return answer
 
     async def file(self, request: Request) -> Response:
-        name, kind = api.FILES[request.url.path]
+        name, kind = api.FILES[request.scope["path"]]
         return Response((resources.files("mbn_deploy.serve") / "page" / name).read_bytes(), media_type=kind)
 
     async def openapi(self, _: Request) -> Response:

@@ -77,7 +77,8 @@ class Engine:
         self._limits = limits
         self._workers = default_threads()
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="classify")
-        self._pending = 0
+        self._pending, self._in_threads = 0, 0
+        self._counting = Lock()
         self._decoding, self._running = Lock(), Lock()
         # The classifier takes arrays as RGB, so pixels are passed on as RGB.
         self._preprocess = replace(classifier.info.preprocess, channels="rgb")
@@ -110,13 +111,29 @@ class Engine:
         """Run `work` in a worker thread, in its turn."""
         self._pending += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*args, **kwargs))
+            return await asyncio.get_running_loop().run_in_executor(
+                self._pool, lambda: self._counted(work, *args, **kwargs)
+            )
         finally:
             self._pending -= 1
 
+    @property
+    def running(self) -> bool:
+        """Whether a worker thread is at work, also if nobody waits for it any more."""
+        return self._in_threads > 0
+
+    def _counted(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._counting:
+            self._in_threads += 1
+        try:
+            return work(*args, **kwargs)
+        finally:
+            with self._counting:
+                self._in_threads -= 1
+
     def close(self) -> None:
-        """Wait for the images that are being classified; drop those that wait."""
-        self._pool.shutdown(cancel_futures=True)
+        """Drop the images that wait. Those that are being classified are not waited for: see `running`."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def classify_frame(self, frame: Frame) -> tuple[Pixels, Classification]:
         """Classify a camera's frame in the calling thread; return it as RGB uint8 (H, W, 3) with the result.

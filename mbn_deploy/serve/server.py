@@ -5,31 +5,35 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import os
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from threading import Thread, Timer
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime.classifier import Classifier
+from mbn_deploy.runtime.system.child import ChildProcess
 from mbn_deploy.serve.access import Access, check_token
 from mbn_deploy.serve.api import OPEN_PATHS
 from mbn_deploy.serve.app import Services, make_app
 from mbn_deploy.serve.camera import Camera, Opener
 from mbn_deploy.serve.engine import Engine
 from mbn_deploy.serve.limits import Limits
+from mbn_deploy.serve.log import logging_to_stderr
+from mbn_deploy.serve.protocol import HEAD_BYTES, Protocol
 
-HEAD_SECONDS = 10.0  # to receive a request's line and headers
 IDLE_SECONDS = 15  # between requests of one connection
 SHUTDOWN_SECONDS = 5  # to finish responses when the server is told to end
-HEAD_BYTES = 16_384  # of a request's line and headers
+END_SECONDS = SHUTDOWN_SECONDS + 1.0  # after which the process ends whatever runs
+INTERRUPTED = 128 + signal.SIGINT  # exit code, as shells report it
 
 
 @dataclass(frozen=True)
@@ -68,17 +72,19 @@ class ServerAddress:
 def serve(
     classifier: Classifier, options: ServerOptions, ready: Callable[[ServerAddress], None]
 ) -> signal.Signals | None:
-    """Serve until SIGINT or SIGTERM, and return which; to be called in the main thread.
+    """Serve until SIGINT or SIGTERM, and return which; to be called in the main thread of a program that does no more.
 
-    `ready` is called as soon as requests are answered. On an address that other machines can reach, a token is always
-    required: one is generated if none is given.
+    `ready` is called, in a thread of its own, as soon as requests are answered. A thread that decodes or infers cannot
+    be interrupted, and neither can a write to a full pipe: so `END_SECONDS` after the signal the process ends with its
+    children in any case, with exit code 0 after SIGTERM and 130 after SIGINT. On an address that other machines can
+    reach, a token is always required: one is generated if none is given.
 
     Raises:
         UsageError: the token is too short, or the host does not exist.
         InputError: the address is in use or not allowed.
     """
     token = None if options.token is None else check_token(options.token)
-    with listen(options.host, options.port) as listening:
+    with logging_to_stderr(), listen(options.host, options.port) as listening:
         address, port = listening.getsockname()[:2]
         generated = token is None and not ipaddress.ip_address(address).is_loopback
         token = secrets.token_urlsafe(24) if generated else token
@@ -88,9 +94,26 @@ def serve(
         camera = _camera(options, engine)
         app = make_app(Services(engine, options.limits, access, camera))
         at = ServerAddress(url=url, host=address, port=port, token=token, generated=generated)
-        server = _Server(_config(app, options.limits), camera, lambda: ready(at))
+        announcement = Thread(target=_announce, args=(ready, at), name="announcement", daemon=True)
+        server = _Server(_config(app, options.limits), camera, announcement.start)
         asyncio.run(server.serve(sockets=[listening]))
+        if server.ended_by is not None and (engine.running or announcement.is_alive()):
+            end_process(server.ended_by)
         return server.ended_by
+
+
+def _announce(ready: Callable[[ServerAddress], None], at: ServerAddress) -> None:
+    try:
+        ready(at)
+    except OSError:  # nobody reads stdout: what is still buffered goes nowhere
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def end_process(number: signal.Signals) -> None:
+    """End this process and its children at once, with the exit code that belongs to the signal."""
+    ChildProcess.kill_all()
+    os._exit(0 if number == signal.SIGTERM else INTERRUPTED)
 
 
 def _camera(options: ServerOptions, engine: Engine) -> Camera | None:
@@ -107,7 +130,8 @@ def _camera(options: ServerOptions, engine: Engine) -> Camera | None:
 def _config(app: Any, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=_Protocol,
+        http=Protocol,
+        log_config=None,
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -173,6 +197,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._camera, self._ready = camera, ready
         self.ended_by: signal.Signals | None = None
+        self._deadline: Timer | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -199,32 +224,7 @@ class _Server(uvicorn.Server):
         self.force_exit = self.should_exit  # a second signal ends it at once
         self.should_exit = True
         self.ended_by = self.ended_by or number
-
-
-class _Protocol(H11Protocol):
-    """uvicorn's protocol that disconnects clients that send the head of a request too slowly, or nothing at all."""
-
-    _late: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._forget()
-        super().connection_lost(exc)
-
-    def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
-            self._forget()
-        elif self._late is None:
-            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
-
-    def _forget(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+        if self._deadline is None:
+            self._deadline = Timer(END_SECONDS, end_process, (self.ended_by,))
+            self._deadline.daemon = True
+            self._deadline.start()

@@ -213,7 +213,7 @@ def test_a_slow_upload_is_ended(model):  # noqa: F811
 
 
 def test_a_slow_head_is_ended(model):  # noqa: F811
-    with serving(model[0], *model[1], before="import mbn_deploy.serve.server as s; s.HEAD_SECONDS = 1") as started:
+    with serving(model[0], *model[1], before="import mbn_deploy.serve.protocol as s; s.HEAD_SECONDS = 1") as started:
         assert everything(raw(started, b"")) == b""
         assert everything(raw(started, b"GET /health HTTP/1.1\nHost: loc")) == b""
         client = raw(started, b"GET /health HTTP/1.1\nHost: localhost\n\n")

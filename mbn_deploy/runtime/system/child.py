@@ -14,11 +14,12 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from mbn_deploy import errors
 from mbn_deploy.errors import MbnError
@@ -84,6 +85,8 @@ class ChildProcess:
     What one call imports or keeps in its module is there in the next. Raises `ChildError` if none can be started.
     """
 
+    _all: ClassVar[weakref.WeakSet[ChildProcess]] = weakref.WeakSet()
+
     def __init__(self) -> None:
         if not sys.executable or getattr(sys, "frozen", False):  # a frozen program would start itself again
             raise ChildError("not started", "could not be started: this Python does not say where its program lies")
@@ -101,6 +104,7 @@ class ChildProcess:
         self._stderr = b""
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
+        self._all.add(self)
 
     def __enter__(self) -> ChildProcess:  # noqa: PYI034 (typing.Self came with Python 3.11)
         return self
@@ -153,6 +157,13 @@ class ChildProcess:
         if outcome == "error" and not late.is_set():
             raise value
         raise self._account("late" if late.is_set() else outcome, value)
+
+    @classmethod
+    def kill_all(cls) -> None:
+        """Kill the child processes of this process, and those that they started, without waiting for them."""
+        for child in list(cls._all):
+            with suppress(OSError):
+                child._kill()  # noqa: SLF001 (its own class)
 
     def close(self) -> None:
         """End the process, and those that it started."""

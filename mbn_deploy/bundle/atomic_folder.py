@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from mbn_deploy.errors import InputError
+from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime.system.temporary import (
     OLD,
     locked,
@@ -60,6 +60,29 @@ def write_folder_atomically(folder: Path, files: Mapping[str, bytes], *, executa
         for parent in new_parents:  # innermost first
             with suppress(OSError):  # was not created, or is in use: by the folder itself after success
                 parent.rmdir()
+
+
+def check_place(folder: Path) -> Path:
+    """Return the whole path of a folder that may be written or replaced.
+
+    Raises:
+        UsageError: it is the root of the file system, or this process runs in it: neither can be replaced.
+        InputError: no such path can exist.
+    """
+    try:
+        target, here = folder.resolve(), Path.cwd()
+        target.exists()  # whether the system takes such a name
+    except (OSError, RuntimeError, ValueError) as error:  # names too long, links in a circle, a current folder removed
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{folder}: no folder can be there: {reason}") from error
+    if not target.name:
+        raise UsageError(f"{folder} is the root of the file system; give the name of a folder")
+    if here.is_relative_to(target):
+        raise UsageError(
+            f"{str(folder)!r} is the folder in which this command runs, or one around it, which cannot be replaced "
+            "meanwhile; give the name of another folder"
+        )
+    return target
 
 
 def check_parent(folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mbn_deploy.bundle.atomic_folder import check_parent, restore_interrupted, write_folder_atomically
+from mbn_deploy.bundle.atomic_folder import check_parent, check_place, restore_interrupted, write_folder_atomically
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import MANIFEST_NAME, REPORT_NAME, plain_name
 from mbn_deploy.runtime.system.temporary import sibling_pattern
@@ -19,7 +19,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 
     Raises `UsageError` if something is there that must not be replaced, `InputError` if nothing can be written there.
     """
-    target = folder.resolve()
+    target = check_place(folder)
     restore_interrupted(target)
     if target.exists():
         _check_replaceable(folder, target, overwrite=overwrite)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mbn_deploy.archives import tar_gz_bytes
-from mbn_deploy.bundle.atomic_folder import check_parent, restore_interrupted, write_folder_atomically
+from mbn_deploy.bundle.atomic_folder import check_parent, check_place, restore_interrupted, write_folder_atomically
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime.system.temporary import replacing
 from mbn_deploy.text import shorten
@@ -35,9 +35,8 @@ def check_package_target(folder: Path, *, overwrite: bool) -> None:
         UsageError: something is there that must not be replaced.
         InputError: nothing can be written there.
     """
-    target, archive = folder.resolve(), archive_of(folder)
-    if not target.name:
-        raise UsageError(f"{folder}: a package needs a folder of its own")
+    target = check_place(folder)
+    archive = archive_of(folder)
     restore_interrupted(target)
     if target.exists():
         _check_replaceable(folder, target, overwrite=overwrite)

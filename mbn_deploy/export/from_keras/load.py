@@ -6,6 +6,7 @@ the weights are set by name; for a `.keras`, Keras loads a temporary copy that h
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 import zipfile
@@ -66,6 +67,26 @@ def load_keras(path: str | Path) -> keras.Model:
     """
     source = _read(Path(path))
     where = str(source.path)
+    config, stored = _checked(source)
+    outline = _call_keras(lambda keras: build_outline(keras, config), where)
+    _check_built(outline, where)
+    check_claims(outline, stored, where)
+    if source.kind == "h5":
+        model = _call_keras(lambda keras: keras.saving.deserialize_keras_object(config, safe_mode=True), where)
+        with open_hdf5(source.path, where) as file:
+            load_named(model, file["model_weights"], where)
+        return model
+    with scratch("keras") as folder:
+        copy = folder / "model.keras"
+        _copy_archive(source.path, copy, config)
+        model = _call_keras(lambda keras: keras.models.load_model(copy, compile=False, safe_mode=True), where)
+    _check_order(model, config, where)
+    return model
+
+
+def _checked(source: _Source) -> tuple[dict[str, Any], Shapes]:
+    """Return the repaired configuration and the shapes of the weights, after all checks that need no Keras."""
+    where = str(source.path)
     if source.version.startswith("1") or (source.keras2 and source.backend not in ("", "tensorflow")):
         raise InputError(
             f"{where} was written by Keras {source.version} with {source.backend or 'an unknown backend'}; "
@@ -74,24 +95,13 @@ def load_keras(path: str | Path) -> keras.Model:
     config = repair_config(source.config, keras2=source.keras2, where=where)
     if source.kind == "h5":
         with open_hdf5(source.path, where) as file:
-            _check_claims(config, weight_shapes(file), where)
-            model = _call_keras(lambda keras: keras.saving.deserialize_keras_object(config, safe_mode=True), where)
-            load_named(model, file["model_weights"], where)
-        return model
-    with scratch("keras") as folder:
-        copy = folder / "model.keras"
-        _check_claims(config, _copy_archive(source.path, copy, config), where)
-        model = _call_keras(lambda keras: keras.models.load_model(copy, compile=False, safe_mode=True), where)
-    _check_order(model, config, where)
-    return model
-
-
-def _check_claims(config: dict[str, Any], stored: Shapes, where: str) -> None:
-    """Raise `InputError` if the configuration claims more than the file holds, before Keras makes weights of it."""
+            stored = weight_shapes(file)
+    else:
+        weights = io.BytesIO(read_member(source.path, WEIGHTS_MEMBER))
+        with open_hdf5(weights, f"{where}: {WEIGHTS_MEMBER}") as file:
+            stored = weight_shapes(file)
     check_settings(config, stored, where)
-    outline = _call_keras(lambda keras: build_outline(keras, config), where)
-    _check_built(outline, where)
-    check_claims(outline, stored, where)
+    return config, stored
 
 
 def _check_built(model: Any, where: str) -> None:
@@ -114,8 +124,8 @@ def compiled_losses(path: str | Path) -> Any:
 
 
 def check_model_file(path: Path) -> None:
-    """Raise `InputError` for a file that is no Keras model, without reading weights or loading a framework."""
-    _read(path)
+    """Raise `InputError` for a file of which no model can be made, as far as that shows without a framework."""
+    _checked(_read(path))
 
 
 def _read(path: Path) -> _Source:
@@ -180,21 +190,16 @@ def _json(value: str | bytes, path: Path) -> Any:
         raise InputError(f"{path}: its model configuration is not JSON: {error}") from error
 
 
-def _copy_archive(path: Path, copy: Path, config: dict[str, Any]) -> Shapes:
-    """Write an archive of the checked configuration and the weights of the one at `path`, without assets.
-
-    Returns the shapes of the weights.
-    """
+def _copy_archive(path: Path, copy: Path, config: dict[str, Any]) -> None:
+    """Write an archive of the checked configuration and the weights of the one at `path`, without assets."""
     weights = read_member(path, WEIGHTS_MEMBER)
     (copy.parent / WEIGHTS_MEMBER).write_bytes(weights)
     with open_hdf5(copy.parent / WEIGHTS_MEMBER, f"{path}: {WEIGHTS_MEMBER}", mode="r+") as file:
         split_windows_names(file)
-        shapes = weight_shapes(file)
     with zipfile.ZipFile(copy, "w") as archive:
         archive.writestr(CONFIG_MEMBER, json.dumps(config))
         archive.writestr(METADATA_MEMBER, read_member(path, METADATA_MEMBER, CONFIG_LIMIT))
         archive.write(copy.parent / WEIGHTS_MEMBER, WEIGHTS_MEMBER)
-    return shapes
 
 
 def _call_keras(make: Callable[[Any], Any], where: str) -> Any:

@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from mbn_deploy.runtime.backends.modules import disable_telemetry, load_part
+
 SIZE = (224, 224)
 COUNT = 200
 # Our steps that are conversion and quantization proper. Reading the images is part of calibrating, on both routes.
@@ -106,11 +108,10 @@ def _tf2onnx(model: Any, path: Path) -> None:
 
 
 def _quantize_static(out: Path, images: list[Any]) -> None:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    quantization = load_part("onnx", "quantization")
+    preparation = load_part("onnx", "quantization.shape_inference")
 
-    class Reader(CalibrationDataReader):
+    class Reader:
         """The images, one by one."""
 
         def __init__(self) -> None:
@@ -120,15 +121,15 @@ def _quantize_static(out: Path, images: list[Any]) -> None:
             image = next(self._left, None)
             return None if image is None else {"image": image}
 
-    quant_pre_process(str(out / "float32.onnx"), str(out / "prepared.onnx"), skip_symbolic_shape=True)
-    quantize_static(
+    preparation.quant_pre_process(str(out / "float32.onnx"), str(out / "prepared.onnx"), skip_symbolic_shape=True)
+    quantization.quantize_static(
         str(out / "prepared.onnx"),
         str(out / "int8.onnx"),
         Reader(),
-        quant_format=QuantFormat.QDQ,
+        quant_format=quantization.QuantFormat.QDQ,
         per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
     )
 
 
@@ -141,6 +142,7 @@ def main() -> int:
     """Run both routes in turn, print the steps and the two ratios that matter."""
     arguments = _arguments()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    disable_telemetry()  # tf2onnx imports onnxruntime by itself
     from mbn_deploy.models.api import build
 
     weights = arguments.data / "models" / "float" / "mobilenet_v2_1.0_224.weights.h5"

@@ -19,8 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mbn_deploy.runtime.backends.modules import MODULES, disable_telemetry
+
 FORBIDDEN = ("tensorflow", "keras", "onnx", "matplotlib", "typer", "rich", "click", "h5py", "pydantic")
-INTERPRETERS = {"litert": "ai_edge_litert.interpreter", "onnx": "onnxruntime", "tflite": "tflite_runtime.interpreter"}
 # ru_maxrss would not do for the memory: a new program starts with what its parent had.
 REPORT = """
 import json, resource, sys
@@ -56,7 +57,7 @@ def steps(bundle: Path) -> list[Step]:
     found.append(Step("import mbn_deploy.runtime", "import mbn_deploy.runtime"))
     found.append(Step("  and Classifier", "from mbn_deploy.runtime import Classifier"))
     found.append(Step("  and the bundle read", f"from mbn_deploy.runtime import open_bundle; open_bundle({text})"))
-    for backend, module in INTERPRETERS.items():
+    for backend, module in MODULES.items():
         if backend != "tflite" and find_spec(module.split(".")[0]) is not None:
             found.append(Step(f"{backend}: interpreter alone", f"import {module}"))
             opened = f"Classifier.open({text}, backend={backend!r}, threads=1)"
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, nargs="?", help="by default the demo's V1")
     parser.add_argument("--rounds", type=int, default=9)
     wanted = parser.parse_args()
+    disable_telemetry()  # a child imports an interpreter, and nothing else
     with TemporaryDirectory() as scratch:
         every = steps(wanted.bundle or demo_bundle(Path(scratch)))
         for step in every:

@@ -32,6 +32,7 @@ from peers_routes import BY_NAME, PUBLISHED, Figures, Route
 from mbn_deploy.arrays import Pixels
 from mbn_deploy.manifest import Manifest, Preprocess
 from mbn_deploy.quantize.calibration import load_calibration
+from mbn_deploy.runtime.backends.modules import disable_telemetry, load_part
 from mbn_deploy.runtime.preprocess import normalize
 
 SIZE = (224, 224)
@@ -190,24 +191,23 @@ def tf2onnx(work: Work) -> list[Figures]:
 
 def onnxruntime_static(work: Work) -> list[Figures]:
     """ONNX Runtime's quantizer after its own preparation: as it is, or as its documentation says for VNNI."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
+    quantization = load_part("onnx", "quantization")
+    preparation = load_part("onnx", "quantization.shape_inference")
     images, name = work.calibration(work.source), _onnx_input(work.source["path"])
 
-    class Reader(CalibrationDataReader):
+    class Reader:
         """The images, one by one."""
 
         def get_next(self) -> dict[str, Floats] | None:
             image = next(images, None)
             return None if image is None else {name: image}
 
-    given = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "per_channel": True}
+    kinds = quantization.QuantType
+    given = {"activation_type": kinds.QUInt8, "weight_type": kinds.QInt8, "per_channel": True}
     prepared = work.folder / "prepared.onnx"
-    quant_pre_process(work.source["path"], str(prepared), skip_symbolic_shape=True)  # every shape is fixed
+    preparation.quant_pre_process(work.source["path"], str(prepared), skip_symbolic_shape=True)  # every shape is fixed
     options = given if work.route.name == "ort-u8s8" else {}
-    quantize_static(str(prepared), str(work.folder / "model.onnx"), Reader(), **options)
+    quantization.quantize_static(str(prepared), str(work.folder / "model.onnx"), Reader(), **options)
     return [work.file("model.onnx", wanted=work.source)]
 
 
@@ -298,11 +298,18 @@ def cpu() -> float:
 
 
 def get_ready(work: Work) -> None:
-    """Prepare what is not timed: imports, and the Keras model where the route starts from it."""
+    """Prepare what is not timed: imports, and the Keras model where the route starts from it.
+
+    tf2onnx and NNCF import onnxruntime by themselves; NNCF has a telemetry of its own.
+    """
+    disable_telemetry()
+    os.environ.setdefault("NNCF_CI", "1")
     if work.route.source is None and work.route.name != "published":
         _ = work.model
     for module in work.route.modules:
         import_module(module)
+    for part in work.route.onnxruntime:
+        load_part("onnx", part)
 
 
 def made(work: Work) -> Figures:

@@ -20,7 +20,8 @@ TITLES = {"tflite": "TFLite", "onnx": "ONNX"}
 class Route:
     """`source` is the route whose file is turned into another one; without it the Keras model is where it starts.
 
-    `recipe` is ours; `packages` are those whose versions are written down, `modules` are imported before time is taken.
+    `recipe` is ours; `packages` are those whose versions are written down, `modules`, and the parts `onnxruntime` of
+    that package, are imported before time is taken.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Route:
     recipe: str | None = None
     packages: tuple[str, ...] = ("tensorflow-cpu", "keras")
     modules: tuple[str, ...] = ()
+    onnxruntime: tuple[str, ...] = ()
 
     @property
     def ours(self) -> bool:
@@ -42,7 +44,7 @@ BOTH = ("tflite", "onnx")
 _ONNX = ("onnx",)
 _OURS = ("mbn-deploy", "tensorflow-cpu", "keras", "ai-edge-litert", "onnxruntime", "onnx", "numpy")
 _LITERT = ("ai_edge_litert.interpreter", "litert_quantizer.quantizer", "litert_quantizer.recipe")
-_ORT = ("onnx", "onnxruntime.quantization", "onnxruntime.quantization.shape_inference")
+_ORT = ("quantization", "quantization.shape_inference")
 _NNCF = ("onnx", "nncf", "nncf.onnx")
 
 ROUTES = (
@@ -61,9 +63,9 @@ ROUTES = (
           packages=("litert-quantizer",), modules=_LITERT),
     Route("tf2onnx", "tf2onnx", "float32", _ONNX, packages=("tf2onnx", "tensorflow-cpu"), modules=("tf2onnx",)),
     Route("ort-defaults", "ONNX Runtime `quantize_static`, its defaults", "int8", _ONNX, source="tf2onnx",
-          packages=("onnxruntime",), modules=_ORT),
+          packages=("onnxruntime",), modules=_ONNX, onnxruntime=_ORT),
     Route("ort-u8s8", "ONNX Runtime `quantize_static`, U8S8 per channel", "int8", _ONNX, source="tf2onnx",
-          packages=("onnxruntime",), modules=_ORT),
+          packages=("onnxruntime",), modules=_ONNX, onnxruntime=_ORT),
     Route("nncf", "NNCF on tf2onnx' file", "int8", _ONNX, source="tf2onnx",
           packages=("nncf",), modules=_NNCF),
     Route("nncf-on-ours", "NNCF on mbn-deploy's float32", "int8", _ONNX, source="ours-float32",

@@ -28,7 +28,7 @@ from mbn_deploy.quantize.quantize import quantize
 from mbn_deploy.quantize.recipe import INT8, INT16, RECIPES, Recipe
 from mbn_deploy.runtime.backends import open_backend
 from mbn_deploy.runtime.backends.backend import Backend
-from mbn_deploy.runtime.backends.modules import load_interpreter
+from mbn_deploy.runtime.backends.modules import load_part
 from mbn_deploy.runtime.preprocess import normalize
 from mbn_deploy.verify.runner import FileRunner
 
@@ -161,14 +161,12 @@ class Bench:
 
     def _plain_onnx(self, graph: Graph, *, per_tensor: bool) -> EncodedModel:
         """`quantize_static` on our float file: per-channel QDQ U8S8, min-max."""
-        load_interpreter("onnx")  # without its telemetry
-        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
+        quantization = load_part("onnx", "quantization")
         preprocess = self.source.description.preprocess
         images = (normalize(image, preprocess).transpose(2, 0, 1)[None] for image in self.calibration.pixels)
         name = graph.input
 
-        class Reader(CalibrationDataReader):
+        class Reader:
             def get_next(self) -> dict[str, Any] | None:
                 image = next(images, None)
                 return None if image is None else {name: np.ascontiguousarray(image)}
@@ -176,14 +174,14 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
             before.write_bytes(encode_float(graph, self.source.description, "onnx", "float32").data)
-            quantize_static(
+            quantization.quantize_static(
                 before,
                 after,
                 Reader(),
-                quant_format=QuantFormat.QDQ,
+                quant_format=quantization.QuantFormat.QDQ,
                 per_channel=not per_tensor,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
             )
             return EncodedModel("plain.onnx", after.read_bytes(), "onnx", "int8", preprocess, "nchw")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from interpreter_imports import importing_files
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mbn_deploy"
@@ -308,6 +309,41 @@ def test_interpreters_are_imported_in_one_place_where_telemetry_is_switched_off(
 def test_an_import_of_an_interpreter_elsewhere_is_seen(source):
     assert names_interpreter(source)
     assert not names_interpreter('"onnxruntime is a package"; PLACE = "onnxruntime/capi"')
+
+
+def test_nothing_in_the_checkout_imports_onnxruntime_in_another_way():
+    """Programs, tests, templates and documents, too: whoever starts one has no variable that switches telemetry off."""
+    assert importing_files(ROOT) == [
+        "docs/how-to/onnx.md",  # a program without this package, which sets the variable
+        "tests/cli/test_telemetry.py",  # shows what the import leaves behind
+        "tests/test_layers.py",  # below
+    ]
+    page = (ROOT / "docs" / "how-to" / "onnx.md").read_text("utf-8")
+    assert 0 < page.index('"ORT_DISABLE_TELEMETRY", "1"') < page.index("import onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("benchmarks/a.py", "import onnxruntime as ort\n"),
+        ("benchmarks/b.py", "def f():\n    from onnxruntime.quantization import quantize_static\n"),
+        ("robustness/c.py", "import importlib\nimportlib.import_module('onnxruntime')\n"),
+        ("robustness/d.py", "__import__('onnxruntime')\n"),
+        ("scripts/e.py", "subprocess.run([sys.executable, '-c', 'import numpy, onnxruntime; print(1)'])\n"),
+        ("scripts/f.py", "code = f'import sys\\nfrom onnxruntime import {name}'\n"),
+        ("scripts/g.py", "subprocess.run([sys.executable, '-m', 'onnxruntime.tools.check'])\n"),
+        ("scripts/h.sh", 'python -c "import onnxruntime"\n'),
+        ("docs/i.md", "```python\nimport onnxruntime\n```\n"),
+        ("tests/runtime/j.py", "ort = pytest.importorskip('onnxruntime')\n"),
+        ("mbn_deploy/packages/pi/templates/k.py", "import onnxruntime\n"),
+    ],
+)
+def test_an_import_of_onnxruntime_anywhere_is_seen(name, text, tmp_path):
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text(text)
+    assert importing_files(tmp_path) == [name]
+    (tmp_path / name).write_text("PACKAGES = ('onnxruntime',)  # from onnxruntime 1.19 on\n")
+    assert importing_files(tmp_path) == []
 
 
 def run_without_frameworks(statements: str) -> str:

@@ -21,7 +21,7 @@ from mbn_deploy.export.tflite.inspect import report_tflite
 from mbn_deploy.export.tflite.writer import write_tflite, write_tflite_int8
 from mbn_deploy.graph.quantized import QuantizedGraph, QuantParams
 from mbn_deploy.manifest import DESCRIPTION_KEY, Description, Preprocess
-from mbn_deploy.runtime.backends.modules import load_interpreter
+from mbn_deploy.runtime.backends.modules import load_part
 
 SHARED = Path(__file__).parents[3] / "shared"
 PUBLISHED = SHARED / "models" / "published"
@@ -195,10 +195,9 @@ def test_a_float_op_in_qdq_clothes_is_not_integer(made):
 
 
 def test_files_of_onnxruntimes_own_quantizer(tmp_path):
-    load_interpreter("onnx")  # without its telemetry
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    quantization = load_part("onnx", "quantization")
 
-    class Reader(CalibrationDataReader):
+    class Reader:
         def __init__(self):
             self.rows = iter([{"x": rand(1, 4, 12, 11) * 8} for _ in range(3)])
 
@@ -208,8 +207,13 @@ def test_files_of_onnxruntimes_own_quantizer(tmp_path):
     for activation, name in ((GRAPH, "relu6"), (GRAPHS["hard_swish"], "hard_swish")):
         source, target = tmp_path / f"{name}.onnx", tmp_path / f"{name}_int8.onnx"
         source.write_bytes(write_onnx(activation))
-        quantize_static(
-            source, target, Reader(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8, per_channel=True
+        quantization.quantize_static(
+            source,
+            target,
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            per_channel=True,
         )
     report = inspect_file(tmp_path / "relu6_int8.onnx")
     assert report.all_integer

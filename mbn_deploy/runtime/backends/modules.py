@@ -1,8 +1,8 @@
 """The interpreters' Python packages: which there are, and the one place that imports them.
 
 Official builds of onnxruntime send names and hashes of models to their maker from version 1.29 on, and keep an
-identifier in the home folder from the import on (onnxruntime#27379). `load_interpreter` switches that off before the
-import, so every process, a child too, must import onnxruntime by it.
+identifier in the home folder from the import on (onnxruntime#27379). The functions here switch that off before the
+import, so every process, a child too, must import onnxruntime by them.
 """
 
 from __future__ import annotations
@@ -39,6 +39,22 @@ def load_interpreter(name: str, *, extra: str | None = None, purpose: str | None
         raise MissingExtraError(PACKAGES[name], extra or name, purpose or _PURPOSES[name]) from error
 
 
+def load_part(name: str, part: str) -> Any:
+    """Import and return a module inside a backend's package, such as `quantization` of onnxruntime, as above.
+
+    Raises `ImportError` if it is not there.
+    """
+    return _import(f"{_package(name)}.{part}")
+
+
+def disable_telemetry() -> None:
+    """Switch onnxruntime's telemetry off in this process and its children, unless the user has chosen.
+
+    For programs in which other libraries import onnxruntime.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def preload(names: tuple[str, ...]) -> None:
     """Import those of the interpreters that are installed, in a child process before its memory is limited."""
     for name in names:
@@ -72,8 +88,8 @@ def _package(name: str) -> str:
 
 
 def _import(module: str) -> Any:
-    if module == MODULES["onnx"]:
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    if module.partition(".")[0] == MODULES["onnx"]:
+        disable_telemetry()
     return import_module(module)
 
 

@@ -20,6 +20,7 @@ INPUT = 3  # the exit code of what cannot be written
 VARIANT = "mobilenet_v1_0.25_32"
 RECORD = f"sweep/records/{VARIANT}.json"
 TABLES = tuple(f"sweep/table.{suffix}" for suffix in ("csv", "html", "json"))
+PACKAGE = ("package", "package.tar.gz")
 NETWORK = ("mobilenet_v1", "0.25", "32")  # with what ships of it, the smallest that is trained
 
 
@@ -30,8 +31,8 @@ class Stage:
     `unlike` outputs hold measured times or failures: not compared. `forked` stages run in a fork of this process,
     which has loaded no framework; others are commands in a process that begins anew.
 
-    What takes long is tried less: every `cost`-th change, every `cost`-th time with an undisturbed run after it, and
-    at so many `moments` by the clock.
+    What takes long is tried less: at every `cost`-th change, and at so many `moments` by the clock. An undisturbed run
+    follows every `undisturbed_every`-th disturbed one.
     """
 
     name: str
@@ -41,30 +42,41 @@ class Stage:
     forked: bool = True
     cost: int = 1
     moments: int = 10
+    undisturbed_every: int = 1
 
 
-def stages(bundle: Path, scratch: Path) -> list[Stage]:
-    """Return all stages. `bundle` has an int8 and a float32 `.tflite` file; `scratch` is an empty folder."""
+def stages(bundle: Path) -> list[Stage]:
+    """Return all stages. `bundle` has an int8 and a float32 `.tflite` file; wheels are written beside it."""
     return [
         Stage("bundle", ("dist",), _bundle(bundle)),
         Stage("bundle without exchange of folders", ("dist",), _bundle(bundle, exchange=False)),
-        Stage(
-            "bundle android", ("package", "package.tar.gz"), _package(bundle, "android", "--class-name", "Net"), cost=2
-        ),
-        Stage("bundle ios", ("package", "package.tar.gz"), _package(bundle, "ios", "--class-name", "Net"), cost=2),
-        Stage(
-            "bundle c-array",
-            ("package", "package.tar.gz"),
-            _package(bundle, "c-array", "--name", "net"),
-            cost=7,
-            moments=4,
-        ),
-        Stage("bundle pi", ("package", "package.tar.gz"), _board(bundle, scratch), cost=8, moments=6),
+        Stage("bundle android", PACKAGE, _package(bundle, "android", "--class-name", "Net"), cost=2),
+        Stage("bundle ios", PACKAGE, _package(bundle, "ios", "--class-name", "Net"), cost=2),
+        Stage("bundle c-array", PACKAGE, _package(bundle, "c-array", "--name", "net"), cost=7, moments=4),
         Stage("thread counts in the cache", ("mbn-deploy",), _cache),
         Stage("thread counts in a manifest", ("dist",), _manifest(bundle)),
         Stage("sweep (record and tables)", (RECORD, *TABLES), _sweep),
-        *COMMANDS,
+        *commands(bundle),
     ]
+
+
+def commands(bundle: Path) -> tuple[Stage, ...]:
+    """Return the stages that are whole commands, in a process that begins anew."""
+    return (
+        Stage("bundle pi", PACKAGE, _board(bundle), forked=False, cost=8, moments=6),
+        Stage("export (whole command)", ("dist",), _export, forked=False, cost=6, moments=20, undisturbed_every=6),
+        # Its tables tell of a variant that could not be written: a third state, which a full disk rightly makes.
+        Stage(
+            "sweep (whole command)",
+            (f"sweep/{VARIANT}",),
+            _swept,
+            (RECORD, *TABLES),
+            forked=False,
+            cost=8,
+            moments=6,
+            undisturbed_every=3,
+        ),
+    )
 
 
 # What forks need is loaded before them, once; but no interpreter, whose threads a fork would not take along.
@@ -73,7 +85,6 @@ _LOADED = (
     "packages.android.package",
     "packages.ios.package",
     "packages.micro.package",
-    "packages.pi.package",
     "bundle.write",
     "runtime.threads",
     "sweep.plan",
@@ -132,12 +143,14 @@ def _package(bundle: Path, kind: str, option: str, value: str) -> Callable[[Path
     return work
 
 
-def _board(bundle: Path, scratch: Path) -> Callable[[Path, int], None]:
+def _board(bundle: Path) -> Callable[[Path, int], None]:
     """Return a stage that runs `bundle pi` with stand-ins for wheels, fetched by the real pip."""
-    sys.path.append(str(TESTS))
-    from made_wheels import write_wheels
+    wheels = bundle.with_name(f"{bundle.name}-wheels")
+    if not wheels.exists():
+        sys.path.append(str(TESTS))
+        from made_wheels import write_wheels
 
-    wheels = write_wheels(scratch / "wheels")
+        write_wheels(wheels)
 
     def work(folder: Path, version: int) -> None:
         precision = ("int8", "float32")[version]
@@ -225,13 +238,6 @@ def _swept(folder: Path, version: int) -> None:
     variant = f"--models {model} --alphas {alpha} --sizes {size} --classes 10 --weights none"
     files = f"--formats tflite --precisions float32 --seconds 0 --resize {('squash', 'crop')[version]}"
     command(["sweep", "-o", folder / "sweep", *variant.split(), *files.split()])
-
-
-COMMANDS = (
-    Stage("export (whole command)", ("dist",), _export, forked=False, cost=6, moments=20),
-    # Its tables tell of a variant that could not be written: a third state, which a full disk rightly makes.
-    Stage("sweep (whole command)", (f"sweep/{VARIANT}",), _swept, (RECORD, *TABLES), forked=False, cost=8, moments=6),
-)
 
 
 def found(folder: Path, outputs: Sequence[str]) -> dict[str, str | None]:

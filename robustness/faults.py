@@ -1,11 +1,13 @@
 """Kill the program, fill the disk or take a permission at every change of a file, and check what is left each time.
 
-    .venv/bin/python robustness/faults.py [--bundle DIR] [--stages NAME,...] [--most N] [--clock N] [--write] [--json]
+    .venv/bin/python robustness/faults.py [--bundle DIR] [--stages NAME,...] [--most N] [--clock N] [--kills N]
+                                          [--write] [--json]
 
 Every stage (see `fault_stages.py`) writes its output over an older one, and is disturbed at each of the changes that
 it makes: opened files, new folders, moved names, removals. A kill comes right before the change, or some hundred
 microseconds later, within it; others come by the clock at any moment of the whole run. Faults are errors of the same
-system calls, once or from then on, and files that may not grow beyond some size.
+system calls, once or from then on, and files that may not grow beyond some size. Slow stages are killed at a sample of
+their changes; with --kills N every stage is killed at least N times, at each change once or more, and by the clock.
 
 After each of them, every output must be the old one or the new one, byte for byte; then the stage is run once more
 undisturbed: it must succeed and leave nothing temporary. Ends with 1 if not.
@@ -38,12 +40,13 @@ from pathlib import Path
 from typing import Any
 
 from fault_hook import Counter, Fault, arm, in_child
-from fault_stages import COMMANDS, INPUT, Stage, found, load, stages, temporary
+from fault_stages import INPUT, Stage, commands, found, load, stages, temporary
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PAGE = HERE / "results" / "faults.json", HERE.parent / "docs" / "hostile-input.md"
 BEGIN, END = "<!-- figures of robustness/faults.py -->", "<!-- end of the figures -->"
 LATER = (20e-6, 600e-6)  # seconds after a change began
+BY_THE_CLOCK = 0.2  # of the kills that --kills asks for
 SIGNALS = (-signal.SIGKILL, -signal.SIGALRM)
 ERRORS = {"disk full": errno.ENOSPC, "permission lost": errno.EACCES}
 SIZES = 20  # sizes beyond which files may not grow, tried of each stage
@@ -85,8 +88,8 @@ class Counts:
 class Trial:
     """One stage in its own folder, with a folder for temporary files beside it."""
 
-    def __init__(self, stage: Stage, root: Path, rng: random.Random) -> None:
-        self.stage, self.rng, self.counts = stage, rng, Counts()
+    def __init__(self, stage: Stage, bundle: Path, root: Path, rng: random.Random) -> None:
+        self.stage, self.bundle, self.rng, self.counts = stage, bundle, rng, Counts()
         self.folder, self.tmp, self.seen = root / "work", root / "tmp", root / "seen"
         self.said = ""
         self.usual: frozenset[str] = frozenset()
@@ -129,7 +132,8 @@ class Trial:
                 arm([self.folder, self.tmp], fault, self.counter)
                 self.stage.work(self.folder, version)
             else:
-                task = [self.stage.name, str(self.folder), str(self.tmp), version, asdict(fault), str(self.seen)]
+                places = [str(path) for path in (self.bundle, self.folder, self.tmp, self.seen)]
+                task = [self.stage.name, *places, version, asdict(fault)]
                 os.execv(sys.executable, [sys.executable, __file__, "--child", json.dumps(task)])  # noqa: S606
 
         ended, self.said = in_child(work)
@@ -174,7 +178,7 @@ class Trial:
             self.counts.lost += 1
         self.stands = wanted if state == new else 1 - wanted
         self.turn += 1
-        if self.turn % self.stage.cost == 0:
+        if self.turn % self.stage.undisturbed_every == 0:
             self.repair(wanted)
 
     def repair(self, version: int) -> None:
@@ -191,15 +195,18 @@ def _of_python(path: Path) -> bool:
     return re.fullmatch(r"[a-z0-9_]{8}", path.name) is not None and path.is_file() and path.stat().st_size == 0
 
 
-def tried(trial: Trial, most: int, clock: int) -> Counts:
-    """Every change, as far as `most` and the stage's cost allow it, and moments by the clock; then faults."""
+def tried(trial: Trial, most: int, clock: int, kills: int | None) -> Counts:
+    """Kill at every change, as far as `most` and the stage's cost allow it, and by the clock; then try faults."""
     rng, changes = trial.rng, trial.counts.changes
     chosen = sorted(rng.sample(range(changes), min(most, -(-changes // trial.stage.cost))))
-    for at in chosen:
-        trial.kill(Fault("kill", at))
-        trial.kill(Fault("kill later", at, delay=rng.uniform(*LATER)))
-    for _ in range(min(clock, trial.stage.moments)):
-        trial.kill(Fault(), after=rng.uniform(0.01, trial.seconds))
+    if kills is None:
+        for at in chosen:
+            trial.kill(Fault("kill", at))
+            trial.kill(Fault("kill later", at, delay=rng.uniform(*LATER)))
+        for _ in range(min(clock, trial.stage.moments)):
+            trial.kill(Fault(), after=rng.uniform(0.01, trial.seconds))
+    else:
+        kill_often(trial, kills)
     for name, number in ERRORS.items():
         for at in chosen:
             trial.fail(name, Fault("error", at, number=number, lasts=bool(rng.getrandbits(1))))
@@ -210,11 +217,26 @@ def tried(trial: Trial, most: int, clock: int) -> Counts:
     return trial.counts
 
 
+def kill_often(trial: Trial, kills: int) -> None:
+    """Kill a stage `kills` times or more: at each change, in turns before it and within it, then by the clock."""
+    rng, changes = trial.rng, trial.counts.changes
+    at_changes = max(changes, round(kills * (1 - BY_THE_CLOCK)))
+    for number in range(at_changes):
+        at = number % changes
+        within = bool((number + number // changes) % 2)
+        trial.kill(Fault("kill later", at, delay=rng.uniform(*LATER)) if within else Fault("kill", at))
+    by_the_clock = round(kills * BY_THE_CLOCK)
+    tries = 2 * (by_the_clock + at_changes - trial.counts.killed)  # some runs are done before they are killed
+    while tries > 0 and (trial.counts.killed_by_the_clock < by_the_clock or trial.counts.killed < kills):
+        trial.kill(Fault(), after=rng.uniform(0.01, trial.seconds))
+        tries -= 1
+
+
 def child(request: str) -> None:
     """Run a stage that is a command in this process, which is no fork, so that TensorFlow's threads are whole."""
-    name, folder, tmp, version, fault, seen = json.loads(request)
+    name, bundle, folder, tmp, seen, version, fault = json.loads(request)
     counter = Counter()
-    stage = next(stage for stage in COMMANDS if stage.name == name)
+    stage = next(stage for stage in commands(Path(bundle)) if stage.name == name)
     arm([Path(folder), Path(tmp)], Fault(**fault), counter)
     try:
         stage.work(Path(folder), version)
@@ -243,14 +265,15 @@ def measured(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[s
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="mbn-faults-") as name:
         root = Path(name)
-        bundle = options.bundle or a_bundle(root)
+        bundle = shutil.copytree(options.bundle, root / "bundle") if options.bundle else a_bundle(root)
         load()
-        for number, stage in enumerate(stages(bundle.resolve(), root)):
+        for number, stage in enumerate(stages(bundle)):
             if options.stages and stage.name not in options.stages:
                 continue
             rng = random.Random(f"{options.seed} {stage.name}")  # noqa: S311 (moments, no secrets)
             started = time.monotonic()
-            counts = tried(Trial(stage, root / str(number), rng), options.most, options.clock)
+            trial = Trial(stage, bundle, root / str(number), rng)
+            counts = tried(trial, options.most, options.clock, options.kills)
             results[stage.name] = asdict(counts) | {"good": counts.good}
             tell(f"{stage.name}: {counts.killed} kills in {time.monotonic() - started:.0f} s: {asdict(counts)}")
             shutil.rmtree(root / str(number))
@@ -318,6 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stages", type=lambda text: text.split(","), help="only these")
     parser.add_argument("--most", type=int, default=200, help="changes tried of a stage at most")
     parser.add_argument("--clock", type=int, default=20, help="kills of a stage by the clock at most")
+    parser.add_argument("--kills", type=int, help="kills of each stage, in place of the two options above")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="keep the result, and write the page's table")
     parser.add_argument("--json", action="store_true", help="data to stdout, words to stderr")

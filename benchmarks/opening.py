@@ -120,9 +120,10 @@ def measure(setup: Setup, rounds: int) -> dict[str, dict[str, dict[str, float]]]
 def opened(setup: Setup, file: str, way: Way) -> tuple[float, float]:
     """Open a file in a fresh process; return the seconds that passed, and those of the processor."""
     package = setup.before if way.before and setup.before is not None else ROOT
-    environment = {"PYTHONPATH": str(package), "XDG_CACHE_HOME": str(setup.cache(way))}
+    environment = os.environ | {"PYTHONPATH": str(package), "XDG_CACHE_HOME": str(setup.cache(way))}
     words = [sys.executable, "-c", OPEN + TELL, *setup.arguments(file, way)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | environment)
+    # Python looks for modules in the current folder first, which may be that of another commit.
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, cwd=setup.scratch)
     if done.returncode != 0:
         raise SystemExit(f"{file}, {way.name}: {done.stderr}")
     seconds, cpu = json.loads(done.stdout.splitlines()[-1])

@@ -150,7 +150,7 @@ class Guest:
         for _ in range(1 + way.remembered):
             latest.unlink(missing_ok=True)
             command = [*words, "-c", COUNT, *self.setup.arguments(file, way), str(script)]
-            subprocess.run(command, check=True, capture_output=True)
+            subprocess.run(command, check=True, capture_output=True, cwd=self.setup.scratch)
         before, after = map(int, marks.read_text().split())
         return after - before + (int(latest.read_text()) if latest.exists() else 0)
 

@@ -60,6 +60,13 @@ def test_killed_or_refused_packages_lose_nothing(exported):
     assert found["killed_at_a_change"] == 8
 
 
+def test_as_many_kills_as_are_asked_for(exported):
+    found = tried(exported[0], "bundle without exchange of folders", kills=30)["bundle without exchange of folders"]
+    assert found["good"], found
+    assert found["killed_at_a_change"] + found["killed_within"] + found["killed_by_the_clock"] >= 30
+    assert found["killed_by_the_clock"] >= 3
+
+
 @pytest.mark.slow
 def test_a_killed_export_loses_nothing(exported):
     """The whole command, with TensorFlow: two kills and a lost permission."""

@@ -11,10 +11,13 @@ import ctypes
 import errno
 import fcntl
 import mmap
+import multiprocessing
 import os
 import signal
 import struct
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -56,10 +59,15 @@ class Fault:
 
 
 class Counter:
-    """A number that a killed child leaves to its parent."""
+    """A number that a killed child leaves to its parent; processes that are no forks of each other share a file."""
 
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 8)
+    def __init__(self, path: Path | None = None) -> None:
+        if path is None:
+            self._memory = mmap.mmap(-1, 8)
+            return
+        with path.open("ab+") as file:
+            file.truncate(8)
+            self._memory = mmap.mmap(file.fileno(), 8)
 
     @property
     def value(self) -> int:
@@ -112,11 +120,19 @@ def _inside(path: Any, folder: int | None, inside: tuple[str, ...]) -> bool:
 
 def _act(event: str, fault: Fault) -> None:
     if fault.kind == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
+        _kill_all(0)
+    elif fault.kind == "kill later" and multiprocessing.parent_process() is not None:
+        threading.Thread(target=_kill_all, args=(fault.delay,), daemon=True).start()
     elif fault.kind == "kill later":  # SIGALRM, which nobody handles here, ends a process as SIGKILL does
         signal.setitimer(signal.ITIMER_REAL, fault.delay)
     elif fault.kind == "error" and (fault.number != errno.ENOSPC or event in _CREATING) and event != "ctypes.dlsym":
         raise OSError(fault.number, os.strerror(fault.number))
+
+
+def _kill_all(delay: float) -> None:
+    """Kill this process and those that it was started by and started, which are the group that `in_child` made."""
+    time.sleep(delay)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def in_child(work: Callable[[], None]) -> tuple[int, str]:

@@ -32,7 +32,8 @@ class Stage:
     which has loaded no framework; others are commands in a process that begins anew.
 
     What takes long is tried less: at every `cost`-th change, and at so many `moments` by the clock. An undisturbed run
-    follows every `undisturbed_every`-th disturbed one.
+    follows every `undisturbed_every`-th disturbed one. With `in_worker`, changes are those of the process that the
+    command starts to work in; a kill is one of both.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Stage:
     cost: int = 1
     moments: int = 10
     undisturbed_every: int = 1
+    in_worker: bool = False
 
 
 def stages(bundle: Path) -> list[Stage]:
@@ -75,6 +77,17 @@ def commands(bundle: Path) -> tuple[Stage, ...]:
             cost=8,
             moments=6,
             undisturbed_every=3,
+        ),
+        Stage(
+            "sweep (its worker)",
+            (f"sweep/{VARIANT}",),
+            _swept,
+            (RECORD, *TABLES),
+            forked=False,
+            cost=8,
+            moments=2,
+            undisturbed_every=3,
+            in_worker=True,
         ),
     )
 

@@ -47,6 +47,7 @@ RESULTS, PAGE = HERE / "results" / "faults.json", HERE.parent / "docs" / "hostil
 BEGIN, END = "<!-- figures of robustness/faults.py -->", "<!-- end of the figures -->"
 LATER = (20e-6, 600e-6)  # seconds after a change began
 BY_THE_CLOCK = 0.2  # of the kills that --kills asks for
+WORKER = "MBN_FAULTS_IN_WORKER"
 SIGNALS = (-signal.SIGKILL, -signal.SIGALRM)
 ERRORS = {"disk full": errno.ENOSPC, "permission lost": errno.EACCES}
 SIZES = 20  # sizes beyond which files may not grow, tried of each stage
@@ -95,7 +96,7 @@ class Trial:
         self.usual: frozenset[str] = frozenset()
         self.folder.mkdir(parents=True)
         self.tmp.mkdir()
-        self.counter = Counter()
+        self.counter = Counter(None if stage.forked else self.seen)
         self.versions = [self._reference(0), self._reference(1)]
         if self.versions[0] == self.versions[1]:
             raise SystemExit(f"{stage.name}: its versions do not differ")
@@ -137,8 +138,6 @@ class Trial:
                 os.execv(sys.executable, [sys.executable, __file__, "--child", json.dumps(task)])  # noqa: S606
 
         ended, self.said = in_child(work)
-        if not self.stage.forked and ended not in SIGNALS:
-            self.counter.value = int(self.seen.read_text() or 0)
         return ended
 
     def kill(self, fault: Fault, *, after: float | None = None) -> None:
@@ -235,13 +234,18 @@ def kill_often(trial: Trial, kills: int) -> None:
 def child(request: str) -> None:
     """Run a stage that is a command in this process, which is no fork, so that TensorFlow's threads are whole."""
     name, bundle, folder, tmp, seen, version, fault = json.loads(request)
-    counter = Counter()
     stage = next(stage for stage in commands(Path(bundle)) if stage.name == name)
-    arm([Path(folder), Path(tmp)], Fault(**fault), counter)
-    try:
-        stage.work(Path(folder), version)
-    finally:
-        Path(seen).write_text(str(counter.value))
+    watched = [folder, tmp], fault, seen
+    if stage.in_worker:
+        os.environ[WORKER] = json.dumps(watched)
+    else:
+        watch(*watched)
+    stage.work(Path(folder), version)
+
+
+def watch(folders: Sequence[str], fault: dict[str, Any], seen: str) -> None:
+    """Watch this process; the changes are counted in the file `seen`."""
+    arm([Path(folder) for folder in folders], Fault(**fault), Counter(Path(seen)))
 
 
 def a_bundle(folder: Path) -> Path:
@@ -355,7 +359,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(not all(counts["good"] for counts in result["stages"].values()))
 
 
-if __name__ == "__main__":
+if __name__ == "__mp_main__" and WORKER in os.environ:  # multiprocessing imports this file in the process of a sweep
+    watch(*json.loads(os.environ[WORKER]))
+elif __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         child(sys.argv[2])
     else:

@@ -71,6 +71,7 @@ class Processes(Executor):
 
 def _begin() -> None:
     """Set up a process: it ignores Ctrl-C between tasks, and imports Keras without TensorFlow's startup messages."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     kept = os.dup(2)
@@ -82,6 +83,14 @@ def _begin() -> None:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has ended: one that was killed cannot stop it, and it would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _interruptible(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -74,15 +73,15 @@ def _begin() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as dropped:
-        os.dup2(dropped.fileno(), 2)
-        try:
-            with suppress(MissingExtraError):
-                import_keras("to build models")  # so that it is quiet later
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    kept, dropped = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(dropped, 2)
+    try:
+        with suppress(MissingExtraError):
+            import_keras("to build models")  # so that it is quiet later
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(dropped)
 
 
 def _end_with_parent() -> None:

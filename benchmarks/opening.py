@@ -8,7 +8,8 @@ alike. Time runs from the first import until the file is open. Processor time in
 
 With `--arm`, guest instructions are counted in the same way on emulated processors (see `arm_instructions.py`), those
 of the child process too. QEMU's guests cannot start a program of their own kind, so a script in place of the child's
-Python starts QEMU once more; all that it runs counts, the start of Python too.
+Python starts QEMU once more; all that it runs counts, the start of Python too. Without `--arm`, the counts of the last
+run stay.
 
 With `--write` the results go to `results/opening.json`, and the tables into `docs/hostile-input.md`.
 """
@@ -109,10 +110,13 @@ def measure(setup: Setup, rounds: int) -> dict[str, dict[str, dict[str, float]]]
     cases = [(file, way) for file in FILES for way in setup.ways()]
     for case in cases:
         opened(setup, *case)  # .pyc files are written, pages are in memory, trials are remembered
-    measured = [[opened(setup, *case) for case in cases] for _ in range(rounds)]
+    measured: dict[tuple[str, Way], list[tuple[float, float]]] = {case: [] for case in cases}
+    for number in range(rounds):
+        for case in cases if number % 2 else reversed(cases):
+            measured[case].append(opened(setup, *case))
     table: dict[str, dict[str, dict[str, float]]] = {file: {} for file in FILES}
-    for at, (file, way) in enumerate(cases):
-        seconds, cpu = (statistics.median(turn[at][which] for turn in measured) for which in (0, 1))
+    for (file, way), costs in measured.items():
+        seconds, cpu = (statistics.median(cost[which] for cost in costs) for which in (0, 1))
         table[file][way.name] = {"seconds": round(seconds, 5), "cpu_seconds": round(cpu, 5)}
     return table
 
@@ -171,12 +175,15 @@ def guest(setup: Setup) -> Guest:
 
 def count(setup: Setup, cpus: list[str]) -> dict[str, dict[str, dict[str, int]]]:
     """Return the guest instructions of all files and ways on each processor."""
-    if not cpus:
-        return {}
     board = guest(setup)
     return {
         cpu: {file: {way.name: board.count(cpu, file, way) for way in setup.ways()} for file in FILES} for cpu in cpus
     }
+
+
+def _kept_counts() -> dict[str, Any]:
+    kept: dict[str, Any] = json.loads(RESULTS.read_text("utf-8"))["arm"] if RESULTS.exists() else {}
+    return kept
 
 
 def tables(result: dict[str, Any]) -> str:
@@ -237,7 +244,7 @@ def main() -> int:
             "processors": os.cpu_count(),
             "versions": {name: metadata.version(name) for name in ("ai-edge-litert", "onnxruntime", "numpy")},
             "x86-64": measure(setup, options.rounds),
-            "arm": count(setup, options.arm),
+            "arm": count(setup, options.arm) if options.arm else _kept_counts(),
         }
     if options.write:
         RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

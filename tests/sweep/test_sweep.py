@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 
 import pytest
 from cli_run import run
@@ -190,6 +191,45 @@ def test_processes_of_this_machine_give_the_same_numbers(options, swept, tmp_pat
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_processes_end_with_a_sweep_that_is_killed(tmp_path):
+    """Nobody else could end them."""
+    for name in ("keras", "tensorflow"):  # which takes no time to import
+        (tmp_path / f"{name}.py").write_text("raise ImportError")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os\n"
+        "from mbn_deploy.sweep.processes import Processes\n"
+        "if __name__ == '__main__':\n"
+        "    with Processes(1) as executor:\n"
+        "        print(executor.submit(os.getpid).result(), flush=True)\n"
+        "        input()\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    with subprocess.Popen(
+        [sys.executable, program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    ) as parent:
+        child = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(600):
+        if not is_running(child):
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the process is still there")
+
+
+def is_running(process):
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def test_a_process_that_is_killed_takes_its_task_along_and_no_other():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +16,9 @@ from mbn_deploy.cli.output import plain, print_json, print_note, stdout, table
 from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import VerificationError
 from mbn_deploy.text import plural
+from mbn_deploy.verify.bundle_check import BundleCheck, verify_bundle
 from mbn_deploy.verify.operation_check import OperationCheck, OperationDifference
-from mbn_deploy.verify.replay import GoldenResult, skipped, verify_golden
+from mbn_deploy.verify.replay import GoldenResult
 
 
 @guarded
@@ -29,32 +31,50 @@ def verify(
 ) -> None:
     """Check that this machine computes what the export computed. Exit code 5 if not.
 
-    Every file that an interpreter here can run gets the inputs of golden.npz. If its outputs differ too much, the
-    first operation that differs is named.
+    Every file that an interpreter here can run gets the inputs of golden.npz. Its outputs are compared with those of the
+    export, and so is the result of every operation, what goes into the last softmax or sigmoid among them. The first
+    operation that differs is named. What the manifest says of every file is compared with what the file says of itself.
     """
     with hide_startup_messages():
-        results = verify_golden(bundle, backend=backend, threads=threads)
-    left_out = skipped(bundle, results)
-    passed = all(result.passed for result in results)
+        found = verify_bundle(bundle, backend=backend, threads=threads)
     if as_json:
-        print_json({"passed": passed, "files": [_to_json(result) for result in results], "not_replayed": left_out})
+        print_json(_to_json(found))
     else:
         console = stdout()
-        _print_results(console, results)
-        for result in results:
+        _print_results(console, found.files)
+        for result in found.files:
             _print_explanation(console, result)
-    if left_out:
+        _print_other_failures(console, found)
+    if found.not_replayed:
         reason = "" if backend else " (no interpreter for it is installed)"
-        print_note(f"not replayed: {', '.join(left_out)}{reason}")
-    if not passed:
+        print_note(f"not replayed: {', '.join(map(plain, found.not_replayed))}{reason}")
+    if not found.passed:
         raise typer.Exit(VerificationError.exit_code)
 
 
-def _to_json(result: GoldenResult) -> dict[str, Any]:
-    return asdict(result) | {"passed": result.passed, "other_kernels": result.other_kernels}
+def _to_json(found: BundleCheck) -> dict[str, Any]:
+    files = [
+        asdict(result) | {"passed": result.passed, "other_kernels": result.other_kernels} for result in found.files
+    ]
+    return asdict(found) | {"passed": found.passed, "files": files}
 
 
-def _print_results(console: Console, results: list[GoldenResult]) -> None:
+def _print_other_failures(console: Console, found: BundleCheck) -> None:
+    """Print what the manifest states otherwise than the files, and which files have no golden vectors."""
+    if not found.passed:
+        console.print()
+    for one in found.disagreements:
+        console.print(
+            f"FAILED: {plain(one.file)}: {plain(one.what)}: the manifest says {plain(one.manifest)}, the file says "
+            f"{plain(one.own)}."
+        )
+    for name in found.without_vectors:
+        console.print(f"FAILED: {plain(name)}: golden.npz has no outputs of it, so nothing says what it must answer.")
+
+
+def _print_results(console: Console, results: Sequence[GoldenResult]) -> None:
+    if not results:
+        return
     ranked = any(result.same_top1 is not None for result in results)
     rows = table("file", "interpreter, kernels", "off by", "allowed", "top-1" if ranked else "inputs", "", left=2)
     for result in results:
@@ -78,7 +98,23 @@ def _print_results(console: Console, results: list[GoldenResult]) -> None:
             if ranked
             else ""
         )
+        + _beyond_outputs(results)
     )
+
+
+def _beyond_outputs(results: Sequence[GoldenResult]) -> str:
+    """Say what was compared beside the outputs, and of which files it was not."""
+    compared = [r for r in results if r.operations is not None and r.operations.before_answers is not None]
+    missing = [plain(r.file) for r in results if r not in compared]
+    sentences = []
+    if compared:
+        sentences.append("Operations were compared too, what goes into the last softmax or sigmoid among them.")
+    if missing:
+        sentences.append(
+            f"Not compared: what goes into the last operation of {', '.join(missing)}, of which the bundle has no "
+            "samples; a probability near 0 or 1 hides it."
+        )
+    return "".join(f" {sentence}" for sentence in sentences)
 
 
 def _difference_and_tolerance(result: GoldenResult) -> tuple[str, str]:

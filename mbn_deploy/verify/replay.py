@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
-from mbn_deploy.errors import InputError, UsageError, VerificationError
+from mbn_deploy.errors import InputError, VerificationError
 from mbn_deploy.manifest import ModelFile
 from mbn_deploy.runtime.backends import BACKENDS, open_backend
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.backends.modules import installed
-from mbn_deploy.runtime.bundle import check_file, open_bundle
-from mbn_deploy.verify.golden import Golden, open_golden
+from mbn_deploy.runtime.bundle import OpenedBundle, check_file
+from mbn_deploy.verify.golden import Golden
 from mbn_deploy.verify.golden_inputs import operation_inputs, version_of
+from mbn_deploy.verify.golden_limits import check_limits
 from mbn_deploy.verify.operation_check import OperationCheck, Subject, check
 from mbn_deploy.verify.runner import FileRunner
 from mbn_deploy.verify.tolerance import tolerated_levels
@@ -77,41 +78,38 @@ class GoldenResult:
         return operations_passed and (self.by_operations or self.outputs_passed)
 
 
-def verify_golden(
-    folder: str | PathLike[str], *, backend: str | None = None, threads: int | None = None
-) -> list[GoldenResult]:
-    """Replay the golden vectors of every file in the bundle `folder` that this machine has an interpreter for.
+def replayable(files: Sequence[ModelFile], backend: str | None) -> list[ModelFile]:
+    """Return the files that `backend` runs, by default those of which an interpreter is installed.
+
+    With a backend of an unknown name, or no interpreter at all, every file: opening one says what is missing.
+    """
+    formats = {
+        f for f, names in BACKENDS.items() if any(map(installed, names) if backend is None else [backend in names])
+    }
+    return [entry for entry in files if entry.format in (formats or BACKENDS)]
+
+
+def replay(
+    opened: OpenedBundle, golden: Golden, entry: ModelFile, *, backend: str | None = None, threads: int | None = None
+) -> GoldenResult:
+    """Replay the golden vectors of one file of a bundle, which has some.
 
     Args:
-        folder: the bundle.
-        backend: replay only the files that this interpreter runs.
+        opened: the bundle.
+        golden: its golden vectors.
+        entry: the file.
+        backend: the interpreter; by default the first that is installed.
         threads: number of threads; by default that of `open_backend`.
 
     Raises:
-        InputError: the bundle is damaged or has no golden vectors.
-        UsageError: no file of the bundle can be replayed.
+        InputError: the file is damaged, or the golden vectors are not of it or have impossible tolerances.
         MissingExtraError: the interpreter is not installed.
-        VerificationError: a file answers with values that are not finite.
+        VerificationError: the file answers with values that are not finite.
     """
-    opened, golden = open_golden(folder)
-    formats = _formats(backend)
-    entries = [e for e in opened.manifest.files if e.format in formats and e.path in golden.outputs]
-    if not entries:
-        raise UsageError(f"{folder}: no file in it can be replayed{f' by {backend}' if backend else ''}")
-    ranked = opened.manifest.answers.meaning == "classes"
-    return [_Replay(golden, opened.folder, entry).result(backend, threads, ranked=ranked) for entry in entries]
-
-
-def skipped(folder: str | PathLike[str], results: list[GoldenResult]) -> list[str]:
-    """Return the names of the bundle's files that are not among `results`."""
-    replayed = {result.file for result in results}
-    return [e.path for e in open_bundle(folder, check_files=False).manifest.files if e.path not in replayed]
-
-
-def _formats(backend: str | None) -> set[str]:
-    if backend is None:
-        return {f for f, names in BACKENDS.items() if any(map(installed, names))} or set(BACKENDS)
-    return {f for f, names in BACKENDS.items() if backend in names} or set(BACKENDS)
+    answers = opened.manifest.answers
+    one = _Replay(golden, opened.folder, entry)
+    check_limits(golden, entry, one.data, answers, str(opened.folder / (opened.manifest.golden or "")))
+    return one.result(backend, threads, ranked=answers.meaning == "classes")
 
 
 class _Replay:
@@ -119,7 +117,7 @@ class _Replay:
 
     def __init__(self, golden: Golden, folder: Path, entry: ModelFile) -> None:
         self.golden, self.entry, self.where = golden, entry, str(folder / entry.path)
-        self._data = check_file(folder, entry)
+        self.data = check_file(folder, entry)
         self._provenance = golden.provenance.get(entry.path)
         if golden.pixels.shape[1:] != entry.picture:
             raise InputError(
@@ -132,7 +130,7 @@ class _Replay:
         Raises `InputError` if the golden outputs are not of this file.
         """
         entry = self.entry
-        opened = open_backend(self._data, entry.format, name=backend, threads=threads, where=self.where, vouched=True)
+        opened = open_backend(self.data, entry.format, name=backend, threads=threads, where=self.where, vouched=True)
         try:
             runner = FileRunner(opened, entry.preprocess, entry.layout, entry.input, entry.output)
             outputs, kernels = runner.raw(self.golden.pixels), opened.kernels
@@ -180,7 +178,7 @@ class _Replay:
         if origin is None or origin.operations == 0:
             return None
         subject = Subject(
-            data=self._data,
+            data=self.data,
             format=entry.format,
             precision=entry.precision,
             backend=opened.name,

@@ -17,7 +17,7 @@ from mbn_deploy.errors import InputError, UnknownNameError, UsageError, Verifica
 from mbn_deploy.export.inspect import inspect_file
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.pipeline.export import export_model
-from mbn_deploy.verify.replay import verify_golden
+from mbn_deploy.verify.bundle_check import verify_bundle
 
 STEM = "mobilenet_v2_0.35_32"
 FILES = [
@@ -137,7 +137,7 @@ def test_a_bundle_edited_by_hand_is_refused(bundle, tmp_path):
 
 
 def test_the_golden_vectors_hold(bundle):
-    assert [result.passed for result in verify_golden(bundle.folder)] == [True] * 6
+    assert [result.passed for result in verify_bundle(bundle.folder).files] == [True] * 6
 
 
 def test_the_same_input_gives_the_same_bytes(bundle, model, images, tmp_path):

@@ -13,7 +13,7 @@ from mbn_deploy.manifest import DESCRIPTION_KEY, Description
 from mbn_deploy.pipeline.export import export_model
 from mbn_deploy.runtime.formats.tflite_file import read_metadata
 from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY, google_metadata
-from mbn_deploy.verify.replay import verify_golden
+from mbn_deploy.verify.bundle_check import verify_bundle
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_a_meaning_stands_in_manifest_and_files(head, options, expected, photos,
         key: value for key, value in options.items() if key != "labels"
     }
     assert len(made.files) == 4
-    assert all(result.passed and result.same_top1 is None for result in verify_golden(made.folder))
+    assert all(result.passed and result.same_top1 is None for result in verify_bundle(made.folder).files)
     for entry in made.files[:2]:
         data = made.path(entry).read_bytes()
         metadata = read_metadata(data, entry.path)

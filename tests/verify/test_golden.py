@@ -13,6 +13,7 @@ from mbn_deploy.errors import InputError, UnknownNameError
 from mbn_deploy.graph.rescaling import Rescaling
 from mbn_deploy.manifest import GOLDEN_NAME, MANIFEST_NAME, Preprocess
 from mbn_deploy.pipeline.export import export_model
+from mbn_deploy.verify.bundle_check import verify_bundle
 from mbn_deploy.verify.evaluate import keras_predictor
 from mbn_deploy.verify.golden import (
     Golden,
@@ -20,7 +21,6 @@ from mbn_deploy.verify.golden import (
     read_golden,
 )
 from mbn_deploy.verify.golden_inputs import golden_pixels
-from mbn_deploy.verify.replay import verify_golden
 from mbn_deploy.verify.tolerance import float_tolerance, tolerance
 
 TF = Preprocess.parse("tf")
@@ -134,12 +134,12 @@ def test_tolerances():
 
 
 def test_a_sound_bundle_passes_on_every_backend(exported):
-    results = verify_golden(exported)
+    results = verify_bundle(exported).files
     assert [(r.backend, r.images, r.same_top1) for r in results] == [("litert", 5, 1.0)] * 2 + [("onnx", 5, 1.0)]
     assert all(r.passed and r.kernels for r in results)
-    assert [r.file for r in verify_golden(exported, backend="onnx")] == [results[2].file]
+    assert [r.file for r in verify_bundle(exported, backend="onnx").files] == [results[2].file]
     with pytest.raises(UnknownNameError, match="backend"):
-        verify_golden(exported, backend="onyx")
+        verify_bundle(exported, backend="onyx").files
 
 
 def test_the_float_tolerance_allows_another_engine_and_not_another_weight(exported):
@@ -162,7 +162,7 @@ def test_another_answer_fails(bundle):
     name = next(iter(golden.outputs))
     moved = {**golden.outputs, name: golden.outputs[name] + np.float32(2 * golden.tolerances[name])}
     replace_golden(bundle, Golden(golden.pixels, moved, golden.tolerances))
-    assert {r.file: r.passed for r in verify_golden(bundle)} == {n: n != name for n in golden.outputs}
+    assert {r.file: r.passed for r in verify_bundle(bundle).files} == {n: n != name for n in golden.outputs}
 
 
 def test_vectors_of_another_model_are_refused(bundle):
@@ -170,7 +170,7 @@ def test_vectors_of_another_model_are_refused(bundle):
     outputs = {name: array[:, :3] for name, array in golden.outputs.items()}
     replace_golden(bundle, Golden(golden.pixels, outputs, golden.tolerances))
     with pytest.raises(InputError, match="not of this file"):
-        verify_golden(bundle)
+        verify_bundle(bundle).files
 
 
 def test_edited_files_are_refused(bundle):
@@ -178,15 +178,15 @@ def test_edited_files_are_refused(bundle):
     data[2000] ^= 1
     (bundle / GOLDEN_NAME).write_bytes(data)
     with pytest.raises(InputError, match=r"golden\.npz: sha256 is not what the manifest says"):
-        verify_golden(bundle)
+        verify_bundle(bundle).files
     model = next(bundle.glob("*.onnx"))
     model.write_bytes(model.read_bytes() + b"\0")
     with pytest.raises(InputError, match=r"\.onnx: .* the manifest says"):
-        verify_golden(bundle)
+        verify_bundle(bundle).files
 
 
 def test_a_bundle_without_vectors(bundle):
     manifest = json.loads((bundle / MANIFEST_NAME).read_text())
     (bundle / MANIFEST_NAME).write_text(json.dumps(manifest | {"golden": None, "golden_sha256": None}))
     with pytest.raises(InputError, match="no golden vectors"):
-        verify_golden(bundle)
+        verify_bundle(bundle).files

@@ -10,12 +10,12 @@ from mbn_deploy import build, export_model
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import GOLDEN_NAME
 from mbn_deploy.runtime.backends import default_threads
+from mbn_deploy.verify.bundle_check import verify_bundle
 from mbn_deploy.verify.golden import read_golden
 from mbn_deploy.verify.golden_inputs import operation_inputs
 from mbn_deploy.verify.interpreter_process import InterpreterProcess
 from mbn_deploy.verify.operation_check import Subject, check
 from mbn_deploy.verify.operation_record import record_operations
-from mbn_deploy.verify.replay import verify_golden
 
 CLASSES = 600  # equally likely without weights; the reference SOFTMAX of 8 bits aborts from 512 on
 
@@ -68,7 +68,7 @@ def test_the_operations_before_it_are_compared(untrained, file_format):
 
 
 def test_verify_accepts_the_bundle(untrained):
-    assert all(result.passed for result in verify_golden(untrained.bundle.folder))
+    assert all(result.passed for result in verify_bundle(untrained.bundle.folder).files)
 
 
 @pytest.mark.parametrize("count", [-1, 0, 10**6])

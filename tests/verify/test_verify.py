@@ -21,8 +21,8 @@ from mbn_deploy.runtime.operation_runs.open import open_operations
 from mbn_deploy.runtime.operation_runs.operation import Operation
 from mbn_deploy.runtime.operation_runs.tflite import SingleOperation, Wiring
 from mbn_deploy.verify import operation_check as operations
+from mbn_deploy.verify.bundle_check import verify_bundle
 from mbn_deploy.verify.golden import Golden, golden_bytes, read_golden
-from mbn_deploy.verify.replay import verify_golden
 
 NAMES = {
     kind: f"mobilenet_v1_0.25_32_{kind}" for kind in ("float32.tflite", "int8.tflite", "float32.onnx", "int8.onnx")
@@ -46,11 +46,11 @@ def change_golden(folder, change):
 def test_golden_pictures_that_are_not_of_this_bundle(bundle, change, message):
     change_golden(bundle, change)
     with pytest.raises(InputError, match=message):
-        verify_golden(bundle)
+        verify_bundle(bundle).files
 
 
 def replayed(folder, name, **options):
-    return next(r for r in verify_golden(folder, **options) if r.file == name)
+    return next(r for r in verify_bundle(folder, **options).files if r.file == name)
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ def verify(
 ) -> None:
     """Check that this machine computes what the export computed. Exit code 5 if not.
 
-    Every file that an interpreter here can run gets the inputs of golden.npz. Its outputs are compared with those of the
-    export, and so is the result of every operation, what goes into the last softmax or sigmoid among them. The first
-    operation that differs is named. What the manifest says of every file is compared with what the file says of itself.
+    Every file that an interpreter here can run gets the inputs of golden.npz. Its outputs are compared with those of
+    the export, and so is the result of every operation, what goes into the last softmax or sigmoid among them. The
+    first operation that differs is named. What the manifest says of a file is compared with what the file says itself.
     """
     with hide_startup_messages():
         found = verify_bundle(bundle, backend=backend, threads=threads)

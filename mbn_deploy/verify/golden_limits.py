@@ -1,7 +1,7 @@
 """Checks that the tolerances in golden.npz are finite, and of a size that the file's own data allow.
 
-A tolerance that is too large lets every answer pass. The export derives it from the float graph (see `tolerance`), which
-a bundle does not contain; its bytes bound it.
+A tolerance that is too large lets every answer pass. The export derives it from the float graph (see `tolerance`),
+which a bundle does not contain; the size of its files bounds it.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def change_golden(folder, change):
 def test_golden_pictures_that_are_not_of_this_bundle(bundle, change, message):
     change_golden(bundle, change)
     with pytest.raises(InputError, match=message):
-        verify_bundle(bundle).files
+        verify_bundle(bundle)
 
 
 def replayed(folder, name, **options):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.hashing import sha256
-from mbn_deploy.manifest import FileFormat
+from mbn_deploy.manifest import FileFormat, TensorInfo
 from mbn_deploy.runtime.backends import check_model, choose_backend, open_backend
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.bundle import check_file, open_bundle
@@ -145,11 +146,23 @@ def _check(declaration: Declaration, backend: Backend, options: OpenOptions, whe
                 f"{where}: the manifest says {declared.dtype} {declared.shape}, "
                 f"the file has {actual.dtype} {actual.shape}"
             )
+        if actual.scale is not None and not _same_quantization(declared, actual):
+            raise InputError(
+                f"{where}: the manifest says scale {declared.scale} and zero point {declared.zero_point} for "
+                f"{declared.name!r}, the file has {actual.scale} and {actual.zero_point}: one was changed after the "
+                "export"
+            )
     if options.precision not in (None, declaration.precision):
         raise UsageError(
             f"{where} is a single file of precision {declaration.precision!r}; "
             f"precision {options.precision!r} cannot be chosen"
         )
+
+
+def _same_quantization(declared: TensorInfo, actual: TensorInfo) -> bool:
+    """Return whether two tensors have one zero point, and one scale to the precision of float32."""
+    scales = (declared.scale or 0.0, actual.scale or 0.0)
+    return math.isclose(*scales, rel_tol=1e-6) and declared.zero_point == actual.zero_point
 
 
 def _model_info(

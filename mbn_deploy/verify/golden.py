@@ -25,7 +25,7 @@ from mbn_deploy.runtime.system.files import read_file
 LARGEST_EXPANSION = 2**26  # bytes that an archive may unpack to beyond its own size
 # Names of arrays. A model file's outputs are stored under its own name, which never contains a colon.
 _PIXELS, _TOLERANCE, _MADE, _LIMITS, _SAMPLES = "pixels", "tolerance:", "made:", "limits:", "operations:"
-_COUNT, _RESCALED, _RESCALING = "recorded:", "rescaled:", "rescaling:"
+_COUNT, _MACHINE, _RESCALED, _RESCALING = "recorded:", "machine:", "rescaled:", "rescaling:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,8 @@ class GoldenProvenance:
         relative_tolerance: how far floats inside may differ, as a fraction of the largest value of their tensor.
         samples: values of every operation's result, see `operation_check.record`.
         operations: how many operations the samples are of, the first ones; None for all.
+        machine: the processor's architecture, for dynamic-range files, whose reference kernels round otherwise on
+            others; "" for other files.
     """
 
     backend: str
@@ -47,6 +49,7 @@ class GoldenProvenance:
     relative_tolerance: float
     samples: Array
     operations: int | None = None
+    machine: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,8 @@ def golden_bytes(golden: Golden) -> bytes:
         arrays[_LIMITS + name] = np.array([origin.cross_kernel_tolerance, origin.relative_tolerance], np.float64)
         if origin.operations is not None:
             arrays[_COUNT + name] = np.array([origin.operations], np.int32)
+        if origin.machine:
+            arrays[_MACHINE + name] = np.array([origin.machine])
     for precision, by_tensor in golden.rescalings.items():
         arrays[_RESCALED + precision] = np.array([len(by_tensor)], np.int32)
         arrays |= {f"{_RESCALING}{precision}:{name}": value.to_array() for name, value in by_tensor.items()}
@@ -134,6 +139,7 @@ def _provenance(arrays: dict[str, Array], name: str) -> GoldenProvenance:
         relative_tolerance=relative,
         samples=arrays[_SAMPLES + name],
         operations=int(arrays[_COUNT + name].item()) if _COUNT + name in arrays else None,
+        machine=str(arrays[_MACHINE + name].item()) if _MACHINE + name in arrays else "",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 
 from mbn_deploy.arrays import Array, Pixels
@@ -66,6 +68,7 @@ def golden_provenance(
         relative_tolerance=relative,
         samples=samples.values,
         operations=samples.count,
+        machine=platform.machine() if precision == "dynamic" else "",
     )
 
 

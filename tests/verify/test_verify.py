@@ -1,14 +1,13 @@
 """`verify`: a sound bundle passes, a changed one fails by the operation, other kernels are told from wrong ones."""
 
 import functools
-import hashlib
 import json
 import struct
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from changed_models import LAYER, change_layer
+from changed_models import LAYER, NAMES, change_golden, change_layer
 from cli_run import run
 from runtime_models import edit_manifest
 
@@ -23,17 +22,6 @@ from mbn_deploy.runtime.operation_runs.tflite import SingleOperation, Wiring
 from mbn_deploy.verify import operation_check as operations
 from mbn_deploy.verify.bundle_check import verify_bundle
 from mbn_deploy.verify.golden import Golden, golden_bytes, read_golden
-
-NAMES = {
-    kind: f"mobilenet_v1_0.25_32_{kind}" for kind in ("float32.tflite", "int8.tflite", "float32.onnx", "int8.onnx")
-}
-
-
-def change_golden(folder, change):
-    """`change` gets the golden vectors and gives others, with the right checksum."""
-    data = golden_bytes(change(read_golden((folder / GOLDEN_NAME).read_bytes(), "golden")))
-    (folder / GOLDEN_NAME).write_bytes(data)
-    edit_manifest(folder, lambda manifest: manifest.update(golden_sha256=hashlib.sha256(data).hexdigest()))
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,7 @@ HOUSE = {
     "cli": Room(
         f"{FILES} quantize verify diagnose pipeline sweep demo packages check_apk serve", "typer rich", "keras"
     ),
+    "__main__": Room("cli"),
     "": Room(f"{VALUES} models runtime bundle pipeline"),  # `mbn_deploy` itself hands names on
 }
 

@@ -19,7 +19,7 @@ from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.runtime.images import SUFFIXES
 from mbn_deploy.runtime.preprocess import load_pixels
-from mbn_deploy.runtime.system.files import read_file
+from mbn_deploy.runtime.system.files import missing, read_file
 
 CHUNK = 32  # images decoded at once: enough for a few threads, few enough for frequent progress and a prompt Ctrl-C
 
@@ -43,7 +43,7 @@ def find_images(folder: Path) -> list[Path]:
         InputError: `folder` is not a readable folder, or holds no image.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder" if not folder.exists() else f"{folder}: not a folder of images")
+        raise InputError(f"{folder}: not a folder of images") if folder.exists() else missing(folder, "folder")
     try:
         paths = sorted(_images_below(folder))
     except OSError as error:

@@ -196,9 +196,21 @@ NETWORKS: dict[str, Network] = {
 }
 
 
+# The functions of keras.applications that build the networks.
+KERAS_NAMES = {
+    "MobileNet": "mobilenet_v1",
+    "MobileNetV2": "mobilenet_v2",
+    "MobileNetV3Small": "mobilenet_v3_small",
+    "MobileNetV3Large": "mobilenet_v3_large",
+}
+
+
 def network(name: str) -> Network:
-    """Return the network called `name`; raise `UnknownNameError` with similar names if there is none."""
+    """Return the network called `name`, or as `keras.applications` calls it: `mobilenet_v2` or `MobileNetV2`.
+
+    Raises `UnknownNameError` with similar names if there is none.
+    """
     try:
-        return NETWORKS[name]
+        return NETWORKS[KERAS_NAMES.get(name, name)]
     except KeyError:
-        raise UnknownNameError("model", name, NETWORKS) from None
+        raise UnknownNameError("model", name, [*NETWORKS, *KERAS_NAMES]) from None

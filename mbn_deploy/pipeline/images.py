@@ -9,13 +9,13 @@ from typing import Any
 
 from mbn_deploy.arrays import Pixels
 from mbn_deploy.data.dataset import Dataset, all_images, load_dataset
-from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import Preprocess
 from mbn_deploy.pipeline.label_names import read_lines, read_synsets
 from mbn_deploy.pipeline.options import ExportOptions
 from mbn_deploy.pipeline.source import Source
 from mbn_deploy.quantize.calibration import CalibrationSet, load_calibration
 from mbn_deploy.runtime.label_files import read_labels
+from mbn_deploy.runtime.system.files import missing
 from mbn_deploy.verify.measures.choose import measure_for
 from mbn_deploy.verify.measures.measure import Measure
 
@@ -95,7 +95,7 @@ def check_inputs(options: Mapping[str, Any]) -> None:
     """
     for folder in (options.get("calibrate"), options.get("evaluate"), options.get("exclude")):
         if folder is not None and not Path(folder).exists():
-            raise InputError(f"{folder}: no such file or folder")
+            raise missing(Path(folder), "file or folder")
     if options.get("labels") is not None:
         read_labels(options["labels"])
     if options.get("synsets") is not None:

@@ -24,7 +24,7 @@ from mbn_deploy.manifest import Preprocess
 from mbn_deploy.progress import Progress, silent
 from mbn_deploy.quantize.calibration_checks import check_images
 from mbn_deploy.runtime.preprocess import to_channel_order
-from mbn_deploy.runtime.system.files import read_file
+from mbn_deploy.runtime.system.files import missing, read_file
 from mbn_deploy.text import shorten
 
 MIN_IMAGES = 8  # fewer tell nothing about a range
@@ -235,7 +235,7 @@ def _suspicions(pixels: Pixels, images: dict[str, LoadedImage]) -> list[str]:
 def _read_npz(path: Path) -> npt.NDArray[np.generic]:
     """Return the only array of the file. Pickled objects are refused, since loading them can run any code."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise missing(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if len(archive.files) != 1:

@@ -1,5 +1,6 @@
 """What a beginner gets wrong is answered with what to do, and before anything slow begins."""
 
+import subprocess
 import sys
 from unittest import mock
 
@@ -28,6 +29,22 @@ def test_a_model_that_only_guesses_is_told(right, images, classes, told):
     said = chance_level_warning(Accuracy(images, {"top1": proportion(right, images)}), "classes", classes)
     assert (said is not None) == told
     assert said is None or f"{100 * right / images:.1f} % of {images} images" in said
+
+
+@pytest.mark.parametrize("command", [("run",), ("inspect",), ("export", "-o", "dist")])
+def test_a_file_that_is_not_there_has_a_near_one(command, tmp_path, picture):
+    """The name that was meant is told, with its folder."""
+    suffix = ".keras" if command[0] == "export" else ".tflite"
+    (tmp_path / f"flowers{suffix}").write_bytes(b"")
+    asked = tmp_path / f"flower{suffix}"
+    result = run(command[0], asked, *([picture] if command[0] == "run" else []), *command[1:])
+    assert result.exit_code == 3
+    assert str(tmp_path / f"flowers{suffix}") in result.stderr
+
+
+def test_the_package_is_the_command():
+    ran = subprocess.run([sys.executable, "-m", "mbn_deploy", "list"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, "mobilenet_v2" in ran.stdout) == (0, True)
 
 
 @pytest.fixture

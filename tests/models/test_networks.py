@@ -77,3 +77,10 @@ def _disturb(weight, rng):
     return weight * rng.uniform(0.5, 1.5, weight.shape) + (
         rng.normal(0, 0.05, weight.shape) if weight.max() == 0 else 0
     )
+
+
+def test_keras_own_names_are_known():
+    assert network("MobileNetV2") is network("mobilenet_v2")
+    assert network("MobileNetV3Small") is network("mobilenet_v3_small")
+    with pytest.raises(UnknownNameError, match="MobileNetV3Large"):
+        network("MobilenetV3Large")

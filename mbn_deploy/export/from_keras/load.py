@@ -30,7 +30,7 @@ from mbn_deploy.models.keras_zip import (
     is_zip,
     read_member,
 )
-from mbn_deploy.runtime.system.files import lfs_pointer
+from mbn_deploy.runtime.system.files import lfs_pointer, missing
 from mbn_deploy.runtime.system.temporary import scratch
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def _read(path: Path) -> _Source:
     try:
         with path.open("rb") as file:
             start = file.read(256)
+    except FileNotFoundError:
+        raise missing(path) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if (pointer := lfs_pointer(start)) is not None:

@@ -4,9 +4,10 @@
 
 A file that somebody's tool rebuilt or exchanged has the right checksum in the manifest, and other weights, biases,
 scales, zero points, order of classes, labels, preprocessing or parameters of an operation (`damage_kinds.py`). A damage
-counts if at least 1 % of held-back digits, plain or in colours, get another answer from the bundle or from the model
-file alone; `verify` must say no to 99 % of those. It must say yes to every sound file: with one thread and with four,
-with and without XNNPACK, and on emulated ARM boards (`--board`, repeated; they also get a sample of the damages).
+counts if at least 1 % of held-back digits, plain or in colours (or of photographs, `--data`), get another answer from
+the bundle or from the model file alone; `verify` must say no to 99 % of those. It must say yes to every sound file:
+with one thread and with four, with and without XNNPACK, and on emulated ARM boards (`--board`, repeated; they also get
+a sample of the damages).
 
 With --write the result is kept in `results/damage.json`, and the table in `docs/hostile-input.md` made from it. Ends
 with 1 if `verify` sees fewer damages, or refuses a sound file.
@@ -33,6 +34,7 @@ from typing import Any
 
 import damage_trial
 from damage_kinds import KINDS, chosen_mistakes
+from damage_pictures import Folder, load
 from damage_trial import Trial
 
 from mbn_deploy.manifest import MANIFEST_NAME
@@ -87,12 +89,13 @@ def targets(bundles: Iterable[Path]) -> list[tuple[Path, str]]:
 def try_file(item: tuple[Path, str], *, seed: int, options: argparse.Namespace, xnnpack: bool) -> list[Trial]:
     """Try the damages of a seed on a model file."""
     bundle, target = item
-    before = damage_trial.forked(lambda: damage_trial.answers(damage_trial.open_damaged(bundle, target)), None)
-    if before is None:
-        raise RuntimeError(f"{bundle / target} does not run undamaged")
     mistakes = chosen_mistakes(seed, rooms=options.rooms, most=options.most, salt=target)
-    tried = [damage_trial.try_one(bundle, target, each, before, xnnpack=xnnpack) for each in mistakes]
+    tried = [damage_trial.try_one(bundle, target, each, data=_data(options), xnnpack=xnnpack) for each in mistakes]
     return [trial for trial in tried if trial is not None]
+
+
+def _data(options: argparse.Namespace) -> Folder | None:
+    return None if options.data is None else Folder(*options.data)
 
 
 def try_all(options: argparse.Namespace, bundles: list[Path], say: Say, *, xnnpack: bool = True) -> list[Trial]:
@@ -198,7 +201,7 @@ def summary(trials: Sequence[Trial], options: argparse.Namespace) -> dict[str, A
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("ai-edge-litert", "onnxruntime", "numpy")},
         "seeds": [options.seed, options.seed + options.count - 1],
-        "pictures": damage_trial.PICTURES,
+        "pictures": load(_data(options)).second,
         "least": damage_trial.LEAST,
         "all": counts(trials),
         "files": {file: counts(t for t in trials if t.file == file) for file in sorted({t.file for t in trials})},
@@ -307,6 +310,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Damage, verify, count and print; return 1 if too little is seen or a sound file is refused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundles", type=Path, help="a folder of bundles of the demo; exported there if it has none")
+    parser.add_argument(
+        "--data", nargs=3, type=Path, metavar=("FOLDER", "LABELS", "SYNSETS"), help="photographs in place of digits"
+    )
     parser.add_argument("--count", type=int, default=3, help="seeds, each of which damages every file in every way")
     parser.add_argument("--seed", type=int, default=0, help="the first one")
     parser.add_argument("--most", type=int, help="damages of a file and seed, chosen at random; by default every kind")

@@ -23,10 +23,10 @@ from zlib import crc32
 import numpy as np
 from damage_bundle import Damaged
 from damage_kinds import KINDS, Mistake
+from damage_pictures import Folder, load, pixels
 
-from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile, Preprocess, preprocess_from_dict
+from mbn_deploy.manifest import MANIFEST_NAME, Manifest, ModelFile, preprocess_from_dict
 
-PICTURES = 200  # of each set: a damage that changes two of them is kept
 LEAST = 0.01  # share of pictures with another answer
 SECONDS = 120  # of processor time
 _MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a folder of its own is made there
@@ -63,34 +63,6 @@ class Trial:
     def seen(self) -> bool:
         """Whether `verify` says no."""
         return self.exit_code != 0
-
-
-@cache
-def pictures(size: int = PICTURES) -> tuple[list[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
-    """Return held-back digits, stretched to 40 x 56 pixels, then the same in colours; and the digit on each."""
-    from PIL import Image
-
-    from mbn_deploy.demo.digits import shipped
-
-    _, held_back = shipped()
-    rng = np.random.default_rng(0)
-    chosen = np.linspace(0, len(held_back) - 1, size).astype(int)
-    grey = list(held_back.pictures())
-    plain = [np.asarray(grey[i].resize((56, 40), Image.Resampling.BILINEAR).convert("RGB")) for i in chosen]
-    tinted = [np.rint(picture * rng.uniform(0.2, 1, 3)).astype(np.uint8) for picture in plain]
-    return plain + tinted, np.concatenate([held_back.digits[chosen]] * 2)
-
-
-@cache
-def _pixels(preprocess: Preprocess, size: tuple[int, int], channels: int) -> np.ndarray[Any, Any]:
-    from mbn_deploy.runtime.preprocess import load_pixels
-
-    return np.stack([load_pixels(picture, size, preprocess, channels) for picture in pictures()[0]])
-
-
-def _prepared(preprocess: Preprocess, size: tuple[int, int], channels: int) -> np.ndarray[Any, Any]:
-    # How pixels are normalized does not matter to resizing, so that one set of pixels does for all ways of it.
-    return _pixels(replace(preprocess, mean=(0.0,) * channels, std=(1.0,) * channels), size, channels)
 
 
 def prepare() -> None:
@@ -139,7 +111,7 @@ def write(bundle: Damaged, sound: Path, folder: Path) -> None:
         shutil.copyfile(sound / bundle.manifest["golden"], folder / bundle.manifest["golden"])
 
 
-def answers(bundle: Damaged) -> list[list[str]]:
+def answers(bundle: Damaged, folder: Folder | None = None) -> list[list[str]]:
     """Return the names that are given to the pictures: by the bundle, by the model file alone, and by MediaPipe.
 
     The second takes preprocessing and labels from the file's own description, the last one labels from the archive
@@ -151,7 +123,7 @@ def answers(bundle: Damaged) -> list[list[str]]:
     entry = manifest.files[0]
     backend = open_backend(bundle.files[entry.path], entry.format, threads=1, where=entry.path, vouched=True)
     try:
-        by_bundle = _classes(backend, entry)
+        by_bundle = _classes(backend, entry, folder)
         model = bundle.open()
         said: dict[str, Any] = {}
         model.describe(lambda text: said.update(json.loads(text)) or text)
@@ -159,7 +131,7 @@ def answers(bundle: Damaged) -> list[list[str]]:
             entry, preprocess=preprocess_from_dict(said["preprocess"]), input=backend.input, output=backend.output
         )
         same = (alone.preprocess, alone.input, alone.output) == (entry.preprocess, entry.input, entry.output)
-        by_file = by_bundle if same else _classes(backend, alone)
+        by_file = by_bundle if same else _classes(backend, alone, folder)
     finally:
         backend.close()
     google = getattr(model, "files", {}).get("labels.txt", b"").decode().splitlines() or bundle.labels
@@ -167,12 +139,12 @@ def answers(bundle: Damaged) -> list[list[str]]:
     return [[names[index] for index in indices] for indices, names in views]
 
 
-def _classes(backend: Any, entry: ModelFile) -> list[int]:
+def _classes(backend: Any, entry: ModelFile, folder: Folder | None) -> list[int]:
     from mbn_deploy.verify.runner import FileRunner
 
     height, width, channels = entry.picture
     runner = FileRunner(backend, entry.preprocess, entry.layout, entry.input, entry.output)
-    scores = runner(_prepared(entry.preprocess, (height, width), channels))
+    scores = runner(pixels(folder, entry.preprocess, (height, width), channels))
     return [int(index) for index in np.nan_to_num(scores, nan=-1e30).argmax(1)]
 
 
@@ -204,32 +176,41 @@ def _leave_out_xnnpack() -> None:
 
 
 def try_one(
-    folder: Path, target: str, mistake: Mistake, before: list[list[str]], *, xnnpack: bool = True
+    sound: Path, target: str, mistake: Mistake, *, data: Folder | None = None, xnnpack: bool = True
 ) -> Trial | None:
     """Damage a bundle, and find out what changes and what `verify` says; None if there is nothing of this kind."""
-    made = forked(lambda: damage(folder, target, mistake), None)
+    made = forked(lambda: damage(sound, target, mistake), None)
     if made is None:
         return None
     bundle, what = made
-    entry = bundle.entry
-    trial = Trial(folder.name, f"{entry['format']} {entry['precision']}", mistake, what, None, None, -1)
-    after = forked(lambda: answers(bundle), None)
-    if after is not None:
-        shares = [_share(old, new) for old, new in zip(before, after, strict=True)]
-        right = [name == str(digit) for name, digit in zip(after[0], pictures()[1], strict=True)][:PICTURES]
-        trial = replace(trial, changed=max(shares), accuracy=float(np.mean(right)))
+    file = f"{bundle.entry['format']} {bundle.entry['precision']}"
+    trial = Trial(sound.name, file, mistake, what, None, None, -1)
+    after = forked(lambda: answers(bundle, data), None)
+    if after is None:
+        return trial
+    pictures, before = load(data), sound_answers(sound, target, data)
+    changed = max(pictures.share(old, new) for old, new in zip(before, after, strict=True))
+    trial = replace(trial, changed=changed, accuracy=pictures.right(after[0]))
     if not trial.relevant:
         return trial
     with tempfile.TemporaryDirectory(dir=_MEMORY) as place:
         where = Path(place) / "bundle"
-        write(bundle, folder, where)
+        write(bundle, sound, where)
         return replace(trial, exit_code=forked(lambda: verify(where, "--threads", "1", xnnpack=xnnpack), -1))
 
 
-def _share(old: list[str], new: list[str]) -> float:
-    """Return the share of pictures with another answer, of the plain ones or of those in colours."""
-    other = np.array(old) != np.array(new)
-    return float(max(other[:PICTURES].mean(), other[PICTURES:].mean()))
+@cache
+def sound_answers(sound: Path, target: str, data: Folder | None) -> list[list[str]]:
+    """Return the answers of an undamaged file, see `answers`.
+
+    Raises:
+        RuntimeError: it does not run.
+    """
+    found = forked(lambda: answers(open_damaged(sound, target), data), None)
+    if found is None:
+        raise RuntimeError(f"{sound / target} does not run undamaged")
+    listed: list[list[str]] = found
+    return listed
 
 
 def forked(action: Callable[[], Any], otherwise: Any) -> Any:

@@ -6,7 +6,7 @@ No interpreter is needed: the description in the file's metadata and its tensors
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 from mbn_deploy.answers import Answers
@@ -15,6 +15,8 @@ from mbn_deploy.runtime.bundle import OpenedBundle
 from mbn_deploy.runtime.declaration import count_outputs
 from mbn_deploy.runtime.formats.outline import OPEN, TensorOutline, read_outline
 from mbn_deploy.runtime.formats.own_words import Quantization, end_quantization, own_description
+from mbn_deploy.runtime.formats.tflite_file import read_metadata
+from mbn_deploy.runtime.formats.tflite_metadata import GOOGLE_KEY, google_metadata
 from mbn_deploy.runtime.labels import parse_labels
 from mbn_deploy.runtime.tensors import INTEGERS
 
@@ -41,8 +43,9 @@ class Disagreement:
 def check_description(bundle: OpenedBundle, entry: ModelFile, data: bytes) -> list[Disagreement]:
     """Compare an entry of the manifest with its file's bytes; return what differs.
 
-    Compared are the model's name, precision, layout, labels, meaning of the answers and preprocessing; and type, shape,
-    scale and zero point of input and output.
+    Compared are the model's name, precision, layout, labels, meaning of the answers and preprocessing; type, shape,
+    scale and zero point of input and output; and the labels and the normalization in Google's metadata of a .tflite
+    file.
 
     Raises:
         InputError: the file is damaged, or not of the format that the manifest says.
@@ -54,6 +57,8 @@ def check_description(bundle: OpenedBundle, entry: ModelFile, data: bytes) -> li
         rows.append(("description", "a file of this export", "no description of itself"))
     else:
         rows += _described(bundle, entry, description)
+    if entry.format == "tflite":
+        rows += _google(bundle, entry, data, where)
     return [Disagreement(entry.path, what, manifest, own) for what, manifest, own in rows if manifest != own]
 
 
@@ -90,6 +95,36 @@ def _labels(manifest: tuple[str, ...] | None, own: tuple[str, ...] | None) -> tu
 
 def _count(labels: tuple[str, ...] | None) -> str:
     return "none" if labels is None else f"{len(labels)} labels"
+
+
+def _google(bundle: OpenedBundle, entry: ModelFile, data: bytes, where: str) -> Iterator[tuple[str, str, str]]:
+    """Compare what MediaPipe and other readers of Google's metadata would take for labels and normalization."""
+    metadata = read_metadata(data, where)
+    if GOOGLE_KEY not in metadata:
+        return
+    said = google_metadata(metadata[GOOGLE_KEY], data, where)
+    if said.labels is not None:
+        # They have one label an output: of a binary model the positive one.
+        manifest = None if bundle.labels is None else bundle.labels[-count_outputs(entry.output) :]
+        what, stated, own = _labels(manifest, said.labels)
+        yield f"{what} in {GOOGLE_KEY}", stated, own
+    for what, stated_numbers, own_numbers in (
+        ("mean", entry.preprocess.mean, said.mean),
+        ("std", entry.preprocess.std, said.std),
+    ):
+        if own_numbers is not None and not _same_numbers(stated_numbers, own_numbers):
+            yield f"preprocess.{what} in {GOOGLE_KEY}", str(stated_numbers), str(own_numbers)
+
+
+def _same_numbers(stated: Sequence[float], own: Sequence[float]) -> bool:
+    """Compare the numbers of the channels; one number stands for all of them."""
+    count = max(len(stated), len(own))
+    pairs = zip(_for_all(stated, count), _for_all(own, count), strict=False)
+    return len(own) in (1, count) and all(math.isclose(a, b, rel_tol=_ROUNDING, abs_tol=_ROUNDING) for a, b in pairs)
+
+
+def _for_all(numbers: Sequence[float], count: int) -> tuple[float, ...]:
+    return tuple(numbers) * count if len(numbers) == 1 else tuple(numbers)
 
 
 def _ends(entry: ModelFile, data: bytes, where: str) -> Iterator[tuple[str, str, str]]:

@@ -57,7 +57,7 @@ class Classifier:
         info = opened.info
         _check_output(info)
         self._encode = PixelEncoder(info.input, info.preprocess, info.layout)
-        self._decoder = Decoder.for_output(info.output, info.answers, opened.labels)
+        self._decoder = Decoder.for_output(info.output, info.answers, opened.labels, info.path)
         # Classes need no threshold and no conversion: the shortest way from a row of outputs to the answer.
         self._threshold = LABEL_THRESHOLD if info.answers.meaning == "labels" else None
         self._shape = (*info.size, info.channels)
@@ -347,7 +347,8 @@ class Classifier:
             )
         if not len(pixels):
             return np.empty((0, self._info.classes), np.float32)
-        return to_answers(np.stack(list(self._rows(pixels))), self._info.output, self._info.answers)
+        rows = np.stack(list(self._rows(pixels)))
+        return to_answers(rows, self._info.output, self._info.answers, self._info.path)
 
     def _row(self, source: Source) -> Array:
         """Return the raw outputs (outputs,) for one image."""

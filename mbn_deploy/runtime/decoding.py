@@ -48,13 +48,27 @@ _LOGITS: Mapping[Meaning, Callable[[Floats], Floats]] = {
 }
 
 
-def to_answers(rows: Array, output: TensorInfo, answers: Answers) -> Floats:
+def to_answers(rows: Array, output: TensorInfo, answers: Answers, where: str = "the model") -> Floats:
     """Return raw outputs (..., outputs) as float32 answers (..., outputs).
 
     Probabilities of classes or labels, the probability of a binary model's positive name, values, or features.
+
+    Raises `InputError` that names `where` for numbers that are not finite: an infinite logit would become a certain
+    answer.
     """
     real = to_real(rows, output)
+    check_finite(real, where)
     return _LOGITS[answers.meaning](real) if answers.scores == "logits" else real
+
+
+def check_finite(numbers: Array, where: str) -> None:
+    """Raise `InputError` that names `where`, the file that answered, for NaN and infinite numbers."""
+    if not np.isfinite(numbers).all():
+        what = "NaN" if np.isnan(numbers).any() else "infinity"
+        raise InputError(
+            f"{where} answered with a number that is not finite ({what}); the file is damaged, or not made for such a "
+            "picture"
+        )
 
 
 @dataclass(frozen=True)
@@ -66,33 +80,41 @@ class Decoder:
         output: the output tensor, with its scale and zero point.
         names: the names of the answers: two of a binary model, else one an output.
         rank: ranks a row for `answers` that are probabilities.
+        where: the file, which errors name.
     """
 
     answers: Answers
     output: TensorInfo
     names: tuple[str, ...]
     rank: Ranker
+    where: str
 
     @classmethod
-    def for_output(cls, output: TensorInfo, answers: Answers, labels: Sequence[str] | None) -> Decoder:
-        """Create the decoder of a model's output; without `labels`, names are the numbers of the outputs."""
+    def for_output(
+        cls, output: TensorInfo, answers: Answers, labels: Sequence[str] | None, where: str = "the model"
+    ) -> Decoder:
+        """Create the decoder of a model's output; without `labels`, names are the numbers of the outputs.
+
+        Raises `InputError` that names `where` for a scale of the output with which answers would not be finite.
+        """
         names = answers.names(labels, max(output.shape[1:], default=0))
         direct = answers.are_probabilities and answers.meaning != "binary"
-        return cls(
-            answers=answers, output=output, names=names, rank=Ranker.for_output(output if direct else None, names)
-        )
+        rank = Ranker.for_output(output if direct else None, names)
+        if rank.levels is not None and not np.isfinite(list(rank.levels.values())).all():
+            raise InputError(f"{where}: damaged: with a scale of {output.scale:g}, its answers are not finite")
+        return cls(answers=answers, output=output, names=names, rank=rank, where=where)
 
     def predictions(self, row: Array, count: int) -> list[Prediction]:
         """Return the `count` likeliest names, best first; `row` may be overwritten.
 
-        Raises `InputError` for NaN, infinite logits and numbers that are no probabilities.
+        Raises `InputError` for numbers that are not finite, and for numbers that are no probabilities.
         """
-        if self.answers.scores == "logits":
-            self.vector(row)  # an infinite logit would become a certain answer
         if not self.answers.are_probabilities or self.answers.meaning == "binary":
-            row = to_answers(row, self.output, self.answers)
+            row = to_answers(row, self.output, self.answers, self.where)
             if self.answers.meaning == "binary":
                 row = np.concatenate([1 - row, row])
+        elif row.dtype.kind == "f":
+            check_finite(row, self.where)  # also those that are not among the best
         best = self.rank(row, count)
         if best and (best[0].score > 1 or best[-1].score < 0):
             return [self._without_rounding(prediction) for prediction in best]
@@ -103,7 +125,7 @@ class Decoder:
         score = prediction.score
         if not -_ROUNDING <= score <= 1 + _ROUNDING:
             raise InputError(
-                f"the model answered {score:g}, which is no probability: the file does not end in "
+                f"{self.where} answered {score:g}, which is no probability: it does not end in "
                 f"{self.answers.scores}, as it is said to"
             )
         return Prediction(prediction.index, prediction.label, min(max(score, 0.0), 1.0))
@@ -117,10 +139,7 @@ class Decoder:
 
     def vector(self, row: Array) -> Floats:
         """Return the features (outputs,) as float32. Raises `InputError` for features that are not finite."""
-        real = to_real(row, self.output)
-        if not np.isfinite(real).all():
-            raise InputError("the model answered with a number that is not finite; the file or the input is damaged")
-        return real
+        return to_answers(row, self.output, self.answers, self.where)
 
 
 def answer_json(answer: Answer, meaning: Meaning) -> dict[str, Any]:

@@ -10,13 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mbn_deploy.arrays import Array, Floats
-from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import TensorInfo
 from mbn_deploy.runtime.tensors import to_real
 
 # Up to this many classes, repeated argmax is faster than sorting a thousand scores.
 FEW = 16
-_NAN = "the model answered with NaN; the file or the input is damaged"
 
 
 @dataclass(frozen=True, init=False)
@@ -43,14 +41,8 @@ class Prediction:
 
 
 def top_indices(scores: Array, count: int) -> list[int]:
-    """Return the indices of the `count` largest of `scores` (classes,), best first; ties go to the lower index.
-
-    Raises `InputError` for NaN.
-    """
-    wide = scores.astype(np.float64)
-    if np.isnan(wide).any():
-        raise InputError(_NAN)
-    best: list[int] = np.argsort(np.negative(wide), kind="stable")[:count].tolist()
+    """Return the indices of the `count` largest of `scores` (classes,), best first; ties go to the lower index."""
+    best: list[int] = np.argsort(np.negative(scores.astype(np.float64)), kind="stable")[:count].tolist()
     return best
 
 
@@ -81,7 +73,7 @@ def logits_to_probabilities(logits: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Ranker:
-    """Ranks rows of probabilities, one a name.
+    """Ranks rows of finite probabilities, one a name.
 
     Raw integers are ranked as they are, and only the best ones are dequantized, by the table `levels` for 8-bit
     outputs. Other outputs are float probabilities, or become those first (`output`).
@@ -104,10 +96,7 @@ class Ranker:
         )
 
     def __call__(self, row: Array, count: int) -> list[Prediction]:
-        """Return the `count` best names of a row (names,), best first; `row` is overwritten.
-
-        Raises `InputError` for NaN.
-        """
+        """Return the `count` best names of a row (names,), best first; `row` is overwritten."""
         if self.levels is None and self.output is not None:
             row = to_real(row, self.output)
         if count > FEW:
@@ -124,8 +113,6 @@ class Ranker:
             value = row.item(index)
             if value == lowest:  # so are all others now, including those that were taken
                 return best + self._lowest_classes(best, min(count, row.size))
-            if value != value:  # noqa: PLR0124 - NaN, which argmax finds first
-                raise InputError(_NAN)
             best.append(Prediction(index, labels[index], value if levels is None else levels[value]))
             row[index] = lowest
         return best

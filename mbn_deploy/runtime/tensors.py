@@ -32,14 +32,22 @@ def quantize(real: Array, scale: float, zero_point: int, dtype: str) -> Array:
 def dequantize(values: Array, scale: float, zero_point: int) -> Floats:
     """Return the real numbers, of the same shape."""
     # Widened before the subtraction, which would wrap around in 8 bits.
-    return ((values.astype(np.int64) - zero_point) * float(scale)).astype(np.float32)
+    return _to_float32((values.astype(np.int64) - zero_point) * float(scale))
 
 
 def to_real(values: Array, info: TensorInfo) -> Floats:
-    """Return a raw output as float32; integers without a scale keep their value."""
+    """Return a raw output as float32; integers without a scale keep their value.
+
+    Numbers that are too large for float32 become infinite.
+    """
     if info.scale is None or info.dtype not in INTEGERS:
-        return values.astype(np.float32)
+        return _to_float32(values)
     return dequantize(values, info.scale, info.zero_point or 0)
+
+
+def _to_float32(values: Array) -> Floats:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 class PixelEncoder:

@@ -108,7 +108,7 @@ def tally_images(
         answers |= {name: predict(pixels) for name, predict in predictors.items()}
         for name, scores in answers.items():
             if not np.isfinite(scores).all():
-                raise InputError("a model answers with values that are not finite")
+                raise InputError(f"{name}: it answers with values that are not finite")
             compared = answers[reference] if reference else None
             tallies[name].append(measure.columns(scores, compared, first + start))
         progress("evaluate", batch.stop, len(dataset))

@@ -106,7 +106,19 @@ def _parsed(data: bytes, where: str) -> Any:
         raise InputError(f"{where}: damaged, or neither a TFLite nor an ONNX file: {error}") from error
     if not model.graph.node or not model.graph.output:
         raise InputError(f"{where}: damaged, or no ONNX file: there is no graph in it")
+    _check_texts(model, where)
     return model
+
+
+def _check_texts(message: Any, where: str) -> None:
+    """Raise `InputError` for a name or description that is no UTF-8: protobuf returns bytes in its place, or raises."""
+    for field, value in message.ListFields():
+        entries = [value] if isinstance(value, (bytes, str)) or hasattr(value, "ListFields") else value
+        if field.type == field.TYPE_MESSAGE:
+            for entry in entries:
+                _check_texts(entry, where)
+        elif field.type == field.TYPE_STRING and any(isinstance(entry, bytes) for entry in entries):
+            raise InputError(f"{where}: damaged: its {field.full_name} is no UTF-8")
 
 
 class _Reader:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from mbn_deploy.arrays import Array
-from mbn_deploy.errors import UsageError
+from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import TensorInfo
 
 
@@ -39,4 +39,22 @@ def check_input(info: TensorInfo, values: Array, where: str) -> None:
     if values.shape != info.shape or values.dtype != info.dtype:
         raise UsageError(
             f"{where} takes {info.dtype} of shape {info.shape}, not {values.dtype} of shape {values.shape}"
+        )
+
+
+def check_output(info: TensorInfo, values: Array, where: str) -> None:
+    """Raise `InputError` if a file's answer has not exactly the shape and dtype that it declares."""
+    if values.shape != info.shape or values.dtype != info.dtype:
+        raise InputError(
+            f"{where}: damaged: it declares {info.dtype} answers of shape {info.shape}, and answered with "
+            f"{values.dtype} of shape {values.shape}"
+        )
+
+
+def check_size(what: str, info: TensorInfo, where: str) -> None:
+    """Raise `InputError` for an input or output that holds no numbers; `what` says which of them it is."""
+    if not info.shape or min(info.shape) < 1:
+        raise InputError(
+            f"{where}: its {what} {info.name!r} has shape {info.shape}; that of a classifier has at least one number "
+            "for each picture"
         )

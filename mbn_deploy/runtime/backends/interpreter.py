@@ -10,7 +10,7 @@ import numpy as np
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import TensorInfo
-from mbn_deploy.runtime.backends.backend import check_input
+from mbn_deploy.runtime.backends.backend import check_input, check_output, check_size
 from mbn_deploy.runtime.backends.delegation import kernel_family
 from mbn_deploy.runtime.formats.tflite_file import read_metadata
 
@@ -26,6 +26,8 @@ class InterpreterBackend:
         self._interpreter, sources, results = allocated(interpreter, data, threads, where)
         source, result = _only("input", sources, where), _only("output", results, where)
         self.input, self.output = _info(source, where), _info(result, where)
+        check_size("input", self.input, where)
+        check_size("output", self.output, where)
         self._input_index, self._output_index = int(source["index"]), int(result["index"])
 
     def run(self, values: Array) -> Array:
@@ -37,6 +39,7 @@ class InterpreterBackend:
             result: Array = self._interpreter.get_tensor(self._output_index)
         except (ValueError, RuntimeError, MemoryError) as error:
             raise InputError(f"{self._where}: {self.name} failed on it: {error}") from error
+        check_output(self.output, result, self._where)
         return result
 
     @property

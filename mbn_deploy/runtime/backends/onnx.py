@@ -10,7 +10,7 @@ import numpy as np
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import TensorInfo
-from mbn_deploy.runtime.backends.backend import check_input
+from mbn_deploy.runtime.backends.backend import check_input, check_output, check_size
 from mbn_deploy.runtime.backends.modules import load_interpreter
 
 _TYPES = {
@@ -38,10 +38,10 @@ class OnnxBackend:
         try:
             sources, results = self._session.get_inputs(), self._session.get_outputs()
             properties = self._session.get_modelmeta().custom_metadata_map
-        except UnicodeDecodeError as error:
-            raise InputError(f"{where}: damaged: a name or an entry of its metadata is no text: {error}") from error
-        self.input = _info("input", sources, where)
-        self.output = _info("output", results, where, lambda: self._answer_shape(results[0].name))
+            self.input = _info("input", sources, where)
+            self.output = _info("output", results, where, lambda: self._answer_shape(results[0].name))
+        except UnicodeDecodeError as error:  # onnxruntime decodes a text when it is asked for
+            raise InputError(f"{where}: damaged: a name or an entry of its metadata is no UTF-8: {error}") from error
         self.metadata: Mapping[str, bytes] = {key: value.encode() for key, value in properties.items()}
         self._outputs = [self.output.name]
 
@@ -60,6 +60,7 @@ class OnnxBackend:
             result: Array = self._session.run(self._outputs, {self.input.name: values})[0]
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise InputError(f"{self._where}: onnxruntime failed on it: {error}") from error
+        check_output(self.output, result, self._where)
         return result
 
     def close(self) -> None:
@@ -92,6 +93,8 @@ def _info(what: str, values: list[Any], where: str, measure: Callable[[], tuple[
         shape[0] = 1  # an open batch axis
     if measure is not None and (not shape or not all(isinstance(n, int) for n in shape)):
         shape = list(measure())
-    if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+    if not all(isinstance(n, int) for n in shape):
         raise InputError(f"{where}: {what} {value.name!r} has no fixed size ({value.shape}); export it with one")
-    return TensorInfo(value.name, tuple(shape), _TYPES[value.type])
+    info = TensorInfo(value.name, tuple(shape), _TYPES[value.type])
+    check_size(what, info, where)
+    return info

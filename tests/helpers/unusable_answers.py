@@ -31,10 +31,10 @@ def lying_file(meaning="classes", scores="softmax"):
         helper.make_node("Mul", ["numbers", "zero"], ["zeros"]),
         helper.make_node("Reshape", ["zeros", "row"], ["o"]),
     ]
-    return _file(nodes, (1, 5), {"row": [1, -1]}, meaning, scores, {"zero": [0.0]})
+    return _file(nodes, (1, 5), {"row": [1, -1]}, meaning, scores, floats={"zero": [0.0]})
 
 
-def _file(nodes, shape, numbers, meaning, scores, floats=()):
+def _file(nodes, shape, numbers, meaning, scores, *, floats=()):
     constants = [helper.make_tensor(name, TensorProto.INT64, [len(v)], v) for name, v in numbers.items()]
     constants += [helper.make_tensor(name, TensorProto.FLOAT, [len(v)], v) for name, v in dict(floats).items()]
     graph = helper.make_graph(

@@ -181,7 +181,7 @@ def test_rounding_moves_no_probability_out_of_its_range():
 
 @pytest.mark.parametrize("row", [[0.2, -0.5, 0.9], [0.2, -np.inf, 0.9], [1.5, 0.2, 0.3], [np.inf, 0.2, 0.3]])
 def test_one_number_that_is_no_probability_is_enough(row):
-    with pytest.raises(InputError, match="probability|finite"):
+    with pytest.raises(InputError, match=r"probability|finite"):
         decoder_of_labels().predictions(np.float32(row), 3)
 
 

@@ -22,7 +22,7 @@ ALL_ENDS = [(meaning, scores) for meaning, ends in ENDS.items() for scores in en
 
 def opened(folder, data, name="made.onnx", **options):
     (folder / name).write_bytes(data)
-    return Classifier.open(folder / name, threads=1, **options)
+    return Classifier.open(folder / name, threads=1, **({"isolate": False} | options))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -43,9 +43,9 @@ def test_an_answer_that_is_not_finite_is_an_error_for_this_picture_alone(tmp_pat
 def test_a_class_that_is_not_among_the_best_is_looked_at_too(tmp_path):
     half = BLACK.copy()
     half[..., 0] = 255  # the first class has a number, the others have none
-    with opened(tmp_path, brightness_file("-infinity", "classes", "sigmoid")) as classifier:
-        with pytest.raises(InputError, match=r"made\.onnx"):
-            classifier.classify(half, top_k=1)
+    data = brightness_file("-infinity", "classes", "sigmoid")
+    with opened(tmp_path, data) as classifier, pytest.raises(InputError, match=r"made\.onnx"):
+        classifier.classify(half, top_k=1)
 
 
 @pytest.mark.parametrize("meaning", ["classes", "labels", "values", "embedding"])

@@ -49,6 +49,19 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
+def close_stdout(code: int) -> int:
+    """Write what is still buffered for stdout; return the exit code, which is not 0 if that fails."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes what is still buffered to there
+        if isinstance(error, BrokenPipeError):
+            return BROKEN_PIPE
+        print_error(f"error: stdout: {error.strerror}")
+        return code or INPUT
+    return code
+
+
 def _exit_for_system_error(error: OSError) -> None:
     """Report a full disk, a missing permission or a broken device; an `OSError` without a number is a bug."""
     if error.errno is None:

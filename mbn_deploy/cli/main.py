@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,10 +17,12 @@ from mbn_deploy.cli.demo import demo
 from mbn_deploy.cli.describe import describe
 from mbn_deploy.cli.doctor import doctor
 from mbn_deploy.cli.evaluate import evaluate
+from mbn_deploy.cli.exit_codes import INPUT, close_stdout
 from mbn_deploy.cli.export import export
 from mbn_deploy.cli.help_screen import Command, Group, examples
 from mbn_deploy.cli.inspect import inspect
 from mbn_deploy.cli.list import list_models
+from mbn_deploy.cli.output import print_error
 from mbn_deploy.cli.run import run
 from mbn_deploy.cli.serve import serve
 from mbn_deploy.cli.sweep import sweep
@@ -162,6 +164,17 @@ def _is_open(number: int) -> bool:
     return True
 
 
+class _LossyFile(io.FileIO):
+    """A stream whose writes always succeed: a message that a full or closed stderr does not take is lost."""
+
+    def write(self, data: Any) -> int:
+        """Write bytes; return how many."""
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(data)
+
+
 def main() -> None:
     """Run the command line; never returns."""
     _open_closed_streams()
@@ -169,4 +182,14 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter gets its escape
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # without TensorFlow's startup messages
-    app()
+    lossy = io.BufferedWriter(_LossyFile(2, "w", closefd=False))
+    sys.stderr = io.TextIOWrapper(
+        lossy, encoding=sys.stderr.encoding, errors="backslashreplace", line_buffering=True, write_through=True
+    )
+    try:
+        app()
+    except SystemExit as ended:
+        sys.exit(close_stdout(ended.code if isinstance(ended.code, int) else 0))
+    except OSError as error:  # stdout is full while `--help` or a version is written
+        print_error(f"error: stdout: {error.strerror}")
+        sys.exit(close_stdout(INPUT))

@@ -90,11 +90,12 @@ def _stderr_held_back(*, drop: bool = False) -> Iterator[TextIO]:
             raise
         finally:
             sys.stderr.flush()
-            real.flush()
+            with suppress(OSError):  # a full or closed stderr must not cost the answer on stdout
+                real.flush()
             os.dup2(real.fileno(), 2)
             buffer.seek(0)
-            if not drop:
-                os.write(2, b"".join(line for line in buffer if line not in _STARTUP_MESSAGES))
+            with suppress(OSError):
+                os.write(2, b"" if drop else b"".join(line for line in buffer if line not in _STARTUP_MESSAGES))
 
 
 def _buffer_file() -> IO[bytes]:

@@ -33,6 +33,7 @@ from mbn_deploy.cli.output import print_error, print_json, print_note
 from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime import Classifier, FrameSource, ModelInfo, StreamResult, frames
+from mbn_deploy.runtime.arguments import check_count
 from mbn_deploy.runtime.camera import SOURCES, parse_size
 from mbn_deploy.runtime.decoding import answer_json
 from mbn_deploy.text import plural
@@ -102,8 +103,8 @@ def run(
         raise UsageError("give either image files or --camera SOURCE" + (", not both" if images else ""))
     if camera is None and (count is not None or frame_size is not None):
         raise UsageError("--frames and --frame-size need --camera")
-    if count is not None and count < 1:
-        raise UsageError(f"--frames must be at least 1, not {count}")
+    if count is not None:
+        check_count("--frames", count)
     size = None if frame_size is None else parse_size(frame_size)
     with hide_startup_messages():
         opened = Classifier.open(

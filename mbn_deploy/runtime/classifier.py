@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 from os import PathLike
@@ -15,6 +16,7 @@ from mbn_deploy.answers import Meaning
 from mbn_deploy.arrays import Array, Floats, Pixels
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import Preprocess
+from mbn_deploy.runtime.arguments import check_count, check_number
 from mbn_deploy.runtime.decoding import LABEL_THRESHOLD, TOP_K, Answer, Decoder, Value, to_answers
 from mbn_deploy.runtime.images import Source
 from mbn_deploy.runtime.label_files import Labels
@@ -39,9 +41,9 @@ _METHODS: dict[Meaning, str] = {
 
 
 def check_top_k(top_k: int | None) -> None:
-    """Raise `UsageError` for a number of classes below 1."""
-    if top_k is not None and top_k < 1:
-        raise UsageError(f"top_k must be at least 1, not {top_k}")
+    """Raise `UsageError` for a number of classes that is no whole number from 1 on."""
+    if top_k is not None:
+        check_count("top_k", top_k)
 
 
 class Classifier:
@@ -66,6 +68,7 @@ class Classifier:
         self._direct = self._encode.identity and self._batch == 1 and info.preprocess.channels == "rgb"
         self._lock = Lock()
         self._closed = False
+        self._process = os.getpid()
 
     @classmethod
     def open(
@@ -302,6 +305,8 @@ class Classifier:
 
     def close(self) -> None:
         """Wait for a running inference, then free the interpreter. Later calls raise `UsageError`."""
+        if self._forked:
+            return
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -315,6 +320,23 @@ class Classifier:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> str:
+        """Refuse pickling and copying: an interpreter is part of its process."""
+        raise UsageError("a classifier cannot be copied or sent to another process: open the file again there")
+
+    @property
+    def _forked(self) -> bool:
+        """Whether this process was forked from the one that opened the file."""
+        return os.getpid() != self._process
+
+    def _check_process(self) -> None:
+        """Refuse to run in a forked process: the interpreter's threads, and those that hold locks, are not there."""
+        if self._forked:
+            raise UsageError(
+                f"{self._info.path} was opened before this process was forked, and its interpreter does not outlive "
+                "that: open the file in each process"
+            )
+
     def _check_method(self, method: str) -> None:
         meaning = self._info.answers.meaning
         if method != _METHODS[meaning]:
@@ -327,6 +349,8 @@ class Classifier:
     def _named(self, row: Array, top_k: int | None, threshold: float | None) -> list[Prediction]:
         """Return the likeliest names of a row of raw outputs, which may be overwritten; see `classify`."""
         self._check_classify(top_k)
+        if threshold is not None:
+            check_number("threshold", threshold)
         least = self._threshold if threshold is None else threshold
         if top_k is None:
             top_k = TOP_K if least is None else len(self._decoder.names)
@@ -361,6 +385,7 @@ class Classifier:
 
     def _run(self, tensor: Array) -> Array:
         """Run one inference at a time: the interpreter's buffers are shared."""
+        self._check_process()
         with self._lock:
             if self._closed:
                 raise UsageError("the classifier is closed")

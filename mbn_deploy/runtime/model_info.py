@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 
 from mbn_deploy.answers import Answers
 from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo
+from mbn_deploy.runtime.arguments import check_types
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.label_files import Labels
 from mbn_deploy.runtime.threads import ThreadsFrom
+
+_OPTION_TYPES = {
+    "precision": (str,),
+    "backend": (str,),
+    "labels": (str, PathLike, Sequence, Mapping),
+    "resize": (str,),
+    "preprocess": (str, Preprocess),
+    "scores": (str,),
+    "isolate": (bool,),
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,9 @@ class OpenOptions:
     preprocess: str | Preprocess | None = None
     scores: str | None = None
     isolate: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_types(vars(self), _OPTION_TYPES)
 
 
 @dataclass(frozen=True)

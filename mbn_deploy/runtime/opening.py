@@ -60,6 +60,8 @@ class ModelSource:
 
 def open_model(path: str | PathLike[str], options: OpenOptions) -> OpenedModel:
     """Open a bundle's folder, or a lone .tflite or .onnx file; raises the errors of `Classifier.open`."""
+    if not isinstance(path, (str, PathLike)):
+        raise UsageError(f"path is a str or a Path, not {path!r:.80}")
     source = _bundle_source(Path(path), options) if Path(path).is_dir() else _file_source(Path(path))
     where, data = str(source.path), source.data
     name = choose_backend(source.format, options.backend)

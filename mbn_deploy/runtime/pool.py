@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
+from mbn_deploy.runtime.arguments import MOST_INTERPRETERS, MOST_THREADS, check_count
 from mbn_deploy.runtime.backends import MAX_DEFAULT_THREADS
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.classifier import Classifier, check_top_k
@@ -134,6 +135,8 @@ class ClassifierPool(Classifier):
 
     def close(self) -> None:
         """Wait for running inferences, then free the interpreters. Later calls raise `UsageError`."""
+        if self._forked:
+            return
         with self._returned:
             if self._closed:
                 return
@@ -145,6 +148,7 @@ class ClassifierPool(Classifier):
 
     def _run(self, tensor: Array) -> Array:
         """Run one inference in the idle interpreter that was used last: its memory is still in the caches."""
+        self._check_process()
         with self._returned:
             self._returned.wait_for(lambda: self._idle or self._closed)
             if self._closed:
@@ -161,10 +165,12 @@ class ClassifierPool(Classifier):
 def share_processors(processors: int, size: int | None, threads: int | None) -> tuple[int, int]:
     """Return (interpreters, threads of each) that use at most `processors`, unless both are given.
 
-    Raises `UsageError` for a number below 1.
+    Raises `UsageError` for a number below 1 or beyond its bound.
     """
-    if min(size or 1, threads or 1) < 1 or 0 in (size, threads):
-        raise UsageError(f"size and threads must be at least 1, not {size} and {threads}")
+    if size is not None:
+        check_count("size", size, MOST_INTERPRETERS)
+    if threads is not None:
+        check_count("threads", threads, MOST_THREADS)
     if threads is None:
         threads = 1 if size is None else max(1, min(MAX_DEFAULT_THREADS, processors // size))
     return (max(1, processors // threads) if size is None else size), threads

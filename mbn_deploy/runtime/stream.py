@@ -23,6 +23,7 @@ from typing import Any, Generic, Literal, TypeVar
 from PIL.Image import Image
 
 from mbn_deploy.errors import InputError, UsageError
+from mbn_deploy.runtime.arguments import MOST_THREADS, check_count
 from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.runtime.camera import Frame, FrameSource
 from mbn_deploy.runtime.images import Source, source_name
@@ -81,11 +82,11 @@ def answer_frames(
         raise UsageError(f"on_error is 'raise' or 'yield', not {on_error!r}")
     if workers is None:
         workers = max(2, default_threads())
+    check_count("workers", workers, MOST_THREADS)
     if ahead is None:
         # One frame of a camera is prepared while another is classified: more would only make the results older.
         ahead = 1 if isinstance(frames, FrameSource) and frames.live else 2 * workers
-    if workers < 1 or ahead < 1:
-        raise UsageError(f"workers and ahead must be at least 1, not {workers} and {ahead}")
+    check_count("ahead", ahead)
     lookahead = Lookahead(frames, lambda frame: _prepare_frame(frame, prepare), workers=workers, ahead=ahead)
     return _results(lookahead, finish, on_error)
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import MANIFEST_NAME
+from mbn_deploy.runtime.arguments import MOST_THREADS, check_count
 from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.runtime.backends.modules import backend_version
 from mbn_deploy.runtime.system.cache import cache_file, read_records, write_records
@@ -25,7 +26,6 @@ from mbn_deploy.runtime.system.temporary import replace_file
 ThreadsFrom = Literal["option", "tuned", "default"]
 
 CACHE_LIMIT = 500  # records; the oldest are dropped
-MOST_THREADS = 1024  # a larger number in a record is damage
 MANIFEST_KEY = "threads"
 
 # The fewest threads within 3 % of the fastest are best: 3 % is less than what one other busy process costs a program
@@ -80,6 +80,7 @@ def choose_thread_count(
         manifest_records: a manifest's records, unchecked; the user's cache wins over them.
     """
     if requested is not None:
+        check_count("threads", requested, MOST_THREADS)
         return requested, "option"
     records = [r for r in (*read_cache(), *_parse(manifest_records)) if r.backend == backend and r.size == len(data)]
     if records:

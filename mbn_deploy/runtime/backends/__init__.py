@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mbn_deploy.errors import MissingExtraError, UnknownNameError, UsageError
 from mbn_deploy.manifest import FileFormat
+from mbn_deploy.runtime.arguments import MOST_THREADS, check_count
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.backends.modules import MODULES, PACKAGES, installed, load_interpreter
 from mbn_deploy.runtime.system.device import usable_processors
@@ -71,8 +72,7 @@ def open_backend(
     """
     chosen = choose_backend(file_format, name)
     count = default_threads() if threads is None else threads
-    if count < 1:
-        raise UsageError(f"threads must be at least 1, not {count}")
+    check_count("threads", count, MOST_THREADS)
     data, title = _contents(source, where or f"{file_format} model")
     if not vouched:
         check_model(data, file_format, title)

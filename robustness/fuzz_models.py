@@ -14,14 +14,11 @@ import argparse
 import json
 import os
 import platform
-import resource
-import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -30,14 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from fuzz_mutations import damaged
+from fuzz_process import BAD, OUTCOMES, Bounds, bounded, forked_children, import_all, resident, run_bare, run_ours
 
-MEMORY = 2 * 2**30  # bytes more than the process had before
+MEMORY = 2 * 2**30  # bytes of resident memory more than the process had before
 SECONDS = 20  # of processor time; the largest of these files takes well below one
 WAIT = 240  # of wall time, for what sleeps: machines are shared
 COLUMNS = ("ours", "bare")
-OUTCOMES = ("answer", "error", "crash", "hang", "memory", "bug")
-BAD = OUTCOMES[2:]
-_REPORT = {"answer": 0, "error": 10, "memory": 11, "bug": 12}
+SIGNALLED = ("crash", "hang", "memory")
 
 
 @dataclass(frozen=True)
@@ -82,22 +78,13 @@ def run_all(options: argparse.Namespace) -> list[Mutant]:
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
     task = partial(_one, files=options.files, seed=options.seed, columns=columns, keep=options.keep)
-    with ProcessPoolExecutor(options.jobs, get_context("spawn"), initializer=_imports) as pool:
+    with ProcessPoolExecutor(options.jobs, get_context("spawn"), initializer=import_all) as pool:
         found = []
         for mutant in pool.map(task, work, chunksize=4):
             found.append(mutant)
             if len(found) % 500 == 0:
                 print(f"{len(found)} of {len(work)}", file=sys.stderr)
         return found
-
-
-def _imports() -> None:
-    import mbn_deploy.runtime.classifier
-    import mbn_deploy.runtime.untrusted.onnx_check
-    import mbn_deploy.runtime.untrusted.tflite_check  # noqa: F401
-    from mbn_deploy.runtime.backends.modules import preload
-
-    preload(("litert", "onnx"))
 
 
 def _one(
@@ -111,116 +98,18 @@ def _one(
         file.write(data)
         file.flush()
         for column in columns:
-            action = _ours if column == "ours" else _bare
-            outcomes[column], signals[column] = _bounded(partial(action, file.name, file_format))
+            action = _ours if column == "ours" else partial(run_bare, file_format=file_format)
+            ended = bounded(partial(action, file.name), Bounds(MEMORY + resident(), 8 * MEMORY, SECONDS, WAIT))
+            outcomes[column], signals[column] = ended.outcome, ended.detail if ended.outcome in SIGNALLED else ""
     if keep is not None and outcomes.get("ours") in BAD:
         (keep / f"{outcomes['ours']}-{path.stem}-{seed}-{number}{path.suffix}").write_bytes(data)
     return Mutant(path.name, number, kind, outcomes, signals)
 
 
-def _ours(path: str, file_format: str) -> str:
-    import numpy as np
-
-    from mbn_deploy.errors import MbnError
-    from mbn_deploy.runtime import Classifier
-
-    _ = file_format
-    try:
-        with Classifier.open(path, threads=1, resize="squash", preprocess="unit") as opened:
-            opened.classify(np.full((*opened.info.size, 3), 99, np.uint8))
-    except MbnError:
-        return "error"
-    return "answer"
-
-
-def _bare(path: str, file_format: str) -> str:
-    import numpy as np
-
-    data = Path(path).read_bytes()
-    try:
-        if file_format == "tflite":
-            from ai_edge_litert.interpreter import Interpreter
-
-            interpreter = Interpreter(model_content=data, num_threads=1)
-            interpreter.allocate_tensors()
-            for source in interpreter.get_input_details():
-                interpreter.set_tensor(source["index"], np.ones(source["shape"], source["dtype"]))
-            interpreter.invoke()
-            for result in interpreter.get_output_details():
-                interpreter.get_tensor(result["index"])
-        else:
-            _bare_onnx(data)
-    except MemoryError:
-        return "memory"
-    except Exception:  # noqa: BLE001 (an exception is a clean end, whatever its kind)
-        return "error"
-    return "answer"
-
-
-def _bare_onnx(data: bytes) -> None:
-    import numpy as np
-
-    from mbn_deploy.runtime.backends.modules import load_interpreter
-
-    onnxruntime = load_interpreter("onnx")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    kinds = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
-    session.run(
-        None,
-        {
-            source.name: np.ones([n if isinstance(n, int) else 1 for n in source.shape], kinds[source.type])
-            for source in session.get_inputs()
-        },
-    )
-
-
-def _bounded(action: Any) -> tuple[str, str]:
-    """Run `action` in a forked process with bounds; return its outcome and the signal that ended it."""
-    child = os.fork()
-    if child == 0:
-        _child(action)
-    return _outcome(child)
-
-
-def _child(action: Any) -> None:
-    code = _REPORT["bug"]
-    try:
-        silent = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silent, 1)
-        os.dup2(silent, 2)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
-        limit = _mapped() + MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        signal.alarm(WAIT)
-        code = _REPORT[action()]
-    except MemoryError:
-        code = _REPORT["memory"]
-    except BaseException:  # noqa: BLE001, S110 (told by the code)
-        pass
-    finally:
-        os._exit(code)
-
-
-def _mapped() -> int:
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-
-
-def _outcome(child: int) -> tuple[str, str]:
-    _, status, usage = os.wait4(child, 0)
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        with suppress(ValueError):
-            if number in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL):
-                return "hang", signal.Signals(number).name
-        large = usage.ru_maxrss * 1024 > MEMORY
-        return ("memory" if large else "crash"), signal.Signals(number).name
-    code = os.WEXITSTATUS(status)
-    names = {value: name for name, value in _REPORT.items()}
-    return names.get(code, "crash"), "" if code in names else f"exit {code}"
+def _ours(path: str) -> tuple[str, str]:
+    with tempfile.TemporaryDirectory() as cache, forked_children():
+        os.environ["XDG_CACHE_HOME"] = cache  # where the trials that were passed are kept
+        return run_ours(path)
 
 
 def summary(mutants: list[Mutant], options: argparse.Namespace, seconds: float) -> dict[str, Any]:

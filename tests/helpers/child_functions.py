@@ -1,5 +1,6 @@
 """Functions that tests call in child processes: each answers, fails, crashes or grows in a way of its own."""
 
+import atexit
 import os
 import signal
 import sys
@@ -46,6 +47,12 @@ def end(code, words):
     """End the process from within."""
     sys.stderr.write(words)
     sys.exit(code)
+
+
+def crash_at_the_end():
+    """Answer, and crash when the process ends."""
+    atexit.register(os.abort)
+    return "fine"
 
 
 def fail(words):

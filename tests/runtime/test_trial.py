@@ -1,17 +1,20 @@
 """A file that no manifest vouches for is tried in a child process before this process opens it."""
 
+import copy
 import sys
 
+import child_functions
 import numpy as np
 import pytest
 import runtime_models as models
 from cli_run import run
 from onnx import TensorProto, helper, numpy_helper
+from tflite_files import I32, Op, T, written
 
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime import Classifier, ClassifierPool
 from mbn_deploy.runtime.backends import trial
-from mbn_deploy.runtime.backends.trial import TrialLimits, limits_of, try_model
+from mbn_deploy.runtime.backends.trial import TrialLimits, call_limited, limits_of, try_model
 from mbn_deploy.runtime.system import child
 from mbn_deploy.runtime.system.child import ChildProcess
 
@@ -206,3 +209,37 @@ def test_the_child_process_ends(lone, monkeypatch):
     monkeypatch.setattr(ChildProcess, "close", lambda self: end(self) or ended.append(self.pid))
     Classifier.open(lone).close()
     assert len(ended) == 1
+
+
+@unix
+def test_a_crash_after_the_answer_counts():
+    """What wrote beyond its memory is often noticed only when that is freed."""
+    with pytest.raises(InputError, match=r"^m\.tflite: .*SIGABRT"):
+        call_limited(child_functions.crash_at_the_end, interpreter="litert", limits=TrialLimits(), where="m.tflite")
+
+
+def test_a_result_of_less_than_a_byte_a_value_is_refused(tmp_path):
+    """The softmax of float32 values writes four bytes each, wherever they are to go."""
+    path = tmp_path / "m.tflite"
+    path.write_bytes(softmax_into(20))
+    with pytest.raises(InputError, match=r"m\.tflite"):
+        Classifier.open(path, resize="squash", preprocess="unit")
+
+
+def softmax_into(kind):
+    """A picture, as a row, through a softmax into a tensor of this type."""
+    picture, row = T((1, 2, 4, 3)), T((1, 24))
+
+    def softmax(model, s):
+        graph = model.subgraphs[0]
+        code, operator, scores = s.OperatorCodeT(), s.OperatorT(), copy.copy(graph.tensors[-1])
+        code.builtinCode = code.deprecatedBuiltinCode = s.BuiltinOperator.SOFTMAX
+        scores.type, scores.name = kind, "scores"
+        operator.opcodeIndex, operator.inputs, operator.outputs = 1, graph.outputs, [len(graph.tensors)]
+        operator.builtinOptionsType, operator.builtinOptions = s.BuiltinOptions.SoftmaxOptions, s.SoftmaxOptionsT()
+        graph.tensors.append(scores)
+        graph.operators.append(operator)
+        graph.outputs = operator.outputs
+        model.operatorCodes.append(code)
+
+    return written(Op("RESHAPE", (picture, T((2,), I32, [1, -1])), row, "Reshape"), softmax)

@@ -109,13 +109,14 @@ def try_model(
 
 
 def run_once(data: bytes, file_format: FileFormat, name: str, where: str) -> None:
-    """Open a file in this process, the child, and run it once; raises the errors of `open_backend`."""
+    """Open a file in this process, the child, run it once and close it; raises the errors of `open_backend`."""
     backend = open_backend(data, file_format, name=name, threads=1, where=where, vouched=True)
     backend.run(_values(backend.input))
+    backend.close()  # what wrote beyond its memory is often noticed only when that is freed
 
 
 def call_limited(function: Callable[..., T], *arguments: Any, interpreter: str, limits: TrialLimits, where: str) -> T:
-    """Call a function once in a child process that has the interpreter imported; see `ChildProcess.call`.
+    """Call a function once in a child process that has the interpreter imported, and let the process end by itself.
 
     Raises:
         MbnError: the function raised it.
@@ -132,7 +133,8 @@ def call_limited(function: Callable[..., T], *arguments: Any, interpreter: str, 
         except ChildError as error:
             raise _not_started(where, error) from error
         try:
-            return child.call(function, *arguments, **asdict(limits))
+            answer = child.call(function, *arguments, **asdict(limits))
+            child.finish(limits.seconds)
         except InputError as error:  # some interpreters survive that memory is refused, and tell it in their own way
             if not mentions_memory(str(error)):
                 raise
@@ -143,6 +145,7 @@ def call_limited(function: Callable[..., T], *arguments: Any, interpreter: str, 
         except ChildError as error:
             advice = f"; {_TRUST}" if error.reason in _REASONS_TO_TRUST else ""
             raise InputError(f"{where}: {interpreter}, tried in a process of its own, {error}{advice}") from error
+    return answer
 
 
 def limits_of(data: bytes, file_format: FileFormat, where: str) -> TrialLimits:

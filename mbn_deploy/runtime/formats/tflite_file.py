@@ -17,6 +17,8 @@ MOST_AXES = 32  # kernels take up to 8
 LARGEST_TENSOR = 2**30  # bytes; the interpreter would ask the system for as much as a damaged shape says
 # TensorType: bytes of one value, for the types whose size is a whole number of bytes.
 TYPE_BYTES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 8: 8, 9: 1, 10: 8, 11: 16, 12: 8, 15: 4, 16: 2}
+# TensorType: less than a byte a value. Constants may be so; kernels write whole bytes, beyond the end of such a tensor.
+_PACKED = frozenset({17, 19, 20})
 # TensorType: smallest and largest zero point.
 _ZERO_POINTS = {3: (0, 255), 9: (-128, 127)}
 
@@ -79,6 +81,7 @@ def _check_graph(graph: Table, sizes: list[int], custom: list[bool]) -> None:
         if not custom[code]:  # accelerators' compilers add tensors of memory to work in
             _check_written(inputs, known)
             _check_free(outputs, taken)
+            _check_types(outputs, tensors)
         known.update(outputs)
     _check_written(results, known)
 
@@ -135,3 +138,9 @@ def _check_free(indices: Iterable[float], taken: set[float]) -> None:
         if index in taken:
             raise DamagedError(f"tensor {index:g} is written to although something stands in it")
         taken.add(index)
+
+
+def _check_types(outputs: Iterable[float], tensors: list[Table]) -> None:
+    for index in outputs:
+        if tensors[int(index)].scalar(1, "b", 0) in _PACKED:
+            raise UnsuitableError(f"tensor {index:g}, which an operation writes, has values of less than a byte")

@@ -165,6 +165,22 @@ class ChildProcess:
             with suppress(OSError):
                 child._kill()  # noqa: SLF001 (its own class)
 
+    def finish(self, seconds: float) -> None:
+        """Let the process end by itself. Raises `ChildError` if it crashes then, or takes longer than `seconds`.
+
+        What wrote beyond its memory often answers, and crashes when the memory is freed.
+        """
+        with suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        outcome: _Outcome = "ended"
+        try:
+            if self._process.wait(seconds) == 0:
+                return
+        except subprocess.TimeoutExpired:
+            outcome = "late"
+        raise self._account(outcome, None)
+
     def close(self) -> None:
         """End the process, and those that it started."""
         self._kill()

@@ -33,9 +33,9 @@ from mbn_deploy.cli.output import print_error, print_json, print_note
 from mbn_deploy.cli.progress_bar import hide_startup_messages
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime import Classifier, FrameSource, ModelInfo, StreamResult, frames
-from mbn_deploy.runtime.arguments import check_count
 from mbn_deploy.runtime.camera import SOURCES, parse_size
 from mbn_deploy.runtime.decoding import answer_json
+from mbn_deploy.runtime.system.arguments import check_count
 from mbn_deploy.text import plural
 
 _SOURCES = "; ".join(f"{kind.usage}: {kind.about}" for kind in SOURCES.values())

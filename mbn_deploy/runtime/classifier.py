@@ -16,7 +16,6 @@ from mbn_deploy.answers import Meaning
 from mbn_deploy.arrays import Array, Floats, Pixels
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import Preprocess
-from mbn_deploy.runtime.arguments import check_count, check_number
 from mbn_deploy.runtime.decoding import LABEL_THRESHOLD, TOP_K, Answer, Decoder, Value, to_answers
 from mbn_deploy.runtime.images import Source
 from mbn_deploy.runtime.label_files import Labels
@@ -24,6 +23,7 @@ from mbn_deploy.runtime.model_info import ModelInfo, OpenedModel, OpenOptions
 from mbn_deploy.runtime.opening import close_on_error, open_model
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.ranking import Prediction
+from mbn_deploy.runtime.system.arguments import check_count, check_number
 from mbn_deploy.runtime.tensors import PixelEncoder
 
 if TYPE_CHECKING:

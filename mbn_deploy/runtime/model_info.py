@@ -8,9 +8,9 @@ from os import PathLike
 
 from mbn_deploy.answers import Answers
 from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo
-from mbn_deploy.runtime.arguments import check_types
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.label_files import Labels
+from mbn_deploy.runtime.system.arguments import check_types
 from mbn_deploy.runtime.threads import ThreadsFrom
 
 _OPTION_TYPES = {

@@ -54,7 +54,6 @@ HOUSE = {
     "models": Room(VALUES, "numpy", "keras h5py"),
     # floor 3: all that a device gets
     "runtime.system": Room(VALUES, "numpy"),
-    "runtime.arguments": Room("errors"),
     "runtime.labels": Room("errors answers"),
     "runtime.label_files": Room(f"{VALUES} runtime.system"),
     "runtime.formats": Room(f"{VALUES} runtime.system runtime.labels", "numpy"),
@@ -62,12 +61,12 @@ HOUSE = {
     "runtime.image_checks": Room(VALUES),
     "runtime.images": Room(f"{VALUES} runtime.image_checks", "numpy PIL"),
     "runtime.bundle": Room(f"{VALUES} runtime.system runtime.labels"),
-    "runtime.backends": Room(f"{VALUES} runtime.arguments runtime.system runtime.formats runtime.untrusted", "numpy"),
+    "runtime.backends": Room(f"{VALUES} runtime.system runtime.formats runtime.untrusted", "numpy"),
     "runtime.operation_runs": Room(f"{VALUES} runtime.formats runtime.backends", "numpy"),
     "runtime.cameras": Room(f"{VALUES} runtime.images", "numpy", "cv2 picamera2"),
     "runtime": Room(
-        f"{VALUES} runtime.arguments runtime.system runtime.labels runtime.label_files runtime.formats "
-        "runtime.image_checks runtime.images runtime.bundle runtime.backends runtime.cameras",
+        f"{VALUES} runtime.system runtime.labels runtime.label_files runtime.formats runtime.image_checks "
+        "runtime.images runtime.bundle runtime.backends runtime.cameras",
         "numpy PIL",
     ),
     "runtime.doctor": Room(f"{VALUES} runtime", "numpy"),

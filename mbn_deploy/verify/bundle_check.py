@@ -6,11 +6,14 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from os import PathLike
 
-from mbn_deploy.errors import InputError, UsageError
-from mbn_deploy.runtime.bundle import check_file
+from mbn_deploy.errors import InputError, UsageError, VerificationError
+from mbn_deploy.manifest import ModelFile
+from mbn_deploy.runtime.bundle import OpenedBundle, check_file
+from mbn_deploy.runtime.system.child import ChildError
 from mbn_deploy.verify.description_check import Disagreement, check_description
-from mbn_deploy.verify.golden import open_golden
-from mbn_deploy.verify.replay import GoldenResult, replay, replayable
+from mbn_deploy.verify.golden import Golden, open_golden
+from mbn_deploy.verify.interpreter_process import InterpreterProcess, NoProcessError
+from mbn_deploy.verify.replay import GoldenResult, replay, replay_in_child, replayable, result_from_fields
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def verify_bundle(
         InputError: the bundle is damaged, or has no golden vectors or impossible tolerances.
         UsageError: no file of the bundle can be replayed, and nothing else is wrong with it.
         MissingExtraError: the interpreter is not installed.
-        VerificationError: a file answers with values that are not finite.
+        VerificationError: a file answers with values that are not finite, or crashes its interpreter.
     """
     opened, golden = open_golden(folder)
     files = opened.manifest.files
@@ -65,15 +68,39 @@ def verify_bundle(
         raise UsageError(f"{folder}: no file in it can be replayed{f' by {backend}' if backend else ''}")
     wrong = {found.file for found in disagreements}
     results = []
-    for entry in entries:
-        try:
-            results.append(replay(opened, golden, entry, backend=backend, threads=threads))
-        except InputError:  # noqa: PERF203 (a file that is not what the manifest says may not run as it says)
-            if entry.path not in wrong:
-                raise
+    with InterpreterProcess() as process:
+        for entry in entries:
+            try:
+                results.append(_replayed(process, opened, golden, entry, backend=backend, threads=threads))
+            except InputError:  # noqa: PERF203 (a file that is not what the manifest says may not run as it says)
+                if entry.path not in wrong:
+                    raise
     return BundleCheck(
         files=tuple(results),
         disagreements=tuple(disagreements),
         without_vectors=tuple(without_vectors),
         not_replayed=tuple(entry.path for entry in files if entry not in runnable),
     )
+
+
+def _replayed(
+    process: InterpreterProcess,
+    opened: OpenedBundle,
+    golden: Golden,
+    entry: ModelFile,
+    *,
+    backend: str | None,
+    threads: int | None,
+) -> GoldenResult:
+    """Replay a file in the child process, since kernels abort on some damaged files; here if none can be started.
+
+    Raises `VerificationError` if the process ends, and the errors of `replay`.
+    """
+    try:
+        return result_from_fields(process.call(replay_in_child, str(opened.folder), entry.path, backend, threads))
+    except NoProcessError:
+        return replay(opened, golden, entry, backend=backend, threads=threads)
+    except ChildError as error:
+        raise VerificationError(
+            f"{opened.folder / entry.path}: its interpreter, in a process of its own, {error}"
+        ) from error

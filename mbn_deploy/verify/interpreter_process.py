@@ -23,6 +23,10 @@ from mbn_deploy.verify.runner import FileRunner
 T = TypeVar("T")
 
 
+class NoProcessError(UsageError):
+    """This system cannot start a child process: an emulator, a sandbox, an embedding program."""
+
+
 @dataclass(frozen=True, eq=False)
 class FileToRun:
     """An exported file: its bytes, how its input is prepared, and whether it claims to be int8 throughout."""
@@ -65,14 +69,14 @@ class InterpreterProcess:
         """Call a function in the child process, see `ChildProcess.call`.
 
         Raises:
-            UsageError: no child process can be started.
+            NoProcessError: no child process can be started.
             ChildError: the process ended without an answer.
         """
         if self._child is None or self._child.closed:
             try:
                 self._child = ChildProcess()
             except ChildError as error:
-                raise UsageError(f"the process that is to run the exported files {error}") from error
+                raise NoProcessError(f"the process that is to run the exported files {error}") from error
         return self._child.call(function, *arguments)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -109,6 +109,14 @@ class OperationCheck:
     def passed(self) -> bool:
         """Whether every operation is within its tolerance."""
         return self.first is None
+
+
+def check_from_fields(fields: dict[str, Any]) -> OperationCheck:
+    """Return the comparison of which `dataclasses.asdict` gave the fields."""
+    rows = {name: fields[name] for name in ("first", "before_answers")}
+    return OperationCheck(
+        **fields | {name: None if row is None else OperationDifference(**row) for name, row in rows.items()}
+    )
 
 
 @dataclass(frozen=True)

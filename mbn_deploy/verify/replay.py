@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,10 @@ from mbn_deploy.runtime.backends import BACKENDS, open_backend
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.backends.modules import installed
 from mbn_deploy.runtime.bundle import OpenedBundle, check_file
-from mbn_deploy.verify.golden import Golden, GoldenProvenance
+from mbn_deploy.verify.golden import Golden, GoldenProvenance, open_golden
 from mbn_deploy.verify.golden_inputs import operation_inputs, version_of
 from mbn_deploy.verify.golden_limits import check_limits
-from mbn_deploy.verify.operation_check import OperationCheck, Subject, check
+from mbn_deploy.verify.operation_check import OperationCheck, Subject, check, check_from_fields
 from mbn_deploy.verify.runner import FileRunner
 from mbn_deploy.verify.tolerance import tolerated_levels
 
@@ -116,6 +117,19 @@ def replay(
     one = _Replay(golden, opened.folder, entry)
     check_limits(golden, entry, one.data, answers, str(opened.folder / (opened.manifest.golden or "")))
     return one.result(backend, threads, ranked=answers.meaning == "classes")
+
+
+def replay_in_child(folder: str, file: str, backend: str | None, threads: int | None) -> dict[str, Any]:
+    """Return the fields of what `replay` returns for a file of a bundle. Runs in a child process."""
+    opened, golden = open_golden(folder)
+    entry = next(each for each in opened.manifest.files if each.path == file)
+    return asdict(replay(opened, golden, entry, backend=backend, threads=threads))
+
+
+def result_from_fields(fields: dict[str, Any]) -> GoldenResult:
+    """Return the result whose fields `replay_in_child` returned."""
+    operations = fields["operations"]
+    return GoldenResult(**fields | {"operations": None if operations is None else check_from_fields(operations)})
 
 
 class _Replay:

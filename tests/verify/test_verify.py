@@ -3,6 +3,7 @@
 import functools
 import json
 import struct
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -43,7 +44,8 @@ def replayed(folder, name, **options):
 
 @pytest.fixture
 def other_kernels(monkeypatch):
-    """LiteRT without XNNPACK: TensorFlow Lite's own kernels, really another family."""
+    """LiteRT without XNNPACK, in this process: TensorFlow Lite's own kernels, really another family."""
+    monkeypatch.setattr(sys, "executable", "")  # a child process would not know of the other interpreter
     module = load_interpreter("litert")
     original = module.Interpreter
     own = functools.partial(

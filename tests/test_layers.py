@@ -34,7 +34,7 @@ class Room:
     lazily: str = ""
 
 
-VALUES = "errors version progress arrays archives hashing text answers manifest"
+VALUES = "errors version progress arrays archives hashing text arguments answers manifest"
 DEVICE = f"{VALUES} runtime"
 GRAPHS = f"{DEVICE} graph models"
 FILES = f"{GRAPHS} export data bundle"
@@ -48,6 +48,7 @@ HOUSE = {
     "archives": Room(),
     "hashing": Room(),
     "text": Room(),
+    "arguments": Room("errors"),
     "answers": Room("errors"),
     "manifest": Room("errors answers"),
     # floor 2: networks as tables

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mbn_deploy.arguments import check_path
 from mbn_deploy.errors import UnknownNameError
 from mbn_deploy.manifest import Manifest, ModelFile
 from mbn_deploy.runtime.bundle import open_bundle
@@ -25,7 +26,7 @@ class Bundle:
     @classmethod
     def read(cls, folder: str | Path) -> Bundle:
         """Open a bundle and check the sha256 of every file. Raises `InputError` that names a damaged file."""
-        opened = open_bundle(Path(folder))
+        opened = open_bundle(check_path("folder", folder))
         return cls(folder=opened.folder, manifest=opened.manifest, labels=opened.labels)
 
     @property

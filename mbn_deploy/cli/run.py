@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mbn_deploy.arguments import check_count
 from mbn_deploy.cli.answers_report import print_answer
 from mbn_deploy.cli.exit_codes import INPUT, guarded
 from mbn_deploy.cli.options import (
@@ -35,7 +36,6 @@ from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime import Classifier, FrameSource, ModelInfo, StreamResult, frames
 from mbn_deploy.runtime.camera import SOURCES, parse_size
 from mbn_deploy.runtime.decoding import answer_json
-from mbn_deploy.runtime.system.arguments import check_count
 from mbn_deploy.text import plural
 
 _SOURCES = "; ".join(f"{kind.usage}: {kind.about}" for kind in SOURCES.values())

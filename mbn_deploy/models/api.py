@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mbn_deploy.arguments import check_types
 from mbn_deploy.errors import InputError
 from mbn_deploy.models.build import build_model
 from mbn_deploy.models.imagenet import fetch_weights, published_file
@@ -54,6 +55,7 @@ def build(
         InputError: the weights file does not fit.
         MissingExtraError: Keras is not installed.
     """
+    check_types({"name": name, "weights": weights}, {"name": (str,), "weights": (str, Path)})
     spec = Spec(network(name), alpha, size, classes, include_top, pooling, dropout, classifier_activation)
     file = published_file(spec) if weights == IMAGENET else None
     import_keras("to build models")

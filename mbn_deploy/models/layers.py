@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from mbn_deploy.arguments import check_count, check_number
 from mbn_deploy.errors import UsageError
 from mbn_deploy.models.tables import Bottleneck, Network, Rounding, Separable
 
@@ -61,12 +62,15 @@ class Spec:
     classifier_activation: Literal["softmax", "sigmoid"] | None = "softmax"
 
     def __post_init__(self) -> None:
+        check_number("alpha", self.alpha)
+        for name in ("size", "classes"):
+            check_count(name, getattr(self, name))
+        if self.dropout is not None:
+            check_number("dropout", self.dropout)
         if not 0 < self.alpha < math.inf:
             raise UsageError(f"alpha must be a number greater than 0, not {self.alpha}")
         if self.size < MIN_SIZE:
             raise UsageError(f"size must be at least {MIN_SIZE}, not {self.size}")
-        if self.classes < 1:
-            raise UsageError(f"classes must be at least 1, not {self.classes}")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise UsageError(f"dropout must be in [0, 1), not {self.dropout}")
         if self.pooling not in (None, "avg", "max"):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mbn_deploy.arguments import check_path
 from mbn_deploy.bundle.open import Bundle
 from mbn_deploy.bundle.write import check_target, write_bundle
 from mbn_deploy.errors import VerificationError
@@ -77,7 +78,7 @@ def export_model(model: keras.Model | str | Path, output: str | Path, options: E
         VerificationError: an interpreter refuses a file, or no recipe keeps the accuracy within `max_drop`. In the
             latter case the bundle has the files of all other precisions, if there are any.
     """
-    folder, timer = Path(output), StepTimer(options.progress)
+    folder, timer = check_path("output", output), StepTimer(options.progress)
     check_target(folder, overwrite=options.overwrite)
     check_inputs(keywords(options))
     with timer.step("read the model"):

@@ -13,10 +13,13 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+
+from mbn_deploy.arguments import is_number, is_whole
+from mbn_deploy.errors import UsageError
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -80,10 +83,41 @@ class Option:
         literals = [member for member in self.types if typing.get_origin(member) is Literal]
         return tuple(value for literal in literals for value in typing.get_args(literal))
 
+    def check_type(self, value: object) -> None:
+        """Raise `UsageError` for a value that has none of the option's types; its choices are not looked at."""
+        if value is None and type(None) in typing.get_args(self.type):
+            return
+        if not any(_has_type(value, each) for each in self.types):
+            wanted = " or ".join(dict.fromkeys(_type_name(each) for each in self.types))
+            raise UsageError(f"{self.name} takes {wanted}, not {value!r:.80}")
+
     @property
     def takes_path(self) -> bool:
         """Whether its value may be a path, which says nothing on another machine."""
         return Path in self.types
+
+
+def _has_type(value: object, wanted: Any) -> bool:
+    """Return whether a value has a type of an option, with its elements, as far as options use types."""
+    origin, members = typing.get_origin(wanted), typing.get_args(wanted)
+    if wanted is int:
+        return is_whole(value)
+    if wanted is float:
+        return is_number(value)
+    if origin is Literal:
+        return isinstance(value, str)
+    if origin is tuple:
+        return isinstance(value, (tuple, list)) and len(value) == len(members) and all(map(_has_type, value, members))
+    if origin is Sequence:
+        return (
+            isinstance(value, Sequence) and not isinstance(value, bytes) and all(_has_type(v, *members) for v in value)
+        )
+    return isinstance(value, origin or wanted)
+
+
+def _type_name(wanted: Any) -> str:
+    name: str = getattr(wanted, "__name__", str(wanted)) if typing.get_origin(wanted) is None else str(wanted)
+    return "str" if typing.get_origin(wanted) is Literal else name.replace("collections.abc.", "")
 
 
 def flag(name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mbn_deploy.answers import Meaning
+from mbn_deploy.arguments import check_count
 from mbn_deploy.errors import UnknownNameError, UsageError
 from mbn_deploy.export.file_types import (
     DEFAULT_PRECISIONS,
@@ -31,6 +32,8 @@ from mbn_deploy.verify.measures.measure import THRESHOLD
 Names = str | Sequence[str]  # "a,b" or ["a", "b"]
 FORMATS: tuple[str, ...] = tuple(PRECISIONS)
 QUANTIZED = ("int8", INT16X8)  # the precisions that need calibration images
+
+_LARGEST_SIDE = 2**14  # pixels of an input
 
 OUTPUTS = "Outputs"
 FILES = "Files"
@@ -231,6 +234,7 @@ class ExportOptions:
     def __post_init__(self) -> None:
         for each in options_of(type(self)):
             value = getattr(self, each.name)
+            each.check_type(value)
             if each.type == Names:
                 value = names(each, value)
             _check_choice(each, value)
@@ -255,8 +259,12 @@ class ExportOptions:
 
     def _check_numbers(self) -> None:
         self.with_geometry(self.input_preprocess or Preprocess())
-        if self.batch < 1:
-            raise UsageError(f"--batch must be at least 1, not {self.batch}")
+        check_count("--batch", self.batch)
+        check_count("--calibration-count", self.calibration_count)
+        if not 0 <= self.seed < 2**64:
+            raise UsageError(f"--seed takes a whole number from 0 on, below 2**64, not {self.seed}")
+        for side in () if self.size is None else (self.size,) if isinstance(self.size, int) else self.size:
+            check_count("--size", side, _LARGEST_SIDE)
         if not 0 < self.threshold < 1:
             raise UsageError(f"--threshold takes a probability between 0 and 1, not {self.threshold}")
         if self.max_drop is None:

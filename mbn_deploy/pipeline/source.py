@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from mbn_deploy.arrays import Floats, Pixels
+from mbn_deploy.errors import UsageError
 from mbn_deploy.export.encode import ModelDescription, file_stem
 from mbn_deploy.export.from_keras.convert import graph_from_keras
 from mbn_deploy.export.from_keras.cut import CutModel, cut_model
@@ -87,7 +89,9 @@ def open_source(model: Any, options: ExportOptions) -> Source:
         UsageError: nothing says which pixel values the model expects, what its outputs mean or which of several outputs
             is wanted; or Keras runs on another backend.
     """
-    file = Path(model) if isinstance(model, (str, Path)) else None
+    file = Path(model) if isinstance(model, (str, PathLike)) else None
+    if file is None and not hasattr(model, "layers"):
+        raise UsageError(f"the model is a Keras model or the path of a .keras or .h5 file, not {model!r:.80}")
     import_keras("to export Keras models")
     keras_model = load_keras(file) if file is not None else model
     cut = cut_model(keras_model, options.output_layer)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from mbn_deploy.answers import Meaning
+from mbn_deploy.arguments import check_count, check_number
 from mbn_deploy.arrays import Array, Floats, Pixels
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.manifest import Preprocess
@@ -23,7 +24,6 @@ from mbn_deploy.runtime.model_info import ModelInfo, OpenedModel, OpenOptions
 from mbn_deploy.runtime.opening import close_on_error, open_model
 from mbn_deploy.runtime.preprocess import load_pixels
 from mbn_deploy.runtime.ranking import Prediction
-from mbn_deploy.runtime.system.arguments import check_count, check_number
 from mbn_deploy.runtime.tensors import PixelEncoder
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from os import PathLike
 
 from mbn_deploy.answers import Answers
+from mbn_deploy.arguments import check_types
 from mbn_deploy.manifest import FileFormat, Layout, Preprocess, TensorInfo
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.label_files import Labels
-from mbn_deploy.runtime.system.arguments import check_types
 from mbn_deploy.runtime.threads import ThreadsFrom
 
 _OPTION_TYPES = {

@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from mbn_deploy.arguments import check_path
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.hashing import sha256
 from mbn_deploy.manifest import FileFormat, TensorInfo
@@ -60,9 +61,8 @@ class ModelSource:
 
 def open_model(path: str | PathLike[str], options: OpenOptions) -> OpenedModel:
     """Open a bundle's folder, or a lone .tflite or .onnx file; raises the errors of `Classifier.open`."""
-    if not isinstance(path, (str, PathLike)):
-        raise UsageError(f"path is a str or a Path, not {path!r:.80}")
-    source = _bundle_source(Path(path), options) if Path(path).is_dir() else _file_source(Path(path))
+    place = check_path("path", path)
+    source = _bundle_source(place, options) if place.is_dir() else _file_source(place)
     where, data = str(source.path), source.data
     name = choose_backend(source.format, options.backend)
     threads, threads_from = choose_thread_count(

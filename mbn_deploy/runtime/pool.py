@@ -7,6 +7,7 @@ from os import PathLike
 from threading import Condition
 from typing import TYPE_CHECKING
 
+from mbn_deploy.arguments import MOST_INTERPRETERS, MOST_THREADS, check_count
 from mbn_deploy.arrays import Array
 from mbn_deploy.errors import UsageError
 from mbn_deploy.manifest import Preprocess
@@ -17,7 +18,6 @@ from mbn_deploy.runtime.images import Source
 from mbn_deploy.runtime.label_files import Labels
 from mbn_deploy.runtime.model_info import OpenedModel, OpenOptions
 from mbn_deploy.runtime.opening import close_on_error, open_interpreter, open_model
-from mbn_deploy.runtime.system.arguments import MOST_INTERPRETERS, MOST_THREADS, check_count
 from mbn_deploy.runtime.system.device import usable_processors
 
 if TYPE_CHECKING:

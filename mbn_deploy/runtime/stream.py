@@ -22,12 +22,12 @@ from typing import Any, Generic, Literal, TypeVar
 
 from PIL.Image import Image
 
+from mbn_deploy.arguments import MOST_THREADS, check_count
 from mbn_deploy.errors import InputError, UsageError
 from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.runtime.camera import Frame, FrameSource
 from mbn_deploy.runtime.images import Source, source_name
 from mbn_deploy.runtime.ranking import Prediction
-from mbn_deploy.runtime.system.arguments import MOST_THREADS, check_count
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

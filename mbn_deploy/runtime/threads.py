@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mbn_deploy.arguments import MOST_THREADS, check_count
 from mbn_deploy.errors import InputError
 from mbn_deploy.manifest import MANIFEST_NAME
 from mbn_deploy.runtime.backends import default_threads
 from mbn_deploy.runtime.backends.modules import backend_version
-from mbn_deploy.runtime.system.arguments import MOST_THREADS, check_count
 from mbn_deploy.runtime.system.cache import cache_file, read_records, write_records
 from mbn_deploy.runtime.system.device import this_machine
 from mbn_deploy.runtime.system.files import read_file

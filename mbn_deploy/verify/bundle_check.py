@@ -6,6 +6,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from os import PathLike
 
+from mbn_deploy.arguments import check_path
 from mbn_deploy.errors import InputError, UsageError, VerificationError
 from mbn_deploy.manifest import ModelFile
 from mbn_deploy.runtime.bundle import OpenedBundle, check_file
@@ -54,7 +55,7 @@ def verify_bundle(
         MissingExtraError: the interpreter is not installed.
         VerificationError: a file answers with values that are not finite, or crashes its interpreter.
     """
-    opened, golden = open_golden(folder)
+    opened, golden = open_golden(check_path("folder", folder))
     files = opened.manifest.files
     without_vectors = [entry.path for entry in files if entry.path not in golden.outputs]
     disagreements: list[Disagreement] = []

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mbn_deploy.answers import Answers
+from mbn_deploy.arguments import check_path
 from mbn_deploy.data.dataset import Dataset, load_dataset
 from mbn_deploy.errors import InputError, UnknownNameError, UsageError
 from mbn_deploy.hashing import sha256
@@ -84,7 +85,7 @@ def evaluate_files(
                     isolate=isolate,
                 )
             )
-            for name, wanted, runs in _choices(Path(path), precision, backend)
+            for name, wanted, runs in _choices(check_path("path", path), precision, backend)
         }
         first = next(iter(classifiers.values()))
         info = first.info

@@ -8,11 +8,11 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
+from mbn_deploy.arguments import MOST_THREADS, check_count
 from mbn_deploy.errors import MissingExtraError, UnknownNameError, UsageError
 from mbn_deploy.manifest import FileFormat
 from mbn_deploy.runtime.backends.backend import Backend
 from mbn_deploy.runtime.backends.modules import MODULES, PACKAGES, installed, load_interpreter
-from mbn_deploy.runtime.system.arguments import MOST_THREADS, check_count
 from mbn_deploy.runtime.system.device import usable_processors
 
 # Which interpreters run a format, best first.

@@ -65,7 +65,7 @@ def allocated(interpreter: Any, data: bytes, threads: int, where: str, **options
         opened.allocate_tensors()
         return opened, opened.get_input_details(), opened.get_output_details()
     except (ValueError, RuntimeError, TypeError, MemoryError) as error:  # TypeError: a tensor type without a numpy one
-        reason = str(error).strip() or f"{type(error).__name__} without a reason"
+        reason = str(error).strip() or "it gives no reason; perhaps the file needs too much memory"
         raise InputError(f"{where}: the interpreter does not accept it: {reason}") from error
 
 

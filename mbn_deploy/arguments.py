@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 from operator import index
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from mbn_deploy.errors import UsageError
@@ -22,13 +24,25 @@ def check_count(name: str, value: object, most: int = MOST_ITEMS) -> None:
 
 def check_number(name: str, value: object) -> None:
     """Raise `UsageError` unless `value` is a real number."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if not is_number(value):
         raise UsageError(f"{name} is a number, not {value!r:.80}")
+
+
+def check_path(name: str, value: object) -> Path:
+    """Return a path; raise `UsageError` unless `value` is a str or a path."""
+    if not isinstance(value, (str, PathLike)):
+        raise UsageError(f"{name} is a str or a Path, not {value!r:.80}")
+    return Path(value)
 
 
 def is_whole(value: object) -> bool:
     """Return whether a value is an integer, of Python or numpy, and no bool."""
-    return not isinstance(value, bool) and hasattr(value, "__index__")
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number, of Python or numpy, and no bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_types(values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:

@@ -121,12 +121,20 @@ def test_benchmark(board, cpu, demo_bundles):
     assert bool(left_out) == (cpu == arm.ARMV7L)
 
 
+def test_a_board_that_cannot_start_a_process_says_what_to_do(board, demo_bundles, picture):
+    """The emulator runs a single program; a lone file is tried in another one."""
+    file = next(demo_bundles[0].glob("*int8.tflite"))
+    done = board("cortex-a72").command("run", file, picture)
+    assert done.returncode == 2
+    assert "--trust" in done.stderr
+
+
 def test_benchmark_tunes_for_the_next_command(board, demo_bundles, picture, tmp_path):
     here, cache = board(arm.ARMV7L), {"XDG_CACHE_HOME": tmp_path}
     file = next(demo_bundles[0].glob("*int8.tflite"))
-    words = ["benchmark", file, "--tune", "--runs", 4, "--warmup", 1, "--openings", 0, "--json"]
+    words = ["benchmark", file, "--trust", "--tune", "--runs", 4, "--warmup", 1, "--openings", 0, "--json"]
     done = here.command(*words, timeout=300, environment=cache)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["kept"] == [str(tmp_path / "mbn-deploy" / "threads.json")]
-    done = here.command("run", file, picture, "--json", timeout=300, environment=cache)
+    done = here.command("run", file, picture, "--trust", "--json", timeout=300, environment=cache)
     assert json.loads(done.stdout)["model"]["threads_from"] == "tuned"

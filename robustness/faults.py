@@ -140,6 +140,10 @@ class Trial:
         ended, self.said = in_child(work)
         return ended
 
+    def moment(self) -> float:
+        """Choose how many seconds after its start a run is killed; runs in memory take some milliseconds in all."""
+        return self.rng.uniform(min(0.01, self.seconds / 10), self.seconds)
+
     def kill(self, fault: Fault, *, after: float | None = None) -> None:
         """Run the other version and kill it; then check the outputs."""
         wanted = 1 - self.stands
@@ -203,7 +207,7 @@ def tried(trial: Trial, most: int, clock: int, kills: int | None) -> Counts:
             trial.kill(Fault("kill", at))
             trial.kill(Fault("kill later", at, delay=rng.uniform(*LATER)))
         for _ in range(min(clock, trial.stage.moments)):
-            trial.kill(Fault(), after=rng.uniform(0.01, trial.seconds))
+            trial.kill(Fault(), after=trial.moment())
     else:
         kill_often(trial, kills)
     for name, number in ERRORS.items():
@@ -225,9 +229,9 @@ def kill_often(trial: Trial, kills: int) -> None:
         within = bool((number + number // changes) % 2)
         trial.kill(Fault("kill later", at, delay=rng.uniform(*LATER)) if within else Fault("kill", at))
     by_the_clock = round(kills * BY_THE_CLOCK)
-    tries = 2 * (by_the_clock + at_changes - trial.counts.killed)  # some runs are done before they are killed
+    tries = 10 * (by_the_clock + at_changes - trial.counts.killed)  # some runs are done before they are killed
     while tries > 0 and (trial.counts.killed_by_the_clock < by_the_clock or trial.counts.killed < kills):
-        trial.kill(Fault(), after=rng.uniform(0.01, trial.seconds))
+        trial.kill(Fault(), after=trial.moment())
         tries -= 1
 
 

@@ -100,6 +100,8 @@ def test_limits_follow_the_file_and_its_input():
     small = limits_of(onnx_of([]), "onnx", "m")
     large = limits_of(onnx_of([], shape=(1, 3, 1024, 1024)), "onnx", "m")
     claimed = limits_of(onnx_of([], shape=(2**20, 3, 2**10, 2**10)), "onnx", "m")
+    assert (small.memory >> 20, small.cpu_seconds) == (512, 5)  # as docs/hostile-input.md says, and the most of each
+    assert (claimed.memory >> 20, claimed.cpu_seconds, claimed.seconds) == (1536, 20, 20)
     assert small.memory < large.memory < claimed.memory == trial.MOST_MEMORY
     assert small.cpu_seconds < large.cpu_seconds <= claimed.cpu_seconds == trial.MOST_SECONDS
 

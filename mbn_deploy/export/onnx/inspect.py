@@ -87,6 +87,7 @@ def try_onnx(data: bytes, where: str) -> None:
     """
     record = record_of(sha256(data), "onnx.checker", onnx_module().__version__)
     if not was_passed(record):
+        check_onnx(data, where)
         call_limited(_load_only, data, where, interpreter="onnx", limits=limits_of(data, "onnx", where), where=where)
         keep_passed(record)
 
